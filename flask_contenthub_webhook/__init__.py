@@ -1,0 +1,85 @@
+"""Callbacks you can trust, and a poller that catches the ones you lose, in one state machine.
+
+::
+
+    from flask_contenthub_webhook import ContentHubWebhook, task_completed
+
+    webhook = ContentHubWebhook()
+
+    def create_app():
+        app = Flask(__name__)
+        db.init_app(app)
+        webhook.init_app(app, db)
+        return app
+
+    @task_completed.connect
+    def publish(app, *, task, result, delivery, **extra):
+        db.session.add(Content(task_id=task.task_id, body=result["content"]))
+"""
+
+from ._version import __version__
+from .config import InsecureConfiguration
+from .errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DeliveryNotFound,
+    HandlerFailed,
+    ReplayRefused,
+    RequestRefused,
+    TransitionRefused,
+    WebhookError,
+)
+from .extension import ContentHubWebhook
+from .handler import WebhookHandler
+from .lifecycle import Applied
+from .matching import EXISTS, MISSING
+from .models import DeliveryMixin, GenerationTaskMixin, default_models
+from .processing import RetryReport
+from .signals import (
+    callback_rejected,
+    delivery_processed,
+    task_cancelled,
+    task_completed,
+    task_failed,
+    task_progress,
+    task_timed_out,
+)
+from .signatures import generate_secret
+from .transitions import TaskState, Verdict
+from .verifier import WebhookSignatureVerifier, create_verifier, generate_signature, verify_signature
+
+__all__ = [
+    "EXISTS",
+    "MISSING",
+    "Applied",
+    "ConfigurationError",
+    "ContentHubWebhook",
+    "DatabaseUnavailable",
+    "DeliveryMixin",
+    "DeliveryNotFound",
+    "GenerationTaskMixin",
+    "HandlerFailed",
+    "InsecureConfiguration",
+    "ReplayRefused",
+    "RequestRefused",
+    "RetryReport",
+    "TaskState",
+    "TransitionRefused",
+    "Verdict",
+    "WebhookError",
+    "WebhookHandler",
+    "WebhookSignatureVerifier",
+    "__version__",
+    "callback_rejected",
+    "create_verifier",
+    "default_models",
+    "delivery_processed",
+    "generate_secret",
+    "generate_signature",
+    "task_cancelled",
+    "task_completed",
+    "task_failed",
+    "task_progress",
+    "task_timed_out",
+    "verify_signature",
+]

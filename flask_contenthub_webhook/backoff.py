@@ -1,0 +1,15 @@
+"""Waiting before another try."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+__all__ = ["jittered"]
+
+_JITTER = 0.1
+
+
+def jittered(delay: timedelta) -> timedelta:
+    """A delay that varies by a tenth both ways, so that what failed together does not come back together."""
+    return delay * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, keeps no secret

@@ -1,0 +1,38 @@
+"""The callback URL of a task: what the creator is given, and what the ``url`` scheme checks when it comes back."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from .config import Settings
+from .errors import ConfigurationError
+from .signatures import sign_url
+
+__all__ = ["build_callback_url"]
+
+
+def build_callback_url(
+    settings: Settings, task_id: str, attempt: int | None = 1, *, base_url: str | None = None
+) -> str:
+    """The URL under which the creator reports on one attempt of a task.
+
+    Args:
+        settings: the app's configuration; with a secret, the URL carries a token.
+        task_id: our id of the task.
+        attempt: the attempt that the URL speaks for, from 1; None makes a URL that speaks for whichever is current.
+        base_url: scheme, host and optional path; by default WEBHOOK_CALLBACK_BASE_URL.
+
+    Raises:
+        ConfigurationError: there is no base URL.
+    """
+    base = base_url if base_url is not None else settings.callback_base_url
+    if base is None:
+        raise ConfigurationError(
+            "WEBHOOK_CALLBACK_BASE_URL is not set: the creator must be told where to call back, "
+            "for example https://hub.example.com."
+        )
+    query: dict[str, str] = {} if attempt is None else {"attempt": str(attempt)}
+    if settings.secrets and "url" in settings.signature_schemes:
+        query["token"] = sign_url(settings.secrets[0], task_id, attempt)
+    path = f"{settings.url_prefix}/callback/{quote(task_id, safe='')}"
+    return f"{base.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")

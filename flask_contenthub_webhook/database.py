@@ -1,0 +1,108 @@
+"""Transactions: where a unit of work begins and ends, and what a database error means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import event as sa_event
+from sqlalchemy import exc
+from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+    from .state import WebhookState
+
+__all__ = ["CommitForbidden", "Trouble", "forbid_commit", "trouble_of", "unit_of_work", "watch_commits"]
+
+_GUARD = "contenthub_webhook_guard"
+
+_RETRY_SQLSTATES = {"40001", "40P01"}  # serialization failure, deadlock
+_RETRY_MYSQL = {1213}  # deadlock
+_BUSY_SQLSTATES = {"55P03", "57014"}  # lock not available, statement timeout
+_BUSY_MYSQL = {1205, 3024}  # lock wait timeout, statement timeout
+
+
+class Trouble(Enum):
+    """What a database error means for the work that met it."""
+
+    RETRY = "another try right away may succeed"
+    UNAVAILABLE = "the database is away, busy or locked"
+    STATEMENT = "the statement itself is at fault"
+
+
+class CommitForbidden(RuntimeError):
+    """A handler called commit() or rollback() on db.session inside the transaction of its event."""
+
+
+@contextmanager
+def unit_of_work(state: WebhookState) -> Iterator[Session]:
+    """A session of its own, in an application context of its own.
+
+    Flask-SQLAlchemy scopes ``db.session`` to the application context. A new one gives handlers the very session that
+    this transaction uses, and keeps out whatever the host had begun before; leaving it rolls back what is not
+    committed.
+    """
+    with state.app.app_context():
+        yield state.db.session()
+
+
+def watch_commits(db: SQLAlchemy) -> None:
+    """Let :func:`forbid_commit` work for sessions of this database object; calling it again changes nothing."""
+    if not sa_event.contains(db.session, "before_commit", _before_commit):
+        sa_event.listen(db.session, "before_commit", _before_commit)
+
+
+@contextmanager
+def forbid_commit(session: Session) -> Iterator[None]:
+    """Inside this block a commit of the session's outer transaction raises; savepoints are free.
+
+    Raises:
+        CommitForbidden: also at the end, where the transaction is no longer the one it was (a rollback).
+    """
+    transaction = session.get_transaction()
+    session.info[_GUARD] = True
+    try:
+        yield
+    finally:
+        session.info.pop(_GUARD, None)
+    if session.get_transaction() is not transaction or transaction is None or not transaction.is_active:
+        raise CommitForbidden(
+            "The handler ended the transaction of its event (rollback, close or remove); "
+            "it must only add to db.session."
+        )
+
+
+def _before_commit(session: Session) -> None:
+    if _GUARD in session.info and session.get_nested_transaction() is None:
+        raise CommitForbidden(
+            "The handler called db.session.commit(); the extension commits, together with the task's new status. "
+            "Use db.session.flush() for generated keys, or begin_nested() for a savepoint."
+        )
+
+
+def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
+    """What a database error means; anything that is not clearly the statement's fault counts as unavailable."""
+    if isinstance(error, exc.TimeoutError):  # the pool is exhausted
+        return Trouble.UNAVAILABLE
+    if not isinstance(error, exc.DBAPIError):
+        return Trouble.STATEMENT
+    if error.connection_invalidated:
+        return Trouble.RETRY
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    if state in _RETRY_SQLSTATES or number in _RETRY_MYSQL:
+        return Trouble.RETRY
+    if state in _BUSY_SQLSTATES or number in _BUSY_MYSQL:
+        return Trouble.UNAVAILABLE
+    match getattr(error.orig, "sqlite_errorname", ""):
+        case "SQLITE_BUSY_SNAPSHOT":
+            return Trouble.RETRY
+        case "SQLITE_ERROR":  # no such table or column: SQLite calls it operational
+            return Trouble.STATEMENT
+    if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
+        return Trouble.UNAVAILABLE
+    return Trouble.STATEMENT

@@ -1,0 +1,200 @@
+"""Every error of the extension: one base class, and each subclass knows its code and its HTTP status.
+
+The docstring of a class is its default message, so the text that a sender reads, the text that a log shows and the
+text in the API reference are one and the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+__all__ = [
+    "AddressNotAllowed",
+    "ClientCertificateRequired",
+    "ConfigurationError",
+    "DatabaseUnavailable",
+    "DeliveryNotFound",
+    "HandlerFailed",
+    "InvalidJSON",
+    "InvalidPayload",
+    "PayloadTooLarge",
+    "RateLimited",
+    "ReplayRefused",
+    "RequestRefused",
+    "SignatureExpired",
+    "SignatureInvalid",
+    "SignatureMissing",
+    "TaskMismatch",
+    "TaskNotFound",
+    "TransitionRefused",
+    "UnknownEvent",
+    "UnsupportedMediaType",
+    "WebhookDisabled",
+    "WebhookError",
+]
+
+
+class WebhookError(Exception):
+    """Something went wrong in flask_contenthub_webhook."""
+
+    code: ClassVar[str] = "webhook_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message if message is not None else inspect.cleandoc(type(self).__doc__ or "")
+        super().__init__(self.message)
+
+
+class ConfigurationError(WebhookError):
+    """The configuration cannot be used."""
+
+    code = "configuration_error"
+
+
+class DeliveryNotFound(WebhookError):
+    """There is no delivery with this id."""
+
+    code = "delivery_not_found"
+
+
+class ReplayRefused(WebhookError):
+    """This delivery holds no event that could be applied again."""
+
+    code = "replay_refused"
+
+
+class TransitionRefused(WebhookError):
+    """The task's state does not allow this."""
+
+    code = "transition_refused"
+
+
+class RequestRefused(WebhookError):
+    """The request was refused."""
+
+    code = "request_refused"
+    status: ClassVar[int] = 400
+    retry_after: int | None = None
+    """Seconds for the ``Retry-After`` header, or None for no such header."""
+
+
+class WebhookDisabled(RequestRefused):
+    """Webhooks are switched off here (WEBHOOK_ENABLED)."""
+
+    code = "webhook_disabled"
+    status = 404
+
+
+class PayloadTooLarge(RequestRefused):
+    """The body is larger than this application accepts."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class UnsupportedMediaType(RequestRefused):
+    """The content type must be application/json or end in +json."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class AddressNotAllowed(RequestRefused):
+    """Callbacks are not accepted from this address."""
+
+    code = "address_not_allowed"
+    status = 403
+
+
+class ClientCertificateRequired(RequestRefused):
+    """A client certificate that this application knows is required."""
+
+    code = "client_certificate_required"
+    status = 403
+
+
+class RateLimited(RequestRefused):
+    """Too many requests from this address; try again later."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, retry_after)
+
+
+class SignatureMissing(RequestRefused):
+    """The request carries no signature, and this application requires one."""
+
+    code = "signature_missing"
+    status = 403
+
+
+class SignatureInvalid(RequestRefused):
+    """The signature does not match."""
+
+    code = "signature_invalid"
+    status = 401
+
+
+class SignatureExpired(RequestRefused):
+    """The signature is right, but its timestamp is too far from now."""
+
+    code = "signature_expired"
+    status = 401
+
+
+class InvalidJSON(RequestRefused):
+    """The body is not strict JSON in UTF-8."""
+
+    code = "invalid_json"
+    status = 400
+
+
+class InvalidPayload(RequestRefused):
+    """The body is JSON, but not an event."""
+
+    code = "invalid_payload"
+    status = 400
+
+
+class TaskNotFound(RequestRefused):
+    """There is no such task."""
+
+    code = "task_not_found"
+    status = 404
+
+
+class UnknownEvent(RequestRefused):
+    """This application does not know this event type."""
+
+    code = "unknown_event"
+    status = 400
+
+
+class TaskMismatch(RequestRefused):
+    """The event belongs to another task than the address it was sent to."""
+
+    code = "task_mismatch"
+    status = 409
+
+
+class HandlerFailed(RequestRefused):
+    """A handler of this application failed; nothing was changed, and the event is kept and tried again."""
+
+    code = "handler_failed"
+    status = 500
+    delivery_id: int | None = None
+    """The history row that keeps the event."""
+
+
+class DatabaseUnavailable(RequestRefused):
+    """The database did not take the event; send it again."""
+
+    code = "database_unavailable"
+    status = 503
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

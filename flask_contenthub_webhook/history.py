@@ -1,0 +1,100 @@
+"""History rows: what is kept of an event, and what happens to the row when its handlers fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from .backoff import jittered
+from .database import unit_of_work
+from .inbound import Inbound
+from .transitions import Verdict
+
+if TYPE_CHECKING:
+    from .state import WebhookState
+
+__all__ = ["delivery_values", "record_failure", "redacted_headers"]
+
+_SECRET_NAME = re.compile(
+    r"auth|cookie|token|secret|signature|password|session|csrf|api-?key|client-cert", re.IGNORECASE
+)
+_REDACTED = "[redacted]"
+_MAX_HEADERS = 64
+_MAX_HEADER_LENGTH = 1000
+_MAX_ERROR_LENGTH = 10_000
+
+
+def delivery_values(inbound: Inbound, task_id: str, now: datetime) -> dict[str, Any]:
+    """The columns of a history row that follow from how an event came."""
+    return {
+        "task_id": task_id,
+        "event": inbound.event.type,
+        "attempt": inbound.attempt,
+        "source": inbound.source.value,
+        "scheme": inbound.scheme,
+        "message_id": inbound.message_id,
+        "tries": 1,
+        "occurrences": 1,
+        "late": False,
+        "replay_of": inbound.replay_of,
+        "occurred_at": inbound.event.occurred_at,
+        "received_at": inbound.received_at,
+        "processed_at": now,
+        "latency_ms": (now - inbound.received_at) / timedelta(milliseconds=1),
+        "remote_addr": inbound.remote_addr,
+        "headers": dict(inbound.headers),
+        "body": inbound.body,
+        "body_digest": inbound.digest,
+    }
+
+
+def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Request headers for the history: nothing that proves who somebody is, and bounded in number and length."""
+    kept: dict[str, str] = {}
+    for name, value in headers:
+        if len(kept) == _MAX_HEADERS:
+            break
+        kept[name[:_MAX_HEADER_LENGTH]] = _REDACTED if _SECRET_NAME.search(name) else value[:_MAX_HEADER_LENGTH]
+    return kept
+
+
+def record_failure(state: WebhookState, inbound: Inbound, task_id: str, error: str, delivery_id: int | None) -> int:
+    """Keep an event whose handlers failed, in a transaction of its own, due for another try.
+
+    Args:
+        state: the application's state.
+        inbound: the event.
+        task_id: our id of its task.
+        error: what was raised, for people.
+        delivery_id: the row of an earlier try; None writes a new one.
+
+    Returns:
+        The id of the row.
+    """
+    now = state.clock()
+    with unit_of_work(state) as session:
+        earlier = None if delivery_id is None else state.store.read_delivery(session, delivery_id)
+        tries = 1 if earlier is None else earlier["tries"] + 1
+        outcome = {
+            "tries": tries,
+            "error": error[:_MAX_ERROR_LENGTH].replace("\0", "\\0"),
+            "processed_at": now,
+            **_next_try(state, tries, now),
+        }
+        if earlier is None:
+            kept = state.store.insert_delivery(session, {**delivery_values(inbound, task_id, now), **outcome})
+        else:
+            state.store.update_delivery(session, earlier["id"], outcome)
+            kept = earlier
+        session.commit()
+    return int(kept["id"])
+
+
+def _next_try(state: WebhookState, tries: int, now: datetime) -> dict[str, Any]:
+    """After the last backoff the delivery is parked as dead, for a human to replay."""
+    backoff = state.settings.retry_backoff
+    if tries > len(backoff):
+        return {"verdict": Verdict.DEAD.value, "next_retry_at": None}
+    return {"verdict": Verdict.FAILED.value, "next_retry_at": now + jittered(backoff[tries - 1])}

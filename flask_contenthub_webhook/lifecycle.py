@@ -1,0 +1,404 @@
+"""The one function that applies an event to a task.
+
+Whatever brings an event, it takes the same way in one transaction: one compare-and-set on the task's row, which
+decides; one history row; the host's handlers; the commit. If a handler fails, everything is rolled back, and the
+history row alone is written again, with the error and the time of the next try.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from blinker import NamedSignal
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from . import signals
+from .backoff import jittered
+from .database import Trouble, forbid_commit, trouble_of, unit_of_work
+from .errors import DatabaseUnavailable, HandlerFailed, TaskMismatch, TaskNotFound, TransitionRefused
+from .events import Completed, Failed, Progress
+from .history import delivery_values, record_failure
+from .inbound import Inbound, Source
+from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from .state import WebhookState
+    from .store import Row
+
+__all__ = ["Applied", "apply_event"]
+
+logger = logging.getLogger(__name__)
+
+_ROUNDS = 3
+"""Tries of one transaction that lost a race; from the second on it locks the row before it reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of an event.
+
+    Args:
+        verdict: processed, duplicate, ignored or stale.
+        delivery_id: its history row.
+        task_id: our id of the task.
+        status: the task's state now.
+        late: True where a task that we had given up on completed after all.
+        will_retry: True where a failed attempt is followed by another.
+        reason: why, where the verdict does not say it all.
+    """
+
+    verdict: Verdict
+    delivery_id: int
+    task_id: str
+    status: TaskState
+    late: bool = False
+    will_retry: bool = False
+    reason: str = ""
+
+
+class _LostRace(Exception):
+    """Somebody changed the row between our reading and our writing."""
+
+
+class _HandlerError(Exception):
+    """A handler raised, or broke the rule about commits; ``__cause__`` is what it raised."""
+
+    def __init__(self, handler: str, task_id: str) -> None:
+        super().__init__(handler)
+        self.handler = handler
+        self.task_id = task_id
+
+
+def apply_event(
+    state: WebhookState, inbound: Inbound, *, trigger: Trigger | None = None, delivery_id: int | None = None
+) -> Applied:
+    """Apply one event to its task, exactly once.
+
+    Args:
+        state: the application's state.
+        inbound: the event; it must have been verified by the caller.
+        trigger: what it asks of the state machine, where that does not follow from the event.
+        delivery_id: the history row that is being tried again; by default a new one is written.
+
+    Raises:
+        TaskNotFound: there is no such task; nothing was written.
+        TaskMismatch: the payload names another task; nothing was written.
+        TransitionRefused: a request of the host that the task's state does not allow; nothing was written.
+        HandlerFailed: a handler raised; the history row has the error and the time of the next try.
+        DatabaseUnavailable: the database is away, or somebody holds the row; nothing was written.
+    """
+    trigger = trigger if trigger is not None else inbound.trigger
+    for attempt in range(_ROUNDS):
+        try:
+            with unit_of_work(state) as session:
+                return _Application(state, session, inbound, trigger, delivery_id).run(lock=attempt > 0)
+        except _LostRace:
+            continue
+        except _HandlerError as error:
+            cause = error.__cause__
+            if isinstance(cause, SQLAlchemyError) and (trouble := trouble_of(cause)) is not Trouble.STATEMENT:
+                if trouble is Trouble.RETRY:
+                    continue
+                raise DatabaseUnavailable from cause
+            raise _keep_failure(state, inbound, error, delivery_id) from cause
+        except SQLAlchemyError as error:
+            if trouble_of(error) is Trouble.RETRY and attempt + 1 < _ROUNDS:
+                continue
+            logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
+            raise DatabaseUnavailable from error
+    raise DatabaseUnavailable("The task is changed by others all the time; send the event again.")
+
+
+def _keep_failure(
+    state: WebhookState, inbound: Inbound, error: _HandlerError, delivery_id: int | None
+) -> HandlerFailed | DatabaseUnavailable:
+    """The transaction is gone; write the history row alone, so that the event is tried again."""
+    cause = error.__cause__
+    logger.error(
+        "A handler failed; the event is kept and tried again.",
+        exc_info=cause,
+        extra={"task_id": error.task_id, "event": inbound.event.type, "handler": error.handler},
+    )
+    try:
+        text = f"{error.handler}: {type(cause).__name__}: {cause}"
+        kept = record_failure(state, inbound, error.task_id, text, delivery_id)
+    except SQLAlchemyError as trouble:
+        logger.warning("The failure could not be recorded; the sender must come again.", exc_info=trouble)
+        return DatabaseUnavailable()
+    failed = HandlerFailed()
+    failed.delivery_id = kept
+    return failed
+
+
+class _Application:
+    """One event in one transaction."""
+
+    def __init__(
+        self, state: WebhookState, session: Session, inbound: Inbound, trigger: Trigger, delivery_id: int | None
+    ) -> None:
+        self.state = state
+        self.session = session
+        self.inbound = inbound
+        self.event = inbound.event
+        self.trigger = trigger
+        self.delivery_id = delivery_id
+        self.now = state.clock()
+
+    def run(self, *, lock: bool) -> Applied:
+        task, decision = self._settle(lock=lock)
+        if decision.refused:
+            raise TransitionRefused(decision.reason)
+        delivery = self._write_history(task, decision)
+        applied = Applied(
+            verdict=decision.verdict,
+            delivery_id=delivery["id"],
+            task_id=task["task_id"],
+            status=TaskState(task["status"]),
+            late=decision.late,
+            will_retry=decision.will_retry,
+            reason=decision.reason,
+        )
+        self._call_handlers(task, delivery, decision)
+        self._tell_afterwards(task, delivery, applied)
+        return applied
+
+    # --- the task --------------------------------------------------------------------------------------------
+
+    def _settle(self, *, lock: bool) -> tuple[Row, Decision]:
+        """Change the task, or find that there is nothing to change; one row count decides."""
+        if self.trigger is Trigger.COMPLETED and not lock and (task := self._complete_open()) is not None:
+            return task, Decision(Verdict.PROCESSED, TaskState.COMPLETED)
+        seen = self.state.store.read_task(
+            self.session, self.inbound.task_id, by_any_id=self.inbound.by_any_id, lock=lock
+        )
+        if seen is None:
+            raise TaskNotFound
+        self._check_belongs(seen)
+        decision = self._decide(seen)
+        if decision.verdict is not Verdict.PROCESSED:
+            return seen, decision
+        values = self._changes(seen, decision)
+        if not self.state.store.compare_and_set(self.session, seen, values):
+            raise _LostRace
+        return {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}, decision
+
+    def _complete_open(self) -> Row | None:
+        """Nearly every callback completes an open task, so that is tried before anything is read."""
+        ours = self.inbound.task_id
+        named = None if self.inbound.bound_to_task or self.event.task_id == ours else self.event.task_id
+        return self.state.store.complete_open(self.session, ours, named, result=self._stored_result(), now=self.now)
+
+    def _check_belongs(self, task: Row) -> None:
+        if self.inbound.bound_to_task:
+            return
+        names = {task["task_id"], task["creator_task_id"], *(task["earlier_creator_task_ids"] or ())}
+        if self.event.task_id not in names:
+            raise TaskMismatch
+
+    def _decide(self, task: Row) -> Decision:
+        settings, event = self.state.settings, self.event
+        view = TaskView(
+            status=TaskState(task["status"]),
+            attempt=task["attempt"],
+            max_retries=settings.max_retries if task["max_retries"] is None else task["max_retries"],
+            percentage=task["progress_percentage"],
+            progress_at=task["progress_at"],
+        )
+        return decide(
+            self.trigger,
+            view,
+            attempt=self.inbound.attempt,
+            seen_before=self._was_applied(task),
+            retryable=not isinstance(event, Failed) or event.retryable,
+            percentage=event.percentage if isinstance(event, Progress) else None,
+            occurred_at=event.occurred_at,
+        )
+
+    def _was_applied(self, task: Row) -> bool:
+        """Where neither a state nor an attempt number tells a copy from a new event, the history does."""
+        inbound = self.inbound
+        told_apart = self.trigger is Trigger.COMPLETED or (
+            inbound.attempt is not None and inbound.message_id is None and self.trigger is not Trigger.CUSTOM
+        )
+        if told_apart or inbound.source is Source.HOST:
+            return False
+        return self.state.store.was_applied(self.session, task["task_id"], inbound.digest, inbound.message_id)
+
+    def _changes(self, task: Row, decision: Decision) -> dict[str, Any]:
+        now, event = self.now, self.event
+        changes: dict[str, Any] = {"updated_at": now}
+        if decision.to is not None:
+            changes["status"] = decision.to.value
+        match decision.to:
+            case TaskState.COMPLETED:
+                changes |= _settled(now) | {"result": self._stored_result(), "error_code": None, "error_message": None}
+            case TaskState.FAILED:
+                changes |= _settled(now) | _error_columns(self._error())
+            case TaskState.PENDING:
+                changes |= self._next_attempt(task) | _error_columns(self._error())
+            case TaskState.PROCESSING if isinstance(event, Progress):
+                changes |= {
+                    "progress": dict(event.progress),
+                    "progress_percentage": event.percentage,
+                    "progress_at": event.occurred_at,
+                    "next_poll_at": now + self.state.settings.poll_grace,
+                }
+            case TaskState.TIMEOUT | TaskState.CANCELLED:
+                changes |= _settled(now)
+        return changes
+
+    def _next_attempt(self, task: Row) -> dict[str, Any]:
+        """Back to pending: a new attempt is due after the backoff, and gets its full time from then on."""
+        settings = self.state.settings
+        due = self.now + jittered(settings.retry_backoff[min(task["attempt"], len(settings.retry_backoff)) - 1])
+        earlier = list(task["earlier_creator_task_ids"] or ())
+        if task["creator_task_id"] is not None:
+            earlier.append(task["creator_task_id"])
+        return {
+            "attempt": task["attempt"] + 1,
+            "creator_task_id": None,
+            "earlier_creator_task_ids": earlier,
+            "progress": None,
+            "progress_percentage": None,
+            "progress_at": None,
+            "next_submit_at": due,
+            "next_poll_at": due + settings.poll_grace,
+            "deadline_at": due + settings.task_timeout,
+        }
+
+    def _stored_result(self) -> dict[str, Any]:
+        result = self.event.result if isinstance(self.event, Completed) else {}
+        kept = self.state.settings.stored_result_fields
+        return dict(result) if kept is None else {name: result[name] for name in kept if name in result}
+
+    def _error(self) -> Mapping[str, Any]:
+        if isinstance(self.event, Failed):
+            return self.event.error
+        missing = ", ".join(self.event.missing) if isinstance(self.event, Completed) else ""
+        return {
+            "code": "INVALID_RESULT",
+            "type": "invalid_result",
+            "message": f"The creator reported completion without a usable result; missing: {missing}.",
+        }
+
+    # --- the history, the handlers, the commit ---------------------------------------------------------------
+
+    def _write_history(self, task: Row, decision: Decision) -> Row:
+        changed = decision.verdict is Verdict.PROCESSED
+        values = {
+            **delivery_values(self.inbound, task["task_id"], self.now),
+            "verdict": decision.verdict.value,
+            "reason": decision.reason or None,
+            "status_before": task["previous_status"] if changed else task["status"],
+            "status_after": task["status"],
+            "late": decision.late,
+        }
+        store = self.state.store
+        if self.delivery_id is None:
+            return store.insert_delivery(self.session, values)
+        outcome = {key: values[key] for key in _OUTCOME} | {"error": None, "next_retry_at": None}
+        store.update_delivery(self.session, self.delivery_id, outcome)
+        return {**(store.read_delivery(self.session, self.delivery_id) or {}), **outcome}
+
+    def _call_handlers(self, task: Row, delivery: Row, decision: Decision) -> None:
+        """The host's handlers, then the commit; whatever goes wrong here is theirs, unless the database is away."""
+        if decision.verdict is not Verdict.PROCESSED:
+            self.session.commit()
+            return
+        calls = self._handlers(decision)
+        handler = "commit"
+        try:
+            if calls:
+                arguments = {
+                    "task": self.state.store.tasks.persistent(self.session, task),
+                    "delivery": self.state.store.deliveries.persistent(self.session, delivery),
+                }
+                for function, extra in calls:
+                    handler = _name_of(function)
+                    with forbid_commit(self.session):
+                        self.state.app.ensure_sync(function)(self.state.app, **arguments, **extra)
+                handler = "flush"
+                self.session.flush()
+                handler = "commit"
+        except Exception as error:
+            raise _HandlerError(handler, task["task_id"]) from error
+        try:
+            self.session.commit()
+        except IntegrityError as error:  # a deferred constraint of the host's
+            raise _HandlerError(handler, task["task_id"]) from error
+
+    def _handlers(self, decision: Decision) -> list[tuple[Any, dict[str, Any]]]:
+        """Every handler of this event with its own arguments, in the order in which they were connected."""
+        app, event = self.state.app, self.event
+        calls: list[tuple[Any, dict[str, Any]]] = []
+        signal: NamedSignal | None
+        arguments: dict[str, Any]
+        match decision.to:
+            case TaskState.COMPLETED if isinstance(event, Completed):
+                signal, arguments = signals.task_completed, {"result": event.result, "late": decision.late}
+            case TaskState.FAILED | TaskState.PENDING:
+                signal, arguments = (
+                    signals.task_failed,
+                    {"error": self._error(), "will_retry": decision.will_retry},
+                )
+            case TaskState.PROCESSING if isinstance(event, Progress):
+                signal, arguments = signals.task_progress, {"progress": event.progress}
+            case TaskState.TIMEOUT:
+                signal, arguments = signals.task_timed_out, {}
+            case TaskState.CANCELLED:
+                signal, arguments = signals.task_cancelled, {}
+            case _:
+                signal, arguments = None, {}
+        if signal is not None and signal.receivers:
+            calls += [(receiver, arguments) for receiver in signal.receivers_for(app)]
+        calls += [
+            (subscription.handler, {"event": event})
+            for subscription in self.state.subscriptions
+            if subscription.wants(event.type, event.payload)
+        ]
+        return calls
+
+    def _tell_afterwards(self, task: Row, delivery: Row, applied: Applied) -> None:
+        logger.info(
+            "Event %s: %s",
+            self.event.type,
+            applied.verdict,
+            extra={
+                "task_id": applied.task_id,
+                "delivery_id": applied.delivery_id,
+                "source": self.inbound.source.value,
+                "status": applied.status.value,
+                "late": applied.late,
+            },
+        )
+        if signals.delivery_processed.receivers:
+            store = self.state.store
+            signals.send_quietly(
+                signals.delivery_processed,
+                self.state.app,
+                delivery=self.session.get(store.deliveries.model, delivery["id"]),
+                task=self.session.get(store.tasks.model, task["id"]),
+                outcome=applied.verdict.value,
+            )
+
+
+_OUTCOME = ("verdict", "reason", "status_before", "status_after", "late", "processed_at", "latency_ms")
+
+
+def _settled(now: datetime) -> dict[str, Any]:
+    return {"finished_at": now, "next_poll_at": None, "next_submit_at": None}
+
+
+def _error_columns(error: Mapping[str, Any]) -> dict[str, Any]:
+    code = error.get("code", error.get("type"))
+    return {"error_code": None if code is None else str(code)[:64], "error_message": str(error["message"])}
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

@@ -1,0 +1,73 @@
+"""The blinker signals, and the rule by which receivers are called.
+
+The sender of every signal is the real application object. All arguments come by keyword, and a receiver must take
+``**extra``, so that a later version can add one. Blinker holds receivers weakly: a function defined inside an
+application factory must be kept alive by something, or be connected with ``weak=False``.
+
+Receivers of the first group run *inside the transaction* that changes the task: what they write through
+``db.session`` commits with the new status or not at all. If one raises, everything is rolled back and the event is
+tried again later. They must not commit or roll back; that is prevented and reported as the receiver's error.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from blinker import NamedSignal, Namespace
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = [
+    "callback_rejected",
+    "delivery_processed",
+    "task_cancelled",
+    "task_completed",
+    "task_failed",
+    "task_progress",
+    "task_timed_out",
+]
+
+logger = logging.getLogger(__name__)
+
+_signals = Namespace()
+
+# --- inside the transaction ----------------------------------------------------------------------------------
+
+task_completed = _signals.signal("contenthub-task-completed")
+"""A task reached ``completed``. Arguments: ``task``, ``result`` (the result object as it came), ``delivery``,
+``late`` (True where we had already given the task up)."""
+
+task_failed = _signals.signal("contenthub-task-failed")
+"""An attempt failed. Arguments: ``task``, ``error`` (the error object as it came), ``delivery``, ``will_retry`` (True
+where the task goes back to ``pending`` for another attempt)."""
+
+task_progress = _signals.signal("contenthub-task-progress")
+"""A task made progress. Arguments: ``task``, ``progress`` (the progress object as it came), ``delivery``."""
+
+task_timed_out = _signals.signal("contenthub-task-timed-out")
+"""A task ran out of time. Arguments: ``task``, ``delivery``."""
+
+task_cancelled = _signals.signal("contenthub-task-cancelled")
+"""A task was cancelled. Arguments: ``task``, ``delivery``."""
+
+# --- afterwards ----------------------------------------------------------------------------------------------
+
+delivery_processed = _signals.signal("contenthub-delivery-processed")
+"""A delivery got its verdict, and it is committed. Arguments: ``delivery``, ``task``, ``outcome`` (the verdict as
+text). Errors in receivers are logged and never felt."""
+
+callback_rejected = _signals.signal("contenthub-callback-rejected")
+"""A request was refused. Arguments: ``reason`` (the error code), ``status`` (of the answer), ``request`` (a dict of
+facts without secrets: method, path, remote_addr, content_length, user_agent). Errors in receivers are logged and
+never felt."""
+
+
+def send_quietly(signal: NamedSignal, app: Flask, **arguments: Any) -> None:
+    """Call every receiver; one that raises is logged and does not keep the others from being called."""
+    for receiver in list(signal.receivers_for(app)):
+        try:
+            app.ensure_sync(receiver)(app, **arguments)
+        except Exception:
+            logger.exception("A receiver of %s raised; its work is lost.", signal.name, extra={"signal": signal.name})

@@ -1,0 +1,93 @@
+"""What the extension knows of one application: kept in ``app.extensions``, never on the extension object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask import current_app
+
+from .config import Settings
+from .matching import Where, matches
+from .models import utc_now
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask_sqlalchemy import SQLAlchemy
+
+    from .guards import RateGuard
+    from .rejections import RejectionLog
+    from .store import Store
+
+__all__ = ["EXTENSION_KEY", "Clock", "Subscription", "WebhookState", "get_state"]
+
+EXTENSION_KEY = "contenthub_webhook"
+
+Clock = Callable[[], datetime]
+EventHandler = Callable[..., Any]
+
+
+class Subscription(NamedTuple):
+    """A handler of one event type, and the filter that must hold for it."""
+
+    event_type: str
+    handler: EventHandler
+    where: Where | None
+
+    def wants(self, event_type: str, payload: Mapping[str, Any]) -> bool:
+        """Whether the handler is to be called for this event."""
+        return event_type == self.event_type and matches(payload, self.where)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class WebhookState:
+    """Everything of one application.
+
+    Args:
+        app: the real application object; the sender of all signals.
+        db: the host's Flask-SQLAlchemy object.
+        settings: the checked configuration.
+        task_model: the host's task model, or the default one.
+        delivery_model: the host's delivery model, or the default one.
+        store: the SQL over the two models.
+        rejections: the bounded record of refused requests.
+        rate: the rate guard, or None where no rate is configured.
+        subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
+        clock: tells the time; tests move it.
+    """
+
+    app: Flask
+    db: SQLAlchemy
+    settings: Settings
+    task_model: type[Any]
+    delivery_model: type[Any]
+    store: Store
+    rejections: RejectionLog
+    rate: RateGuard | None = None
+    subscriptions: list[Subscription] = field(default_factory=list)
+    clock: Clock = utc_now
+
+    @property
+    def custom_events(self) -> tuple[str, ...]:
+        """Event types beyond the built-in three: the configured ones, and those that somebody subscribed to."""
+        return (*self.settings.events, *(subscription.event_type for subscription in self.subscriptions))
+
+
+def get_state(app: Flask | None = None) -> WebhookState:
+    """The extension's state of an application.
+
+    Args:
+        app: the application; without it the current one.
+
+    Raises:
+        RuntimeError: the extension was not registered on the application.
+    """
+    app = app if app is not None else current_app
+    state = app.extensions.get(EXTENSION_KEY)
+    if not isinstance(state, WebhookState):
+        raise RuntimeError(
+            f"ContentHubWebhook is not registered on the app {app.name!r}; call webhook.init_app(app, db) first."
+        )
+    return state

@@ -1,0 +1,130 @@
+"""Strict JSON: what two parsers could read in two ways, or a database could not store, is refused.
+
+RFC 8259 leaves room (duplicate names, ``NaN`` in practice, lone surrogates, numbers of any length) in which senders
+and receivers disagree. A callback is read once, strictly, and everything behind this module can rely on plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from .errors import InvalidJSON, InvalidPayload
+
+__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "parse_object"]
+
+MAX_DEPTH = 64
+"""Levels of nested objects and lists."""
+MAX_NUMBER_LENGTH = 64
+"""Characters of one number."""
+MAX_VALUES = 500_000
+"""Values in one body: 16 MiB of ``[],[],`` would otherwise take half a gigabyte once parsed."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a body that must be one JSON object.
+
+    Args:
+        body: the raw bytes of a request.
+
+    Raises:
+        InvalidJSON: not UTF-8, not JSON, or JSON that this application refuses to interpret; says what and where.
+        InvalidPayload: JSON, but not an object.
+    """
+    if _count_values(body) > MAX_VALUES:
+        raise InvalidJSON(f"The body holds more than {MAX_VALUES} values.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidJSON(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+    except RecursionError:
+        raise InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
+    if not isinstance(value, dict):
+        raise InvalidPayload(f"The body must be a JSON object, not {_kind(value)}.")
+    if b"\\u" in body or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        _check_inside(value)
+    return value
+
+
+def _count_values(body: bytes) -> int:
+    """An upper bound of the number of values; strings are only cut out where they could hide the real figure."""
+    count = _count_marks(body)
+    return count if count <= MAX_VALUES else _count_marks(_STRING.sub(b'""', body))
+
+
+def _count_marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise InvalidJSON(f"The name {_shown(repeated)} stands twice in one object.")
+    return value
+
+
+def _integer(literal: str) -> int:
+    return int(_bounded(literal))
+
+
+def _float(literal: str) -> float:
+    number = float(_bounded(literal))
+    if math.isinf(number):
+        raise InvalidJSON(f"The number {literal} is too large.")
+    return number
+
+
+def _bounded(literal: str) -> str:
+    if len(literal) > MAX_NUMBER_LENGTH:
+        raise InvalidJSON(f"A number has {len(literal)} characters; at most {MAX_NUMBER_LENGTH} are accepted.")
+    return literal
+
+
+def _constant(literal: str) -> float:
+    raise InvalidJSON(f"{literal} is not JSON.")
+
+
+def _check_inside(value: Any, path: str = "$", depth: int = 1) -> None:
+    """Refuse what is nested too deep and what no database stores; the recursion ends at MAX_DEPTH."""
+    if isinstance(value, str):
+        _check_text(value, path)
+    elif isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            raise InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
+        if isinstance(value, dict):
+            for name, item in value.items():
+                _check_text(name, f"{path}.{_shown(name)}")
+                _check_inside(item, f"{path}.{_shown(name)}", depth + 1)
+        else:
+            for index, item in enumerate(value):
+                _check_inside(item, f"{path}[{index}]", depth + 1)
+
+
+def _check_text(text: str, path: str) -> None:
+    if found := _UNSTORABLE.search(text):
+        what = "NUL" if found[0] == "\0" else "half of a surrogate pair"
+        raise InvalidJSON(f"The text at {path} holds {what}, which cannot be stored.")
+
+
+def _shown(name: str) -> str:
+    """A name for an error message: short, and printable whatever it holds."""
+    return ascii(name[:40])[1:-1]
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")

@@ -1,0 +1,232 @@
+"""The state machine: the states, the transition table as data, and the one function that reads it.
+
+Pure on purpose: no Flask, no SQL, no clock. Webhook, poll, submit response, replay, timeout and cancel all ask
+:func:`decide`, and nothing else in the package chooses a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+__all__ = [
+    "OPEN_STATES",
+    "TERMINAL_STATES",
+    "TRANSITIONS",
+    "Decision",
+    "Rule",
+    "TaskState",
+    "TaskView",
+    "Trigger",
+    "Verdict",
+    "decide",
+]
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+
+
+OPEN_STATES: Final = (TaskState.PENDING, TaskState.SUBMITTED, TaskState.PROCESSING)
+TERMINAL_STATES: Final = (TaskState.COMPLETED, TaskState.FAILED, TaskState.TIMEOUT, TaskState.CANCELLED)
+
+
+class Trigger(StrEnum):
+    """What asks for a transition."""
+
+    PROGRESS = "progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INVALID_RESULT = "invalid_result"
+    """The creator says completed, but has no usable result: a failure that another attempt would only repeat."""
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    CUSTOM = "custom"
+
+
+class Verdict(StrEnum):
+    """What became of an event."""
+
+    PROCESSED = "processed"
+    DUPLICATE = "duplicate"
+    IGNORED = "ignored"
+    STALE = "stale"
+    QUEUED = "queued"
+    FAILED = "failed"
+    DEAD = "dead"
+    REJECTED = "rejected"
+    REPLAYED = "replayed"
+
+
+class Rule(StrEnum):
+    """A cell of the transition table."""
+
+    PROGRESS = "to processing, if it is news"
+    COMPLETE = "to completed"
+    COMPLETE_LATE = "to completed, late"
+    RETRY_OR_FAIL = "to pending with the next attempt, or to failed"
+    FAIL = "to failed"
+    TIME_OUT = "to timeout"
+    CANCEL = "to cancelled"
+    RECORD = "no change of state"
+    DUPLICATE = "duplicate"
+    IGNORE = "ignored"
+    REFUSE = "an error"
+
+
+def _row(open_: Rule, *, completed: Rule, failed: Rule, timeout: Rule, cancelled: Rule) -> dict[TaskState, Rule]:
+    return dict.fromkeys(OPEN_STATES, open_) | {
+        TaskState.COMPLETED: completed,
+        TaskState.FAILED: failed,
+        TaskState.TIMEOUT: timeout,
+        TaskState.CANCELLED: cancelled,
+    }
+
+
+TRANSITIONS: Final[dict[Trigger, dict[TaskState, Rule]]] = {
+    Trigger.PROGRESS: _row(
+        Rule.PROGRESS, completed=Rule.IGNORE, failed=Rule.IGNORE, timeout=Rule.IGNORE, cancelled=Rule.IGNORE
+    ),
+    Trigger.COMPLETED: _row(
+        Rule.COMPLETE,
+        completed=Rule.DUPLICATE,
+        failed=Rule.COMPLETE_LATE,
+        timeout=Rule.COMPLETE_LATE,
+        cancelled=Rule.IGNORE,
+    ),
+    Trigger.FAILED: _row(
+        Rule.RETRY_OR_FAIL, completed=Rule.IGNORE, failed=Rule.DUPLICATE, timeout=Rule.FAIL, cancelled=Rule.IGNORE
+    ),
+    Trigger.INVALID_RESULT: _row(
+        Rule.FAIL, completed=Rule.IGNORE, failed=Rule.DUPLICATE, timeout=Rule.FAIL, cancelled=Rule.IGNORE
+    ),
+    Trigger.TIMED_OUT: _row(
+        Rule.TIME_OUT, completed=Rule.IGNORE, failed=Rule.IGNORE, timeout=Rule.DUPLICATE, cancelled=Rule.IGNORE
+    ),
+    Trigger.CANCELLED: _row(
+        Rule.CANCEL, completed=Rule.REFUSE, failed=Rule.REFUSE, timeout=Rule.REFUSE, cancelled=Rule.DUPLICATE
+    ),
+    Trigger.CUSTOM: _row(
+        Rule.RECORD, completed=Rule.RECORD, failed=Rule.RECORD, timeout=Rule.RECORD, cancelled=Rule.RECORD
+    ),
+}
+
+_SPEAKS_FOR_ONE_ATTEMPT = {Trigger.PROGRESS, Trigger.FAILED, Trigger.INVALID_RESULT}
+_TARGETS = {
+    Rule.COMPLETE: TaskState.COMPLETED,
+    Rule.COMPLETE_LATE: TaskState.COMPLETED,
+    Rule.FAIL: TaskState.FAILED,
+    Rule.TIME_OUT: TaskState.TIMEOUT,
+    Rule.CANCEL: TaskState.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskView:
+    """What a decision needs to know of a task.
+
+    Args:
+        status: its state.
+        attempt: the current attempt, from 1.
+        max_retries: attempts allowed after the first.
+        percentage: the last stored progress of this attempt, 0 to 100, or None.
+        progress_at: when the sender built that progress, or None.
+    """
+
+    status: TaskState
+    attempt: int
+    max_retries: int
+    percentage: float | None = None
+    progress_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an event does to a task.
+
+    Args:
+        verdict: processed, duplicate, ignored or stale.
+        to: the new state, or None where the state stays.
+        will_retry: True where the failed attempt is followed by another.
+        late: True where a task that we had given up on completes after all.
+        refused: True where the caller must be told that the state does not allow it.
+        reason: why, for the history; empty where the verdict says it all.
+    """
+
+    verdict: Verdict
+    to: TaskState | None = None
+    will_retry: bool = False
+    late: bool = False
+    refused: bool = False
+    reason: str = ""
+
+
+def decide(
+    trigger: Trigger,
+    task: TaskView,
+    *,
+    attempt: int | None = None,
+    seen_before: bool = False,
+    retryable: bool = True,
+    percentage: float | None = None,
+    occurred_at: datetime | None = None,
+) -> Decision:
+    """Decide what an event does to a task.
+
+    Args:
+        trigger: what came.
+        task: the task as it stands.
+        attempt: the attempt that the event speaks for; None speaks for the current one.
+        seen_before: an identical event was already applied to this task.
+        retryable: False where the sender rules out another attempt.
+        percentage: of a progress event.
+        occurred_at: when the sender built the event.
+    """
+    rule = TRANSITIONS[trigger][task.status]
+    if trigger in _SPEAKS_FOR_ONE_ATTEMPT and attempt is not None and attempt != task.attempt:
+        verdict = Verdict.STALE if task.status in OPEN_STATES else Verdict.IGNORED
+        return Decision(verdict, reason=f"It speaks for attempt {attempt}; the current attempt is {task.attempt}.")
+    if seen_before:
+        return Decision(Verdict.DUPLICATE, reason="An identical event was applied before.")
+    match rule:
+        case Rule.DUPLICATE:
+            return Decision(Verdict.DUPLICATE, reason=f"The task is already {task.status}.")
+        case Rule.IGNORE:
+            return Decision(Verdict.IGNORED, reason=f"The task is already {task.status}.")
+        case Rule.REFUSE:
+            return Decision(Verdict.IGNORED, refused=True, reason=f"The task is already {task.status}.")
+        case Rule.RECORD:
+            return Decision(Verdict.PROCESSED)
+        case Rule.PROGRESS:
+            return _progress(task, percentage, occurred_at)
+        case Rule.RETRY_OR_FAIL if retryable and task.attempt <= task.max_retries:
+            return Decision(Verdict.PROCESSED, TaskState.PENDING, will_retry=True)
+        case Rule.RETRY_OR_FAIL:
+            return Decision(Verdict.PROCESSED, TaskState.FAILED)
+        case _:
+            return Decision(Verdict.PROCESSED, _TARGETS[rule], late=rule is Rule.COMPLETE_LATE)
+
+
+def _progress(task: TaskView, percentage: float | None, occurred_at: datetime | None) -> Decision:
+    """Progress only moves forward: by percentage, and at the same percentage by the sender's time."""
+    stored, new = task.percentage, percentage if percentage is not None else 0.0
+    if stored is not None:
+        if new < stored:
+            return Decision(Verdict.IGNORED, reason=f"Progress stands at {stored:g} %, this says {new:g} %.")
+        if new == stored and not _is_later(occurred_at, task.progress_at):
+            return Decision(Verdict.IGNORED, reason=f"Progress already stands at {stored:g} %.")
+    return Decision(Verdict.PROCESSED, TaskState.PROCESSING)
+
+
+def _is_later(new: datetime | None, stored: datetime | None) -> bool:
+    return new is not None and (stored is None or new > stored)

@@ -1,0 +1,277 @@
+"""The blueprint: three routes, each as short as the way of a callback allows."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import wraps
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+
+from . import signals
+from .batches import BatchItem, split_batch
+from .errors import DatabaseUnavailable, HandlerFailed, InvalidPayload, RequestRefused, SignatureMissing, TaskNotFound
+from .events import parse_event
+from .guards import check_guards, drain, read_body
+from .history import redacted_headers
+from .inbound import Inbound, Source
+from .lifecycle import Applied
+from .processing import process
+from .rejections import Refusal
+from .signatures import Credentials, Verified, verify
+from .state import WebhookState, get_state
+from .strict_json import parse_object
+from .transitions import Verdict
+
+__all__ = ["blueprint"]
+
+logger = logging.getLogger(__name__)
+
+blueprint = Blueprint("contenthub_webhook", __name__)
+
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
+_TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
+_MESSAGES = {
+    Verdict.PROCESSED: "The event was applied.",
+    Verdict.DUPLICATE: "The event was applied before; nothing changed.",
+    Verdict.IGNORED: "The event has no effect in the task's state; it is recorded.",
+    Verdict.STALE: "The event speaks for an earlier attempt; it is recorded.",
+}
+
+
+@dataclass(slots=True)
+class _Request:
+    """What is known so far of the request at hand; a refusal is recorded with as much of it as there is."""
+
+    state: WebhookState
+    received_at: datetime
+    task_id: str | None = None
+    attempt: int | None = None
+    body: bytes = b""
+    verified: Verified | None = None
+    headers: dict[str, str] = field(default_factory=lambda: redacted_headers(request.headers.items()))
+
+    @property
+    def scheme(self) -> str | None:
+        return None if self.verified is None else self.verified.scheme
+
+
+View = Callable[..., Response]
+
+
+def _answering(view: Callable[..., dict[str, Any]]) -> View:
+    """Turn what a view returns, or the refusal it raises, into the answer of the HTTP contract."""
+
+    @wraps(view)
+    def answer(**arguments: Any) -> Response:
+        state = get_state()
+        current = _Request(state, state.clock())
+        try:
+            return _json(view(current, **arguments), 200)
+        except RequestRefused as refusal:
+            drain(state.settings, request)
+            _record(current, refusal)
+            return _refusal(refusal)
+
+    return answer
+
+
+@blueprint.post("/callback/<path:task_id>", strict_slashes=False, merge_slashes=False)
+@_answering
+def callback(current: _Request, task_id: str) -> dict[str, Any]:
+    """One event about one task."""
+    state = current.state
+    current.task_id = task_id = task_id.removesuffix("/")
+    check_guards(state, request)
+    current.body = read_body(state.settings, request)
+    current.attempt = _attempt(request.args.get("attempt"))
+    current.verified = _verify(current, state.settings.signature_schemes, task_id, request.args.get("token"))
+    payload = parse_object(current.body)
+    return _success(_apply(current, payload, task_id, request.args.get("attempt")))
+
+
+@blueprint.post("/callbacks", strict_slashes=False, merge_slashes=False)
+@_answering
+def batch(current: _Request) -> dict[str, Any]:
+    """Many events, each applied in a transaction of its own, with a verdict for each in the same order."""
+    state = current.state
+    check_guards(state, request)
+    current.body = read_body(state.settings, request)
+    over_the_body = tuple(scheme for scheme in state.settings.signature_schemes if scheme != "url")
+    if over_the_body:
+        current.verified = _verify(current, over_the_body, "", None, required=False)
+    items = split_batch(parse_object(current.body))
+    verdicts = [_batch_verdict(current, item) for item in items]
+    away = [verdict for verdict in verdicts if verdict.get("error", {}).get("code") == DatabaseUnavailable.code]
+    if away and len(away) == len(verdicts):
+        raise DatabaseUnavailable
+    return {
+        "success": all(verdict["success"] for verdict in verdicts),
+        "message": f"{sum(verdict['success'] for verdict in verdicts)} of {len(verdicts)} events were taken.",
+        "results": verdicts,
+    }
+
+
+@blueprint.get("/health", strict_slashes=False, merge_slashes=False)
+def health() -> Response:
+    """Whether this process answers, and how it is set up; asks no database and tells no secrets."""
+    settings = get_state().settings
+    return _json(
+        {
+            "status": "ok",
+            "webhook_enabled": settings.enabled,
+            "signature_required": settings.require_signature,
+            "processing": settings.processing,
+        },
+        200,
+    )
+
+
+# --- the steps -----------------------------------------------------------------------------------------------
+
+
+def _verify(
+    current: _Request, schemes: tuple[str, ...], task_id: str, token: str | None, *, required: bool = True
+) -> Verified | None:
+    """Who sent this; None for an unsigned request where those are allowed."""
+    settings = current.state.settings
+    verified = verify(
+        Credentials(headers=request.headers, body=current.body, token=token, task_id=task_id, attempt=current.attempt),
+        schemes=schemes,
+        secrets=settings.secrets,
+        tolerance=settings.signature_tolerance,
+        now=current.received_at,
+    )
+    if verified is None and required and settings.require_signature:
+        raise SignatureMissing
+    return verified
+
+
+def _apply(current: _Request, payload: dict[str, Any], task_id: str, attempt: str | None) -> Applied:
+    state, verified = current.state, current.verified
+    if attempt is not None and current.attempt is None:
+        raise InvalidPayload(f"`attempt` must be a whole number from 1, not {attempt[:40]!a}.")
+    event = parse_event(
+        payload, custom_types=state.custom_events, required_fields=state.settings.required_result_fields
+    )
+    if not _TASK_ID.fullmatch(task_id):  # no id of ours; some databases would choke on it
+        raise TaskNotFound
+    return process(
+        state,
+        Inbound(
+            task_id=task_id,
+            event=event,
+            source=Source.WEBHOOK,
+            received_at=current.received_at,
+            attempt=current.attempt,
+            bound_to_task=current.scheme == "url",
+            by_any_id=current.task_id is None,
+            scheme=current.scheme,
+            message_id=verified.message_id if verified is not None else None,
+            body=current.body,
+            headers=current.headers,
+            remote_addr=request.remote_addr,
+        ),
+    )
+
+
+def _batch_verdict(batch: _Request, item: BatchItem | InvalidPayload) -> dict[str, Any]:
+    """One item's own verdict; its failure is its own, too."""
+    current = _Request(batch.state, batch.received_at, headers=batch.headers, verified=batch.verified)
+    task_id = ""
+    try:
+        if isinstance(item, InvalidPayload):
+            raise item
+        task_id, current.body, current.attempt = item.task_id, item.body, _attempt(item.attempt)
+        if batch.verified is None:
+            schemes = tuple(scheme for scheme in batch.state.settings.signature_schemes if scheme == "url")
+            current.verified = _verify(current, schemes, task_id, item.token)
+        return _success(_apply(current, dict(item.payload), task_id, item.attempt)) | {"task_id": task_id}
+    except RequestRefused as refusal:
+        current.task_id = task_id
+        _record(current, refusal)
+        return {"success": False, "task_id": task_id, "status": refusal.status, "error": _error(refusal)}
+
+
+def _attempt(text: str | None) -> int | None:
+    return int(text) if text is not None and _ATTEMPT.fullmatch(text) else None
+
+
+# --- the answers ---------------------------------------------------------------------------------------------
+
+
+def _success(applied: Applied) -> dict[str, Any]:
+    return {
+        "success": True,
+        "message": _MESSAGES[applied.verdict],
+        "outcome": applied.verdict.value,
+        "delivery_id": applied.delivery_id,
+        "details": {
+            "task_id": applied.task_id,
+            "status": applied.status.value,
+            "late": applied.late,
+            "will_retry": applied.will_retry,
+            "reason": applied.reason or None,
+        },
+    }
+
+
+def _error(refusal: RequestRefused) -> dict[str, Any]:
+    error: dict[str, Any] = {"code": refusal.code, "message": refusal.message}
+    if isinstance(refusal, HandlerFailed):
+        error["delivery_id"] = refusal.delivery_id
+    return error
+
+
+def _refusal(refusal: RequestRefused) -> Response:
+    response = _json({"success": False, "error": _error(refusal)}, refusal.status)
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
+
+
+def _json(body: dict[str, Any], status: int) -> Response:
+    return Response(current_app.json.dumps(body) + "\n", status=status, mimetype="application/json")
+
+
+def _record(current: _Request, refusal: RequestRefused) -> None:
+    """Make a refusal visible: in the log, in the history (bounded), and to the host."""
+    logger.warning(
+        "Callback refused: %s",
+        refusal.code,
+        extra={"code": refusal.code, "status": refusal.status, "remote_addr": request.remote_addr},
+    )
+    if isinstance(refusal, HandlerFailed | DatabaseUnavailable):
+        return
+    current.state.rejections.record(
+        current.state,
+        Refusal(
+            code=refusal.code,
+            message=refusal.message,
+            received_at=current.received_at,
+            task_id=current.task_id,
+            attempt=current.attempt,
+            scheme=current.scheme,
+            message_id=None if current.verified is None else current.verified.message_id,
+            remote_addr=request.remote_addr,
+            headers=current.headers,
+            body=current.body,
+        ),
+    )
+    signals.send_quietly(
+        signals.callback_rejected,
+        current.state.app,
+        reason=refusal.code,
+        status=refusal.status,
+        request={
+            "method": request.method,
+            "path": request.path,
+            "remote_addr": request.remote_addr,
+            "content_length": request.content_length,
+            "user_agent": request.headers.get("User-Agent"),
+        },
+    )
