@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from .config import Settings
 from .errors import ConfigurationError
 from .signatures import sign_url
 
-__all__ = ["build_callback_url"]
+__all__ = ["address_callback_url", "build_callback_url"]
 
 
 def build_callback_url(
@@ -31,8 +31,23 @@ def build_callback_url(
             "WEBHOOK_CALLBACK_BASE_URL is not set: the creator must be told where to call back, "
             "for example https://hub.example.com."
         )
-    query: dict[str, str] = {} if attempt is None else {"attempt": str(attempt)}
-    if settings.secrets and "url" in settings.signature_schemes:
-        query["token"] = sign_url(settings.secrets[0], task_id, attempt)
     path = f"{settings.url_prefix}/callback/{quote(task_id, safe='')}"
-    return f"{base.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
+    return address_callback_url(settings, f"{base.rstrip('/')}{path}", task_id, attempt)
+
+
+def address_callback_url(settings: Settings, url: str, task_id: str, attempt: int | None) -> str:
+    """Any URL that leads to this app, made to speak for one attempt of a task: its ``attempt`` and ``token`` are set.
+
+    Args:
+        settings: the app's configuration; with a secret, the URL carries a token.
+        url: an absolute URL, such as one of an earlier attempt; the rest of its query stays.
+        task_id: our id of the task.
+        attempt: the attempt, from 1; None for whichever is current.
+    """
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query, True) if name not in {"attempt", "token"}]
+    if attempt is not None:
+        query.append(("attempt", str(attempt)))
+    if settings.secrets and "url" in settings.signature_schemes:
+        query.append(("token", sign_url(settings.secrets[0], task_id, attempt)))
+    return urlunsplit(parts._replace(query=urlencode(query)))

@@ -8,9 +8,10 @@ history row alone is written again, with the error and the time of the next try.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from blinker import NamedSignal
@@ -18,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from . import signals
 from .backoff import jittered
+from .callback_urls import address_callback_url
 from .database import Trouble, forbid_commit, trouble_of, unit_of_work
 from .errors import DatabaseUnavailable, HandlerFailed, TaskMismatch, TaskNotFound, TransitionRefused
 from .events import Completed, Failed, Progress
@@ -28,6 +30,7 @@ from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from .config import Settings
     from .state import WebhookState
     from .store import Row
 
@@ -248,6 +251,8 @@ class _Application:
                     "progress_percentage": event.percentage,
                     "progress_at": event.occurred_at,
                     "next_poll_at": now + self.state.settings.poll_grace,
+                    "polls": 0,
+                    "times_missing": 0,
                 }
             case TaskState.TIMEOUT | TaskState.CANCELLED:
                 changes |= _settled(now)
@@ -260,16 +265,23 @@ class _Application:
         earlier = list(task["earlier_creator_task_ids"] or ())
         if task["creator_task_id"] is not None:
             earlier.append(task["creator_task_id"])
+        attempt, url = task["attempt"] + 1, task["callback_url"]
         return {
-            "attempt": task["attempt"] + 1,
-            "creator_task_id": None,
+            "attempt": attempt,
+            "creator_task_id": str(uuid.uuid4()),  # the creator takes a repeated id for the same run
             "earlier_creator_task_ids": earlier,
+            "callback_url": None if url is None else address_callback_url(settings, url, task["task_id"], attempt),
+            "submitted_at": None,
+            "submitting_since": None,
+            "submit_tries": 0,
+            "polls": 0,
+            "times_missing": 0,
             "progress": None,
             "progress_percentage": None,
             "progress_at": None,
             "next_submit_at": due,
             "next_poll_at": due + settings.poll_grace,
-            "deadline_at": due + settings.task_timeout,
+            "deadline_at": due + attempt_timeout(settings, task),
         }
 
     def _stored_result(self) -> dict[str, Any]:
@@ -389,6 +401,12 @@ class _Application:
 
 
 _OUTCOME = ("verdict", "reason", "status_before", "status_after", "late", "processed_at", "latency_ms")
+
+
+def attempt_timeout(settings: Settings, task: Row) -> timedelta:
+    """How long one attempt of a task may take."""
+    seconds = task["timeout_seconds"]
+    return settings.task_timeout if seconds is None else timedelta(seconds=seconds)
 
 
 def _settled(now: datetime) -> dict[str, Any]:

@@ -113,11 +113,15 @@ class GenerationTaskMixin:
     """The current submission to the creator, from 1."""
     max_retries: Mapped[int | None] = mapped_column(sa.Integer)
     """Attempts after the first; None takes WEBHOOK_MAX_RETRIES."""
+    timeout_seconds: Mapped[int | None] = mapped_column(sa.Integer)
+    """How long one attempt may take; None takes WEBHOOK_TASK_TIMEOUT."""
     version: Mapped[int] = mapped_column(sa.Integer, default=1)
     """Counts the changes of this row; every compare-and-set compares it."""
 
     callback_url: Mapped[str | None] = mapped_column(sa.String(2048))
     callback_events: Mapped[list[str] | None] = mapped_column(Json)
+    creator_options: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What else the creator is told, by its own names."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(sa.String(64))
@@ -128,8 +132,18 @@ class GenerationTaskMixin:
 
     next_submit_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """When a pending task is due for (re)submission."""
+    submitting_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """Set while somebody hands the task to the creator; still set after a crash, so that nobody does it twice."""
+    submit_tries: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """How often the creator could not be reached with this attempt."""
+    submitted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When the creator accepted the current attempt."""
     next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=lambda: utc_now() + _FIRST_POLL)
     """When an open task is due for a question to the creator; never null while the task is open."""
+    polls: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """Questions to the creator since the last sign of life."""
+    times_missing: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """How often in a row the creator did not know the task."""
     deadline_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
@@ -150,6 +164,8 @@ class GenerationTaskMixin:
                 name=_named("ck", table, "open_is_polled"),
             ),
             sa.Index(_named("ix", table, "creator_task_id"), "creator_task_id"),
+            _waiting_index(table, "next_submit_at"),
+            _waiting_index(table, "next_poll_at"),
         )
 
     def __repr__(self) -> str:
@@ -207,16 +223,10 @@ class DeliveryMixin:
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
-        waiting = sa.text("next_retry_at IS NOT NULL")
         return (
             sa.PrimaryKeyConstraint("id", name=_named("pk", table)),
             sa.Index(_named("ix", table, "task_id"), "task_id", "id"),
-            sa.Index(
-                _named("ix", table, "next_retry_at"),
-                "next_retry_at",
-                postgresql_where=waiting,
-                sqlite_where=waiting,
-            ),
+            _waiting_index(table, "next_retry_at"),
         )
 
     def __repr__(self) -> str:
@@ -259,6 +269,12 @@ def default_delivery_model(db: SQLAlchemy, known: dict[str, type[Any]] | None = 
 def _named(kind: str, table: str, column: str = "") -> str:
     """A constraint name that stays what it is under whatever naming convention the host's metadata has."""
     return sa.schema.conv("_".join(part for part in (kind, table, column) if part))
+
+
+def _waiting_index(table: str, column: str) -> sa.Index:
+    """An index of the rows that wait for a time; settled rows, nearly all of them, are not in it."""
+    waiting = sa.text(f"{column} IS NOT NULL")
+    return sa.Index(_named("ix", table, column), column, postgresql_where=waiting, sqlite_where=waiting)
 
 
 def _quoted(*states: TaskState) -> str:

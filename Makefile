@@ -1,0 +1,70 @@
+# Every command works on a fresh checkout: it makes .venv, installs what it needs once, and runs.
+# Needed: Python 3.11 or newer with venv, make. No compiler: everything comes as a wheel.
+# Choose the Python with: make demo PYTHON=python3.13
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin/python
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_USER := 0
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test coverage lint format types docs bench ci clean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.installed-demo ## set up the example app, play real callbacks at it and show what happened
+	@$(BIN) -m example_app.demo
+
+serve: $(VENV)/.installed-demo ## run the example app until Ctrl-C
+	@$(BIN) -m example_app.serve
+
+test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name -x")
+	$(BIN) -m pytest $(ARGS)
+
+coverage: $(VENV)/.installed-test ## run all tests and show which lines and branches they miss
+	$(BIN) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+lint: $(VENV)/.installed-dev ## check style and common mistakes
+	$(BIN) -m ruff check
+	$(BIN) -m ruff format --check
+
+format: $(VENV)/.installed-dev ## put the code into the form that lint wants
+	$(BIN) -m ruff check --fix
+	$(BIN) -m ruff format
+
+types: $(VENV)/.installed-dev ## check the types
+	$(BIN) -m mypy
+
+docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html
+	$(BIN) -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+bench: $(VENV)/.installed-bench ## measure against the bare floors
+	@$(BIN) -m benchmarks $(ARGS)
+
+ci: ## everything that CI runs
+	@.ci/run
+
+clean: ## remove .venv, caches and build output
+	rm -rf $(VENV) build dist *.egg-info docs/_build htmlcov .coverage .coverage.* .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN):
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "There is no command '$(PYTHON)'. Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "'$(PYTHON) -m venv' failed; see above. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+# One stamp for each extra; a change of the dependencies installs again.
+$(VENV)/.installed-%: pyproject.toml flask_contenthub_webhook/_version.py | $(BIN)
+	@echo "Installing flask-contenthub-webhook[$*] into $(VENV) (once)..."
+	@$(BIN) -m pip install --quiet --prefer-binary --editable '.[$*]'
+	@touch $@
