@@ -31,20 +31,24 @@ from .errors import (
 )
 from .extension import ContentHubWebhook
 from .handler import WebhookHandler
-from .lifecycle import Applied
+from .inbound import Applied
 from .matching import EXISTS, MISSING
 from .models import DeliveryMixin, GenerationTaskMixin, default_models
 from .processing import RetryReport
+from .reconcile import ReconcileReport
 from .signals import (
     callback_rejected,
     delivery_processed,
+    reconcile_finished,
     task_cancelled,
     task_completed,
     task_failed,
     task_progress,
+    task_submitted,
     task_timed_out,
 )
 from .signatures import generate_secret
+from .submission import SubmitReport
 from .transitions import TaskState, Verdict
 from .verifier import WebhookSignatureVerifier, create_verifier, generate_signature, verify_signature
 
@@ -60,9 +64,11 @@ __all__ = [
     "GenerationTaskMixin",
     "HandlerFailed",
     "InsecureConfiguration",
+    "ReconcileReport",
     "ReplayRefused",
     "RequestRefused",
     "RetryReport",
+    "SubmitReport",
     "TaskState",
     "TransitionRefused",
     "Verdict",
@@ -76,10 +82,12 @@ __all__ = [
     "delivery_processed",
     "generate_secret",
     "generate_signature",
+    "reconcile_finished",
     "task_cancelled",
     "task_completed",
     "task_failed",
     "task_progress",
+    "task_submitted",
     "task_timed_out",
     "verify_signature",
 ]

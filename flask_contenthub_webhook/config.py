@@ -7,27 +7,22 @@ package reads ``app.config`` or the environment.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import config_values as values
+from .config_values import Network
 from .errors import ConfigurationError
 
 __all__ = ["OPTIONS", "InsecureConfiguration", "Option", "Settings", "load_settings"]
 
 SCHEMES = ("url", "contenthub", "standard", "github")
 _SHORT_SECRET = 32
-_TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"0", "false", "no", "off", ""}
-
-Network = IPv4Network | IPv6Network
 
 
 class InsecureConfiguration(UserWarning):
@@ -55,13 +50,36 @@ class Settings:
     events: tuple[str, ...]
     required_result_fields: tuple[str, ...]
     stored_result_fields: tuple[str, ...] | None
+    poll_interval: timedelta
     poll_grace: timedelta
+    poll_max_interval: timedelta
+    poll_batch: int
+    poll_concurrency: int
     task_timeout: timedelta
     max_retries: int
     retry_backoff: tuple[timedelta, ...]
+    submit_threads: int
+    history_retention: timedelta
+    scheduler_enabled: bool
+    creator_base_url: str | None
+    creator_api_key: str | None
+    creator_timeout: float
+    creator_submit_wait: float
+    creator_mode: str
+    creator_cli_path: str | None
+
+    @property
+    def poll_intervals(self) -> tuple[timedelta, ...]:
+        """Waiting times between questions about one task: without callbacks, then doubling up to the longest."""
+        steps = [self.poll_interval]
+        while steps[-1] < self.poll_max_interval:
+            steps.append(min(steps[-1] * 2, self.poll_max_interval))
+        return (self.poll_interval, *(steps[1:] or steps))
 
     def __repr__(self) -> str:
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "secrets")
+        shown = (
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in {"secrets", "creator_api_key"}
+        )
         return f"Settings({', '.join(shown)}, secrets=<{len(self.secrets)}>)"
 
 
@@ -86,278 +104,196 @@ class Option:
     secret: bool = False
 
 
-# --- parsers -------------------------------------------------------------------------------------------------
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError("must be true or false")
-
-
-def _number(kind: type[int | float], low: float, high: float | None = None, unit: str = "") -> Callable[[Any], Any]:
-    noun = ("a whole number" if kind is int else "a number") + (f" of {unit}" if unit else "")
-    bounds = f"{noun}, at least {low:g}" + (f" and at most {high:g}" if high is not None else "")
-
-    def parse(value: Any) -> Any:
-        if isinstance(value, bool):
-            raise ValueError(f"must be {bounds}")
-        try:
-            number = kind(value)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"must be {bounds}") from None
-        if (isinstance(value, float) and number != value) or not low <= number <= (high if high is not None else 1e15):
-            raise ValueError(f"must be {bounds}")
-        return number
-
-    return parse
-
-
-def _seconds(low: float) -> Callable[[Any], timedelta]:
-    number = _number(float, low, unit="seconds")
-
-    def parse(value: Any) -> timedelta:
-        return timedelta(seconds=number(value.total_seconds() if isinstance(value, timedelta) else value))
-
-    return parse
-
-
-def _optional_text(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError("must be text")
-    return value.strip() or None
-
-
-def _items(value: Any) -> tuple[str, ...]:
-    """Text separated by commas, or a list of text, without blanks and empty items."""
-    if value is None:
-        return ()
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple | set | frozenset) or not all(isinstance(p, str) for p in parts):
-        raise ValueError("must be text separated by commas, or a list of text")
-    return tuple(p.strip() for p in parts if p.strip())
-
-
-def _secrets(value: Any) -> tuple[str, ...]:
-    if isinstance(value, bytes):
-        raise ValueError("must be text, not bytes (a string, or several separated by commas, or a list)")
-    return _items(value)
-
-
-def _names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...]]:
-    def parse(value: Any) -> tuple[str, ...]:
-        names = _items(value)
-        for name in names:
-            if not re.fullmatch(pattern, name):
-                raise ValueError(f"has {name!r}; {what}")
-        return names
-
-    return parse
-
-
-def _optional_names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...] | None]:
-    parse = _names(pattern, what)
-    return lambda value: None if value is None or value in {"", "*"} else parse(value)
-
-
-def _choices(allowed: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
-    def parse(value: Any) -> tuple[str, ...]:
-        names = _items(value)
-        unknown = [name for name in names if name not in allowed]
-        if unknown or not names:
-            problem = f"has {unknown[0]!r}" if unknown else "is empty"
-            raise ValueError(f"{problem}; allowed: {', '.join(allowed)}")
-        return tuple(dict.fromkeys(names))
-
-    return parse
-
-
-def _choice(allowed: tuple[str, ...]) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"is {value!r}; allowed in this version: {', '.join(allowed)}")
-        return str(value)
-
-    return parse
-
-
-def _networks(value: Any) -> tuple[Network, ...]:
-    networks = []
-    for item in _items(value):
-        try:
-            networks.append(ipaddress.ip_network(item))
-        except ValueError as error:
-            raise ValueError(f"has {item!r}: {error}; each item is an address or a CIDR network") from None
-    return tuple(networks)
-
-
-def _certificates(value: Any) -> tuple[str, ...]:
-    """``any``, ``sha256:FINGERPRINT``, ``dns:NAME`` or ``cn:NAME``, in lower case, fingerprints without colons."""
-    checked = []
-    for item in _items(value):
-        kind, _, name = item.partition(":")
-        kind, name = kind.lower(), name.strip().lower()
-        if kind == "sha256":
-            name = name.replace(":", "")
-            if not re.fullmatch(r"[0-9a-f]{64}", name):
-                raise ValueError(f"has {item!r}; a sha256 fingerprint is 64 hexadecimal digits")
-        elif kind == "any" and not name:
-            checked.append("any")
-            continue
-        elif kind not in {"dns", "cn"} or not name:
-            raise ValueError(f"has {item!r}; each item is any, sha256:FINGERPRINT, dns:NAME or cn:NAME")
-        checked.append(f"{kind}:{name}")
-    return tuple(checked)
-
-
-def _prefix(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value.strip()):
-        raise ValueError("must be a path such as /api/v1/content")
-    return value.strip().rstrip("/")
-
-
-def _base_url(value: Any) -> str | None:
-    text = _optional_text(value)
-    if text is None:
-        return None
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be an absolute http or https URL without query and fragment")
-    return text.rstrip("/")
-
-
-def _backoff(value: Any) -> tuple[timedelta, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, int | float | timedelta):
-        parts = [parts]
-    if not isinstance(parts, list | tuple) or not parts:
-        raise ValueError("must be seconds separated by commas, or a list of seconds, such as 30,60,120")
-    return tuple(_seconds(0)(part) for part in parts)
-
-
 _EVENT_NAME = r"[a-z][a-z0-9_.-]{0,63}"
 _FIELD_NAME = r"[^\s,]{1,100}"
 
 OPTIONS: tuple[Option, ...] = (
-    Option("WEBHOOK_ENABLED", "enabled", False, _boolean, "Accept callbacks at all."),
+    Option("WEBHOOK_ENABLED", "enabled", False, values.boolean, "Accept callbacks at all."),
     Option(
         "WEBHOOK_CALLBACK_BASE_URL",
         "callback_base_url",
         None,
-        _base_url,
+        values.base_url,
         "Scheme, host and optional path under which the creator reaches this app.",
     ),
     Option(
         "WEBHOOK_SECRET_KEY",
         "secrets",
         (),
-        _secrets,
+        values.secrets,
         "One secret, or several (commas or a list): the first signs, all verify.",
         secret=True,
     ),
-    Option("WEBHOOK_REQUIRE_SIGNATURE", "require_signature", False, _boolean, "Refuse what is not signed."),
+    Option("WEBHOOK_REQUIRE_SIGNATURE", "require_signature", False, values.boolean, "Refuse what is not signed."),
     Option(
         "WEBHOOK_TIMEOUT",
         "timeout",
         10.0,
-        _number(float, 0.1, 3600, "seconds"),
+        values.number(float, 0.1, 3600, "seconds"),
         "Seconds after which processing one callback is logged as slow; also the lock timeout on PostgreSQL.",
     ),
-    Option("WEBHOOK_URL_PREFIX", "url_prefix", "/api/v1/content", _prefix, "Where the routes are mounted."),
+    Option("WEBHOOK_URL_PREFIX", "url_prefix", "/api/v1/content", values.prefix, "Where the routes are mounted."),
     Option(
         "WEBHOOK_SIGNATURE_SCHEMES",
         "signature_schemes",
         SCHEMES,
-        _choices(SCHEMES),
+        values.choices(SCHEMES),
         "Signature schemes that are accepted, in the order in which they are tried.",
     ),
     Option(
         "WEBHOOK_SIGNATURE_TOLERANCE",
         "signature_tolerance",
         300,
-        _number(int, 1, 86_400, "seconds"),
+        values.number(int, 1, 86_400, "seconds"),
         "Seconds that a Standard Webhooks timestamp may be off, both ways.",
     ),
     Option(
         "WEBHOOK_MAX_BODY_BYTES",
         "max_body_bytes",
         16 * 1024 * 1024,
-        _number(int, 1024, 1024**3, "bytes"),
+        values.number(int, 1024, 1024**3, "bytes"),
         "Largest body that is read.",
     ),
-    Option("WEBHOOK_ALLOWED_IPS", "allowed_ips", (), _networks, "Addresses or CIDR networks; empty: every address."),
+    Option("WEBHOOK_ALLOWED_IPS", "allowed_ips", (), values.networks, "Addresses or CIDR networks; empty: all."),
     Option(
         "WEBHOOK_TRUSTED_PROXIES",
         "trusted_proxies",
         (),
-        _networks,
+        values.networks,
         "Peers whose Client-Cert header (RFC 9440) is believed.",
     ),
     Option(
         "WEBHOOK_CLIENT_CERTS",
         "client_certs",
         (),
-        _certificates,
+        values.certificates,
         "Client certificates that are let in: any, sha256:FINGERPRINT, dns:NAME, cn:NAME; empty: none needed.",
     ),
     Option(
         "WEBHOOK_RATE_LIMIT",
         "rate_limit",
         None,
-        _optional_text,
+        values.optional_text,
         "Requests per client address, such as 100/minute (extra: ratelimit); None: no limit.",
     ),
-    Option("WEBHOOK_PROCESSING", "processing", "inline", _choice(("inline",)), "Where events are applied."),
+    Option("WEBHOOK_PROCESSING", "processing", "inline", values.choice(("inline",)), "Where events are applied."),
     Option(
         "WEBHOOK_EVENTS",
         "events",
         (),
-        _names(_EVENT_NAME, "an event type is lower case letters, digits, dot, dash and underscore, at most 64"),
+        values.names(_EVENT_NAME, "an event type is lower case letters, digits, dot, dash and underscore, at most 64"),
         "Custom event types beyond completed, failed and progress.",
     ),
     Option(
         "WEBHOOK_REQUIRED_RESULT_FIELDS",
         "required_result_fields",
         ("content",),
-        _names(_FIELD_NAME, "a field name has no blanks and at most 100 characters"),
+        values.names(_FIELD_NAME, "a field name has no blanks and at most 100 characters"),
         "Fields without which a completed result counts as thin.",
     ),
     Option(
         "WEBHOOK_STORED_RESULT_FIELDS",
         "stored_result_fields",
         None,
-        _optional_names(_FIELD_NAME, "a field name has no blanks and at most 100 characters"),
+        values.optional_names(_FIELD_NAME, "a field name has no blanks and at most 100 characters"),
         "Result fields that the task row keeps; None: all.",
+    ),
+    Option(
+        "WEBHOOK_POLL_INTERVAL",
+        "poll_interval",
+        timedelta(seconds=30),
+        values.seconds(1),
+        "Seconds between questions about a task without callbacks; what the doubling starts from with them.",
     ),
     Option(
         "WEBHOOK_POLL_GRACE",
         "poll_grace",
         timedelta(seconds=120),
-        _seconds(1),
+        values.seconds(1),
         "Seconds without a sign of life before a task is due for polling.",
+    ),
+    Option(
+        "WEBHOOK_POLL_MAX_INTERVAL",
+        "poll_max_interval",
+        timedelta(seconds=600),
+        values.seconds(1),
+        "Seconds between questions about a task at the most.",
+    ),
+    Option("WEBHOOK_POLL_BATCH", "poll_batch", 500, values.number(int, 1, 10_000), "Tasks claimed in one statement."),
+    Option(
+        "WEBHOOK_POLL_CONCURRENCY",
+        "poll_concurrency",
+        8,
+        values.number(int, 1, 256),
+        "Calls to the creator at the same time.",
     ),
     Option(
         "WEBHOOK_TASK_TIMEOUT",
         "task_timeout",
         timedelta(seconds=1800),
-        _seconds(1),
+        values.seconds(1),
         "Seconds that one attempt may take.",
     ),
-    Option("WEBHOOK_MAX_RETRIES", "max_retries", 3, _number(int, 0, 1000), "Attempts after the first one."),
+    Option("WEBHOOK_MAX_RETRIES", "max_retries", 3, values.number(int, 0, 1000), "Attempts after the first one."),
     Option(
         "WEBHOOK_RETRY_BACKOFF",
         "retry_backoff",
         tuple(timedelta(seconds=s) for s in (30, 60, 120)),
-        _backoff,
+        values.backoff,
         "Seconds before each retry, of failed deliveries and failed attempts; the last one repeats for attempts.",
     ),
+    Option(
+        "WEBHOOK_SUBMIT_THREADS",
+        "submit_threads",
+        4,
+        values.number(int, 0, 64),
+        "Threads that hand tasks to the creator right after the commit; 0 leaves that to the scheduler.",
+    ),
+    Option(
+        "WEBHOOK_HISTORY_RETENTION_DAYS",
+        "history_retention",
+        timedelta(days=90),
+        values.days,
+        "Days that deliveries are kept; 0 keeps them for ever.",
+    ),
+    Option(
+        "WEBHOOK_SCHEDULER_ENABLED",
+        "scheduler_enabled",
+        False,
+        values.boolean,
+        "Run the scheduler inside the serving process, from its first request on.",
+    ),
+    Option("CREATOR_API_BASE_URL", "creator_base_url", None, values.base_url, "Where the creator's HTTP API is."),
+    Option(
+        "CREATOR_API_KEY",
+        "creator_api_key",
+        None,
+        values.optional_text,
+        "The creator's bearer token.",
+        secret=True,
+    ),
+    Option(
+        "CREATOR_API_TIMEOUT",
+        "creator_timeout",
+        30.0,
+        values.number(float, 0.1, 3600, "seconds"),
+        "Seconds that one call to the creator may take.",
+    ),
+    Option(
+        "CREATOR_SUBMIT_WAIT",
+        "creator_submit_wait",
+        3.0,
+        values.number(float, 0.05, 3600, "seconds"),
+        "Seconds to wait for an early answer to a submission before hanging up.",
+    ),
+    Option(
+        "CREATOR_API_MODE",
+        "creator_mode",
+        "sync",
+        values.choice(("sync", "async")),
+        "How the creator is asked to work; today's async mode kills the real one.",
+    ),
+    Option("CREATOR_CLI_PATH", "creator_cli_path", None, values.optional_text, "The creator's command line program."),
 )
 
 
@@ -404,6 +340,8 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
         )
     if any(len(secret) < _SHORT_SECRET for secret in settings.secrets):
         _warn(f"A secret in WEBHOOK_SECRET_KEY is shorter than {_SHORT_SECRET} characters; use a longer random one.")
+    if any(" " in secret for secret in settings.secrets):
+        _warn("A secret in WEBHOOK_SECRET_KEY has a blank in it; a comma separates secrets, so give a list instead.")
     if settings.enabled and not settings.secrets and not debug:
         _warn("WEBHOOK_SECRET_KEY is not set: anyone who can reach the callback URL can settle tasks.")
     if settings.callback_base_url and not debug:

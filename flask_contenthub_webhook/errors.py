@@ -7,12 +7,17 @@ text in the API reference are one and the same.
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 __all__ = [
     "AddressNotAllowed",
     "ClientCertificateRequired",
     "ConfigurationError",
+    "CreatorError",
+    "CreatorRefused",
+    "CreatorUnclear",
+    "CreatorUnreachable",
     "DatabaseUnavailable",
     "DeliveryNotFound",
     "HandlerFailed",
@@ -67,6 +72,39 @@ class TransitionRefused(WebhookError):
     """The task's state does not allow this."""
 
     code = "transition_refused"
+
+
+class CreatorError(WebhookError):
+    """The creator could not be asked."""
+
+    code = "creator_error"
+
+
+class CreatorUnreachable(CreatorError):
+    """The creator could not be reached; nothing was delivered."""
+
+    code = "creator_unreachable"
+
+
+class CreatorUnclear(CreatorError):
+    """The connection to the creator was cut, or its answer made no sense; what it did is unknown."""
+
+    code = "creator_unclear"
+
+
+class CreatorRefused(CreatorError):
+    """The creator understood the request and refused it."""
+
+    code = "creator_refused"
+
+    def __init__(
+        self, message: str | None = None, *, reason: str | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """The creator's own error code."""
+        self.details: Mapping[str, Any] = details or {}
+        """What else the creator said, such as the fields that it did not accept."""
 
 
 class RequestRefused(WebhookError):

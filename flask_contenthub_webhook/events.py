@@ -16,13 +16,15 @@ import msgspec
 
 from .errors import InvalidPayload, UnknownEvent
 
-__all__ = ["BUILT_IN_EVENTS", "Completed", "Custom", "Event", "Failed", "Progress", "parse_event"]
+__all__ = ["BUILT_IN_EVENTS", "Completed", "Custom", "Event", "Failed", "Internal", "Progress", "parse_event"]
 
 BUILT_IN_EVENTS = ("completed", "failed", "progress")
 _MAX_ID_LENGTH = 255
 
 Text = Annotated[str, msgspec.Meta(max_length=_MAX_ID_LENGTH, min_length=1)]
 Number = int | float
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number of things; beyond 2^53 JSON numbers do not mean the same to everybody (RFC 7493)."""
 Percentage = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 
@@ -63,7 +65,7 @@ class _Result(_Wire, frozen=True, kw_only=True):
     html_content: str | None = None
     images: list[_Image | str] | None = None
     quality_score: Number | None = None
-    word_count: int | None = None
+    word_count: Count | None = None
     metrics: _Metrics | None = None
 
 
@@ -163,6 +165,11 @@ class Progress(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom(Event):
     """An event of a type that the host declared; it changes no state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Internal(Event):
+    """An event of our own making: ``submitted``, ``timed_out``, ``cancelled``, ``retry``."""
 
 
 def parse_event(

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
 from .callback_urls import build_callback_url
+from .cli import webhook_group
 from .client_certificates import check_certificate_support
-from .config import load_settings
+from .config import Settings, load_settings
+from .creators.configured import configured_creator
+from .creators.protocol import Creator
 from .csrf import exempt_from_csrf
 from .database import watch_commits
+from .dispatcher import Dispatcher
 from .errors import ConfigurationError
 from .guards import RateGuard
-from .lifecycle import Applied
+from .inbound import Applied
 from .matching import Where
 from .models import default_delivery_model, default_task_model
 from .processing import RetryReport, replay, retry_due_deliveries
+from .purge import purge_deliveries
+from .reconcile import ReconcileReport, reconcile
 from .rejections import RejectionLog
+from .scheduler import start_scheduler, start_with_first_request, stop_scheduler
 from .state import EXTENSION_KEY, Subscription, WebhookState, get_state
 from .store import Store
+from .submission import SubmitReport, cancel, new_task, retry, submit_due
 from .views import blueprint
 
 if TYPE_CHECKING:
@@ -57,6 +66,7 @@ class ContentHubWebhook:
         *,
         task_model: type[Any] | None = None,
         delivery_model: type[Any] | None = None,
+        creator: Creator | None = None,
     ) -> None:
         """Register the extension on an application. Does no I/O and starts no thread.
 
@@ -65,6 +75,8 @@ class ContentHubWebhook:
             db: the host's Flask-SQLAlchemy object; the models live in its metadata.
             task_model: a model with the columns of ``GenerationTaskMixin``; by default one is made.
             delivery_model: a model with the columns of ``DeliveryMixin``; by default one is made.
+            creator: the service that does the jobs; by default an ``HttpCreator`` for CREATOR_API_BASE_URL, or a
+                ``CliCreator`` for CREATOR_CLI_PATH.
 
         Raises:
             ConfigurationError: a configuration value cannot be used; names the key.
@@ -84,14 +96,21 @@ class ContentHubWebhook:
             settings=settings,
             task_model=task_model,
             delivery_model=delivery_model,
-            store=Store(task_model, delivery_model, lock_timeout=settings.timeout),
+            store=Store(
+                task_model, delivery_model, lock_timeout=settings.timeout, poll_intervals=settings.poll_intervals
+            ),
             rejections=RejectionLog(),
+            dispatcher=Dispatcher(settings.submit_threads),
+            creator=creator if creator is not None else configured_creator(settings),
             rate=RateGuard(app, settings.rate_limit) if settings.rate_limit else None,
             subscriptions=self._subscriptions,
         )
         watch_commits(db)
+        if settings.scheduler_enabled:
+            start_with_first_request(app)
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
         exempt_from_csrf(app, blueprint)
+        app.cli.add_command(webhook_group)
 
     # --- of the current application --------------------------------------------------------------------------
 
@@ -104,6 +123,11 @@ class ContentHubWebhook:
     def delivery_model(self) -> type[Any]:
         """The delivery model of the current application."""
         return get_state().delivery_model
+
+    @property
+    def settings(self) -> Settings:
+        """The checked configuration of the current application."""
+        return get_state().settings
 
     def on(self, event_type: str, *, where: Where | None = None) -> Callable[[F], F]:
         """Subscribe a function to an event type, a custom one usually; subscribing makes the type known.
@@ -125,6 +149,114 @@ class ContentHubWebhook:
     def callback_url(self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None) -> str:
         """The URL under which the creator reports on a task; see :func:`.callback_urls.build_callback_url`."""
         return build_callback_url(get_state().settings, task_id, attempt, base_url=base_url)
+
+    # --- tasks -----------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        *,
+        topic: str | None = None,
+        requirements: str | None = None,
+        target_audience: str | None = None,
+        keywords: Collection[str] | None = None,
+        tone: str | None = None,
+        priority: int = 2,
+        auto_approve: bool = False,
+        callback_url: str | None = None,
+        callback_events: Collection[str] = ("completed", "failed"),
+        max_retries: int | None = None,
+        timeout: float | None = None,
+        commit: bool = True,
+        task_fields: Mapping[str, Any] | None = None,
+        **creator_options: Any,
+    ) -> Any:
+        """Write a new task into ``db.session``; it is handed to the creator right after the commit.
+
+        Args:
+            topic: what to write about, at most 500 characters.
+            requirements: how.
+            target_audience: for whom, at most 500 characters.
+            keywords: words that are to appear.
+            tone: for example ``professional``, at most 100 characters.
+            priority: 1 (low) to 4 (urgent).
+            auto_approve: for the host's handlers; the extension only keeps it.
+            callback_url: where the creator is to report, instead of WEBHOOK_CALLBACK_BASE_URL: another base, or a
+                whole URL with ``{task_id}`` in it, for a gateway. ``attempt`` and ``token`` are added.
+            callback_events: the event types to ask for.
+            max_retries: attempts after the first; None takes WEBHOOK_MAX_RETRIES.
+            timeout: seconds that one attempt may take; None takes WEBHOOK_TASK_TIMEOUT.
+            commit: False leaves the row in the caller's transaction, and hands it over once that commits.
+            task_fields: columns of the host's own task model, such as ``{"account_id": 7}``.
+            **creator_options: whatever else the creator understands, by its own names.
+
+        Returns:
+            The new task, in ``db.session``.
+
+        Raises:
+            ConfigurationError: there is no creator, or no base URL for callbacks.
+            ValueError: a value cannot be kept; names it.
+        """
+        return new_task(
+            get_state(),
+            topic=topic,
+            requirements=requirements,
+            target_audience=target_audience,
+            keywords=keywords,
+            tone=tone,
+            priority=priority,
+            auto_approve=auto_approve,
+            callback_url=callback_url,
+            callback_events=callback_events,
+            max_retries=max_retries,
+            timeout=timeout,
+            commit=commit,
+            task_fields=task_fields,
+            creator_options=creator_options,
+        )
+
+    def retry(self, task_id: str) -> Applied:
+        """Give a failed, timed-out or cancelled task another attempt, at once.
+
+        Call it outside a transaction, as all methods below.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            TransitionRefused: the task is open or completed.
+        """
+        return retry(get_state(), task_id)
+
+    def cancel(self, task_id: str) -> Applied:
+        """Cancel an open task, and tell the creator, which may run on and report all the same.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            TransitionRefused: the task is already settled otherwise.
+        """
+        return cancel(get_state(), task_id)
+
+    def submit_due(self, *, limit: int = 100) -> SubmitReport:
+        """Hand over what is due and what a crash left; see :func:`.submission.submit_due`."""
+        return submit_due(get_state(), limit=limit)
+
+    def reconcile(self, *, limit: int = 10_000) -> ReconcileReport:
+        """Ask the creator about every task that is due for it; see :func:`.reconcile.reconcile`."""
+        return reconcile(get_state(), limit=limit)
+
+    # --- background ------------------------------------------------------------------------------------------
+
+    def start_scheduler(self, app: Flask) -> None:
+        """Run the periodic jobs in threads of this process; see :mod:`.scheduler`."""
+        start_scheduler(app)
+
+    def stop_scheduler(self, app: Flask, *, wait: bool = True) -> None:
+        """Stop them; with ``wait`` a running job ends first."""
+        stop_scheduler(app, wait=wait)
+
+    def purge(self, *, before: datetime | None = None) -> int:
+        """Delete old history; see :func:`.purge.purge_deliveries`."""
+        return purge_deliveries(get_state(), before=before)
+
+    # --- deliveries ------------------------------------------------------------------------------------------
 
     def replay(self, delivery_id: int) -> Applied:
         """Apply the event of a delivery again; see :func:`.processing.replay`.

@@ -16,7 +16,8 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
 from .client_certificates import is_admitted, presented_certificate
-from .config import Network, Settings
+from .config import Settings
+from .config_values import Network
 from .errors import (
     AddressNotAllowed,
     ClientCertificateRequired,
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 
     from .state import WebhookState
 
-__all__ = ["RateGuard", "check_guards", "drain", "read_body"]
+__all__ = ["RateGuard", "check_guards", "drop_body", "read_body"]
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1024 * 1024
-_DRAIN_FACTOR = 8
+_DROP_FACTOR = 8
 
 
 def check_guards(state: WebhookState, request: Request) -> None:
@@ -69,25 +70,26 @@ def read_body(settings: Settings, request: Request) -> bytes:
     try:
         return get_input_stream(request.environ, max_content_length=settings.max_body_bytes).read()
     except RequestEntityTooLarge:
+        drop_body(settings, request)
         raise _too_large(settings) from None
     except (ClientDisconnected, OSError, ValueError) as error:
         raise InvalidJSON("The body did not arrive as it was announced.") from error
 
 
-def drain(settings: Settings, request: Request) -> None:
-    """Read and drop what a refused client is still sending, within bounds.
+def drop_body(settings: Settings, request: Request) -> None:
+    """Read and drop the body that a refused client is still sending, within bounds.
 
-    A connection that is closed with unread data is reset, and the client would never see why it was refused.
+    A connection that is closed with unread data is reset, and the client would never see why it was refused. Only call
+    it for a body that nobody has read yet: a server may hand over the bare socket, and then reading on waits for ever.
     """
+    most = _DROP_FACTOR * settings.max_body_bytes
+    if (request.content_length or 0) > most:
+        return
     try:
-        stream = request.environ["wsgi.input"]
-        length = request.content_length
-        left = _DRAIN_FACTOR * settings.max_body_bytes if length is None else length
-        if left > _DRAIN_FACTOR * settings.max_body_bytes:
-            return
-        while left > 0 and (chunk := stream.read(min(left, _CHUNK))):
-            left -= len(chunk)
-    except (OSError, ValueError):
+        stream = get_input_stream(request.environ, max_content_length=most)
+        while stream.read(_CHUNK):
+            pass
+    except (ClientDisconnected, RequestEntityTooLarge, OSError, ValueError):
         return
 
 

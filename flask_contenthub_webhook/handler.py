@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .events import parse_event
-from .inbound import Inbound, Source
-from .lifecycle import Applied
+from .inbound import Applied, Inbound, Source
 from .processing import process
 from .state import get_state
 

@@ -7,15 +7,18 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from .backoff import jittered
 from .database import unit_of_work
-from .inbound import Inbound
-from .transitions import Verdict
+from .errors import DatabaseUnavailable, TaskNotFound
+from .inbound import Applied, Inbound
+from .transitions import TaskState, Verdict
 
 if TYPE_CHECKING:
     from .state import WebhookState
 
-__all__ = ["delivery_values", "record_failure", "redacted_headers"]
+__all__ = ["delivery_values", "queue", "record_failure", "redacted_headers"]
 
 _SECRET_NAME = re.compile(
     r"auth|cookie|token|secret|signature|password|session|csrf|api-?key|client-cert", re.IGNORECASE
@@ -90,6 +93,43 @@ def record_failure(state: WebhookState, inbound: Inbound, task_id: str, error: s
             kept = earlier
         session.commit()
     return int(kept["id"])
+
+
+def queue(state: WebhookState, inbound: Inbound, reason: str) -> Applied:
+    """Keep an event that cannot be applied yet, due for its first try after the first backoff.
+
+    Args:
+        state: the application's state.
+        inbound: the event.
+        reason: why it has to wait.
+
+    Raises:
+        DatabaseUnavailable: nothing was written.
+    """
+    now = state.clock()
+    try:
+        with unit_of_work(state) as session:
+            task = state.store.read_task(session, inbound.task_id, by_any_id=inbound.by_any_id)
+            if task is None:
+                raise TaskNotFound
+            outcome = {
+                "verdict": Verdict.QUEUED.value,
+                "reason": reason,
+                "tries": 0,
+                "next_retry_at": now + jittered(state.settings.retry_backoff[0]),
+            }
+            values = {**delivery_values(inbound, task["task_id"], now), **outcome}
+            kept = state.store.insert_delivery(session, values)
+            session.commit()
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
+    return Applied(
+        verdict=Verdict.QUEUED,
+        delivery_id=kept["id"],
+        task_id=task["task_id"],
+        status=TaskState(task["status"]),
+        reason=reason,
+    )
 
 
 def _next_try(state: WebhookState, tries: int, now: datetime) -> dict[str, Any]:

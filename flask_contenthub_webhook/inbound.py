@@ -1,4 +1,4 @@
-"""An event on its way through the application, with everything that is known about how it came."""
+"""An event on its way through the application: how it came, and what became of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from .events import Completed, Event, Failed, Progress
-from .transitions import Trigger
+from .events import Completed, Event, Failed, Internal, Progress
+from .transitions import TaskState, Trigger, Verdict
 
-__all__ = ["Inbound", "Source"]
+__all__ = ["Applied", "Inbound", "Source"]
 
 
 class Source(StrEnum):
@@ -76,5 +76,30 @@ class Inbound:
                 return Trigger.FAILED
             case Progress():
                 return Trigger.PROGRESS
+            case Internal():
+                return Trigger(self.event.type)
             case _:
                 return Trigger.CUSTOM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of an event.
+
+    Args:
+        verdict: processed, duplicate, ignored, stale or queued.
+        delivery_id: its history row.
+        task_id: our id of the task.
+        status: the task's state now.
+        late: True where a task that we had given up on completed after all.
+        will_retry: True where a failed attempt is followed by another.
+        reason: why, where the verdict does not say it all.
+    """
+
+    verdict: Verdict
+    delivery_id: int
+    task_id: str
+    status: TaskState
+    late: bool = False
+    will_retry: bool = False
+    reason: str = ""

@@ -10,21 +10,20 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from blinker import NamedSignal
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from . import signals
 from .backoff import jittered
 from .callback_urls import address_callback_url
-from .database import Trouble, forbid_commit, trouble_of, unit_of_work
+from .database import Trouble, trouble_of, unit_of_work
+from .dispatch import HandlerError, call_handlers, handlers_of
 from .errors import DatabaseUnavailable, HandlerFailed, TaskMismatch, TaskNotFound, TransitionRefused
-from .events import Completed, Failed, Progress
+from .events import Completed, Failed, Internal, Progress
 from .history import delivery_values, record_failure
-from .inbound import Inbound, Source
+from .inbound import Applied, Inbound
 from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from .state import WebhookState
     from .store import Row
 
-__all__ = ["Applied", "apply_event"]
+__all__ = ["apply_event"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,51 +41,16 @@ _ROUNDS = 3
 """Tries of one transaction that lost a race; from the second on it locks the row before it reads."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What became of an event.
-
-    Args:
-        verdict: processed, duplicate, ignored or stale.
-        delivery_id: its history row.
-        task_id: our id of the task.
-        status: the task's state now.
-        late: True where a task that we had given up on completed after all.
-        will_retry: True where a failed attempt is followed by another.
-        reason: why, where the verdict does not say it all.
-    """
-
-    verdict: Verdict
-    delivery_id: int
-    task_id: str
-    status: TaskState
-    late: bool = False
-    will_retry: bool = False
-    reason: str = ""
-
-
 class _LostRace(Exception):
     """Somebody changed the row between our reading and our writing."""
 
 
-class _HandlerError(Exception):
-    """A handler raised, or broke the rule about commits; ``__cause__`` is what it raised."""
-
-    def __init__(self, handler: str, task_id: str) -> None:
-        super().__init__(handler)
-        self.handler = handler
-        self.task_id = task_id
-
-
-def apply_event(
-    state: WebhookState, inbound: Inbound, *, trigger: Trigger | None = None, delivery_id: int | None = None
-) -> Applied:
+def apply_event(state: WebhookState, inbound: Inbound, *, delivery_id: int | None = None) -> Applied:
     """Apply one event to its task, exactly once.
 
     Args:
         state: the application's state.
         inbound: the event; it must have been verified by the caller.
-        trigger: what it asks of the state machine, where that does not follow from the event.
         delivery_id: the history row that is being tried again; by default a new one is written.
 
     Raises:
@@ -96,14 +60,13 @@ def apply_event(
         HandlerFailed: a handler raised; the history row has the error and the time of the next try.
         DatabaseUnavailable: the database is away, or somebody holds the row; nothing was written.
     """
-    trigger = trigger if trigger is not None else inbound.trigger
     for attempt in range(_ROUNDS):
         try:
             with unit_of_work(state) as session:
-                return _Application(state, session, inbound, trigger, delivery_id).run(lock=attempt > 0)
+                return _Application(state, session, inbound, delivery_id).run(lock=attempt > 0)
         except _LostRace:
             continue
-        except _HandlerError as error:
+        except HandlerError as error:
             cause = error.__cause__
             if isinstance(cause, SQLAlchemyError) and (trouble := trouble_of(cause)) is not Trouble.STATEMENT:
                 if trouble is Trouble.RETRY:
@@ -119,7 +82,7 @@ def apply_event(
 
 
 def _keep_failure(
-    state: WebhookState, inbound: Inbound, error: _HandlerError, delivery_id: int | None
+    state: WebhookState, inbound: Inbound, error: HandlerError, delivery_id: int | None
 ) -> HandlerFailed | DatabaseUnavailable:
     """The transaction is gone; write the history row alone, so that the event is tried again."""
     cause = error.__cause__
@@ -142,14 +105,12 @@ def _keep_failure(
 class _Application:
     """One event in one transaction."""
 
-    def __init__(
-        self, state: WebhookState, session: Session, inbound: Inbound, trigger: Trigger, delivery_id: int | None
-    ) -> None:
+    def __init__(self, state: WebhookState, session: Session, inbound: Inbound, delivery_id: int | None) -> None:
         self.state = state
         self.session = session
         self.inbound = inbound
         self.event = inbound.event
-        self.trigger = trigger
+        self.trigger = inbound.trigger
         self.delivery_id = delivery_id
         self.now = state.clock()
 
@@ -226,10 +187,9 @@ class _Application:
     def _was_applied(self, task: Row) -> bool:
         """Where neither a state nor an attempt number tells a copy from a new event, the history does."""
         inbound = self.inbound
-        told_apart = self.trigger is Trigger.COMPLETED or (
-            inbound.attempt is not None and inbound.message_id is None and self.trigger is not Trigger.CUSTOM
-        )
-        if told_apart or inbound.source is Source.HOST:
+        if self.trigger is Trigger.COMPLETED or isinstance(self.event, Internal):
+            return False
+        if inbound.attempt is not None and inbound.message_id is None and self.trigger is not Trigger.CUSTOM:
             return False
         return self.state.store.was_applied(self.session, task["task_id"], inbound.digest, inbound.message_id)
 
@@ -243,8 +203,12 @@ class _Application:
                 changes |= _settled(now) | {"result": self._stored_result(), "error_code": None, "error_message": None}
             case TaskState.FAILED:
                 changes |= _settled(now) | _error_columns(self._error())
+            case TaskState.PENDING if self.trigger is Trigger.RETRY:
+                changes |= self._next_attempt(task, now) | {"finished_at": None}
             case TaskState.PENDING:
-                changes |= self._next_attempt(task) | _error_columns(self._error())
+                changes |= self._next_attempt(task, now + self._backoff(task)) | _error_columns(self._error())
+            case TaskState.SUBMITTED:
+                changes |= self._accepted(task)
             case TaskState.PROCESSING if isinstance(event, Progress):
                 changes |= {
                     "progress": dict(event.progress),
@@ -258,10 +222,26 @@ class _Application:
                 changes |= _settled(now)
         return changes
 
-    def _next_attempt(self, task: Row) -> dict[str, Any]:
-        """Back to pending: a new attempt is due after the backoff, and gets its full time from then on."""
+    def _backoff(self, task: Row) -> timedelta:
+        backoff = self.state.settings.retry_backoff
+        return jittered(backoff[min(task["attempt"], len(backoff)) - 1])
+
+    def _accepted(self, task: Row) -> dict[str, Any]:
+        """The creator has the job: its time runs from now, and so does the patience before it is asked."""
         settings = self.state.settings
-        due = self.now + jittered(settings.retry_backoff[min(task["attempt"], len(settings.retry_backoff)) - 1])
+        patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
+        return {
+            "submitted_at": self.now,
+            "submitting_since": None,
+            "next_submit_at": None,
+            "next_poll_at": self.now + patience,
+            "polls": 0,
+            "deadline_at": self.now + attempt_timeout(settings, task),
+        }
+
+    def _next_attempt(self, task: Row, due: datetime) -> dict[str, Any]:
+        """Back to pending: a new attempt is due, and gets its full time from then on."""
+        settings = self.state.settings
         earlier = list(task["earlier_creator_task_ids"] or ())
         if task["creator_task_id"] is not None:
             earlier.append(task["creator_task_id"])
@@ -319,62 +299,35 @@ class _Application:
         return {**(store.read_delivery(self.session, self.delivery_id) or {}), **outcome}
 
     def _call_handlers(self, task: Row, delivery: Row, decision: Decision) -> None:
-        """The host's handlers, then the commit; whatever goes wrong here is theirs, unless the database is away."""
-        if decision.verdict is not Verdict.PROCESSED:
+        """The host's handlers, then the commit."""
+        calls = handlers_of(self.state, self.event, decision, self._arguments(decision))
+        if decision.verdict is not Verdict.PROCESSED or not calls:
             self.session.commit()
             return
-        calls = self._handlers(decision)
-        handler = "commit"
+        store = self.state.store
         try:
-            if calls:
-                arguments = {
-                    "task": self.state.store.tasks.persistent(self.session, task),
-                    "delivery": self.state.store.deliveries.persistent(self.session, delivery),
-                }
-                for function, extra in calls:
-                    handler = _name_of(function)
-                    with forbid_commit(self.session):
-                        self.state.app.ensure_sync(function)(self.state.app, **arguments, **extra)
-                handler = "flush"
-                self.session.flush()
-                handler = "commit"
-        except Exception as error:
-            raise _HandlerError(handler, task["task_id"]) from error
-        try:
+            call_handlers(
+                self.state.app,
+                self.session,
+                calls,
+                task=store.tasks.persistent(self.session, task),
+                delivery=store.deliveries.persistent(self.session, delivery),
+            )
             self.session.commit()
         except IntegrityError as error:  # a deferred constraint of the host's
-            raise _HandlerError(handler, task["task_id"]) from error
+            raise HandlerError("commit", task["task_id"]) from error
 
-    def _handlers(self, decision: Decision) -> list[tuple[Any, dict[str, Any]]]:
-        """Every handler of this event with its own arguments, in the order in which they were connected."""
-        app, event = self.state.app, self.event
-        calls: list[tuple[Any, dict[str, Any]]] = []
-        signal: NamedSignal | None
-        arguments: dict[str, Any]
-        match decision.to:
-            case TaskState.COMPLETED if isinstance(event, Completed):
-                signal, arguments = signals.task_completed, {"result": event.result, "late": decision.late}
-            case TaskState.FAILED | TaskState.PENDING:
-                signal, arguments = (
-                    signals.task_failed,
-                    {"error": self._error(), "will_retry": decision.will_retry},
-                )
-            case TaskState.PROCESSING if isinstance(event, Progress):
-                signal, arguments = signals.task_progress, {"progress": event.progress}
-            case TaskState.TIMEOUT:
-                signal, arguments = signals.task_timed_out, {}
-            case TaskState.CANCELLED:
-                signal, arguments = signals.task_cancelled, {}
+    def _arguments(self, decision: Decision) -> dict[str, Any]:
+        """What the signal of this change tells beside the task and the delivery."""
+        match self.event:
+            case Completed(result=result) if decision.to is TaskState.COMPLETED:
+                return {"result": result, "late": decision.late}
+            case Progress(progress=progress):
+                return {"progress": progress}
+            case Failed() | Completed():
+                return {"error": self._error(), "will_retry": decision.will_retry}
             case _:
-                signal, arguments = None, {}
-        if signal is not None and signal.receivers:
-            calls += [(receiver, arguments) for receiver in signal.receivers_for(app)]
-        calls += [
-            (subscription.handler, {"event": event})
-            for subscription in self.state.subscriptions
-            if subscription.wants(event.type, event.payload)
-        ]
-        return calls
+                return {}
 
     def _tell_afterwards(self, task: Row, delivery: Row, applied: Applied) -> None:
         logger.info(
@@ -416,7 +369,3 @@ def _settled(now: datetime) -> dict[str, Any]:
 def _error_columns(error: Mapping[str, Any]) -> dict[str, Any]:
     code = error.get("code", error.get("type"))
     return {"error_code": None if code is None else str(code)[:64], "error_message": str(error["message"])}
-
-
-def _name_of(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)

@@ -48,7 +48,14 @@ def utc_now() -> datetime:
 
 
 class UTCDateTime(sa.types.TypeDecorator[datetime]):
-    """A point in time that is aware and in UTC on every database, SQLite and MySQL included."""
+    """A point in time that is aware and in UTC on every database, SQLite and MySQL included.
+
+    Alembic writes a type of SQLAlchemy's as ``sa.`` and its repr, and any other as a module that nobody imports. Under
+    SQLAlchemy's name a host's generated migration holds a plain ``sa.DateTime(timezone=True)``, and needs no import of
+    ours.
+    """
+
+    __module__ = "sqlalchemy.types"
 
     impl = sa.DateTime
     cache_ok = True
@@ -78,7 +85,7 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
     def __repr__(self) -> str:
-        return "UTCDateTime()"
+        return "DateTime(timezone=True)"
 
 
 class GenerationTaskMixin:

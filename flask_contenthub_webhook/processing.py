@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .database import unit_of_work
 from .errors import (
+    CreatorError,
     DatabaseUnavailable,
     DeliveryNotFound,
     HandlerFailed,
@@ -20,9 +21,11 @@ from .errors import (
     RequestRefused,
 )
 from .events import Event, parse_event
-from .inbound import Inbound, Source
-from .lifecycle import Applied, apply_event
+from .history import queue, record_failure
+from .inbound import Applied, Inbound, Source
+from .lifecycle import apply_event
 from .strict_json import parse_object
+from .thin import fetch_missing_result
 from .transitions import Verdict
 
 if TYPE_CHECKING:
@@ -55,12 +58,17 @@ class RetryReport:
 def process(state: WebhookState, inbound: Inbound) -> Applied:
     """Apply an event that just came in, within the request.
 
+    Returns:
+        What became of it; ``queued`` where its missing result could not be fetched yet.
+
     Raises:
         RequestRefused: see :func:`.lifecycle.apply_event`.
     """
     started = time.monotonic()
     try:
-        return apply_event(state, inbound)
+        return apply_event(state, fetch_missing_result(state, inbound))
+    except CreatorError as error:
+        return queue(state, inbound, error.message)
     finally:
         took = time.monotonic() - started
         if took > state.settings.timeout:
@@ -117,7 +125,7 @@ def replay(state: WebhookState, delivery_id: int) -> Applied:
     row = _read(state, delivery_id)
     if row is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
-    applied = apply_event(state, _inbound_of(state, row, Source.REPLAY))
+    applied = process(state, _inbound_of(state, row, Source.REPLAY))
     if row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
         _set_verdict(state, delivery_id, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
     return applied
@@ -128,7 +136,13 @@ def _retry(state: WebhookState, delivery_id: int) -> Verdict:
     if row is None:  # purged between the claim and now
         return Verdict.IGNORED
     try:
-        return apply_event(state, _inbound_of(state, row, Source(row["source"])), delivery_id=delivery_id).verdict
+        inbound = _inbound_of(state, row, Source(row["source"]))
+        try:
+            inbound = fetch_missing_result(state, inbound)
+        except CreatorError as error:
+            record_failure(state, inbound, inbound.task_id, error.message, delivery_id)
+            return Verdict.FAILED
+        return apply_event(state, inbound, delivery_id=delivery_id).verdict
     except HandlerFailed:
         again = _read(state, delivery_id)
         return Verdict(again["verdict"]) if again is not None else Verdict.IGNORED

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "callback_rejected",
     "delivery_processed",
+    "reconcile_finished",
     "task_cancelled",
     "task_completed",
     "task_failed",
     "task_progress",
+    "task_submitted",
     "task_timed_out",
 ]
 
@@ -57,6 +59,13 @@ task_cancelled = _signals.signal("contenthub-task-cancelled")
 delivery_processed = _signals.signal("contenthub-delivery-processed")
 """A delivery got its verdict, and it is committed. Arguments: ``delivery``, ``task``, ``outcome`` (the verdict as
 text). Errors in receivers are logged and never felt."""
+
+task_submitted = _signals.signal("contenthub-task-submitted")
+"""The creator accepted an attempt. Arguments: ``task``, ``attempt``. Errors in receivers are logged and never felt."""
+
+reconcile_finished = _signals.signal("contenthub-reconcile-finished")
+"""A pass of reconciliation ended. Arguments: ``report`` (a ``ReconcileReport``). Errors in receivers are logged and
+never felt."""
 
 callback_rejected = _signals.signal("contenthub-callback-rejected")
 """A request was refused. Arguments: ``reason`` (the error code), ``status`` (of the answer), ``request`` (a dict of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flask import current_app
 
 from .config import Settings
+from .creators.protocol import Creator
 from .matching import Where, matches
 from .models import utc_now
+from .pause import Pause
 
 if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
     from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 
+    from .dispatcher import Dispatcher
     from .guards import RateGuard
     from .rejections import RejectionLog
     from .store import Store
@@ -53,7 +58,13 @@ class WebhookState:
         delivery_model: the host's delivery model, or the default one.
         store: the SQL over the two models.
         rejections: the bounded record of refused requests.
+        dispatcher: the threads that hand over what was just submitted.
+        creator: the service that does the jobs, or None where the host only receives.
+        creator_pause: how long to leave the creator alone after it was down.
         rate: the rate guard, or None where no rate is configured.
+        scheduler: the scheduler of this process, while it runs.
+        scheduler_pid: the process that started it; a forked worker starts its own.
+        scheduler_lock: keeps two first requests from starting two.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
         clock: tells the time; tests move it.
     """
@@ -65,7 +76,13 @@ class WebhookState:
     delivery_model: type[Any]
     store: Store
     rejections: RejectionLog
+    dispatcher: Dispatcher
+    creator: Creator | None = None
+    creator_pause: Pause = field(default_factory=Pause)
     rate: RateGuard | None = None
+    scheduler: BackgroundScheduler | None = None
+    scheduler_pid: int | None = None
+    scheduler_lock: threading.Lock = field(default_factory=threading.Lock)
     subscriptions: list[Subscription] = field(default_factory=list)
     clock: Clock = utc_now
 

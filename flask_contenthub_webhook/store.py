@@ -1,92 +1,23 @@
-"""All SQL of the extension, over the host's two models.
+"""The database as the rest of the extension sees it: tasks and deliveries, read, changed and claimed.
 
-Statements are built once and executed through Core: a callback costs one UPDATE, one INSERT, what the handlers write,
-and one COMMIT. ``RETURNING``, ``FOR UPDATE`` and ``SKIP LOCKED`` are used where the database has them; everything
-works without.
+Statements are executed through Core: a callback costs one UPDATE, one INSERT, what the handlers write, and one
+COMMIT.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm import Session
 
-from .transitions import OPEN_STATES, TaskState, Verdict
+from .entities import Entities, Row
+from .statements import Claim, Features, Options, Statements
+from .transitions import TaskState
 
-__all__ = ["Entities", "Features", "Store"]
-
-Row = Mapping[str, Any]
-
-
-class Features(NamedTuple):
-    """What a database can do beyond the common ground."""
-
-    returning: bool
-    """UPDATE ... RETURNING"""
-    skip_locked: bool
-    """SELECT ... FOR UPDATE SKIP LOCKED"""
-
-    @classmethod
-    def of(cls, dialect: sa.Dialect) -> Features:
-        """The features of a connected database."""
-        version = getattr(dialect, "server_version_info", None) or ()
-        match dialect.name:
-            case "postgresql":
-                skip_locked = True
-            case "mysql":
-                skip_locked = version >= ((10, 6) if getattr(dialect, "is_mariadb", False) else (8, 0, 1))
-            case "mariadb":
-                skip_locked = version >= (10, 6)
-            case _:
-                skip_locked = False
-        return cls(returning=bool(dialect.update_returning), skip_locked=skip_locked)
-
-
-class Entities:
-    """Makes persistent ORM objects from column values that are already at hand.
-
-    Handlers get a real ``task`` and ``delivery`` that way, without another SELECT.
-    A model that watches its loading (``reconstructor``, mutable columns, inheritance) is loaded by the ORM instead.
-    """
-
-    def __init__(self, model: type[Any]) -> None:
-        mapper = sa.inspect(model)
-        self.model = model
-        self.table: sa.Table = mapper.local_table
-        self.columns: dict[str, sa.Column[Any]] = {attr.key: attr.columns[0] for attr in mapper.column_attrs}
-        self._primary_key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-        self._renamed = any(key != column.key for key, column in self.columns.items())
-        self._manager = mapper.class_manager
-        self._mapper = mapper
-
-    @cached_property
-    def _is_plain(self) -> bool:
-        return self._mapper.polymorphic_on is None and len(self._mapper.tables) == 1 and not self._manager.dispatch.load
-
-    def parameters(self, values: Row) -> dict[str, Any]:
-        """The values under the names of their columns, which a host may have mapped to other attribute names."""
-        if not self._renamed:
-            return dict(values)
-        return {self.columns[key].key: value for key, value in values.items()}
-
-    def persistent(self, session: Session, values: Row) -> Any:
-        """The object of a row, as if this session had loaded it.
-
-        Args:
-            session: a session that does not hold the object yet.
-            values: the value of every attribute that is known; others load when they are asked for.
-        """
-        if not self._is_plain:
-            return session.get(self.model, tuple(values[key] for key in self._primary_key))
-        instance = self._manager.new_instance()
-        instance.__dict__.update(values)
-        make_transient_to_detached(instance)
-        session.add(instance)
-        return instance
+__all__ = ["Features", "Row", "Store"]
 
 
 class Store:
@@ -96,6 +27,8 @@ class Store:
         task_model: a model with the columns of ``GenerationTaskMixin``.
         delivery_model: a model with the columns of ``DeliveryMixin``.
         lock_timeout: seconds to wait for a row lock, on databases that have such a setting per transaction.
+        poll_intervals: how long a task waits for its next question: without callbacks, then after its first, second,
+            ... question; the last one repeats.
         features: what the database can do; by default found out when it is first connected.
     """
 
@@ -105,13 +38,14 @@ class Store:
         delivery_model: type[Any],
         *,
         lock_timeout: float,
+        poll_intervals: Sequence[timedelta] = (timedelta(seconds=30), timedelta(seconds=600)),
         features: Features | None = None,
     ) -> None:
         self.tasks = Entities(task_model)
         self.deliveries = Entities(delivery_model)
-        self._lock_timeout = f"{max(1, round(lock_timeout * 1000))}ms"
+        self._options = Options(f"{max(1, round(lock_timeout * 1000))}ms", tuple(poll_intervals))
         self._features = features
-        self._prepared: _Statements | None = None
+        self._prepared: Statements | None = None
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
@@ -175,6 +109,63 @@ class Store:
         )
         return bool(result.rowcount == 1)
 
+    # --- tasks that wait: for submission, for a question --------------------------------------------------------
+
+    def claim_submissions(self, session: Session, *, now: datetime, until: datetime, limit: int) -> list[Row]:
+        """Claim pending tasks that are due for submission; arguments as for :meth:`claim_retries`."""
+        sql = self._sql(session)
+        return self._claim_tasks(session, sql.submissions, {"at_now": now, "at_until": until, "at_limit": limit})
+
+    def claim_polls(self, session: Session, *, now: datetime, limit: int) -> list[Row]:
+        """Claim open tasks that are due for a question, and set the time of their next one in the same statement.
+
+        Args:
+            session: the transaction; the caller commits.
+            now: tasks due by then.
+            limit: how many at the most.
+        """
+        sql = self._sql(session)
+        times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
+        return self._claim_tasks(session, sql.polls, {"at_now": now, "at_limit": limit, **times})
+
+    def mark_submitting(self, session: Session, task: Row, now: datetime) -> bool:
+        """Write down that the creator is about to be called; False where the task moved on meanwhile."""
+        return self._change_pending(session, task, {"submitting_since": now, "updated_at": now})
+
+    def postpone_submission(self, session: Session, task: Row, *, now: datetime, due: datetime) -> bool:
+        """The creator was not reached: the same attempt is due again later."""
+        tries = task["submit_tries"] + 1
+        values = {"submitting_since": None, "submit_tries": tries, "next_submit_at": due, "updated_at": now}
+        return self._change_pending(session, task, values)
+
+    def set_times_missing(self, session: Session, task: Row, times: int) -> None:
+        """How often in a row the creator did not know the task."""
+        parameters = self.tasks.parameters({"times_missing": times})
+        self._connection(session).execute(
+            self._sql(session).change_attempt,
+            {**parameters, "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
+        )
+
+    def _change_pending(self, session: Session, task: Row, values: Row) -> bool:
+        result = self._connection(session).execute(
+            self._sql(session).change_pending,
+            {**self.tasks.parameters(values), "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
+        )
+        return bool(result.rowcount == 1)
+
+    def _claim_tasks(self, session: Session, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
+        connection = self._connection(session)
+        if self._sql(session).features.returning:
+            return [self._task_values(row) for row in connection.execute(claim.all_due, parameters)]
+        due = connection.execute(claim.select_due, parameters).all()
+        claimed: list[Row] = []
+        for task_id, seen in due:
+            one = {**parameters, "at_task_id": task_id, "at_seen": seen}
+            one.pop("at_limit")
+            if connection.execute(claim.one_due, one).rowcount == 1 and (row := self.read_task(session, task_id)):
+                claimed.append(row)
+        return claimed
+
     # --- deliveries ------------------------------------------------------------------------------------------
 
     def insert_delivery(self, session: Session, values: Row) -> Row:
@@ -201,6 +192,17 @@ class Store:
         """Every attribute of a history row."""
         row = self._connection(session).execute(self._sql(session).delivery_by_id, {"at_id": delivery_id}).one_or_none()
         return None if row is None else dict(zip(self.deliveries.columns, row, strict=True))
+
+    def oldest_deliveries(self, session: Session, *, after: int, limit: int) -> list[Row]:
+        """``id``, ``received_at`` and ``next_retry_at`` of the rows behind an id, oldest first."""
+        rows = self._connection(session).execute(
+            self._sql(session).oldest_deliveries, {"at_id": after, "at_limit": limit}
+        )
+        return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
+
+    def delete_deliveries(self, session: Session, delivery_ids: Sequence[int]) -> None:
+        """Delete history rows."""
+        self._connection(session).execute(self._sql(session).delete_deliveries, {"at_ids": list(delivery_ids)})
 
     def was_applied(self, session: Session, task_id: str, digest: str, message_id: str | None) -> bool:
         """Whether an event with this body, or this message id, was already applied to the task."""
@@ -236,101 +238,14 @@ class Store:
     def _connection(self, session: Session) -> sa.Connection:
         return session.connection(bind_arguments={"mapper": self.tasks.model})
 
-    def _sql(self, session: Session) -> _Statements:
+    def _sql(self, session: Session) -> Statements:
         if self._prepared is None:
             dialect = self._connection(session).dialect
             features = self._features or Features.of(dialect)
-            self._prepared = _Statements(self.tasks, self.deliveries, dialect, features, self._lock_timeout)
+            self._prepared = Statements(
+                self.tasks, self.deliveries, dialect=dialect, features=features, options=self._options
+            )
         return self._prepared
 
     def _task_values(self, row: sa.Row[Any]) -> Row:
         return dict(zip(self.tasks.columns, row, strict=True))
-
-
-class _Statements:
-    """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
-
-    def __init__(
-        self, tasks: Entities, deliveries: Entities, dialect: sa.Dialect, features: Features, lock_timeout: str
-    ) -> None:
-        t, d = tasks.columns, deliveries.columns
-        self.features = features
-        wait = _lock_timeout_clause(dialect, lock_timeout)
-        by_task_id = t["task_id"] == sa.bindparam("at_task_id")
-        by_delivery_id = d["id"] == sa.bindparam("at_id")
-
-        self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
-        complete = (
-            sa.update(tasks.table)
-            .where(by_task_id, sa.or_(*(t["status"] == state.value for state in OPEN_STATES)), *wait)
-            .values({t["previous_status"]: t["status"], t["version"]: t["version"] + 1})
-            .values({t[key]: sa.null() for key in self.cleared})
-        )
-        known = {"status", "result", "finished_at", "updated_at", *self.cleared}
-        self.returned = [key for key in tasks.columns if key not in known]
-        if features.returning:
-            complete = complete.returning(*(t[key] for key in self.returned))
-        self.complete_open = complete
-        self.complete_open_of_creator = complete.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
-
-        select_task = sa.select(*t.values())
-        self.task_by_id = select_task.where(by_task_id)
-        self.task_by_id_locked = self.task_by_id.where(*wait).with_for_update()
-        self.task_by_creator_id = select_task.where(t["creator_task_id"] == sa.bindparam("at_task_id")).limit(1)
-        self.lock_by_writing = (
-            sa.update(tasks.table).where(by_task_id).values({t["version"]: t["version"]})
-            if dialect.name == "sqlite"
-            else None
-        )
-        self.compare_and_set = (
-            sa.update(tasks.table)
-            .where(by_task_id, t["version"] == sa.bindparam("at_version"), *wait)
-            .values({t["previous_status"]: t["status"]})
-        )
-
-        self.insert_delivery = sa.insert(deliveries.table)
-        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id)
-        self.add_occurrences = (
-            sa.update(deliveries.table)
-            .where(by_delivery_id)
-            .values({d["occurrences"]: d["occurrences"] + sa.bindparam("at_count")})
-        )
-        self.delivery_by_id = sa.select(*d.values()).where(by_delivery_id)
-        self.was_applied = (
-            sa.select(d["id"])
-            .where(
-                d["task_id"] == sa.bindparam("at_task_id"),
-                d["verdict"] == Verdict.PROCESSED.value,
-                sa.or_(d["body_digest"] == sa.bindparam("at_digest"), d["message_id"] == sa.bindparam("at_message_id")),
-            )
-            .limit(1)
-        )
-        at_now = sa.bindparam("at_now", type_=d["next_retry_at"].type)
-        self.due_retries = (
-            sa.select(d["id"], d["next_retry_at"])
-            .where(d["next_retry_at"] <= at_now)
-            .order_by(d["next_retry_at"])
-            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
-        )
-        candidates = self.due_retries.with_only_columns(d["id"])
-        if features.skip_locked:
-            candidates = candidates.with_for_update(skip_locked=True)
-        self.claim_due = (
-            sa.update(deliveries.table)
-            .where(d["id"].in_(candidates.scalar_subquery()), d["next_retry_at"] <= at_now)
-            .returning(d["id"])
-        )
-        self.claim_one = sa.update(deliveries.table).where(
-            by_delivery_id, d["next_retry_at"] == sa.bindparam("at_seen", type_=d["next_retry_at"].type)
-        )
-
-
-def _lock_timeout_clause(dialect: sa.Dialect, lock_timeout: str) -> Sequence[sa.ColumnElement[bool]]:
-    """A condition that is always true and bounds the waiting for locks until the transaction ends.
-
-    PostgreSQL evaluates the subquery once, before it touches a row; a SET LOCAL would cost a round trip of its own.
-    """
-    if dialect.name != "postgresql":
-        return ()
-    setting = sa.select(sa.func.set_config("lock_timeout", lock_timeout, sa.true()))
-    return (setting.scalar_subquery().is_not(None),)

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import InvalidJSON, InvalidPayload
 
-__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "parse_object"]
+__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "check_value", "parse_object"]
 
 MAX_DEPTH = 64
 """Levels of nested objects and lists."""
@@ -55,7 +55,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidPayload(f"The body must be a JSON object, not {_kind(value)}.")
     if b"\\u" in body or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
-        _check_inside(value)
+        check_value(value)
     return value
 
 
@@ -99,8 +99,12 @@ def _constant(literal: str) -> float:
     raise InvalidJSON(f"{literal} is not JSON.")
 
 
-def _check_inside(value: Any, path: str = "$", depth: int = 1) -> None:
-    """Refuse what is nested too deep and what no database stores; the recursion ends at MAX_DEPTH."""
+def check_value(value: Any, path: str = "$", depth: int = 1) -> None:
+    """Refuse a parsed value that is nested too deep or that no database stores; the recursion ends at MAX_DEPTH.
+
+    Raises:
+        InvalidJSON: says what and where.
+    """
     if isinstance(value, str):
         _check_text(value, path)
     elif isinstance(value, dict | list):
@@ -109,10 +113,10 @@ def _check_inside(value: Any, path: str = "$", depth: int = 1) -> None:
         if isinstance(value, dict):
             for name, item in value.items():
                 _check_text(name, f"{path}.{_shown(name)}")
-                _check_inside(item, f"{path}.{_shown(name)}", depth + 1)
+                check_value(item, f"{path}.{_shown(name)}", depth + 1)
         else:
             for index, item in enumerate(value):
-                _check_inside(item, f"{path}[{index}]", depth + 1)
+                check_value(item, f"{path}[{index}]", depth + 1)
 
 
 def _check_text(text: str, path: str) -> None:

@@ -51,6 +51,10 @@ class Trigger(StrEnum):
     """The creator says completed, but has no usable result: a failure that another attempt would only repeat."""
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    SUBMITTED = "submitted"
+    """The creator accepted the current attempt."""
+    RETRY = "retry"
+    """The host wants another attempt of a task that did not succeed."""
     CUSTOM = "custom"
 
 
@@ -78,6 +82,8 @@ class Rule(StrEnum):
     FAIL = "to failed"
     TIME_OUT = "to timeout"
     CANCEL = "to cancelled"
+    SUBMIT = "to submitted"
+    RETRY = "to pending with the next attempt"
     RECORD = "no change of state"
     DUPLICATE = "duplicate"
     IGNORE = "ignored"
@@ -116,18 +122,33 @@ TRANSITIONS: Final[dict[Trigger, dict[TaskState, Rule]]] = {
     Trigger.CANCELLED: _row(
         Rule.CANCEL, completed=Rule.REFUSE, failed=Rule.REFUSE, timeout=Rule.REFUSE, cancelled=Rule.DUPLICATE
     ),
+    Trigger.SUBMITTED: _row(
+        Rule.IGNORE, completed=Rule.IGNORE, failed=Rule.IGNORE, timeout=Rule.IGNORE, cancelled=Rule.IGNORE
+    )
+    | {TaskState.PENDING: Rule.SUBMIT, TaskState.SUBMITTED: Rule.DUPLICATE},
+    Trigger.RETRY: _row(
+        Rule.REFUSE, completed=Rule.REFUSE, failed=Rule.RETRY, timeout=Rule.RETRY, cancelled=Rule.RETRY
+    ),
     Trigger.CUSTOM: _row(
         Rule.RECORD, completed=Rule.RECORD, failed=Rule.RECORD, timeout=Rule.RECORD, cancelled=Rule.RECORD
     ),
 }
 
-_SPEAKS_FOR_ONE_ATTEMPT = {Trigger.PROGRESS, Trigger.FAILED, Trigger.INVALID_RESULT}
+_SPEAKS_FOR_ONE_ATTEMPT = {
+    Trigger.PROGRESS,
+    Trigger.FAILED,
+    Trigger.INVALID_RESULT,
+    Trigger.TIMED_OUT,
+    Trigger.SUBMITTED,
+}
 _TARGETS = {
     Rule.COMPLETE: TaskState.COMPLETED,
     Rule.COMPLETE_LATE: TaskState.COMPLETED,
     Rule.FAIL: TaskState.FAILED,
     Rule.TIME_OUT: TaskState.TIMEOUT,
     Rule.CANCEL: TaskState.CANCELLED,
+    Rule.SUBMIT: TaskState.SUBMITTED,
+    Rule.RETRY: TaskState.PENDING,
 }
 
 

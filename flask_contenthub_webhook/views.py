@@ -16,10 +16,9 @@ from . import signals
 from .batches import BatchItem, split_batch
 from .errors import DatabaseUnavailable, HandlerFailed, InvalidPayload, RequestRefused, SignatureMissing, TaskNotFound
 from .events import parse_event
-from .guards import check_guards, drain, read_body
+from .guards import check_guards, drop_body, read_body
 from .history import redacted_headers
-from .inbound import Inbound, Source
-from .lifecycle import Applied
+from .inbound import Applied, Inbound, Source
 from .processing import process
 from .rejections import Refusal
 from .signatures import Credentials, Verified, verify
@@ -40,6 +39,7 @@ _MESSAGES = {
     Verdict.DUPLICATE: "The event was applied before; nothing changed.",
     Verdict.IGNORED: "The event has no effect in the task's state; it is recorded.",
     Verdict.STALE: "The event speaks for an earlier attempt; it is recorded.",
+    Verdict.QUEUED: "The event is kept and applied later.",
 }
 
 
@@ -52,8 +52,14 @@ class _Request:
     task_id: str | None = None
     attempt: int | None = None
     body: bytes = b""
+    was_read: bool = False
     verified: Verified | None = None
     headers: dict[str, str] = field(default_factory=lambda: redacted_headers(request.headers.items()))
+
+    def read_body(self) -> None:
+        """Read the raw body, once."""
+        self.was_read = True
+        self.body = read_body(self.state.settings, request)
 
     @property
     def scheme(self) -> str | None:
@@ -71,9 +77,11 @@ def _answering(view: Callable[..., dict[str, Any]]) -> View:
         state = get_state()
         current = _Request(state, state.clock())
         try:
-            return _json(view(current, **arguments), 200)
+            body = view(current, **arguments)
+            return _json(body, 202 if body.get("outcome") == Verdict.QUEUED else 200)
         except RequestRefused as refusal:
-            drain(state.settings, request)
+            if not current.was_read:
+                drop_body(state.settings, request)
             _record(current, refusal)
             return _refusal(refusal)
 
@@ -87,7 +95,7 @@ def callback(current: _Request, task_id: str) -> dict[str, Any]:
     state = current.state
     current.task_id = task_id = task_id.removesuffix("/")
     check_guards(state, request)
-    current.body = read_body(state.settings, request)
+    current.read_body()
     current.attempt = _attempt(request.args.get("attempt"))
     current.verified = _verify(current, state.settings.signature_schemes, task_id, request.args.get("token"))
     payload = parse_object(current.body)
@@ -100,7 +108,7 @@ def batch(current: _Request) -> dict[str, Any]:
     """Many events, each applied in a transaction of its own, with a verdict for each in the same order."""
     state = current.state
     check_guards(state, request)
-    current.body = read_body(state.settings, request)
+    current.read_body()
     over_the_body = tuple(scheme for scheme in state.settings.signature_schemes if scheme != "url")
     if over_the_body:
         current.verified = _verify(current, over_the_body, "", None, required=False)

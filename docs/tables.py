@@ -1,0 +1,76 @@
+"""The tables of the documentation that follow from the code; ``python docs/tables.py`` writes them into the pages.
+
+A test fails where a page and the code disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flask_contenthub_webhook import errors
+from flask_contenthub_webhook.config import OPTIONS
+from flask_contenthub_webhook.transitions import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
+
+HERE = Path(__file__).parent
+PAGES = {"configuration.md": "options", "http.md": "errors", "how-it-works.md": "transitions"}
+
+
+def options() -> Iterator[str]:
+    """Every configuration key."""
+    yield "| key | default | meaning |"
+    yield "|---|---|---|"
+    for option in OPTIONS:
+        yield f"| `{option.key}` | {_default(option.default)} | {option.doc} |"
+
+
+def errors_() -> Iterator[str]:
+    """Every refusal, with its status."""
+    yield "| status | code | meaning |"
+    yield "|---|---|---|"
+    refusals = [getattr(errors, name) for name in errors.__all__]
+    wire = [r for r in refusals if issubclass(r, errors.RequestRefused) and r is not errors.RequestRefused]
+    for refusal in sorted(wire, key=lambda r: (r.status, r.code)):
+        yield f"| {refusal.status} | `{refusal.code}` | {' '.join((refusal.__doc__ or '').split())} |"
+
+
+def transitions() -> Iterator[str]:
+    """The transition table, as the code has it."""
+    yield f"| event | {' / '.join(OPEN_STATES)} | {' | '.join(TERMINAL_STATES)} |"
+    yield "|---" * (2 + len(TERMINAL_STATES)) + "|"
+    for trigger, row in TRANSITIONS.items():
+        open_rules = list(dict.fromkeys(row[state].value for state in OPEN_STATES))
+        cells = [" / ".join(open_rules), *(row[state].value for state in TERMINAL_STATES)]
+        yield f"| `{trigger}` | {' | '.join(cells)} |"
+
+
+def page_with_table(name: str) -> str:
+    """A page as it should be."""
+    table = {"options": options, "errors": errors_, "transitions": transitions}[PAGES[name]]
+    text = (HERE / name).read_text(encoding="utf-8")
+    marks = re.compile(r"(<!-- table -->\n).*?(<!-- end of table -->)", re.DOTALL)
+    filled = marks.sub(lambda match: match[1] + "\n".join(table()) + "\n" + match[2], text)
+    if "<!-- table -->" not in text:
+        raise ValueError(f"{name} has no mark for its table.")
+    return filled
+
+
+def _default(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(_default(item) for item in value)
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        return f"{seconds / 86_400:g} (days)" if seconds >= 86_400 else f"{seconds:g}"  # noqa: PLR2004
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1024**2:
+        return f"{value // 1024**2} MiB"
+    return f"{value:g}" if isinstance(value, float) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        (HERE / page).write_text(page_with_table(page), encoding="utf-8")

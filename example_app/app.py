@@ -1,0 +1,35 @@
+"""The application factory: an ordinary one, with one more extension than usual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from . import handlers, models  # noqa: F401 - importing the handlers connects them
+from .config import configure
+from .database import tune_sqlite
+from .extensions import db, migrate, webhook
+from .views import api, pages
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Make the application.
+
+    Args:
+        config: what shall hold instead of the environment and the defaults of `config.py`.
+    """
+    app = Flask(__name__)
+    configure(app, config or {})
+    db.init_app(app)
+    tune_sqlite(app, db)
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    webhook.init_app(app, db, task_model=models.GenerationTask, delivery_model=models.Delivery)
+    app.register_blueprint(pages)
+    app.register_blueprint(api, url_prefix="/api/hub")
+    app.shell_context_processor(lambda: {"db": db, "webhook": webhook, **{m.__name__: m for m in models.ALL}})
+    return app

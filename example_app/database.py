@@ -1,0 +1,48 @@
+"""Which database, and how to talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import event
+
+BUSY_TIMEOUT = 5
+"""Seconds to wait for a lock; content-creator hangs up after 10, and should get its answer before."""
+
+SQLITE_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
+    # The sender never repeats what we acknowledged. In WAL mode NORMAL may lose the last commits when the power fails;
+    # FULL writes every commit through to the disk before the answer leaves.
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+def database_uri(environ: Mapping[str, str]) -> str:
+    """DATABASE_URL as SQLAlchemy wants it; without one, an SQLite file in the instance folder."""
+    url = environ.get("DATABASE_URL") or "sqlite:///contenthub.db"
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+
+
+def engine_options(uri: str) -> dict[str, Any]:
+    """What `create_engine` is given beside the URL."""
+    if uri.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_TIMEOUT}}
+    return {"pool_pre_ping": True}  # a database that was restarted costs no request
+
+
+def tune_sqlite(app: Flask, db: SQLAlchemy) -> None:
+    """Set the pragmas on every new connection."""
+    with app.app_context():
+        engine = db.engine
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_pragmas)
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    for pragma in SQLITE_PRAGMAS:
+        connection.execute(pragma)

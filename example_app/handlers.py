@@ -1,0 +1,90 @@
+"""Everything that happens here because of a callback.
+
+Each handler runs inside the transaction that changes the task: what it adds to `db.session` is committed together with
+the new status, or, if it raises, not at all, and the event is tried again later. So no handler asks whether it ran
+before, and none commits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+from flask_contenthub_webhook import task_cancelled, task_completed, task_failed, task_progress, task_timed_out
+
+from .extensions import db
+from .models import Account, AccountNote, Content, GenerationTask
+from .review import put_into_pool
+
+MAX_SCORE = 10
+MAX_WORDS = 10_000_000
+
+logger = logging.getLogger(__name__)
+
+
+@task_completed.connect
+def keep_content(_app: Flask, *, task: GenerationTask, result: Mapping[str, Any], late: bool, **_extra: Any) -> None:
+    """A finished task becomes a content: approved and in the publish pool, or waiting for a reviewer."""
+    content = Content(
+        task_id=task.task_id,
+        account_id=task.account_id,
+        title=title_of(result["content"]) or task.topic or "Untitled",
+        body=result["content"],
+        images=result.get("images") or [],
+        quality_score=plausible(result.get("qualityScore"), MAX_SCORE),
+        word_count=plausible(result.get("wordCount"), MAX_WORDS),
+    )
+    db.session.add(content)
+    if is_good_enough(task, content) and not late:  # what we had given up on, a person looks at first
+        put_into_pool(content)
+
+
+@task_failed.connect
+def tell_account(
+    _app: Flask, *, task: GenerationTask, error: Mapping[str, Any], will_retry: bool, **_extra: Any
+) -> None:
+    """A failed attempt is noted for the account."""
+    outlook = f"Attempt {task.attempt} follows." if will_retry else "There will be no other attempt."
+    note(task, f"“{task.topic}” failed: {error['message']}. {outlook}")
+
+
+@task_timed_out.connect
+def tell_account_of_timeout(_app: Flask, *, task: GenerationTask, **_extra: Any) -> None:
+    note(task, f"“{task.topic}” took too long; we stopped waiting. Should it still come, you will find it in review.")
+
+
+@task_cancelled.connect
+def tell_account_of_cancellation(_app: Flask, *, task: GenerationTask, **_extra: Any) -> None:
+    note(task, f"“{task.topic}” was cancelled.")
+
+
+@task_progress.connect
+def log_progress(_app: Flask, *, task: GenerationTask, progress: Mapping[str, Any], **_extra: Any) -> None:
+    """The extension stores the progress in the task's row; there is nothing left to do but to say so."""
+    logger.info("Task %s is at %s %%", task.task_id, progress["percentage"])
+
+
+def is_good_enough(task: GenerationTask, content: Content) -> bool:
+    """Whether a content may be published unseen: its task says so, and it scores what the account demands."""
+    if not task.auto_approve:
+        return False
+    demanded = db.session.get_one(Account, task.account_id).min_quality
+    return demanded is None or (content.quality_score is not None and content.quality_score >= demanded)
+
+
+def plausible(number: float | None, maximum: int) -> float | None:
+    """A number as it came, or nothing where it cannot be what it says; the column would not take every number."""
+    return number if number is not None and 0 <= number <= maximum else None
+
+
+def title_of(markdown: str) -> str:
+    """The first heading, or nothing."""
+    headings = (line.lstrip("#").strip() for line in markdown.splitlines() if line.startswith("#"))
+    return next(headings, "")[:500]
+
+
+def note(task: GenerationTask, text: str) -> None:
+    db.session.add(AccountNote(account_id=task.account_id, task_id=task.task_id, text=text))

@@ -1,0 +1,149 @@
+"""The host's own pages and its small JSON API. The routes for callbacks are not here: the extension brings them.
+
+Nobody logs in here, because this is an example on a loopback address. Yours will want to know who clicks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, abort, redirect, render_template, request, url_for
+from sqlalchemy import select
+from werkzeug.wrappers import Response
+
+from flask_contenthub_webhook import ConfigurationError
+
+from . import review
+from .extensions import db
+from .models import AccountNote, Content, GenerationTask, PublishPoolEntry
+from .tasks import account_named, create_task
+
+pages = Blueprint("pages", __name__)
+api = Blueprint("hub_api", __name__)
+
+DECISIONS = {"approve": review.approve, "reject": review.reject}
+SHOWN = 50
+"""Rows of a list."""
+
+
+# --- the pages -----------------------------------------------------------------------------------------------
+
+
+@pages.get("/")
+def hub() -> str:
+    return render_template(
+        "hub.html", tasks=latest(GenerationTask), contents=latest(Content), pool=pool(), notes=latest(AccountNote)
+    )
+
+
+@pages.post("/tasks")
+def order() -> Response:
+    new_task(request.form)
+    return redirect(url_for("pages.hub"), 303)
+
+
+@pages.post("/contents/<int:content_id>/<any(approve, reject):decision>")
+def decide(content_id: int, decision: str) -> Response:
+    decided(DECISIONS[decision], content_id)
+    return redirect(url_for("pages.hub"), 303)
+
+
+@pages.post("/pool/<int:entry_id>/publish")
+def publish(entry_id: int) -> Response:
+    decided(review.publish, entry_id)
+    return redirect(url_for("pages.hub"), 303)
+
+
+# --- the API -------------------------------------------------------------------------------------------------
+
+
+@api.get("/tasks")
+def list_tasks() -> list[dict[str, Any]]:
+    return [task_json(task) for task in latest(GenerationTask)]
+
+
+@api.post("/tasks")
+def order_by_json() -> tuple[dict[str, Any], int]:
+    body = request.get_json()
+    return task_json(new_task(body if isinstance(body, dict) else {})), 201
+
+
+@api.get("/contents")
+def list_contents() -> list[dict[str, Any]]:
+    return [content_json(content) for content in latest(Content)]
+
+
+@api.post("/contents/<int:content_id>/<any(approve, reject):decision>")
+def decide_by_json(content_id: int, decision: str) -> dict[str, Any]:
+    return content_json(decided(DECISIONS[decision], content_id))
+
+
+@api.get("/pool")
+def list_pool() -> list[dict[str, Any]]:
+    return [{"id": entry.id, "added_at": entry.added_at, "content": content_json(entry.content)} for entry in pool()]
+
+
+@api.post("/pool/<int:entry_id>/publish")
+def publish_by_json(entry_id: int) -> dict[str, Any]:
+    return content_json(decided(review.publish, entry_id))
+
+
+# --- what both share -----------------------------------------------------------------------------------------
+
+
+def latest(model: Any) -> Sequence[Any]:
+    return db.session.scalars(select(model).order_by(model.id.desc()).limit(SHOWN)).all()
+
+
+def pool() -> Sequence[PublishPoolEntry]:
+    """What waits for publication, the oldest first."""
+    waiting = select(PublishPoolEntry).where(PublishPoolEntry.published_at.is_(None)).order_by(PublishPoolEntry.id)
+    return db.session.scalars(waiting.limit(SHOWN)).all()
+
+
+def new_task(fields: Any) -> GenerationTask:
+    topic = str(fields.get("topic") or "").strip()[:500]
+    if not topic:
+        abort(400, "A task needs a `topic`.")
+    account = account_named(str(fields.get("account") or "Tech Weekly")[:100])
+    auto_approve = fields.get("auto_approve") in {True, "on", "true"}
+    try:
+        task = create_task(account, topic, auto_approve=auto_approve)
+    except ConfigurationError:  # no WEBHOOK_CALLBACK_BASE_URL; on one's own machine this request knows it, too
+        task = create_task(account, topic, auto_approve=auto_approve, base_url=request.url_root)
+    db.session.commit()
+    return task
+
+
+def decided(decide: Any, row_id: int) -> Content:
+    try:
+        content: Content = decide(row_id)
+    except review.AlreadyDecidedError:
+        abort(409, "There is nothing to decide: no such content, or somebody was quicker.")
+    return content
+
+
+def task_json(task: GenerationTask) -> dict[str, Any]:
+    return {
+        "task_id": task.task_id,
+        "topic": task.topic,
+        "status": task.status,
+        "attempt": task.attempt,
+        "progress": task.progress_percentage,
+        "error": task.error_message,
+        "auto_approve": task.auto_approve,
+        "callback_url": task.callback_url,
+    }
+
+
+def content_json(content: Content) -> dict[str, Any]:
+    return {
+        "id": content.id,
+        "task_id": content.task_id,
+        "title": content.title,
+        "quality_score": content.quality_score,
+        "word_count": content.word_count,
+        "images": len(content.images),
+        "review_status": content.review_status,
+    }

@@ -1,0 +1,110 @@
+"""What all commands share: the application's context, and errors that are one clean line instead of a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from flask import Flask, current_app, has_app_context
+from flask.cli import ScriptInfo
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from flask_contenthub_webhook.errors import WebhookError
+from flask_contenthub_webhook.state import EXTENSION_KEY
+
+from .terminal import escaped
+
+__all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "clean_errors", "database_words", "enter_app"]
+
+DATABASE_ERRORS = (DBAPIError, PoolTimeout)
+"""What the database itself can say; any other error of SQLAlchemy is a mistake of ours."""
+
+_MISSING_SQLSTATES = {"42P01", "42703"}  # undefined table, undefined column
+_MISSING_MYSQL = {1146, 1054}
+_NOT_MIGRATED = (
+    "The database has not got the tables or columns of this version ({words}). Run `flask webhook migrations install` "
+    "and then `flask db upgrade`; `flask webhook doctor` says what is missing."
+)
+
+
+class PlainCommand(click.Command):
+    """A command that needs no application. What goes wrong is one line on stderr, and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with clean_errors():
+            return super().invoke(ctx)
+
+
+class AppCommand(PlainCommand):
+    """A command that runs in the context of the application."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, with the application loaded."""
+        with clean_errors():
+            enter_app(ctx)
+        return super().invoke(ctx)
+
+
+class AppGroup(click.Group):
+    """A group whose own function, if it is called without a subcommand, and whose subcommands need the application."""
+
+    command_class = AppCommand
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the group, with the application loaded."""
+        with clean_errors():
+            enter_app(ctx)
+            return super().invoke(ctx)
+
+
+def enter_app(ctx: click.Context) -> Flask:
+    """Load the application and push its context, unless the ``flask`` command has already done both."""
+    if not has_app_context():
+        ctx.with_resource(ctx.ensure_object(ScriptInfo).load_app().app_context())
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    if EXTENSION_KEY not in app.extensions:
+        raise WebhookError(
+            f"ContentHubWebhook is not registered on the app {app.name!r}; call webhook.init_app(app, db) there."
+        )
+    return app
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """Turn our own errors and those of the database into one line."""
+    try:
+        yield
+    except WebhookError as error:
+        raise click.ClickException(escaped(error.message)) from error
+    except DATABASE_ERRORS as error:
+        raise click.ClickException(escaped(database_words(error))) from error
+
+
+def database_words(error: Exception) -> str:
+    """A database error as one sentence, with what to do where that is known."""
+    words = _first_line(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+    if _is_about_something_missing(error):
+        return _NOT_MIGRATED.format(words=words)
+    return f"The database cannot be used: {words}"
+
+
+def _is_about_something_missing(error: Exception) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    words = str(error.orig)
+    return (
+        state in _MISSING_SQLSTATES
+        or number in _MISSING_MYSQL
+        or words.startswith(("no such table", "no such column"))
+        or "has no column named" in words
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

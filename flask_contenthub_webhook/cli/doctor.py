@@ -1,0 +1,75 @@
+"""``flask webhook doctor``: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import click
+from flask import current_app
+
+from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.state import get_state
+
+from .checks import CHECKS, Examination, Finding, Level
+from .commands import PlainCommand, enter_app
+from .documents import json_option, print_document
+from .http import http_client
+from .terminal import escaped
+
+__all__ = ["doctor_command"]
+
+_MARKS = {
+    Level.OK: click.style("ok  ", fg="green"),
+    Level.WARN: click.style("warn", fg="yellow"),
+    Level.FAIL: click.style("FAIL", fg="red", bold=True),
+    Level.SKIP: click.style("-   ", dim=True),
+}
+
+
+@click.command("doctor", cls=PlainCommand, short_help="Check the whole set-up, and say what to do.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for each request."
+)
+@json_option
+@click.pass_context
+def doctor_command(ctx: click.Context, timeout: float, *, as_json: bool) -> None:
+    """Check the whole set-up: configuration, secret, address, database, creator, and a callback to ourselves.
+
+    The callback goes to WEBHOOK_CALLBACK_BASE_URL, so the app must be running there; it names a task that does not
+    exist, and leaves a refused request in the history. Exit code 1 when a check fails; warnings alone are 0.
+    """
+    findings = _examine(ctx, timeout)
+    failed = any(finding.level is Level.FAIL for finding in findings)
+    if as_json:
+        print_document(
+            {
+                "healthy": not failed,
+                "findings": [
+                    {"check": f.check, "level": f.level.value, "message": f.message, "remedy": f.remedy or None}
+                    for f in findings
+                ],
+            }
+        )
+    else:
+        _show(findings)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _examine(ctx: click.Context, timeout: float) -> list[Finding]:
+    try:
+        enter_app(ctx)
+    except ConfigurationError as error:
+        return [Finding("configuration", Level.FAIL, error.message, "Correct it; nothing else can be checked before.")]
+    with http_client(timeout) as client:
+        examination = Examination(get_state(current_app), client)
+        return [finding for check in CHECKS for finding in check(examination)]
+
+
+def _show(findings: list[Finding]) -> None:
+    """Needs no rich: a doctor must work where little else does."""
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        click.echo(f"{_MARKS[finding.level]}  {finding.check:<{width}}  {escaped(finding.message)}")
+        if finding.remedy:
+            click.echo(f"      {'':<{width}}  -> {escaped(finding.remedy)}")
+    counts = {level: sum(finding.level is level for finding in findings) for level in (Level.FAIL, Level.WARN)}
+    click.echo(f"\n{counts[Level.FAIL]} failed, {counts[Level.WARN]} to look at.")

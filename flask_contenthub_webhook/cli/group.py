@@ -1,0 +1,50 @@
+"""The group itself: which commands there are."""
+
+from __future__ import annotations
+
+import click
+
+from .deliveries import deliveries_group
+from .doctor import doctor_command
+from .migrations import migrations_group
+from .purge import purge_command
+from .reconcile import reconcile_command
+from .scheduler import scheduler_command
+from .secret import secret_command
+from .send import send_command
+from .simulate import simulate_command
+from .stats import stats_command
+from .submit import submit_command
+from .tasks import tasks_group
+from .url import url_command
+
+__all__ = ["webhook_group"]
+
+
+@click.group("webhook")
+def webhook_group() -> None:
+    """Callbacks of the generation service: check, watch, repair.
+
+    \b
+    Exit codes: 0  done, and all is well
+                1  a problem was found, or it failed
+                2  wrong usage
+    """  # noqa: D301 - click's mark for lines that are not wrapped
+
+
+for _command in (
+    doctor_command,
+    secret_command,
+    url_command,
+    send_command,
+    tasks_group,
+    deliveries_group,
+    stats_command,
+    reconcile_command,
+    submit_command,
+    scheduler_command,
+    simulate_command,
+    purge_command,
+    migrations_group,
+):
+    webhook_group.add_command(_command)

@@ -1,0 +1,32 @@
+"""Log lines of a command that runs for long: on stderr, one event a line, with what belongs to it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from .terminal import escaped
+
+__all__ = ["show_logs"]
+
+_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def show_logs() -> None:
+    """Show this package's log from INFO on, unless the application has set up logging itself."""
+    logger = logging.getLogger("flask_contenthub_webhook")
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_WithExtras("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+class _WithExtras(logging.Formatter):
+    """Puts the structured fields of a record behind its message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line, newline, traceback = super().format(record).partition("\n")
+        extras = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _OWN)
+        return f"{escaped(line + extras)}{newline}{escaped(traceback, lines=True)}"

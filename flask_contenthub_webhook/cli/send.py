@@ -1,0 +1,202 @@
+"""``flask webhook send``: sign a test event and post it to the running application."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+import httpx
+
+from flask_contenthub_webhook.callback_urls import address_callback_url, build_callback_url
+from flask_contenthub_webhook.config import SCHEMES
+from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.signatures import (
+    CONTENTHUB_HEADER,
+    GITHUB_HEADER,
+    STANDARD_ID_HEADER,
+    STANDARD_SIGNATURE_HEADER,
+    STANDARD_TIMESTAMP_HEADER,
+    sign_contenthub,
+    sign_github,
+    sign_standard,
+)
+from flask_contenthub_webhook.state import get_state
+
+from .commands import AppCommand
+from .documents import json_option, print_document
+from .http import connection_words, http_client
+from .parameters import read_attempt
+from .sample_events import sample_event, to_body
+from .terminal import escaped, pretty
+from .urls import without_secrets
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.config import Settings
+
+__all__ = ["send_command"]
+
+_TAKEN = {200, 202}
+
+
+@click.command("send", cls=AppCommand, short_help="Sign a test event and post it to the running app.")
+@click.argument("task_id")
+@click.option("--event", default="completed", show_default=True, metavar="completed|failed|progress|NAME")
+@click.option("--result", metavar="JSON", help="The result object, of a completed or a custom event.")
+@click.option("--content", metavar="TEXT", help="The result's content, of a completed event.")
+@click.option("--message", metavar="TEXT", help="The message of a failed or a progress event.")
+@click.option("--percentage", type=click.FloatRange(0, 100), default=50.0, show_default=True)
+@click.option("--body", type=click.File("rb"), help="Send this file as it is; - for stdin.")
+@click.option(
+    "--scheme",
+    type=click.Choice([*SCHEMES, "none"]),
+    help="How to sign; by default url, else the first of WEBHOOK_SIGNATURE_SCHEMES, else none.",
+)
+@click.option("--url", metavar="URL", help="The whole URL to post to; by default the task's callback URL.")
+@click.option("--base-url", metavar="URL", help="Instead of WEBHOOK_CALLBACK_BASE_URL.")
+@click.option(
+    "--attempt",
+    type=read_attempt,
+    metavar="N",
+    default="current",
+    show_default=True,
+    help="The attempt that it speaks for, from 1.",
+)
+@click.option("--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds.")
+@json_option
+def send_command(
+    task_id: str,
+    *,
+    event: str,
+    result: str | None,
+    content: str | None,
+    message: str | None,
+    percentage: float,
+    body: IO[bytes] | None,
+    scheme: str | None,
+    url: str | None,
+    base_url: str | None,
+    attempt: int | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Sign an event about TASK_ID, post it to the running application, and show its answer.
+
+    Exit code 0 when it was taken (200 or 202), else 1.
+    """
+    if body is not None and (result is not None or content is not None):
+        raise click.UsageError("--body is the whole event; leave --result and --content out.")
+    if url is not None and base_url is not None:
+        raise click.UsageError("Give --url or --base-url, not both.")
+    settings = get_state().settings
+    scheme = _default_scheme(settings) if scheme is None else scheme
+    if scheme != "none" and not settings.secrets:
+        raise ConfigurationError("WEBHOOK_SECRET_KEY is empty, so nothing can be signed; use --scheme none.")
+    content_ = _result(result, content)
+    now = datetime.now(UTC)
+    raw = (
+        body.read()
+        if body is not None
+        else to_body(sample_event(event, task_id, now, result=content_, message=message, percentage=percentage))
+    )
+    target = _target(settings, task_id, attempt, scheme, url=url, base_url=base_url)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "flask-webhook-send",
+        "X-Webhook-Event": _header(event),
+        "X-Task-ID": _header(task_id),
+        **_signature(scheme, settings, raw, now),
+    }
+    _post(target, raw, headers, scheme, timeout, as_json=as_json)
+
+
+def _post(target: str, raw: bytes, headers: dict[str, str], scheme: str, timeout: float, *, as_json: bool) -> None:
+    shown = without_secrets(target)
+    try:
+        with http_client(timeout) as client:
+            answer = client.post(target, content=raw, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise click.ClickException(escaped(f"{shown} was not reached: {connection_words(error)}")) from error
+    if as_json:
+        print_document(
+            {"url": shown, "scheme": scheme, "status": answer.status_code, "answer": _answer(answer), "sent": len(raw)}
+        )
+    else:
+        click.echo(escaped(f"POST {shown} ({len(raw)} bytes, signed by: {scheme})"))
+        click.echo(f"{answer.status_code} {escaped(answer.reason_phrase)}")
+        said = _answer(answer)
+        click.echo(escaped(said, lines=True) if isinstance(said, str) else pretty(said))
+    if answer.status_code not in _TAKEN:
+        raise click.exceptions.Exit(1)
+
+
+def _default_scheme(settings: Settings) -> str:
+    if not settings.secrets:
+        return "none"
+    return "url" if "url" in settings.signature_schemes else settings.signature_schemes[0]
+
+
+def _result(result: str | None, content: str | None) -> dict[str, Any] | None:
+    if result is None:
+        return None if content is None else {"content": content}
+    try:
+        parsed = json.loads(result)
+    except ValueError as error:
+        raise click.BadParameter(f"is not JSON: {error}", param_hint="--result") from None
+    if not isinstance(parsed, dict):
+        raise click.BadParameter("must be a JSON object.", param_hint="--result")
+    return parsed if content is None else {**parsed, "content": content}
+
+
+def _target(
+    settings: Settings, task_id: str, attempt: int | None, scheme: str, *, url: str | None, base_url: str | None
+) -> str:
+    """The URL to post to; only the scheme ``url`` leaves a token in it."""
+    if url is not None and scheme != "url":
+        return url
+    if url is not None:
+        target = address_callback_url(settings, url, task_id, attempt)
+    else:
+        target = build_callback_url(settings, task_id, attempt, base_url=base_url)
+    if scheme == "url" and "token=" not in target:
+        raise ConfigurationError("WEBHOOK_SIGNATURE_SCHEMES leaves out url: a token would not be believed.")
+    return target if scheme == "url" else _without_token(target)
+
+
+def _without_token(target: str) -> str:
+    url = httpx.URL(target)
+    return str(url.copy_remove_param("token"))
+
+
+def _signature(scheme: str, settings: Settings, body: bytes, now: datetime) -> dict[str, str]:
+    match scheme:
+        case "contenthub":
+            return {CONTENTHUB_HEADER: sign_contenthub(body, settings.secrets[0])}
+        case "github":
+            return {GITHUB_HEADER: sign_github(body, settings.secrets[0])}
+        case "standard":
+            message_id, timestamp = f"msg_{uuid.uuid4().hex}", int(now.timestamp())
+            try:
+                signature = sign_standard(body, settings.secrets[0], message_id, timestamp)
+            except ValueError as error:
+                raise ConfigurationError(f"WEBHOOK_SECRET_KEY does not suit the scheme standard: {error}") from None
+            return {
+                STANDARD_ID_HEADER: message_id,
+                STANDARD_TIMESTAMP_HEADER: str(timestamp),
+                STANDARD_SIGNATURE_HEADER: signature,
+            }
+    return {}
+
+
+def _header(text: str) -> str:
+    """What a header can carry."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _answer(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except (ValueError, RecursionError):
+        return answer.text

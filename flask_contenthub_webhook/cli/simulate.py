@@ -1,0 +1,133 @@
+"""``flask webhook simulate``: a creator on loopback that behaves as the real one does, with faults to switch on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .commands import PlainCommand
+from .documents import json_option, print_document
+from .parameters import RATE
+from .terminal import escaped
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.testing import CreatorSimulator
+
+__all__ = ["simulate_command"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FAULTS = {
+    "lose": "whose callbacks are never sent",
+    "delay": "whose callbacks are late",
+    "duplicate": "whose callback is sent twice",
+    "reorder": "whose callbacks come in reverse order",
+    "contradict": "whose callbacks contradict each other",
+    "forge": "about which a stranger calls back",
+    "hang": "about which questions are never answered",
+    "fail": "that fail",
+    "refuse": "whose submission is refused",
+}
+
+
+def _fault_options(command: F) -> F:
+    """One option for each fault: the share of tasks that have it."""
+    for name, doc in reversed(_FAULTS.items()):
+        command = click.option(f"--{name}", type=RATE, default=0.0, metavar="RATE", help=f"Share of tasks {doc}.")(
+            command
+        )
+    return command
+
+
+@click.command("simulate", cls=PlainCommand, short_help="Run a creator on loopback, with faults.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=3001, show_default=True, help="0 takes a free one.")
+@click.option("--api", type=click.Choice(["real", "paper"]), default="real", show_default=True)
+@click.option("--database", type=click.Choice(["sqlite", "postgres"]), default="sqlite", show_default=True)
+@click.option(
+    "--time-scale",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Factor for its 10 s time-out and its 5 s between tries.",
+)
+@click.option(
+    "--work-time",
+    type=click.FloatRange(0),
+    nargs=2,
+    default=(1.0, 5.0),
+    show_default=True,
+    metavar="MIN MAX",
+    help="Seconds that a task takes.",
+)
+@click.option("--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before any answer.")
+@click.option("--seed", type=int, help="Makes every draw repeatable, for the same task ids.")
+@_fault_options
+@click.option("--delay-by", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds, for --delay.")
+@click.option(
+    "--crash-at", type=click.IntRange(1), multiple=True, metavar="N", help="Die of the N-th submission. Repeatable."
+)
+@click.option(
+    "--restart-after",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Seconds until it runs again after it died.",
+)
+@json_option
+def simulate_command(
+    port: int,
+    seed: int | None,
+    delay_by: float,
+    crash_at: tuple[int, ...],
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run a creator on 127.0.0.1 until SIGTERM or Ctrl-C; its URL is the first line on stdout.
+
+    It calls back as content-creator does, dies of the calls that content-creator dies of (--api real), or behaves as
+    its documentation says (--api paper). A summary follows at the end; with --json it is all that stands on stdout,
+    and the URL goes to stderr.
+    """
+    from flask_contenthub_webhook.testing import CreatorSimulator, Faults, run_simulator
+
+    rates = {name: options.pop(name) for name in _FAULTS}
+    try:
+        simulator = CreatorSimulator(
+            port=port, seed=seed, faults=Faults(**rates, delay_by=delay_by, crash_at=crash_at), **options
+        )
+    except ValueError as error:
+        raise click.UsageError(escaped(error)) from None
+
+    def announce(simulator: CreatorSimulator) -> None:
+        click.echo(simulator.base_url, err=as_json)
+        click.echo(f"Set CREATOR_API_BASE_URL={simulator.base_url} (seed {simulator.seed}).", err=True)
+
+    try:
+        run_simulator(simulator=simulator, announce=announce)
+    except OSError as error:
+        raise click.ClickException(f"Port {port} cannot be used: {error.strerror or error}.") from error
+    _summarise(simulator, as_json=as_json)
+
+
+def _summarise(simulator: CreatorSimulator, *, as_json: bool) -> None:
+    states = Counter(record.state for record in simulator.tasks.values())
+    answers = Counter(
+        "never sent" if record.attempt == 0 else str(record.status or record.error) for record in simulator.callbacks
+    )
+    summary: dict[str, Any] = {
+        "tasks": states,
+        "callbacks": answers,
+        "requests": simulator.requests,
+        "deaths": simulator.death_reasons,
+    }
+    if as_json:
+        print_document({"url": simulator.base_url, "seed": simulator.seed, **summary})
+        return
+    for name, counts in summary.items():
+        counted = counts if isinstance(counts, Counter) else Counter(counts)
+        words = ", ".join(f"{count} {escaped(what)}" for what, count in counted.most_common()) or "none"
+        click.echo(f"{name}: {words}")

@@ -1,0 +1,120 @@
+"""``flask webhook stats``: how things stand, in three statements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from flask_contenthub_webhook.state import get_state
+from flask_contenthub_webhook.transitions import OPEN_STATES, TaskState, Verdict
+
+from .commands import AppCommand
+from .documents import json_option, print_document
+from .parameters import read_moment
+from .queries import Row, read_latencies, sum_deliveries, sum_tasks
+from .terminal import Screen, moment
+
+__all__ = ["stats_command"]
+
+_SHARES = (0.5, 0.9, 0.95, 0.99)
+
+
+@click.command("stats", cls=AppCommand, short_help="Count tasks and deliveries, and what is due.")
+@click.option(
+    "--since",
+    type=read_moment,
+    metavar="TIME",
+    help="What counts as recent: 30m, 2h, 7d (ago) or a date; by default 24h.",
+)
+@json_option
+def stats_command(since: datetime | None, *, as_json: bool) -> None:
+    """Count tasks by status and deliveries by source and verdict, and what waits or is due."""
+    screen = None if as_json else Screen()
+    state = get_state()
+    now = state.clock()
+    since = now - timedelta(hours=24) if since is None else since
+    tasks = sum_tasks(state, now)
+    deliveries = sum_deliveries(state, since=since, now=now)
+    latencies = read_latencies(state, since=since, shares=_SHARES)
+    document = _document(tasks, deliveries, latencies, since)
+    if screen is None:
+        print_document(document)
+    else:
+        _show(screen, document, deliveries)
+
+
+def _document(tasks: list[Row], deliveries: list[Row], latencies: Row, since: datetime) -> dict[str, Any]:
+    by_status = dict.fromkeys((status.value for status in TaskState), 0) | {t["status"]: t["tasks"] for t in tasks}
+    return {
+        "since": since,
+        "tasks": {
+            "total": sum(by_status.values()),
+            "by_status": by_status,
+            "open": sum(by_status[status.value] for status in OPEN_STATES),
+            "overdue": sum(task["overdue"] for task in tasks),
+            "due_for_poll": sum(task["due_for_poll"] for task in tasks),
+            "due_for_submission": sum(task["due_for_submission"] for task in tasks),
+        },
+        "deliveries": {
+            "total": sum(row["deliveries"] for row in deliveries),
+            "by_verdict": _summed(deliveries, "verdict", "deliveries"),
+            "by_source": _summed(deliveries, "source", "deliveries"),
+            "recent": sum(row["recent"] for row in deliveries),
+            "recent_by_verdict": _summed(deliveries, "verdict", "recent"),
+            "recent_by_source": _summed(deliveries, "source", "recent"),
+            "rejected_requests": sum(
+                int(row["requests"] or 0) for row in deliveries if row["verdict"] == Verdict.REJECTED
+            ),
+            "waiting_retries": sum(row["waiting_retries"] for row in deliveries),
+            "due_retries": sum(row["due_retries"] for row in deliveries),
+            "dead": sum(row["deliveries"] for row in deliveries if row["verdict"] == Verdict.DEAD),
+        },
+        "latency_ms": {
+            "count": latencies["count"],
+            **{f"p{share * 100:g}": latencies[f"p{share:g}"] for share in _SHARES},
+            "max": latencies["max"],
+        },
+    }
+
+
+def _summed(rows: list[Row], by: str, what: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for row in rows:
+        total[row[by]] += row[what]
+    return dict(total.most_common())
+
+
+def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> None:
+    tasks, history, latency = document["tasks"], document["deliveries"], document["latency_ms"]
+    screen.table(["!status", ">tasks"], tasks["by_status"].items(), title="Tasks")
+    screen.say("")
+    screen.table(
+        ["!source", "!verdict", ">all", f">since {moment(document['since'])}", ">waiting"],
+        [
+            (row["source"], row["verdict"], row["deliveries"], row["recent"], row["waiting_retries"])
+            for row in sorted(deliveries, key=lambda row: (row["source"], -row["deliveries"]))
+        ],
+        title="Deliveries",
+    )
+    screen.say("")
+    screen.facts(
+        [
+            ("open tasks", tasks["open"]),
+            ("past their deadline", tasks["overdue"]),
+            ("due for a question to the creator", tasks["due_for_poll"]),
+            ("due for submission", tasks["due_for_submission"]),
+            ("deliveries waiting for a retry", history["waiting_retries"]),
+            ("of them due now", history["due_retries"]),
+            ("dead deliveries", history["dead"]),
+            ("refused requests", history["rejected_requests"]),
+            ("callbacks in the latency", latency["count"]),
+            *(
+                (f"latency {name}", f"{value:.1f} ms")
+                for name, value in latency.items()
+                if name != "count" and value is not None
+            ),
+        ]
+    )

@@ -1,0 +1,9 @@
+"""Creators: the services that do the jobs. Another one is plugged in with one class that follows :class:`Creator`."""
+
+from __future__ import annotations
+
+from .cli import CliCreator
+from .http import HttpCreator
+from .protocol import Creator, Job, RemoteState, Report
+
+__all__ = ["CliCreator", "Creator", "HttpCreator", "Job", "RemoteState", "Report"]

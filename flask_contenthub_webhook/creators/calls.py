@@ -1,0 +1,275 @@
+"""One HTTP call to a creator, and the difference between what was not delivered, what is unknown, and what was said.
+
+A call is made once. Nothing is repeated here: the real creator dies of some calls, and would die again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from flask_contenthub_webhook.errors import ConfigurationError, CreatorRefused, CreatorUnclear, CreatorUnreachable
+
+from .answers import creator_error, error_words, parse_json
+from .words import Redactor, shown, shown_url
+
+__all__ = ["AccessRefused", "Answer", "Calls", "ConnectionCut", "NoAnswer"]
+
+_MAX_BODY = 32 * 1024 * 1024
+_CONNECTIONS = 32
+_IDLE_SECONDS = 2.0  # Node closes idle connections after 5 s; reusing one at that very moment would look like a cut
+_SHORTEST_WAIT = 0.05
+_NOT_TAKEN = {408, 425, 429, 503}
+_AUTHENTICATION = {401, 403}
+
+
+class ConnectionCut(CreatorUnclear):
+    """The creator closed the connection without an answer; it may have died of the request."""
+
+
+class NoAnswer(CreatorUnclear):
+    """The creator did not answer in time."""
+
+    status: int | None = None
+    """The status of an answer that had begun."""
+
+
+class AccessRefused(CreatorRefused):
+    """The creator, or a gateway before it, does not let us in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+class Calls:
+    """The way to one creator: its address, its key, and one pool of connections for all threads.
+
+    Args:
+        base_url: scheme, host and optional path; a user and a password in it become a Basic header.
+        api_key: sent as ``Authorization: Bearer``.
+        timeout: seconds for connecting, for sending, for each wait for more, and for a whole answer from its
+            beginning on.
+        client: the pool to use instead of an own one.
+
+    Raises:
+        ConfigurationError: the address or the key cannot be used.
+    """
+
+    def __init__(
+        self, base_url: str, *, api_key: str | None, timeout: float, client: httpx.Client | None = None
+    ) -> None:
+        user, password, self._base_url = _split_user(base_url)
+        self.redactor = Redactor([api_key, password])
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {_checked_key(api_key)}"
+        if user or password:
+            if api_key is not None:
+                raise ConfigurationError(
+                    "The creator's URL holds a user, and there is a CREATOR_API_KEY as well: both would be the "
+                    "Authorization header. Use one of them."
+                )
+            self._auth: httpx.Auth = httpx.BasicAuth(user, password)
+        else:
+            self._auth = httpx.Auth()  # which does nothing, not even look into .netrc
+        self.timeout = timeout
+        self._given = client
+        self._own: httpx.Client | None = None
+        self._own_pid = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Calls {self._base_url}>"
+
+    @property
+    def address(self) -> str:
+        """Where the creator is, without anything secret."""
+        return self._base_url
+
+    def close(self) -> None:
+        """Close the connections, unless the pool was given by somebody else. The next call opens new ones."""
+        with self._lock:
+            own, self._own = self._own, None
+            if own is not None and self._own_pid == os.getpid():
+                own.close()
+
+    # --- calling ---------------------------------------------------------------------------------------------
+
+    def send(self, method: str, path: str, *, content: bytes | None = None, wait: float | None = None) -> Answer:
+        """Make one call.
+
+        Args:
+            method: the HTTP method.
+            path: the path and the query below the base URL.
+            content: a JSON body.
+            wait: seconds to wait for the answer; by default the timeout.
+
+        Raises:
+            CreatorUnreachable: the request did not get there whole.
+            ConnectionCut: the connection was closed instead of an answer.
+            NoAnswer: it took too long.
+            CreatorUnclear: what came is no HTTP, too large, or compressed although nobody asked for that.
+        """
+        try:
+            return self._send(method, path, content, self.timeout if wait is None else max(wait, _SHORTEST_WAIT))
+        except httpx.ReadTimeout:
+            raise NoAnswer(f"The creator at {self.address} did not answer in time.") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            raise CreatorUnreachable(
+                f"The creator at {self.address} cannot be connected to: {_reason(error)}. Is it running, and is "
+                "CREATOR_API_BASE_URL right?"
+            ) from None
+        except (httpx.WriteTimeout, httpx.PoolTimeout, httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+            raise CreatorUnreachable(f"The request could not be sent to {self.address}: {_reason(error)}.") from None
+        except httpx.TransportError as error:
+            raise ConnectionCut(f"The creator at {self.address} cut the connection: {_reason(error)}.") from None
+
+    def _send(self, method: str, path: str, content: bytes | None, wait: float) -> Answer:
+        headers = self._headers if content is None else {**self._headers, "Content-Type": "application/json"}
+        timeout = httpx.Timeout(self.timeout, read=wait)
+        client = self._client()
+        request = client.build_request(method, self._base_url + path, content=content, headers=headers, timeout=timeout)
+        try:
+            response = client.send(request, auth=self._auth, follow_redirects=False, stream=True)
+        except RuntimeError as error:
+            if not client.is_closed:
+                raise
+            raise CreatorUnreachable(f"The connections to {self.address} were closed: {_reason(error)}.") from None
+        try:
+            return Answer(response.status_code, self._read(response))
+        except httpx.ReadTimeout:
+            late = NoAnswer(f"The creator at {self.address} began an answer and did not end it in time.")
+            late.status = response.status_code
+            raise late from None
+        finally:
+            response.close()
+
+    def _read(self, response: httpx.Response) -> bytes:
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise CreatorUnclear(f"The creator at {self.address} sent a compressed answer, which nobody asked for.")
+        deadline = time.monotonic() + self.timeout
+        body = bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > _MAX_BODY:
+                raise CreatorUnclear(f"The answer of {self.address} is larger than {_MAX_BODY // 1024**2} MiB.")
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout("the answer drips")
+        return bytes(body)
+
+    def _client(self) -> httpx.Client:
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._own is None or self._own_pid != os.getpid():  # connections are not shared with a forked child
+                self._own_pid = os.getpid()
+                self._own = httpx.Client(
+                    follow_redirects=False,
+                    trust_env=False,
+                    limits=httpx.Limits(
+                        max_connections=_CONNECTIONS,
+                        max_keepalive_connections=_CONNECTIONS,
+                        keepalive_expiry=_IDLE_SECONDS,
+                    ),
+                )
+            return self._own
+
+    # --- understanding ---------------------------------------------------------------------------------------
+
+    def checked(self, answer: Answer, redactor: Redactor | None = None) -> Answer:
+        """The answer, where it is a success.
+
+        Args:
+            answer: what came back.
+            redactor: knows what else must not be shown of it.
+
+        Raises:
+            CreatorUnreachable: the creator has no time, or this is not its address.
+            CreatorRefused: it said no, with its words.
+            CreatorUnclear: it failed.
+        """
+        status = answer.status
+        if 200 <= status < 300:  # noqa: PLR2004
+            return answer
+        said = (redactor or self.redactor).value(_said(answer))
+        words = error_words(said) if said else f"HTTP status {status}"
+        if status in _NOT_TAKEN:
+            raise CreatorUnreachable(f"The creator at {self.address} takes nothing at the moment ({status}): {words}.")
+        if 300 <= status < 400:  # noqa: PLR2004
+            raise CreatorUnreachable(
+                f"The creator at {self.address} answers with a redirect ({status}), which is not followed. "
+                "Set CREATOR_API_BASE_URL to the final address."
+            )
+        if 400 <= status < 500:  # noqa: PLR2004
+            refusal = AccessRefused if status in _AUTHENTICATION else CreatorRefused
+            hint = ". Is CREATOR_API_KEY right?" if status in _AUTHENTICATION else ""
+            raise refusal(f"The creator refused: {words}{hint}", reason=_code(said), details=_details(said))
+        raise CreatorUnclear(f"The creator at {self.address} failed ({status}): {words}.")
+
+    def is_not_found(self, answer: Answer) -> bool:
+        """Whether the creator itself, and not something on the way to it, says that it does not know the job."""
+        if answer.status != 404:  # noqa: PLR2004
+            return False
+        said = _said(answer)
+        if said is None or _code(said) not in {None, "NOT_FOUND", "TASK_NOT_FOUND"}:
+            raise CreatorUnclear(
+                f"{self.address} answers 404, but not in the creator's way. Is CREATOR_API_BASE_URL right?"
+            )
+        return True
+
+
+def _said(answer: Answer) -> dict[str, object] | None:
+    try:
+        return creator_error(parse_json(answer.body))
+    except CreatorUnclear:
+        return None
+
+
+def _code(said: Mapping[str, object] | None) -> str | None:
+    code = said.get("code") if said else None
+    return shown(str(code)) if isinstance(code, str | int) else None
+
+
+def _details(said: Mapping[str, object] | None) -> Mapping[str, object]:
+    details = said.get("details") if said else None
+    if isinstance(details, dict):
+        return details
+    return {} if details is None else {"details": details}
+
+
+def _reason(error: Exception) -> str:
+    return shown(str(error)).rstrip(".") or type(error).__name__
+
+
+def _split_user(base_url: str) -> tuple[str, str, str]:
+    """User, password, and the URL without them: httpx would log the whole URL."""
+    try:
+        parts = urlsplit(base_url)
+        httpx.URL(base_url)
+        (parts.hostname or "").encode("idna")
+        port = parts.port
+    except (httpx.InvalidURL, ValueError):
+        parts, port = urlsplit(""), None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or port == 0:
+        raise ConfigurationError(
+            "The creator's URL must be an absolute http or https URL without query and fragment, such as "
+            "http://127.0.0.1:3001."
+        )
+    return unquote(parts.username or ""), unquote(parts.password or ""), shown_url(base_url).rstrip("/")
+
+
+def _checked_key(api_key: str) -> str:
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key or not api_key:
+        raise ConfigurationError("CREATOR_API_KEY must be printable ASCII without blanks: it goes into a header.")
+    return api_key

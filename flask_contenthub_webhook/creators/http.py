@@ -1,0 +1,340 @@
+"""A creator behind content-creator's HTTP API.
+
+Today's version of it dies of calls that its own paper allows: of a question about an id that it does not have, of a
+request for a result before there is one, of a cancellation of what is done, of its asynchronous mode, and on
+PostgreSQL of its list. So nothing is asked that could be answered otherwise, and no call that ended in a cut
+connection is made again soon. A version that follows its paper (202, 404, 400) works just the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from flask_contenthub_webhook.errors import (
+    ConfigurationError,
+    CreatorError,
+    CreatorRefused,
+    CreatorUnclear,
+    CreatorUnreachable,
+)
+
+from .answers import failure, read_data, read_row, result_fields, row_id
+from .calls import AccessRefused, Answer, Calls, ConnectionCut, NoAnswer
+from .holds import Holds
+from .listing import PAGE_SIZE, walk_list
+from .protocol import Job, RemoteState, Report
+from .singles import ask_one_by_one
+
+__all__ = ["HttpCreator"]
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_REQUEST = 10 * 1024 * 1024
+_ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~-]{1,255}")
+_LIST_TRIES = 3
+"""Walks in a row that hang or make no sense, before the list is left alone; of a cut connection, one is enough."""
+_LIST, _SINGLE = "the list", "questions about single tasks"
+
+
+class HttpCreator:
+    """content-creator, or whatever speaks its HTTP API. Safe for threads; one connection pool for all of them.
+
+    ``status`` asks about one task by its id, which is safe for every id that the creator accepted, on each of its
+    databases. ``statuses`` reads the list, which is safe for ids that it does not have as well; where the connection
+    is cut over the list, it falls back to single questions, and leaves the list alone for ten minutes, then twenty,
+    and so on, up to a day.
+
+    Args:
+        base_url: where the API is, for example ``http://127.0.0.1:3001``. With ``user:password@`` they are sent as a
+            Basic header.
+        api_key: sent as ``Authorization: Bearer``. content-creator itself asks for none; a gateway in front of it may,
+            and ``Authorization`` is the one header for it that the creator's CORS rules already let through.
+        timeout: seconds for connecting, sending and answering; :meth:`submit` waits for its answer as long as told.
+        mode: ``sync``, in which a submission is answered when the work is done, or ``async``, in which it is answered
+            at once, and of which today's version dies.
+        max_pages: pages of a hundred tasks that one walk through the list reads at the most; what is older than that
+            is asked about singly.
+        listing: False never reads the list, for a creator on PostgreSQL, which dies of it.
+        concurrency: single questions that are asked side by side.
+        client: an own ``httpx.Client``, for example with a proxy or a private certificate authority; not closed here.
+        monotonic: seconds that only go forward.
+        clock: the time, aware.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the message holds no secret.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        mode: str = "sync",
+        max_pages: int = 200,
+        listing: bool = True,
+        concurrency: int = 8,
+        client: httpx.Client | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if mode not in {"sync", "async"}:
+            raise ConfigurationError(f"The creator's mode is {mode!r}; it must be sync or async.")
+        if timeout <= 0 or max_pages < 1 or concurrency < 1:
+            raise ConfigurationError("timeout, max_pages and concurrency of a creator must be positive.")
+        self._calls = Calls(base_url, api_key=api_key, timeout=timeout, client=client)
+        self._mode, self._max_pages, self._listing, self._concurrency = mode, max_pages, listing, concurrency
+        self._clock = clock
+        self._list_troubles = 0
+        self._held = Holds(monotonic, first=600, longest=86_400)
+        self._breaker = Holds(monotonic, first=30, longest=600)
+
+    def __repr__(self) -> str:
+        return f"<HttpCreator {self._calls.address}>"
+
+    def close(self) -> None:
+        """Close the connections of the own pool; another call opens new ones."""
+        self._calls.close()
+
+    # --- submitting ------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job, *, wait: float) -> Report:
+        """Hand a job over; see :meth:`.protocol.Creator.submit`."""
+        content = _request_body(job, self._mode)
+        redactor = self._calls.redactor.also(job.callback_url)
+        try:
+            answer = self._calls.send("POST", "/api/tasks", content=content, wait=wait)
+        except NoAnswer as late:
+            if late.status is None or 200 <= late.status < 300:  # noqa: PLR2004
+                return Report(state=RemoteState.OPEN)
+            raise
+        if answer.status == 409:  # noqa: PLR2004
+            raise CreatorUnclear("The creator answers that it has a job of this id already (409).")
+        if answer.status == 202:  # noqa: PLR2004
+            return Report(state=RemoteState.OPEN, raw=answer.body)
+        data, _ = read_data(self._calls.checked(answer, redactor).body)
+        report = read_row(data, answer.body)
+        match report.state:
+            case RemoteState.OPEN:
+                return report
+            case RemoteState.COMPLETED:
+                return Report(state=report.state, result=result_fields(data), raw=report.raw)
+            case RemoteState.FAILED:
+                return Report(state=report.state, error=redactor.value(failure(data)), raw=report.raw)
+            case _:
+                raise CreatorUnclear("The creator answers a submission with a state that makes no sense there.")
+
+    # --- asking ----------------------------------------------------------------------------------------------
+
+    def status(self, creator_task_id: str) -> Report:
+        """Where one job stands, in one request; see :meth:`.protocol.Creator.status`.
+
+        An id over which the connection was cut before is looked for in the list instead.
+        """
+        if self._held.remaining(creator_task_id):
+            report = self.statuses([creator_task_id]).get(creator_task_id)
+            if report is None:
+                raise self._left_alone(creator_task_id, self._held.remaining(creator_task_id))
+            return report
+        if seconds := self._breaker.remaining(_SINGLE):
+            raise self._left_alone("single tasks", seconds)
+        return self._ask(creator_task_id)
+
+    def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
+        """Where many jobs stand; see :meth:`.protocol.Creator.statuses`.
+
+        One request for every hundred tasks that the creator was given since ``since``, less a quarter of an hour.
+        Call it once with all ids rather than several times with some.
+        """
+        wanted = list(dict.fromkeys(creator_task_ids))
+        if not wanted:
+            return {}
+        if not self._listing or self._held.remaining(_LIST):
+            return self._ask_singly(wanted, {})
+        walk = walk_list(self._read_page, wanted, max_pages=self._max_pages, now=self._clock(), since=since)
+        found = walk.found
+        rest = [name for name in wanted if name not in found and name not in walk.unclear]
+        if walk.error is not None:
+            return self._go_on_without_list(walk.error, rest, found)
+        self._list_troubles = 0
+        self._held.release(_LIST)
+        if walk.is_certain:
+            return found | {name: Report(state=RemoteState.MISSING) for name in rest}
+        if walk.gave_up:
+            return self._ask_singly(rest, found)
+        return found
+
+    def result(self, creator_task_id: str) -> Report:
+        """The result of a completed job; see :meth:`.protocol.Creator.result`.
+
+        The ``url`` of an image is a path on the creator's disk here, and is passed on as it is.
+        """
+        path = f"/api/tasks/{_quoted(creator_task_id)}/result"
+        if seconds := self._held.remaining(path):
+            raise self._left_alone(f"the result of {creator_task_id}", seconds)
+        try:
+            answer = self._calls.send("GET", path)
+        except ConnectionCut:
+            self._held.hold(path)
+            raise
+        self._held.release(path)
+        if self._calls.is_not_found(answer):
+            return Report(state=RemoteState.MISSING, raw=answer.body)
+        data, _ = self._read(answer, creator_task_id)
+        report = read_row(data, answer.body)
+        if report.state is not RemoteState.COMPLETED:
+            return report
+        return Report(state=report.state, result=result_fields(data) or {}, raw=report.raw)
+
+    def cancel(self, creator_task_id: str) -> None:
+        """Ask for a job to be stopped, but only one that the creator has and is not done with; it dies of others.
+
+        A job that is done in the moment between the question and the request cannot be told apart. content-creator
+        does not stop what is running: it runs on and reports all the same.
+        """
+        report = self.statuses([creator_task_id]).get(creator_task_id)
+        if report is None or report.state is not RemoteState.OPEN:
+            logger.info(
+                "Nothing is cancelled at the creator: the job is %s.",
+                "in a state that could not be found out" if report is None else report.state.value,
+                extra={"creator_task_id": creator_task_id},
+            )
+            return
+        answer = self._calls.send("DELETE", f"/api/tasks/{_quoted(creator_task_id)}")
+        try:
+            self._calls.checked(answer)
+        except CreatorRefused as refusal:
+            logger.info("%s", refusal.message, extra={"creator_task_id": creator_task_id})
+
+    # --- how -------------------------------------------------------------------------------------------------
+
+    def _ask(self, creator_task_id: str) -> Report:
+        """One question about one task; remembers where it cut the connection."""
+        path = f"/api/tasks/{_quoted(creator_task_id)}"
+        try:
+            answer = self._calls.send("GET", path)
+        except ConnectionCut:
+            self._held.hold(creator_task_id)
+            self._breaker.hold(_SINGLE)
+            raise
+        self._held.release(creator_task_id)
+        self._breaker.release(_SINGLE)
+        if self._calls.is_not_found(answer):
+            return Report(state=RemoteState.MISSING, raw=answer.body)
+        data, _ = self._read(answer, creator_task_id)
+        return read_row(data, answer.body)
+
+    def _read(self, answer: Answer, creator_task_id: str) -> tuple[dict[str, Any], datetime | None]:
+        data, now = read_data(self._calls.checked(answer).body)
+        if row_id(data) not in {None, creator_task_id}:
+            raise CreatorUnclear("The creator answers about another job than the one that it was asked about.")
+        return data, now
+
+    def _read_page(self, number: int) -> tuple[dict[str, Any], datetime | None]:
+        answer = self._calls.send("GET", f"/api/tasks?page={number}&limit={PAGE_SIZE}")
+        return read_data(self._calls.checked(answer).body)
+
+    def _go_on_without_list(
+        self, error: CreatorError, rest: list[str], found: dict[str, Report]
+    ) -> Mapping[str, Report]:
+        """The list broke off: what was found holds, and the rest is asked about singly where that can help."""
+        stop: CreatorError | None = None
+        if isinstance(error, CreatorUnreachable | AccessRefused):  # single questions would fare no better
+            stop = error
+        elif isinstance(error, NoAnswer):
+            self._note_list_trouble()
+            stop = CreatorUnreachable(error.message)
+        elif isinstance(error, ConnectionCut):
+            logger.warning("The creator's list is left alone for a while: %s", error.message)
+            self._held.hold(_LIST)
+        else:
+            logger.warning("The creator's list could not be read: %s", error.message)
+            self._note_list_trouble()
+        if stop is None:
+            return self._ask_singly(rest, found, carefully=True)
+        if not found:
+            raise stop
+        logger.warning("The creator's list was not read to its end: %s", stop.message)
+        self._breaker.hold(_SINGLE)
+        return found
+
+    def _note_list_trouble(self) -> None:
+        self._list_troubles += 1
+        if self._list_troubles >= _LIST_TRIES:
+            self._held.hold(_LIST)
+
+    def _ask_singly(
+        self, names: list[str], found: dict[str, Report], *, carefully: bool = False
+    ) -> Mapping[str, Report]:
+        seconds = self._breaker.remaining(_SINGLE)
+        if seconds and not found:
+            raise self._left_alone("single tasks", seconds)
+        if seconds:
+            return found
+        askable = [name for name in names if _ID.fullmatch(name) and not self._held.remaining(name)]
+        more, stop = ask_one_by_one(
+            self._ask,
+            [name for name in askable if not self._held.is_suspect(name)],
+            [name for name in askable if self._held.is_suspect(name)],
+            carefully=carefully,
+            concurrency=self._concurrency,
+            timeout=self._calls.timeout,
+        )
+        if stop is not None and not more and not found:
+            raise stop
+        return found | more
+
+    def _left_alone(self, what: str, seconds: float) -> CreatorUnreachable:
+        return CreatorUnreachable(
+            f"The creator at {self._calls.address} broke off when it was asked about {what}; it is left alone for "
+            f"{seconds:.0f} s more."
+        )
+
+
+def _quoted(creator_task_id: str) -> str:
+    if not _ID.fullmatch(creator_task_id):
+        raise CreatorRefused("This is not the id of a job at the creator.", reason="INVALID_ID")
+    return quote(creator_task_id, safe="")
+
+
+def _request_body(job: Job, mode: str) -> bytes:
+    """The submission. ``type`` is left out, since the creator accepts no value of it."""
+    fields: dict[str, Any] = {
+        "topic": job.topic,
+        "requirements": job.requirements,
+        "targetAudience": job.target_audience,
+        "keywords": list(job.keywords) or None,
+        "tone": job.tone,
+        "priority": job.priority,
+        "mode": mode,
+        "idempotencyKey": job.creator_task_id,
+    }
+    options = {name: value for name, value in job.options.items() if name not in _OURS}
+    if job.callback_url is not None:
+        fields |= {
+            "callbackUrl": job.callback_url,
+            "callbackEnabled": True,
+            "callbackEvents": list(job.callback_events) or None,
+        }
+    given = {name: value for part in (options, fields) for name, value in part.items() if value is not None}
+    try:
+        content = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CreatorRefused(f"The job cannot be written as JSON: {error}.", reason="INVALID_JOB") from None
+    if len(content) > _LARGEST_REQUEST:
+        raise CreatorRefused(
+            f"The job is {len(content)} bytes long; the creator takes {_LARGEST_REQUEST}.", reason="JOB_TOO_LARGE"
+        )
+    return content
+
+
+_OURS = frozenset({"callbackUrl", "callbackEnabled", "callbackEvents", "idempotencyKey", "mode"})

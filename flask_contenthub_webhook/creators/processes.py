@@ -1,0 +1,168 @@
+"""Running a program without a shell, with bounded output, and leaving it to itself where it takes long.
+
+A child that is left keeps running in a session of its own, also when this process ends. One thread for all of them
+waits for their ends, so that none stays a zombie, and keeps their logs short.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import IO
+
+__all__ = ["Child", "Keeper"]
+
+logger = logging.getLogger(__name__)
+
+_TAIL = 4096
+_LOOK_EVERY = 0.05
+_KEEP_EVERY = 0.5
+_MAX_LOG = 1024 * 1024
+
+
+class Child:
+    """A program that was started.
+
+    Args:
+        arguments: the program and its arguments.
+        environment: its environment variables.
+        keep_output: keep what it prints, for :meth:`output`; what it writes to the standard error is kept always.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, environment: Mapping[str, str], keep_output: bool) -> None:
+        # Files and not pipes: a pipe that nobody reads stops the child, and one that is closed kills it.
+        self._errors = _log_file()
+        try:
+            self._output = _log_file() if keep_output else None
+            self._process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if self._output is None else self._output,
+                stderr=self._errors,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def wait(self, seconds: float, *, largest_output: int | None = None) -> int | None:
+        """Wait for its end.
+
+        Args:
+            seconds: for how long.
+            largest_output: bytes of output after which it is not waited for.
+
+        Returns:
+            The exit code (negative: the signal that killed it), or None where it is still running.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return self._process.wait(max(0.0, min(_LOOK_EVERY, deadline - time.monotonic())))
+            if time.monotonic() >= deadline or (largest_output is not None and self.output_size() > largest_output):
+                return None
+
+    def has_ended(self) -> bool:
+        """Whether it has ended; then it is no zombie any more."""
+        return self._process.poll() is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, or None while it is running."""
+        return self._process.returncode
+
+    def output_size(self) -> int:
+        """Bytes that it printed."""
+        return 0 if self._output is None else os.fstat(self._output.fileno()).st_size
+
+    def output(self, most: int) -> str:
+        """What it printed, up to a number of bytes."""
+        if self._output is None:
+            return ""
+        return os.pread(self._output.fileno(), most, 0).decode(errors="replace")
+
+    def last_errors(self) -> str:
+        """The end of what it wrote to its standard error."""
+        size = os.fstat(self._errors.fileno()).st_size
+        return os.pread(self._errors.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+
+    def trim(self) -> None:
+        """Throw away what it wrote to its standard error so far, where that is a lot."""
+        if os.fstat(self._errors.fileno()).st_size > _MAX_LOG:
+            os.ftruncate(self._errors.fileno(), 0)
+
+    def kill(self) -> None:
+        """Kill it with all that it started."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def close(self) -> None:
+        """Close the files; the program itself is not touched."""
+        for file in (self._errors, getattr(self, "_output", None)):
+            if file is not None:
+                file.close()
+
+
+def _log_file() -> IO[bytes]:
+    """A file without a name, opened for appending, so that it can be cut short while it is being written."""
+    return tempfile.TemporaryFile("a+b", buffering=0)
+
+
+class Keeper:
+    """Waits for the end of children that were left running, in one thread that ends with the last of them.
+
+    Args:
+        on_end: is told of each one that ended, in that thread.
+    """
+
+    def __init__(self, on_end: Callable[[Child], None]) -> None:
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._children: list[Child] = []
+        self._thread: threading.Thread | None = None
+
+    def keep(self, child: Child) -> None:
+        """Take over a child that is still running."""
+        with self._lock:
+            self._children.append(child)
+            if self._thread is None or not self._thread.is_alive():  # not alive: in a forked process
+                self._thread = threading.Thread(target=self._run, name="contenthub-creator-cli", daemon=True)
+                self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def _run(self) -> None:
+        while True:
+            for child in [child for child in self._children if child.has_ended()]:
+                self._let_go(child)
+            for child in self._children:
+                child.trim()
+            with self._lock:
+                if not self._children:
+                    self._thread = None
+                    return
+            time.sleep(_KEEP_EVERY)
+
+    def _let_go(self, child: Child) -> None:
+        try:
+            self._on_end(child)
+        except Exception:
+            logger.exception("The end of a program could not be reported.")
+        finally:
+            child.close()
+            with self._lock:
+                self._children.remove(child)

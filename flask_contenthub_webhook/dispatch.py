@@ -1,0 +1,99 @@
+"""Which handlers an event has, and the rule by which they are called inside the transaction.
+
+Every handler of one event runs in the one transaction that changes the task, in the order in which it was connected.
+The first that raises ends it: nothing of any of them is kept. None of them may end the transaction itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blinker import NamedSignal
+
+from . import signals
+from .database import forbid_commit
+from .events import Event
+from .transitions import Decision, TaskState
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from sqlalchemy.orm import Session
+
+    from .state import WebhookState
+
+__all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of"]
+
+_SIGNALS: Mapping[TaskState, NamedSignal] = {
+    TaskState.COMPLETED: signals.task_completed,
+    TaskState.FAILED: signals.task_failed,
+    TaskState.PROCESSING: signals.task_progress,
+    TaskState.TIMEOUT: signals.task_timed_out,
+    TaskState.CANCELLED: signals.task_cancelled,
+}
+
+
+class HandlerError(Exception):
+    """A handler raised, or ended the transaction; ``__cause__`` is what it raised.
+
+    Args:
+        handler: its name.
+        task_id: our id of the task.
+    """
+
+    def __init__(self, handler: str, task_id: str) -> None:
+        super().__init__(handler)
+        self.handler = handler
+        self.task_id = task_id
+
+
+class HandlerCall(NamedTuple):
+    """A handler, and the arguments that are its own beside the task and the delivery."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+
+def handlers_of(
+    state: WebhookState, event: Event, decision: Decision, arguments: Mapping[str, Any]
+) -> list[HandlerCall]:
+    """The receivers of the signal that belongs to a change of state, then the subscribers of the event type.
+
+    Args:
+        state: the application's state.
+        event: what came.
+        decision: what it does to the task.
+        arguments: what the signal tells beside the task and the delivery.
+    """
+    signal = None if decision.to is None else _SIGNALS.get(decision.to)
+    if decision.will_retry:
+        signal = signals.task_failed
+    calls: list[HandlerCall] = []
+    if signal is not None and signal.receivers:
+        calls += [HandlerCall(receiver, arguments) for receiver in signal.receivers_for(state.app)]
+    calls += [
+        HandlerCall(subscription.handler, {"event": event})
+        for subscription in state.subscriptions
+        if subscription.wants(event.type, event.payload)
+    ]
+    return calls
+
+
+def call_handlers(app: Flask, session: Session, calls: Sequence[HandlerCall], *, task: Any, delivery: Any) -> None:
+    """Call them all, and write what they added to the session.
+
+    Raises:
+        HandlerError: one raised, committed or rolled back, or what it added cannot be written.
+    """
+    task_id = task.task_id  # a handler that ends the transaction takes the object's values with it
+    for call in calls:
+        name = getattr(call.function, "__qualname__", None) or repr(call.function)
+        try:
+            with forbid_commit(session):
+                app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)
+        except Exception as error:
+            raise HandlerError(name, task_id) from error
+    try:
+        session.flush()
+    except Exception as error:
+        raise HandlerError("flush", task_id) from error

@@ -1,0 +1,58 @@
+"""ORM objects from rows that are already at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, make_transient_to_detached
+
+__all__ = ["Entities", "Row"]
+
+Row = Mapping[str, Any]
+"""The values of a model's attributes, by name."""
+
+
+class Entities:
+    """Makes persistent ORM objects from column values that are already at hand.
+
+    Handlers get a real ``task`` and ``delivery`` that way, without another SELECT.
+    A model that watches its loading (``reconstructor``, mutable columns, inheritance) is loaded by the ORM instead.
+    """
+
+    def __init__(self, model: type[Any]) -> None:
+        mapper = sa.inspect(model)
+        self.model = model
+        self.table: sa.Table = mapper.local_table
+        self.columns: dict[str, sa.Column[Any]] = {attr.key: attr.columns[0] for attr in mapper.column_attrs}
+        self._primary_key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        self._renamed = any(key != column.key for key, column in self.columns.items())
+        self._manager = mapper.class_manager
+        self._mapper = mapper
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return self._mapper.polymorphic_on is None and len(self._mapper.tables) == 1 and not self._manager.dispatch.load
+
+    def parameters(self, values: Row) -> dict[str, Any]:
+        """The values under the names of their columns, which a host may have mapped to other attribute names."""
+        if not self._renamed:
+            return dict(values)
+        return {self.columns[key].key: value for key, value in values.items()}
+
+    def persistent(self, session: Session, values: Row) -> Any:
+        """The object of a row, as if this session had loaded it.
+
+        Args:
+            session: a session that does not hold the object yet.
+            values: the value of every attribute that is known; others load when they are asked for.
+        """
+        if not self._is_plain:
+            return session.get(self.model, tuple(values[key] for key in self._primary_key))
+        instance = self._manager.new_instance()
+        instance.__dict__.update(values)
+        make_transient_to_detached(instance)
+        session.add(instance)
+        return instance

@@ -1,0 +1,7 @@
+"""Ready Alembic revisions for hosts, and what copies them into a host's own migrations."""
+
+from __future__ import annotations
+
+from .install import InstalledRevision, MigrationError, install_revisions
+
+__all__ = ["InstalledRevision", "MigrationError", "install_revisions"]

@@ -1,0 +1,123 @@
+"""The history table of flask_contenthub_webhook: one row for each event that reached the application.
+
+Where the table is there already and complete, nothing is done; the downgrade drops it only where the upgrade made it.
+That is kept in the database, in a view that selects a constant.
+
+Revision ID: contenthub0002
+Revises:
+"""
+
+# ruff: noqa: D103 - one self-contained script, which the names of its functions explain
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from alembic.util import CommandError
+from sqlalchemy.dialects import mysql
+
+# --- filled in by `flask webhook migrations install` ---
+revision = "contenthub0002"
+down_revision: str | None = None
+TABLE = "webhook_deliveries"
+NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
+# --- end ---
+branch_labels = None
+depends_on = None
+
+RECORD = f"{TABLE[:40]}_{revision}"
+MYSQL = ("mysql", "mariadb")
+
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
+Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
+
+log = logging.getLogger("alembic.contenthub")
+
+
+def delivery_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column(name("id"), Id, nullable=False),
+        sa.Column(name("task_id"), sa.String(255), nullable=True),
+        sa.Column(name("event"), sa.String(64), nullable=True),
+        sa.Column(name("attempt"), sa.Integer(), nullable=True),
+        sa.Column(name("source"), sa.String(16), nullable=False),
+        sa.Column(name("scheme"), sa.String(16), nullable=True),
+        sa.Column(name("message_id"), sa.String(255), nullable=True),
+        sa.Column(name("verdict"), sa.String(16), nullable=False),
+        sa.Column(name("reason"), sa.Text(), nullable=True),
+        sa.Column(name("error"), LongText, nullable=True),
+        sa.Column(name("status_before"), sa.String(16), nullable=True),
+        sa.Column(name("status_after"), sa.String(16), nullable=True),
+        sa.Column(name("late"), sa.Boolean(create_constraint=False), nullable=False),
+        sa.Column(name("tries"), sa.Integer(), nullable=False),
+        sa.Column(name("next_retry_at"), Moment, nullable=True),
+        sa.Column(name("occurrences"), sa.Integer(), nullable=False),
+        sa.Column(name("replay_of"), Id, nullable=True),
+        sa.Column(name("occurred_at"), Moment, nullable=True),
+        sa.Column(name("received_at"), Moment, nullable=False),
+        sa.Column(name("processed_at"), Moment, nullable=True),
+        sa.Column(name("latency_ms"), sa.Double(), nullable=True),
+        sa.Column(name("remote_addr"), sa.String(64), nullable=True),
+        sa.Column(name("headers"), sa.JSON(), nullable=True),
+        sa.Column(name("body"), Blob, nullable=True),
+        sa.Column(name("body_digest"), sa.String(64), nullable=True),
+    ]
+
+
+def upgrade() -> None:
+    if not op.get_context().as_sql and sa.inspect(op.get_bind()).has_table(TABLE):
+        keep()
+        return
+    op.create_table(TABLE, *delivery_columns(), sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}")))
+    op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")])
+    # Only rows that wait for a time are in it; settled ones, nearly all, are not.
+    waiting = sa.text(f"{quote(name('next_retry_at'))} IS NOT NULL")
+    op.create_index(
+        op.f(f"ix_{TABLE}_next_retry_at"),
+        TABLE,
+        [name("next_retry_at")],
+        postgresql_where=waiting,
+        sqlite_where=waiting,
+    )
+    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+    op.execute(f"CREATE VIEW {quote(RECORD)} AS SELECT 'table' AS kind, {literal(TABLE)} AS name")
+
+
+def keep() -> None:
+    """The host's own migrations made the table, or a first try of this one did."""
+    present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(TABLE)}
+    missing = [column.name for column in delivery_columns() if column.name not in present]
+    if missing:
+        raise CommandError(
+            f"There is a table {TABLE} already, without the columns {', '.join(missing)}. Nothing was changed. Rename "
+            "it in a revision of your own that comes before this one, or give your delivery model another "
+            "__tablename__ and install the revision again."
+        )
+    log.info("%s is there already and stays as it is", TABLE)
+
+
+def downgrade() -> None:
+    """Forget the history. A table that was there before the upgrade stays."""
+    offline = op.get_context().as_sql
+    if offline or RECORD in sa.inspect(op.get_bind()).get_view_names():
+        op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+        op.drop_table(TABLE)
+    else:
+        log.warning("%s stays as it is: there is no record (%s) that the upgrade made it", TABLE, RECORD)
+
+
+def name(key: str) -> str:
+    """The name of a column in this host's table."""
+    return NAMES.get(key, key)
+
+
+def quote(identifier: str) -> str:
+    return op.get_context().dialect.identifier_preparer.quote(identifier)
+
+
+def literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,196 @@
+"""Every SQL statement of the extension, built once for the kind of database at hand.
+
+``RETURNING``, ``FOR UPDATE`` and ``SKIP LOCKED`` are used where the database has them; everything works without.
+Bound parameters beside column names begin with ``at_``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from .entities import Entities
+from .transitions import OPEN_STATES, TaskState, Verdict
+
+__all__ = ["Claim", "Features", "Options", "Statements"]
+
+
+class Features(NamedTuple):
+    """What a database can do beyond the common ground."""
+
+    returning: bool
+    """UPDATE ... RETURNING"""
+    skip_locked: bool
+    """SELECT ... FOR UPDATE SKIP LOCKED"""
+
+    @classmethod
+    def of(cls, dialect: sa.Dialect) -> Features:
+        """The features of a connected database."""
+        version = getattr(dialect, "server_version_info", None) or ()
+        match dialect.name:
+            case "postgresql":
+                skip_locked = True
+            case "mysql":
+                skip_locked = version >= ((10, 6) if getattr(dialect, "is_mariadb", False) else (8, 0, 1))
+            case "mariadb":
+                skip_locked = version >= (10, 6)
+            case _:
+                skip_locked = False
+        return cls(returning=bool(dialect.update_returning), skip_locked=skip_locked)
+
+
+class Options(NamedTuple):
+    """What the statements depend on beside the models and the database."""
+
+    lock_timeout: str
+    poll_intervals: tuple[timedelta, ...]
+
+
+class Statements:
+    """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
+
+    def __init__(
+        self, tasks: Entities, deliveries: Entities, *, dialect: sa.Dialect, features: Features, options: Options
+    ) -> None:
+        t, d = tasks.columns, deliveries.columns
+        self.features = features
+        wait = _lock_timeout_clause(dialect, options.lock_timeout)
+        by_task_id = t["task_id"] == sa.bindparam("at_task_id")
+        by_delivery_id = d["id"] == sa.bindparam("at_id")
+
+        self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
+        complete = (
+            sa.update(tasks.table)
+            .where(by_task_id, sa.or_(*(t["status"] == state.value for state in OPEN_STATES)), *wait)
+            .values({t["previous_status"]: t["status"], t["version"]: t["version"] + 1})
+            .values({t[key]: sa.null() for key in self.cleared})
+        )
+        known = {"status", "result", "finished_at", "updated_at", *self.cleared}
+        self.returned = [key for key in tasks.columns if key not in known]
+        if features.returning:
+            complete = complete.returning(*(t[key] for key in self.returned))
+        self.complete_open = complete
+        self.complete_open_of_creator = complete.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
+
+        select_task = sa.select(*t.values())
+        self.task_by_id = select_task.where(by_task_id)
+        self.task_by_id_locked = self.task_by_id.where(*wait).with_for_update()
+        self.task_by_creator_id = select_task.where(t["creator_task_id"] == sa.bindparam("at_task_id")).limit(1)
+        self.lock_by_writing = (
+            sa.update(tasks.table).where(by_task_id).values({t["version"]: t["version"]})
+            if dialect.name == "sqlite"
+            else None
+        )
+        self.compare_and_set = (
+            sa.update(tasks.table)
+            .where(by_task_id, t["version"] == sa.bindparam("at_version"), *wait)
+            .values({t["previous_status"]: t["status"]})
+        )
+
+        self.change_attempt = sa.update(tasks.table).where(by_task_id, t["attempt"] == sa.bindparam("at_attempt"))
+        self.change_pending = self.change_attempt.where(t["status"] == TaskState.PENDING.value)
+        self.submissions = Claim(
+            tasks,
+            features,
+            due="next_submit_at",
+            status=TaskState.PENDING,
+            changes={"next_submit_at": sa.bindparam("at_until", type_=t["next_submit_at"].type)},
+        )
+        self.polls = Claim(
+            tasks,
+            features,
+            due="next_poll_at",
+            status=None,
+            changes={"next_poll_at": _next_poll(t, len(options.poll_intervals)), "polls": t["polls"] + 1},
+        )
+
+        self.insert_delivery = sa.insert(deliveries.table)
+        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id)
+        self.add_occurrences = (
+            sa.update(deliveries.table)
+            .where(by_delivery_id)
+            .values({d["occurrences"]: d["occurrences"] + sa.bindparam("at_count")})
+        )
+        self.delivery_by_id = sa.select(*d.values()).where(by_delivery_id)
+        self.oldest_deliveries = (
+            sa.select(
+                d["id"].label("id"), d["received_at"].label("received_at"), d["next_retry_at"].label("next_retry_at")
+            )
+            .where(d["id"] > sa.bindparam("at_id"))
+            .order_by(d["id"])
+            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
+        )
+        self.delete_deliveries = sa.delete(deliveries.table).where(d["id"].in_(sa.bindparam("at_ids", expanding=True)))
+        self.was_applied = (
+            sa.select(d["id"])
+            .where(
+                d["task_id"] == sa.bindparam("at_task_id"),
+                d["verdict"] == Verdict.PROCESSED.value,
+                sa.or_(d["body_digest"] == sa.bindparam("at_digest"), d["message_id"] == sa.bindparam("at_message_id")),
+            )
+            .limit(1)
+        )
+        at_now = sa.bindparam("at_now", type_=d["next_retry_at"].type)
+        self.due_retries = (
+            sa.select(d["id"], d["next_retry_at"])
+            .where(d["next_retry_at"] <= at_now)
+            .order_by(d["next_retry_at"])
+            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
+        )
+        candidates = self.due_retries.with_only_columns(d["id"])
+        if features.skip_locked:
+            candidates = candidates.with_for_update(skip_locked=True)
+        self.claim_due = (
+            sa.update(deliveries.table)
+            .where(d["id"].in_(candidates.scalar_subquery()), d["next_retry_at"] <= at_now)
+            .returning(d["id"])
+        )
+        self.claim_one = sa.update(deliveries.table).where(
+            by_delivery_id, d["next_retry_at"] == sa.bindparam("at_seen", type_=d["next_retry_at"].type)
+        )
+
+
+class Claim:
+    """Claims tasks that are due at one of their times, and moves that time forward in the same statement."""
+
+    def __init__(
+        self, tasks: Entities, features: Features, *, due: str, status: TaskState | None, changes: dict[str, Any]
+    ) -> None:
+        t = tasks.columns
+        is_due = [t[due] <= sa.bindparam("at_now", type_=t[due].type)]
+        if status is not None:
+            is_due.append(t["status"] == status.value)
+        at_limit = sa.bindparam("at_limit", type_=sa.Integer())
+        self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
+        candidates = self.select_due.with_only_columns(t["id"])
+        if features.skip_locked:
+            candidates = candidates.with_for_update(skip_locked=True)
+        claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()})
+        self.all_due = claim.where(t["id"].in_(candidates.scalar_subquery()), *is_due).returning(*t.values())
+        seen = sa.bindparam("at_seen", type_=t[due].type)
+        self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
+
+
+def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[Any]:
+    """The time of the next question: later with each one, but never past the deadline while that is ahead."""
+    type_ = t["next_poll_at"].type
+    without_callbacks, *backed_off = (sa.bindparam(f"at_next_{number}", type_=type_) for number in range(steps))
+    last = backed_off.pop()
+    doubling = sa.case(*((t["polls"] == count, time) for count, time in enumerate(backed_off)), else_=last)
+    next_ = sa.case((t["callback_url"].is_(None), without_callbacks), else_=doubling if backed_off else last)
+    deadline_is_ahead = t["deadline_at"] > sa.bindparam("at_now", type_=type_)
+    return sa.case((sa.and_(deadline_is_ahead, t["deadline_at"] < next_), t["deadline_at"]), else_=next_)
+
+
+def _lock_timeout_clause(dialect: sa.Dialect, lock_timeout: str) -> Sequence[sa.ColumnElement[bool]]:
+    """A condition that is always true and bounds the waiting for locks until the transaction ends.
+
+    PostgreSQL evaluates the subquery once, before it touches a row; a SET LOCAL would cost a round trip of its own.
+    """
+    if dialect.name != "postgresql":
+        return ()
+    setting = sa.select(sa.func.set_config("lock_timeout", lock_timeout, sa.true()))
+    return (setting.scalar_subquery().is_not(None),)

@@ -1,0 +1,159 @@
+"""Sending callbacks to a host's app in its tests, as the creator would, signed in any scheme."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from flask_contenthub_webhook.callback_urls import build_callback_url
+from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.signatures import (
+    CONTENTHUB_HEADER,
+    GITHUB_HEADER,
+    STANDARD_ID_HEADER,
+    STANDARD_SIGNATURE_HEADER,
+    STANDARD_TIMESTAMP_HEADER,
+    sign_contenthub,
+    sign_github,
+    sign_standard,
+)
+from flask_contenthub_webhook.state import get_state
+
+__all__ = ["CallbackSender", "sign_headers"]
+
+_ANY_BASE = "http://callback.invalid"
+
+
+def sign_headers(
+    scheme: str, body: bytes, secret: str, *, message_id: str | None = None, timestamp: int | None = None
+) -> dict[str, str]:
+    """The headers that sign a body.
+
+    Args:
+        scheme: ``contenthub``, ``standard`` or ``github``; for ``url`` and ``none`` there are none.
+        body: the raw bytes.
+        secret: the first of WEBHOOK_SECRET_KEY.
+        message_id: for ``standard``, the id that stays the same over retries; by default a new one.
+        timestamp: for ``standard``, seconds since 1970; by default now.
+    """
+    match scheme:
+        case "contenthub":
+            return {CONTENTHUB_HEADER: sign_contenthub(body, secret)}
+        case "github":
+            return {GITHUB_HEADER: sign_github(body, secret)}
+        case "standard":
+            message_id = message_id or f"msg_{uuid.uuid4().hex}"
+            timestamp = int(time.time()) if timestamp is None else timestamp
+            return {
+                STANDARD_ID_HEADER: message_id,
+                STANDARD_TIMESTAMP_HEADER: str(timestamp),
+                STANDARD_SIGNATURE_HEADER: sign_standard(body, secret, message_id, timestamp),
+            }
+        case "url" | "none":
+            return {}
+    raise ValueError(f"scheme is {scheme!r}; it must be url, contenthub, standard, github or none.")
+
+
+class CallbackSender:
+    """Posts callbacks through the app's test client.
+
+    Args:
+        app: the host's app, with the extension registered.
+        scheme: how to sign by default; ``url`` where the app has a secret, else ``none``.
+    """
+
+    def __init__(self, app: Flask, *, scheme: str | None = None) -> None:
+        self.app = app
+        self.state = get_state(app)
+        self.scheme = scheme or ("url" if self.state.settings.secrets else "none")
+
+    def completed(self, task: Any, result: Mapping[str, Any] | None = None, **options: Any) -> TestResponse:
+        """Report that the work is done.
+
+        Args:
+            task: a task, or its ``task_id``.
+            result: the result object; by default one with a short ``content``.
+            **options: see :meth:`send`.
+        """
+        return self.send(task, "completed", result=dict(result) if result is not None else _RESULT, **options)
+
+    def failed(self, task: Any, message: str = "It did not work.", **options: Any) -> TestResponse:
+        """Report that an attempt failed.
+
+        Args:
+            task: a task, or its ``task_id``.
+            message: the error message.
+            **options: see :meth:`send`.
+        """
+        return self.send(task, "failed", error={"message": message, "type": "execution_error"}, **options)
+
+    def progress(self, task: Any, percentage: float, **options: Any) -> TestResponse:
+        """Report progress.
+
+        Args:
+            task: a task, or its ``task_id``.
+            percentage: 0 to 100.
+            **options: see :meth:`send`.
+        """
+        return self.send(task, "progress", progress={"percentage": percentage}, **options)
+
+    def send(
+        self,
+        task: Any,
+        event: str,
+        *,
+        attempt: int | None = 1,
+        scheme: str | None = None,
+        message_id: str | None = None,
+        **fields: Any,
+    ) -> TestResponse:
+        """Report anything.
+
+        Args:
+            task: a task, or its ``task_id``.
+            event: the event type.
+            attempt: the attempt to speak for; None leaves it out.
+            scheme: how to sign this one.
+            message_id: for ``standard``, the id of the message.
+            **fields: what else the payload holds; also replaces ``event``, ``taskId`` and ``timestamp``.
+
+        Returns:
+            The app's answer.
+        """
+        task_id = task if isinstance(task, str) else task.task_id
+        timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        payload = {"event": event, "taskId": task_id, "timestamp": timestamp, **fields}
+        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        return self.post(task_id, body, attempt=attempt, scheme=scheme, message_id=message_id)
+
+    def post(
+        self,
+        task_id: str,
+        body: bytes,
+        *,
+        attempt: int | None = 1,
+        scheme: str | None = None,
+        message_id: str | None = None,
+    ) -> TestResponse:
+        """Post any bytes to a task's callback URL; arguments as for :meth:`send`."""
+        scheme = scheme or self.scheme
+        secrets = self.state.settings.secrets
+        if not secrets and scheme != "none":
+            raise ConfigurationError(f"The app has no WEBHOOK_SECRET_KEY to sign a callback with ({scheme}).")
+        now = int(self.state.clock().timestamp())
+        headers = sign_headers(scheme, body, secrets[0], message_id=message_id, timestamp=now) if secrets else {}
+        url = urlsplit(build_callback_url(self.state.settings, task_id, attempt, base_url=_ANY_BASE))
+        query = [part for part in url.query.split("&") if scheme == "url" or not part.startswith("token=")]
+        target = f"{url.path}?{'&'.join(query)}"
+        return self.app.test_client().post(target, data=body, headers=headers, content_type="application/json")
+
+
+_RESULT = {"content": "# A test article\n\nWritten by nobody.", "wordCount": 6, "images": [], "metrics": {}}

@@ -1,0 +1,278 @@
+"""The creator's delivery of callbacks: one queue in memory, one callback at a time, for all tasks and all receivers.
+
+200, 202             done
+every other 2xx      sent again at once, four times in all
+301, 302, 303        fetched with GET, and a 200 there counts as delivered
+307, 308             posted again, there
+everything else      four times in all, five seconds apart, then dropped
+no answer in 10 s    the same
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from time import perf_counter
+from urllib.parse import urljoin
+
+from .ledger import CallbackRecord, Ledger
+from .wire import Response, Target, callback_request, read_response
+
+__all__ = ["GAP", "TIMEOUT", "TRIES", "Callback", "Courier"]
+
+TRIES = 4
+GAP = 5.0
+"""Seconds between two tries."""
+TIMEOUT = 10.0
+"""Seconds that a receiver may take."""
+
+_MAX_REDIRECTS = 21
+_BECOMES_GET = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER})
+_POSTED_AGAIN = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """One event on its way to one receiver.
+
+    Args:
+        task_id: the creator's id of the task.
+        event: ``completed`` or ``failed``.
+        url: the callback URL.
+        body: the bytes of the envelope, the same for every try.
+        faults: what goes wrong with it on purpose, for the log.
+    """
+
+    task_id: str
+    event: str
+    url: str
+    body: bytes = field(repr=False)
+    faults: tuple[str, ...] = ()
+
+
+class Courier:
+    """The queue and the one who empties it. Lives and dies with the simulated process; runs in its event loop.
+
+    Args:
+        ledger: where every request is logged.
+        gap: seconds between two tries.
+        timeout: seconds that a receiver may take, redirects included.
+        clock: tells the time for the log.
+        tls: how https receivers are checked; None for the system's certificates.
+        keep_bodies: whether the log holds the bodies.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        gap: float,
+        timeout: float,
+        clock: Callable[[], datetime],
+        tls: ssl.SSLContext | None = None,
+        keep_bodies: bool = True,
+    ) -> None:
+        self._ledger = ledger
+        self._gap = gap
+        self._timeout = timeout
+        self._clock = clock
+        self._tls = tls
+        self._keep_bodies = keep_bodies
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Callback] = deque()
+        self._held: deque[Callback] = deque()
+        self._later: dict[asyncio.TimerHandle, Callback] = {}
+        self._strangers: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._at_work = False
+        self._worker = self._loop.create_task(self._work())
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is queued, held back, delayed or on its way."""
+        return not (self._queue or self._held or self._later or self._strangers or self._at_work)
+
+    def send(self, callback: Callback, *, after: float = 0.0, hold: float | None = None) -> None:
+        """Queue a callback.
+
+        Args:
+            callback: what to send.
+            after: seconds to wait before it enters the queue.
+            hold: it then lets one other callback go first, if one comes within this many seconds.
+        """
+        if after > 0:
+            self._at(after, callback, lambda: self._enter(callback, hold))
+        else:
+            self._enter(callback, hold)
+
+    def send_as_a_stranger(self, callback: Callback, *, after: float) -> None:
+        """Send once, past the queue: a stranger does not wait in it."""
+
+        def go() -> None:
+            task = self._loop.create_task(self._post_as_a_stranger(callback))
+            self._strangers.add(task)
+            task.add_done_callback(self._strangers.discard)
+
+        self._at(after, callback, go)
+
+    def lose(self, callback: Callback, why: str) -> None:
+        """Log a callback that is never sent."""
+        self._log(callback, faults=tuple(dict.fromkeys((*callback.faults, why))))
+
+    def die(self, why: str) -> list[asyncio.Task[None]]:
+        """Forget everything that is queued, and cut what is on its way. Returns what is still to be cancelled."""
+        waiting = [*self._queue, *self._held, *self._later.values()]
+        for handle in self._later:
+            handle.cancel()
+        self._queue.clear()
+        self._held.clear()
+        self._later.clear()
+        for callback in waiting:
+            self.lose(callback, why)
+        dying = [self._worker, *self._strangers]
+        for task in dying:
+            task.cancel()
+        return dying
+
+    def _at(self, after: float, callback: Callback, act: Callable[[], None]) -> None:
+        def fire() -> None:
+            del self._later[handle]
+            act()
+
+        handle = self._loop.call_later(after, fire)
+        self._later[handle] = callback
+
+    def _enter(self, callback: Callback, hold: float | None) -> None:
+        if hold is not None and hold > 0:
+            self._held.append(callback)
+            self._at_release(callback, hold)
+            return
+        self._queue.append(callback)
+        self._release([held for held in self._held if held.task_id != callback.task_id])
+
+    def _at_release(self, callback: Callback, hold: float) -> None:
+        self._loop.call_later(hold, lambda: self._release([held for held in self._held if held is callback]))
+
+    def _release(self, callbacks: list[Callback]) -> None:
+        for callback in callbacks:
+            self._held.remove(callback)
+            self._queue.append(callback)
+        self._news.set()
+
+    async def _work(self) -> None:
+        while True:
+            while self._queue:
+                self._at_work = True
+                callback = self._queue.popleft()
+                await self._deliver(callback)
+            self._at_work = False
+            self._news.clear()
+            await self._news.wait()
+
+    async def _deliver(self, callback: Callback) -> None:
+        for attempt in range(1, TRIES + 1):
+            status = await self._post(callback, attempt)
+            if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+                return
+            # Any other 2xx is no error to the HTTP client, so nothing waits before the next try.
+            if attempt < TRIES and not (status is not None and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES):
+                await asyncio.sleep(self._gap)
+
+    async def _post_as_a_stranger(self, callback: Callback) -> None:
+        await self._post(callback, 1)
+
+    async def _post(self, callback: Callback, attempt: int) -> int | None:
+        """One try: the request, and what redirects make of it. Returns the last status, None where none came."""
+        deadline = self._loop.time() + self._timeout
+        url, body = callback.url, callback.body or None
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._exchange(callback, attempt, url, body, deadline)
+            if response is None:
+                return None
+            location = response.headers.get("location")
+            if location is None or response.status not in _BECOMES_GET | _POSTED_AGAIN:
+                return response.status
+            url = urljoin(url, location)
+            if response.status in _BECOMES_GET:
+                body = None
+        return None
+
+    async def _exchange(
+        self, callback: Callback, attempt: int, url: str, body: bytes | None, deadline: float
+    ) -> Response | None:
+        sent_at, started = self._clock(), perf_counter()
+        response, error = None, "crash"
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._talk(url, callback, body)
+            error = ""
+        except TimeoutError:
+            error = "timeout"
+        except ConnectionRefusedError:
+            error = "refused"
+        except (ConnectionError, EOFError):
+            error = "reset"
+        except (OSError, ValueError, asyncio.LimitOverrunError) as problem:
+            error = str(problem) or type(problem).__name__
+        finally:
+            # Here in a finally: a request that is cut by the process's own death is in the log as well.
+            self._log(
+                callback,
+                attempt=attempt,
+                method="GET" if body is None else "POST",
+                url=url,
+                sent_at=sent_at,
+                elapsed=perf_counter() - started,
+                status=None if response is None else response.status,
+                error=error or None,
+                body=body or b"",
+            )
+        return response
+
+    async def _talk(self, url: str, callback: Callback, body: bytes | None) -> Response:
+        target = Target.parse(url)
+        request = callback_request(target, callback.event, callback.task_id, body)
+        tls = (self._tls or ssl.create_default_context()) if target.tls else None
+        reader, writer = await asyncio.open_connection(target.host, target.port, ssl=tls)
+        try:
+            writer.write(request)
+            return await read_response(reader)
+        finally:
+            # Not a polite close: whoever does not read to the end must not hold up the queue.
+            writer.transport.abort()
+
+    def _log(
+        self,
+        callback: Callback,
+        *,
+        faults: tuple[str, ...] | None = None,
+        attempt: int = 0,
+        method: str = "",
+        url: str | None = None,
+        sent_at: datetime | None = None,
+        elapsed: float = 0.0,
+        status: int | None = None,
+        error: str | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        self._ledger.log(
+            CallbackRecord(
+                number=0,
+                task_id=callback.task_id,
+                event=callback.event,
+                faults=callback.faults if faults is None else faults,
+                attempt=attempt,
+                method=method,
+                url=callback.url if url is None else url,
+                sent_at=self._clock() if sent_at is None else sent_at,
+                elapsed=elapsed,
+                status=status,
+                error=error,
+                body=(callback.body if body is None else body) if self._keep_bodies else b"",
+            )
+        )

@@ -1,0 +1,101 @@
+"""The pytest plugin: fixtures for hosts that test their handlers. It comes with the package, nothing to switch on.
+
+The fixtures work on the host's own fixture ``app``, its Flask application with the extension registered and the tables
+made, as pytest-flask names it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from flask_contenthub_webhook.reconcile import ReconcileReport
+
+    from .callbacks import CallbackSender
+    from .clock import MovableClock
+    from .live import LiveApp
+    from .recorder import SignalRecorder
+    from .simulator import CreatorSimulator
+
+# Everything is imported where it is used: pytest loads plugins before coverage begins to measure.
+
+
+@pytest.fixture
+def webhook_callback(app: Flask) -> CallbackSender:
+    """Posts signed callbacks to the app: ``webhook_callback.completed(task, {"content": "..."})``."""
+    from .callbacks import CallbackSender
+
+    return CallbackSender(app)
+
+
+@pytest.fixture
+def webhook_signals(app: Flask) -> Iterator[SignalRecorder]:
+    """Remembers the signals that the app sends: ``webhook_signals.names == ["task_completed", ...]``."""
+    from .recorder import SignalRecorder
+
+    with SignalRecorder(app) as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def webhook_clock(app: Flask) -> Iterator[MovableClock]:
+    """Stands still until a test moves it: ``webhook_clock.advance(minutes=30)``."""
+    from .clock import MovableClock
+
+    clock = MovableClock(app)
+    yield clock
+    clock.restore()
+
+
+@pytest.fixture
+def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
+    """Runs what the scheduler would run, once: submissions, reconciliation, retries of failed deliveries."""
+    from flask_contenthub_webhook.processing import retry_due_deliveries
+    from flask_contenthub_webhook.reconcile import reconcile
+    from flask_contenthub_webhook.state import get_state
+    from flask_contenthub_webhook.submission import submit_due
+
+    def run() -> ReconcileReport:
+        state = get_state(app)
+        submit_due(state)
+        report = reconcile(state)
+        retry_due_deliveries(state)
+        return report
+
+    return run
+
+
+@pytest.fixture
+def webhook_live_app(app: Flask) -> Iterator[LiveApp]:
+    """The app on a real port of loopback, which is also its callback base URL."""
+    from .live import LiveApp
+
+    with LiveApp(app) as live:
+        yield live
+
+
+@pytest.fixture
+def creator_simulator(app: Flask) -> Iterator[CreatorSimulator]:
+    """A creator on loopback that the app submits to; with ``webhook_live_app`` it also calls back.
+
+    Nothing is handed over in the background: ``webhook_pass()`` does it when the test wants it.
+    """
+    from flask_contenthub_webhook.creators import HttpCreator
+    from flask_contenthub_webhook.dispatcher import Dispatcher
+    from flask_contenthub_webhook.state import get_state
+
+    from .simulator import CreatorSimulator
+
+    state = get_state(app)
+    before = state.creator, state.dispatcher
+    with CreatorSimulator(time_scale=0.02, work_time=(0.0, 0.02)) as simulator:
+        creator = HttpCreator(simulator.base_url)
+        state.creator, state.dispatcher = creator, Dispatcher(threads=0)
+        yield simulator
+        state.creator, state.dispatcher = before
+        creator.close()

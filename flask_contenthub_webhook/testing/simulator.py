@@ -1,0 +1,450 @@
+"""A creator on loopback: the real one's API, callbacks, traps and deaths, and faults to switch on by rate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from .behaviour import Behaviour
+from .faults import Faults
+from .ledger import CallbackRecord, Ledger, TaskRecord, TaskState
+from .process import CreatorProcess
+
+__all__ = ["CreatorSimulator", "run_simulator"]
+
+_T = TypeVar("_T")
+_INTERRUPTED = "Task was interrupted by a restart"
+
+
+class CreatorSimulator:
+    """A creator on loopback, for tests, demos and soaks.
+
+    It behaves as the real content-creator was measured to: its API blocks until the work is done and dies of certain
+    calls, its callbacks go out one at a time from a queue in memory. What the creator itself knows of each task stays
+    readable in :attr:`tasks`, also while it is dead.
+
+    Use it as a context manager, or with :meth:`start` and :meth:`stop`. All methods may be called from any thread.
+    Seconds are real seconds, except for the creator's own constants, which ``time_scale`` scales.
+
+    Args:
+        port: where to listen; 0 takes a free one, which is kept over deaths and restarts.
+        host: the loopback address to listen on.
+        time_scale: factor for the creator's own times: 10 s for an answer, 5 s between tries.
+        callback_timeout: seconds that a receiver may take, where ``time_scale`` would make the 10 s too short.
+        work_time: shortest and longest time that a task takes, in seconds; None works until :meth:`finish`.
+        callback_offset: earliest and latest time of the callback, in seconds after the answer to the submission;
+            a negative one comes before it.
+        faults: what goes wrong, and how often.
+        api: ``real``, with the calls that kill it, or ``paper``, with the answers of its documentation.
+        database: ``sqlite``, or ``postgres``, where the list kills a ``real`` one and rows look different.
+        orphans: what a restart makes of tasks that were being worked on: they stay ``running`` for ever, since nothing
+            was ever seen to touch them again, or become ``failed``. Neither calls back.
+        restart_after: seconds after which a supervisor starts it again when a call or a fault has killed it; None
+            leaves it dead.
+        latency: seconds before any answer of the API.
+        seed: makes every draw repeatable, for the same task ids; None draws one, which :attr:`seed` tells.
+        clock: tells the time in rows, callbacks and ids. Waiting is real, whatever it says.
+        state_path: an SQLite file that the truth is written to, for a simulator in a process of its own;
+            :func:`~flask_contenthub_webhook.testing.read_ledger` reads it. What an earlier process left there is
+            taken over as after a crash.
+        tls: how https receivers are checked; None for the system's certificates.
+        keep_bodies: whether the log of callbacks holds the bodies.
+
+    Raises:
+        ValueError: an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        time_scale: float = 1.0,
+        callback_timeout: float | None = None,
+        work_time: tuple[float, float] | None = (0.0, 0.0),
+        callback_offset: tuple[float, float] = (-0.001, 0.002),
+        faults: Faults | None = None,
+        api: Literal["real", "paper"] = "real",
+        database: Literal["sqlite", "postgres"] = "sqlite",
+        orphans: Literal["running", "failed"] = "running",
+        restart_after: float | None = 1.0,
+        latency: float = 0.0,
+        seed: int | None = None,
+        clock: Callable[[], datetime] | None = None,
+        state_path: Path | str | None = None,
+        tls: ssl.SSLContext | None = None,
+        keep_bodies: bool = True,
+    ) -> None:
+        self._behaviour = Behaviour(
+            seed=int.from_bytes(os.urandom(4)) if seed is None else seed,
+            time_scale=time_scale,
+            callback_timeout=callback_timeout,
+            work_time=work_time,
+            callback_offset=callback_offset,
+            faults=Faults() if faults is None else faults,
+            api=api,
+            database=database,
+            orphans=orphans,
+            latency=latency,
+            clock=(lambda: datetime.now(UTC)) if clock is None else clock,
+            tls=tls,
+            keep_bodies=keep_bodies,
+        )
+        self._restart_after = restart_after
+        self._ledger = Ledger()
+        self._state_path = None if state_path is None else Path(state_path)
+        self._host = host
+        self._port = port
+        self._reserved: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._process: CreatorProcess | None = None
+        self._supervisor: asyncio.TimerHandle | None = None
+        self._booting: asyncio.Task[None] | None = None
+        self._boot_lock = asyncio.Lock()
+
+    # --- life and death -------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Begin to listen; returns when calls are answered.
+
+        Raises:
+            OSError: the port is taken.
+            RuntimeError: it was started before.
+        """
+        if self._thread is not None:
+            raise RuntimeError("The simulator is started already.")
+        self._reserved = _bind(self._host, self._port)
+        self._port = self._reserved.getsockname()[1]
+        try:
+            if self._state_path is not None:
+                self._ledger.open(self._state_path)
+        except BaseException:
+            self._reserved.close()
+            raise
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="creator-simulator", daemon=True)
+        self._thread.start()
+        try:
+            self._run(self._boot())
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop listening and working, forget the queue, and end the thread. The truth stays readable."""
+        if self._thread is None or self._loop is None:
+            return
+        self._run(self._shut_down())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._reserved is not None:
+            self._reserved.close()
+        self._ledger.close()
+        self._thread = self._loop = self._reserved = None
+
+    def crash(self, *, restart_after: float | None = None) -> None:
+        """Die at once: connections are cut without an answer, work stops, queued callbacks are lost.
+
+        Args:
+            restart_after: seconds after which the supervisor starts it again; None leaves it dead until
+                :meth:`restart`.
+        """
+        self._run(self._crash("crash", restart_after))
+
+    def restart(self, *, after: float = 0.0) -> None:
+        """Die, where it is not dead yet, and listen again after so many seconds; returns when it does."""
+        self._run(self._restart(after))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- the truth ------------------------------------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is, such as ``http://127.0.0.1:41234``. Known once it was started."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def seed(self) -> int:
+        """What all draws come from."""
+        return self._behaviour.seed
+
+    @property
+    def up(self) -> bool:
+        """Whether it is alive."""
+        return self._process is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing more happens by itself: no work, no callback on its way, no restart to come."""
+        process = self._process
+        return process.idle if process is not None else self._supervisor is None
+
+    @property
+    def tasks(self) -> dict[str, TaskRecord]:
+        """The creator's truth about every task, by id, oldest first: a copy."""
+        return self._ledger.tasks()
+
+    @property
+    def callbacks(self) -> tuple[CallbackRecord, ...]:
+        """Every request of a callback, what was wrong with it on purpose, and the answer; also what was never sent."""
+        return self._ledger.callbacks()
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How often each call of the API was made, such as ``"GET /api/tasks/:id"``; its total is all of them."""
+        return self._ledger.counts("requests")
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How often each task was asked about on its own (row, status, result), by id."""
+        return self._ledger.counts("asked")
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The ids whose submission was refused by ``Faults.refuse``."""
+        return self._ledger.refused()
+
+    @property
+    def deaths(self) -> int:
+        """How often it died."""
+        return len(self._ledger.deaths())
+
+    @property
+    def death_reasons(self) -> tuple[str, ...]:
+        """Of what it died, each time."""
+        return self._ledger.deaths()
+
+    # --- steering -------------------------------------------------------------------------------------------
+
+    def finish(self, task_id: str, *, error: str | None = None) -> None:
+        """End the work on a task now.
+
+        Args:
+            task_id: the creator's id.
+            error: the message with which it fails; None completes it, unless its faults have it fail.
+
+        Raises:
+            LookupError: it is not being worked on.
+        """
+
+        async def finish() -> bool:
+            return self._process is not None and self._process.workshop.finish(task_id, error)
+
+        if not self._run(finish()):
+            raise LookupError(f"No task {task_id} is being worked on.")
+
+    def add_task(
+        self,
+        task_id: str | None = None,
+        *,
+        state: TaskState = "running",
+        topic: str = "T",
+        callback_url: str | None = None,
+        error: str | None = None,
+        result: dict[str, Any] | None = None,
+        created_at: datetime | None = None,
+        finished_at: datetime | None = None,
+    ) -> TaskRecord:
+        """Put a task into the creator's database that was never submitted: nobody works on it or calls back.
+
+        Its faults are drawn as for any other; only ``hang`` can show. A known id is replaced.
+        """
+        task_id = str(uuid.uuid4()) if task_id is None else task_id
+        now = self._behaviour.clock() if created_at is None else created_at
+        over = state in {"completed", "failed"}
+        record = TaskRecord(
+            number=self._ledger.next_number(),
+            id=task_id,
+            state=state,
+            mode="sync",
+            topic=topic,
+            requirements="R",
+            target_audience="A",
+            priority=2,
+            callback_url=callback_url,
+            created_at=now,
+            updated_at=finished_at or now,
+            finished_at=(finished_at or now) if over else None,
+            error=error,
+            result=result,
+            faults=self._behaviour.faults.of(self.seed, task_id).names,
+        )
+        self._ledger.put(record)
+        return record
+
+    def wait_until_idle(self, timeout: float = 30.0) -> None:
+        """Wait until :attr:`idle`.
+
+        Raises:
+            TimeoutError: it is not, within so many seconds.
+        """
+        self._wait(lambda: self.idle, timeout, "idle")
+
+    def wait_until_up(self, timeout: float = 30.0) -> None:
+        """Wait until a supervisor has started it again.
+
+        Raises:
+            TimeoutError: nobody has, within so many seconds.
+        """
+        self._wait(lambda: self.up, timeout, "up")
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"The simulator is not {what} after {timeout:g} s.")
+            time.sleep(0.002)
+
+    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("The simulator is not started.")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _boot(self) -> None:
+        async with self._boot_lock:
+            if self._process is not None:
+                return
+            behaviour = self._behaviour
+            fail_at = behaviour.clock() if behaviour.orphans == "failed" else None
+            self._ledger.orphan(fail_at=fail_at, message=_INTERRUPTED)
+            listener = self._listener()
+            process = CreatorProcess(behaviour, self._ledger, self._on_death)
+            try:
+                await process.serve(listener)
+            except BaseException:
+                process.die("stop")
+                listener.close()
+                raise
+            self._process = process
+            self._supervisor = None
+
+    def _listener(self) -> socket.socket:
+        try:
+            return _bind(self._host, self._port)
+        except OSError:
+            # Outside Linux two sockets may not even be bound to one port: give the reservation up.
+            if self._reserved is None:
+                raise
+            self._reserved.close()
+            self._reserved = None
+            return _bind(self._host, self._port)
+
+    def _on_death(self, process: CreatorProcess, reason: str) -> None:
+        if process is not self._process:
+            return  # two deadly calls at once; it dies once
+        process.die("crash")
+        self._process = None
+        self._ledger.die(reason)
+        if self._restart_after is not None:
+            self._boot_later(self._restart_after)
+
+    def _boot_later(self, after: float) -> None:
+        loop = asyncio.get_running_loop()
+
+        def boot() -> None:
+            self._booting = loop.create_task(self._boot())
+
+        self._supervisor = loop.call_later(after, boot)
+
+    async def _crash(self, reason: str, restart_after: float | None) -> None:
+        self._cancel_supervisor()
+        process, self._process = self._process, None
+        if process is not None:
+            process.die("crash")
+            self._ledger.die(reason)
+            await process.bury()
+        if restart_after is not None:
+            self._boot_later(restart_after)
+
+    async def _restart(self, after: float) -> None:
+        await self._crash("restart", None)
+        await asyncio.sleep(after)
+        await self._boot()
+
+    async def _shut_down(self) -> None:
+        self._cancel_supervisor()
+        process, self._process = self._process, None
+        if process is not None:
+            process.die("stop")
+            await process.bury()
+        strays = asyncio.all_tasks() - {asyncio.current_task()}
+        for stray in strays:
+            stray.cancel()
+        await asyncio.gather(*strays, return_exceptions=True)
+
+    def _cancel_supervisor(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            self._supervisor = None
+
+
+def run_simulator(
+    *,
+    announce: Callable[[CreatorSimulator], None] | None = None,
+    simulator: CreatorSimulator | None = None,
+    **options: Any,
+) -> CreatorSimulator:
+    """Run a simulator until SIGTERM or SIGINT. Must be called in the main thread.
+
+    Args:
+        announce: called once it listens; by default its URL is printed to stdout, alone on a line.
+        simulator: the one to run; by default one is made of the options.
+        **options: those of :class:`CreatorSimulator`.
+
+    Returns:
+        The simulator, stopped: what happened is still readable.
+    """
+    simulator = CreatorSimulator(**options) if simulator is None else simulator
+    stopped = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with simulator:
+            (announce or _print_url)(simulator)
+            stopped.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return simulator
+
+
+def _print_url(simulator: CreatorSimulator) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(simulator.base_url, flush=True)  # noqa: T201 - whoever started it waits for this line
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen: it keeps the port from everybody else, and refuses connections."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound

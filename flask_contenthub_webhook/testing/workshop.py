@@ -1,0 +1,342 @@
+"""Where tasks are worked on: accepted, finished, answered, and handed to the courier, with their faults."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from .article import FORGED_CONTENT, metrics, write_result
+from .behaviour import Behaviour
+from .courier import Callback, Courier
+from .envelope import completed_body, failed_body
+from .faults import FAILURES, Contradiction, Forgery, TaskFaults, draw
+from .ledger import Ledger, TaskRecord
+from .validation import Submission
+
+__all__ = ["Died", "Outcome", "Workshop"]
+
+_UNWORKABLE = 'Invalid parameters for workflow "content-creator"'
+_REUSED = {
+    False: "UNIQUE constraint failed: tasks.id",
+    True: 'duplicate key value violates unique constraint "tasks_pkey"',
+}
+
+
+class Died(Exception):
+    """The process died of this call, before it answered; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a piece of work ended.
+
+    Args:
+        task_id: the creator's id of the task.
+        at: when.
+        duration: milliseconds it took.
+        result: of a completed one.
+        error: the message of a failed one.
+    """
+
+    task_id: str
+    at: datetime
+    duration: int
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The ``data`` of the answer to the submission."""
+        if self.error is None:
+            return {"taskId": self.task_id, "status": "completed", **(self.result or {})}
+        failed = {"taskId": self.task_id, "status": "failed", "wordCount": 0, "metrics": metrics(self.duration)}
+        return {**failed, "error": self.error}
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Run:
+    submission: Submission
+    task_id: str
+    plan: TaskFaults
+    started: datetime
+    outcome: asyncio.Future[Outcome]
+    timers: list[asyncio.Handle] = field(default_factory=list)
+
+
+class Workshop:
+    """All work in progress. Lives and dies with the simulated process; runs in its event loop."""
+
+    def __init__(self, behaviour: Behaviour, ledger: Ledger, courier: Courier) -> None:
+        self._behaviour = behaviour
+        self._ledger = ledger
+        self._courier = courier
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[str, _Run] = {}
+        self._answering: set[asyncio.TimerHandle] = set()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being worked on."""
+        return not (self._runs or self._answering)
+
+    def identify(self, submission: Submission) -> tuple[int, str]:
+        """Number a submission, and give its task an id where it brings none."""
+        number = self._ledger.next_number()
+        if submission.task_id is not None:
+            return number, submission.task_id
+        bits = b"".join(
+            int(draw(self._behaviour.seed, str(number), f"id {half}") * 2**48).to_bytes(6) for half in range(3)
+        )
+        return number, str(uuid.UUID(bytes=bits[:16], version=4))
+
+    def faults_of(self, task_id: str) -> TaskFaults:
+        """What goes wrong with this task."""
+        return self._behaviour.faults.of(self._behaviour.seed, task_id)
+
+    def accept(self, submission: Submission, number: int, task_id: str) -> asyncio.Future[Outcome]:
+        """Begin to work. The future ends when the answer to the submission is due; dropping it changes nothing.
+
+        Raises:
+            Died: the process died with the task stored and nothing answered.
+        """
+        if (existing := self._ledger.task(task_id)) is not None:
+            return self._collide(submission, existing)
+        now, plan = self._behaviour.clock(), self.faults_of(task_id)
+        record = TaskRecord(
+            number=number,
+            id=task_id,
+            state="pending" if submission.mode == "async" else "running",
+            mode=submission.mode,
+            topic=submission.topic,
+            requirements=submission.requirements,
+            target_audience=submission.target_audience,
+            priority=submission.priority,
+            callback_url=submission.callback_url,
+            created_at=now,
+            updated_at=now,
+            faults=plan.names,
+        )
+        self._ledger.put(record)
+        if number in self._behaviour.faults.crash_at:
+            raise Died(f"submission {number}")
+        run = _Run(submission=submission, task_id=task_id, plan=plan, started=now, outcome=self._loop.create_future())
+        self._runs[task_id] = run
+        self._begin(run)
+        return run.outcome
+
+    def finish(self, task_id: str, error: str | None = None) -> bool:
+        """End a piece of work now, as failed where an error is given; False where nothing of it is going on."""
+        run = self._runs.get(task_id)
+        if run is None:
+            return False
+        self._finish(run, error)
+        return True
+
+    def die(self) -> None:
+        """Stop everything where it stands."""
+        for run in self._runs.values():
+            for timer in run.timers:
+                timer.cancel()
+            run.outcome.cancel()
+        for handle in self._answering:
+            handle.cancel()
+        self._runs.clear()
+        self._answering.clear()
+
+    def _begin(self, run: _Run) -> None:
+        behaviour = self._behaviour
+        if not run.submission.workable:
+            run.timers.append(self._loop.call_later(0, self._finish, run, _UNWORKABLE))
+            return
+        seconds = 0.0
+        if behaviour.work_time is not None:
+            shortest, longest = behaviour.work_time
+            seconds = shortest + (longest - shortest) * draw(behaviour.seed, run.task_id, "work")
+            run.timers.append(self._loop.call_later(seconds, self._finish, run, None))
+        if run.submission.mode == "async":
+            run.timers.append(self._loop.call_soon(self._leave_the_queue, run))
+        if run.plan.forge is not None and run.submission.callback_url is not None:
+            after = seconds * draw(behaviour.seed, run.task_id, "forge when")
+            self._courier.send_as_a_stranger(self._forge(run, run.plan.forge), after=after)
+
+    def _leave_the_queue(self, run: _Run) -> None:
+        record = self._ledger.task(run.task_id)
+        if record is not None and record.state == "pending":
+            self._ledger.put(replace(record, state="running", updated_at=self._behaviour.clock()))
+
+    def _finish(self, run: _Run, error: str | None) -> None:
+        for timer in run.timers:
+            timer.cancel()
+        del self._runs[run.task_id]
+        record = self._ledger.task(run.task_id)
+        if record is None:
+            return
+        now = self._behaviour.clock()
+        error = error or run.plan.fail
+        duration = round((now - run.started) / timedelta(milliseconds=1))
+        if error is None:
+            twice = run.plan.contradict is Contradiction.TWO_COMPLETED
+            result = self._write(run, now, duration, version=2 if twice else 1)
+            other = self._write(run, now, duration) if twice else None
+            outcome = Outcome(task_id=run.task_id, at=now, duration=duration, result=result)
+            # The work of a cancelled task goes on, and its row stays cancelled; also, a reused id has marked it failed.
+            changed = replace(record, state="completed", error=None, result=result, other_result=other)
+        else:
+            outcome = Outcome(task_id=run.task_id, at=now, duration=duration, error=error)
+            changed = replace(record, state="failed", error=error)
+        state = "cancelled" if record.state == "cancelled" else changed.state
+        self._ledger.put(replace(changed, state=state, updated_at=now, finished_at=now))
+        self._report(run.submission, outcome, run.plan, run.outcome)
+
+    def _collide(self, submission: Submission, existing: TaskRecord) -> asyncio.Future[Outcome]:
+        """An id that is in use: the insert fails, and the handler marks the row of the first one failed."""
+        now = self._behaviour.clock()
+        error = _REUSED[self._behaviour.postgres]
+        self._ledger.put(replace(existing, state="failed", error=error, updated_at=now, finished_at=now))
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
+        outcome = Outcome(task_id=existing.id, at=now, duration=0, error=error)
+        self._report(submission, outcome, TaskFaults(), answer)
+        return answer
+
+    def _report(
+        self, submission: Submission, outcome: Outcome, plan: TaskFaults, answer: asyncio.Future[Outcome]
+    ) -> None:
+        """Answer and call back, nearly at once: which comes first is chance."""
+        earliest, latest = self._behaviour.callback_offset
+        offset = earliest + (latest - earliest) * draw(self._behaviour.seed, outcome.task_id, "offset")
+        callbacks = self._callbacks(submission, outcome, plan)
+        for after, callback in callbacks:
+            if plan.lose:
+                self._courier.lose(callback, "lose")
+            else:
+                hold = self._behaviour.faults.reorder_hold if plan.reorder else None
+                self._courier.send(callback, after=after + max(offset, 0.0), hold=hold)
+
+        def settle() -> None:
+            self._answering.discard(handle)
+            if not answer.done():
+                answer.set_result(outcome)
+
+        handle = self._loop.call_later(max(-offset, 0.0), settle)
+        self._answering.add(handle)
+
+    def _callbacks(self, submission: Submission, outcome: Outcome, plan: TaskFaults) -> list[tuple[float, Callback]]:
+        """What is sent, and how many seconds after the work is done."""
+        url = submission.callback_url
+        if url is None:
+            return []
+        faults = self._behaviour.faults
+        if outcome.error is not None:
+            events = [(0.0, self._failed(submission, outcome, outcome.error, 0.0))]
+        else:
+            events = self._completions(submission, outcome, plan)
+        labels = tuple(name for name in plan.names if name.startswith(("delay", "reorder", "contradict")))
+        late = faults.delay_by if plan.delay else 0.0
+        callbacks = [
+            (late + after, Callback(task_id=outcome.task_id, event=event, url=url, body=body, faults=labels))
+            for after, (event, body) in events
+        ]
+        if plan.duplicate:
+            after, callback = callbacks[0]
+            copy = replace(callback, faults=(*labels, "duplicate"))
+            callbacks.insert(1, (after + faults.duplicate_after, copy))
+        if plan.reorder:
+            times = [after for after, _ in callbacks]
+            callbacks = list(zip(times, [callback for _, callback in reversed(callbacks)], strict=True))
+        return callbacks
+
+    def _completions(
+        self, submission: Submission, outcome: Outcome, plan: TaskFaults
+    ) -> list[tuple[float, tuple[str, bytes]]]:
+        gap = self._behaviour.faults.contradict_after
+        result = outcome.result or {}
+        lie = FAILURES[int(draw(self._behaviour.seed, outcome.task_id, "lie") * len(FAILURES))]
+        match plan.contradict:
+            case Contradiction.FAILED_THEN_COMPLETED:
+                return [
+                    (0.0, self._failed(submission, outcome, lie, 0.0)),
+                    (gap, self._completed(submission, outcome, result, gap)),
+                ]
+            case Contradiction.FAILED_AFTER_COMPLETED:
+                return [
+                    (0.0, self._completed(submission, outcome, result, 0.0)),
+                    (gap, self._failed(submission, outcome, lie, gap)),
+                ]
+            case Contradiction.TWO_COMPLETED:
+                record = self._ledger.task(outcome.task_id)
+                other = record.other_result if record is not None and record.other_result is not None else result
+                return [
+                    (0.0, self._completed(submission, outcome, other, 0.0)),
+                    (gap, self._completed(submission, outcome, result, gap)),
+                ]
+            case None:
+                return [(0.0, self._completed(submission, outcome, result, 0.0))]
+
+    def _completed(
+        self, submission: Submission, outcome: Outcome, result: Mapping[str, Any], after: float
+    ) -> tuple[str, bytes]:
+        at = outcome.at + timedelta(seconds=after)
+        return "completed", completed_body(outcome.task_id, submission.metadata, result, at=at)
+
+    def _failed(self, submission: Submission, outcome: Outcome, message: str, after: float) -> tuple[str, bytes]:
+        at = outcome.at + timedelta(seconds=after)
+        duration = outcome.duration
+        return "failed", failed_body(outcome.task_id, submission.metadata, message, at=at, duration=duration)
+
+    def _write(self, run: _Run, at: datetime, duration: int, *, version: int = 1) -> dict[str, Any]:
+        return write_result(
+            run.task_id,
+            run.submission.topic,
+            seed=self._behaviour.seed,
+            at=at,
+            duration=duration,
+            images_url=self._behaviour.images_url,
+            version=version,
+        )
+
+    def _forge(self, run: _Run, forgery: Forgery) -> Callback:
+        """What the stranger sends: a ``completed`` that nobody worked for."""
+        url, task_id = run.submission.callback_url or "", run.task_id
+        match forgery:
+            case Forgery.NO_TOKEN:
+                url = _with_token(url, None)
+            case Forgery.WRONG_TOKEN:
+                letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                seed = self._behaviour.seed
+                url = _with_token(url, "".join(letters[int(draw(seed, task_id, f"t{n}") * 52)] for n in range(43)))
+            case Forgery.OTHER_TASK:
+                url, task_id = self._of_another_task(run, url)
+        result = {"content": FORGED_CONTENT, "htmlContent": FORGED_CONTENT, "images": [], "qualityScore": 10.0}
+        result |= {"wordCount": len(FORGED_CONTENT), "metrics": metrics(1)}
+        body = completed_body(task_id, run.submission.metadata, result, at=run.started)
+        return Callback(task_id=task_id, event="completed", url=url, body=body, faults=(f"forge:{forgery}",))
+
+    def _of_another_task(self, run: _Run, url: str) -> tuple[str, str]:
+        mine = urlsplit(url)
+        for record in reversed(self._ledger.tasks().values()):
+            if record.id == run.task_id or record.callback_url is None:
+                continue
+            theirs = urlsplit(record.callback_url)
+            if theirs.path != mine.path:
+                return urlunsplit(theirs._replace(netloc=_stranger(theirs.netloc), query=mine.query)), record.id
+        unknown = str(uuid.UUID(int=0, version=4))
+        path = f"{mine.path.rpartition('/')[0]}/{quote(unknown)}"
+        return urlunsplit(mine._replace(netloc=_stranger(mine.netloc), path=path)), unknown
+
+
+def _with_token(url: str, token: str | None) -> str:
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "token"]
+    if token is not None:
+        query.append(("token", token))
+    return urlunsplit(parts._replace(netloc=_stranger(parts.netloc), query=urlencode(query)))
+
+
+def _stranger(netloc: str) -> str:
+    """The stranger does not know the ``user:pass@`` either."""
+    return netloc.rpartition("@")[2]

@@ -1,0 +1,73 @@
+"""The servers and databases that tests ask for by name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.gunicorn import Gunicorn
+from tests.support.postgres import PostgresServer
+from tests.support.processes import HOST_VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def pytest_configure() -> None:
+    """Make the run independent of the developer's own environment."""
+    for name in [name for name in os.environ if name.startswith(HOST_VARIABLES)]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run, started when the first test asks for it."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a PostgreSQL database made for this test."""
+    postgres.start()  # a test that failed in the middle of an outage must not spoil this one
+    url = postgres.create_database()
+    yield url
+    postgres.start()
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite database file made for this test."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh database: the test runs once on each kind."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def gunicorn(request: pytest.FixtureRequest) -> Iterator[Callable[..., Gunicorn]]:
+    """A function that takes the arguments of `Gunicorn`, starts it, and has it stopped after the test.
+
+    The logs are shown when the test fails.
+    """
+    servers: list[Gunicorn] = []
+
+    def serve(app: str, **options: Any) -> Gunicorn:
+        server = Gunicorn(app, **options)
+        servers.append(server)
+        return server.start()
+
+    yield serve
+    for server in reversed(servers):
+        server.stop()
+        print(f"--- gunicorn log of {server.base_url}\n{server.log}")  # noqa: T201 - captured, shown on failure
+        server.close()

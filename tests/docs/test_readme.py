@@ -1,0 +1,131 @@
+"""The README's quickstart, run as it stands: the same file, the same commands, a real server, a real curl."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import PROJECT_ROOT, clean_environment
+
+README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+QUICKSTART = README.split("## Quickstart")[1].split("## What your handlers see")[0]
+
+
+def _block(language: str, containing: str = "") -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", QUICKSTART, re.DOTALL)
+    return next(block for block in blocks if containing in block)
+
+
+def _commands(block: str) -> list[str]:
+    """The lines behind the prompts, with their continuations."""
+    joined = block.replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+
+
+class Shell:
+    """Runs commands as a reader would, in one folder, remembering shell variables."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.variables: dict[str, str] = {}
+        self.environment = clean_environment() | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT_ROOT),
+        }
+
+    def run(self, command: str) -> str:
+        assigned = re.fullmatch(r"(\w+)=\$\((.*)\)", command)
+        done = subprocess.run(
+            ["bash", "-c", assigned[2] if assigned else command],
+            cwd=self.folder,
+            env=self.environment | self.variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if assigned:
+            self.variables[assigned[1]] = done.stdout.strip()
+        return done.stdout
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path, port: int) -> Iterator[tuple[Shell, list[str]]]:
+    """The reader's folder after every command up to the running server, and the commands that are left."""
+    (tmp_path / "app.py").write_text(_block("python").replace(":5000", f":{port}"), encoding="utf-8")
+    shell = Shell(tmp_path)
+    commands = _commands(_block("console", "db init")) + _commands(_block("console", "curl"))
+    server_at = next(index for index, command in enumerate(commands) if command.endswith("run &"))
+    for command in commands[:server_at]:
+        shell.run(command)
+    server = subprocess.Popen(
+        [*commands[server_at].removesuffix(" &").split(), "--port", str(port)],
+        cwd=tmp_path,
+        env=shell.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port)
+        yield shell, commands[server_at + 1 :]
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the quickstart's server did not start")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the quickstart uses curl")
+def test_the_quickstart_works_as_it_stands(quickstart: tuple[Shell, list[str]], port: int) -> None:
+    shell, (new_task, curl) = quickstart
+    shell.run(new_task)
+
+    first, second = shell.run(curl), shell.run(curl)
+
+    assert '"outcome":"processed"' in first.replace(" ", "")
+    assert '"outcome":"duplicate"' in second.replace(" ", "")
+    articles = httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json()
+    assert [article["body"] for article in articles] == ["# Hello"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the quickstart uses curl")
+def test_the_quickstart_refuses_a_callback_with_a_wrong_token(quickstart: tuple[Shell, list[str]], port: int) -> None:
+    shell, (new_task, curl) = quickstart
+    shell.run(new_task)
+    shell.variables["URL"] = shell.variables["URL"].rsplit("token=", 1)[0] + "token=wrong"
+
+    answer = shell.run(curl)
+
+    assert '"code":"signature_invalid"' in answer.replace(" ", "")
+    assert httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json() == []
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    assert "make demo" in README
+    assert "make test" in README

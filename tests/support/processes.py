@@ -1,0 +1,55 @@
+"""Child processes that never outlive the test run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from signal import Signals
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+HOST_VARIABLES = ("WEBHOOK_", "CREATOR_", "FLASK_", "GUNICORN_", "SQLALCHEMY_", "DATABASE_URL", "SECRET_KEY", "PG")
+
+
+class ServerError(RuntimeError):
+    """A server did not do what it was asked to; the message holds its log."""
+
+
+class Guard:
+    """Signals a process when we are gone, even when we were killed without a chance to clean up.
+
+    A shell waits on a pipe whose other end only we hold: the kernel closes it when we die. `release` it before the
+    process is waited for, so that its id cannot have passed to somebody else's process.
+    """
+
+    def __init__(self, pid: int, sig: Signals) -> None:
+        self._shell = subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -s "$1" "$2"', "guard", sig.name.removeprefix("SIG"), str(pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def release(self) -> None:
+        self._shell.kill()
+        self._shell.communicate()
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Our environment without what would configure the application, plus `extra`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(HOST_VARIABLES)}
+    return inherited | extra
+
+
+def wait_until(condition: Callable[[], object], *, timeout: float, what: str, log: Callable[[], str]) -> None:
+    """Look every 10 ms whether `condition` holds; after `timeout` seconds raise `ServerError` with the log."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServerError(f"{what}: not within {timeout:g} s. The log:\n{log()}")
+        time.sleep(0.01)
