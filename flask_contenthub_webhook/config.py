@@ -104,7 +104,8 @@ class Option:
     secret: bool = False
 
 
-_EVENT_NAME = r"[a-z][a-z0-9_.-]{0,63}"
+EVENT_NAME = r"[a-z][a-z0-9_.-]{0,63}"
+EVENT_NAME_RULE = "an event type is lower case letters, digits, dot, dash and underscore, at most 64"
 _FIELD_NAME = r"[^\s,]{1,100}"
 
 OPTIONS: tuple[Option, ...] = (
@@ -181,7 +182,7 @@ OPTIONS: tuple[Option, ...] = (
         "WEBHOOK_EVENTS",
         "events",
         (),
-        values.names(_EVENT_NAME, "an event type is lower case letters, digits, dot, dash and underscore, at most 64"),
+        values.names(EVENT_NAME, EVENT_NAME_RULE),
         "Custom event types beyond completed, failed and progress.",
     ),
     Option(

@@ -109,7 +109,7 @@ def names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...]]:
 def optional_names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...] | None]:
     """The same, or None for all of them."""
     parse = names(pattern, what)
-    return lambda value: None if value is None or value in {"", "*"} else parse(value)
+    return lambda value: None if value is None or (isinstance(value, str) and value in {"", "*"}) else parse(value)
 
 
 def choices(allowed: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:

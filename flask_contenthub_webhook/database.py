@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from flask import g, has_app_context
 from sqlalchemy import event as sa_event
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
@@ -16,10 +17,20 @@ if TYPE_CHECKING:
 
     from .state import WebhookState
 
-__all__ = ["CommitForbidden", "Trouble", "forbid_commit", "trouble_of", "unit_of_work", "watch_commits"]
+__all__ = [
+    "CommitForbidden",
+    "Trouble",
+    "check_transaction",
+    "forbid_commit",
+    "trouble_of",
+    "unit_of_work",
+    "watch_commits",
+]
 
-_GUARD = "contenthub_webhook_guard"
+_GUARD = "contenthub_webhook_forbidden_commits"
 
+_IN_FAILED_TRANSACTION = 3
+"""libpq's PQTRANS_INERROR, as psycopg and psycopg2 report it."""
 _RETRY_SQLSTATES = {"40001", "40P01"}  # serialization failure, deadlock
 _RETRY_MYSQL = {1213}  # deadlock
 _BUSY_SQLSTATES = {"55P03", "57014"}  # lock not available, statement timeout
@@ -44,10 +55,12 @@ def unit_of_work(state: WebhookState) -> Iterator[Session]:
 
     Flask-SQLAlchemy scopes ``db.session`` to the application context. A new one gives handlers the very session that
     this transaction uses, and keeps out whatever the host had begun before; leaving it rolls back what is not
-    committed.
+    committed. Objects stay readable after the commit, since nobody goes on with this session.
     """
     with state.app.app_context():
-        yield state.db.session()
+        session = state.db.session()
+        session.expire_on_commit = False
+        yield session
 
 
 def watch_commits(db: SQLAlchemy) -> None:
@@ -58,30 +71,59 @@ def watch_commits(db: SQLAlchemy) -> None:
 
 @contextmanager
 def forbid_commit(session: Session) -> Iterator[None]:
-    """Inside this block a commit of the session's outer transaction raises; savepoints are free.
+    """Inside this block, commits of ``db.session`` in the current application context raise; savepoints are free.
 
     Raises:
-        CommitForbidden: also at the end, where the transaction is no longer the one it was (a rollback).
+        CommitForbidden: also at the end, where somebody hid the error, or ended the transaction in another way.
     """
-    transaction = session.get_transaction()
-    session.info[_GUARD] = True
+    transaction, connection = session.get_transaction(), session.connection()
+    begun = connection.get_transaction()
+    setattr(g, _GUARD, [])
     try:
         yield
     finally:
-        session.info.pop(_GUARD, None)
-    if session.get_transaction() is not transaction or transaction is None or not transaction.is_active:
+        hidden = g.pop(_GUARD)
+    if hidden:
+        raise CommitForbidden(hidden[0])
+    same = session.get_transaction() is transaction and connection.get_transaction() is begun
+    if not same or begun is None or not begun.is_active or transaction is None or not transaction.is_active:
         raise CommitForbidden(
             "The handler ended the transaction of its event (rollback, close or remove); "
             "it must only add to db.session."
         )
 
 
-def _before_commit(session: Session) -> None:
-    if _GUARD in session.info and session.get_nested_transaction() is None:
+def check_transaction(session: Session) -> None:
+    """Refuse to commit a transaction that the database has given up on.
+
+    PostgreSQL answers COMMIT with a silent ROLLBACK after a statement failed, even one whose error a handler hid;
+    SQLite ends a transaction by itself when the disk is full.
+
+    Raises:
+        CommitForbidden: the commit would keep nothing.
+    """
+    connection = session.connection()
+    driver = connection.connection.dbapi_connection
+    status = getattr(getattr(driver, "info", None), "transaction_status", None)
+    if connection.dialect.name == "postgresql":
+        gone = status == _IN_FAILED_TRANSACTION
+    else:
+        gone = getattr(driver, "in_transaction", True) is False
+    if gone:
         raise CommitForbidden(
+            "A statement of a handler failed, and the handler hid its error; nothing of this transaction can be kept. "
+            "Use db.session.begin_nested() around what may fail."
+        )
+
+
+def _before_commit(session: Session) -> None:
+    if has_app_context() and _GUARD in g and session.get_nested_transaction() is None:
+        message = (
             "The handler called db.session.commit(); the extension commits, together with the task's new status. "
             "Use db.session.flush() for generated keys, or begin_nested() for a savepoint."
         )
+        getattr(g, _GUARD).append(message)
+        raise CommitForbidden(message)
 
 
 def trouble_of(error: exc.SQLAlchemyError) -> Trouble:

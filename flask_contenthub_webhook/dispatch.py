@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blinker import NamedSignal
 
 from . import signals
-from .database import forbid_commit
+from .database import check_transaction, forbid_commit
 from .events import Event
 from .transitions import Decision, TaskState
 
@@ -38,13 +38,15 @@ class HandlerError(Exception):
 
     Args:
         handler: its name.
-        task_id: our id of the task.
+
+    ``task_id`` and ``attempt`` (that the event spoke for) are filled in by the caller.
     """
 
-    def __init__(self, handler: str, task_id: str) -> None:
+    def __init__(self, handler: str) -> None:
         super().__init__(handler)
         self.handler = handler
-        self.task_id = task_id
+        self.task_id = ""
+        self.attempt: int | None = None
 
 
 class HandlerCall(NamedTuple):
@@ -85,15 +87,15 @@ def call_handlers(app: Flask, session: Session, calls: Sequence[HandlerCall], *,
     Raises:
         HandlerError: one raised, committed or rolled back, or what it added cannot be written.
     """
-    task_id = task.task_id  # a handler that ends the transaction takes the object's values with it
     for call in calls:
         name = getattr(call.function, "__qualname__", None) or repr(call.function)
         try:
             with forbid_commit(session):
                 app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)
         except Exception as error:
-            raise HandlerError(name, task_id) from error
+            raise HandlerError(name) from error
     try:
         session.flush()
+        check_transaction(session)
     except Exception as error:
-        raise HandlerError("flush", task_id) from error
+        raise HandlerError("flush") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from flask import Flask
 from .callback_urls import build_callback_url
 from .cli import webhook_group
 from .client_certificates import check_certificate_support
-from .config import Settings, load_settings
+from .config import EVENT_NAME, EVENT_NAME_RULE, Settings, load_settings
 from .creators.configured import configured_creator
 from .creators.protocol import Creator
 from .csrf import exempt_from_csrf
@@ -138,7 +139,12 @@ class ContentHubWebhook:
         Args:
             event_type: for example ``illustrated``.
             where: a filter over the payload, see :mod:`.matching`; without it every event of the type matches.
+
+        Raises:
+            ValueError: this is no event type.
         """
+        if not re.fullmatch(EVENT_NAME, event_type):
+            raise ValueError(f"{event_type!r} is no event type; {EVENT_NAME_RULE}.")
 
         def subscribe(function: F) -> F:
             self._subscriptions.append(Subscription(event_type, function, where))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,14 +19,17 @@ from .transitions import TaskState, Verdict
 if TYPE_CHECKING:
     from .state import WebhookState
 
-__all__ = ["delivery_values", "queue", "record_failure", "redacted_headers"]
+__all__ = ["delivery_values", "queue", "record_failure", "redacted_body", "redacted_headers"]
 
 _SECRET_NAME = re.compile(
     r"auth|cookie|token|secret|signature|password|session|csrf|api-?key|client-cert", re.IGNORECASE
 )
+_TOKEN_FIELD = re.compile(rb'("token"\s*:\s*")[^"]*')
+_TOKEN_PARAMETER = re.compile(r"([?&]token=)[^&#\s\"]*")
 _REDACTED = "[redacted]"
 _MAX_HEADERS = 64
 _MAX_HEADER_LENGTH = 1000
+_MAX_ADDRESS_LENGTH = 64
 _MAX_ERROR_LENGTH = 10_000
 
 
@@ -46,7 +50,7 @@ def delivery_values(inbound: Inbound, task_id: str, now: datetime) -> dict[str, 
         "received_at": inbound.received_at,
         "processed_at": now,
         "latency_ms": (now - inbound.received_at) / timedelta(milliseconds=1),
-        "remote_addr": inbound.remote_addr,
+        "remote_addr": inbound.remote_addr and inbound.remote_addr[:_MAX_ADDRESS_LENGTH],
         "headers": dict(inbound.headers),
         "body": inbound.body,
         "body_digest": inbound.digest,
@@ -59,19 +63,40 @@ def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in headers:
         if len(kept) == _MAX_HEADERS:
             break
-        kept[name[:_MAX_HEADER_LENGTH]] = _REDACTED if _SECRET_NAME.search(name) else value[:_MAX_HEADER_LENGTH]
+        kept[name[:_MAX_HEADER_LENGTH]] = _redacted(name, value)[:_MAX_HEADER_LENGTH]
     return kept
 
 
-def record_failure(state: WebhookState, inbound: Inbound, task_id: str, error: str, delivery_id: int | None) -> int:
+def redacted_body(body: bytes) -> bytes:
+    """A body without the tokens that the items of a batch carry; for bodies that could not be taken apart."""
+    return _TOKEN_FIELD.sub(rb"\1[redacted]", body)
+
+
+def _redacted(name: str, value: str) -> str:
+    if _is_secret(name):
+        return _REDACTED
+    if "token=" in value:  # a proxy may repeat the URL, in Referer or X-Original-URI
+        return _TOKEN_PARAMETER.sub(rf"\1{_REDACTED}", value)
+    return value
+
+
+@lru_cache(maxsize=256)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
+
+
+def record_failure(
+    state: WebhookState, inbound: Inbound, error: str, delivery_id: int | None, *, task_id: str, attempt: int | None
+) -> int:
     """Keep an event whose handlers failed, in a transaction of its own, due for another try.
 
     Args:
         state: the application's state.
         inbound: the event.
-        task_id: our id of its task.
         error: what was raised, for people.
         delivery_id: the row of an earlier try; None writes a new one.
+        task_id: our id of its task.
+        attempt: the attempt that it spoke for when it came; a later try must not take it for a later attempt's.
 
     Returns:
         The id of the row.
@@ -82,12 +107,13 @@ def record_failure(state: WebhookState, inbound: Inbound, task_id: str, error: s
         tries = 1 if earlier is None else earlier["tries"] + 1
         outcome = {
             "tries": tries,
-            "error": error[:_MAX_ERROR_LENGTH].replace("\0", "\\0"),
+            "error": _storable(error),
             "processed_at": now,
             **_next_try(state, tries, now),
         }
         if earlier is None:
-            kept = state.store.insert_delivery(session, {**delivery_values(inbound, task_id, now), **outcome})
+            values = {**delivery_values(inbound, task_id, now), "attempt": attempt, **outcome}
+            kept = state.store.insert_delivery(session, values)
         else:
             state.store.update_delivery(session, earlier["id"], outcome)
             kept = earlier
@@ -118,7 +144,8 @@ def queue(state: WebhookState, inbound: Inbound, reason: str) -> Applied:
                 "tries": 0,
                 "next_retry_at": now + jittered(state.settings.retry_backoff[0]),
             }
-            values = {**delivery_values(inbound, task["task_id"], now), **outcome}
+            attempt = task["attempt"] if inbound.attempt is None else inbound.attempt
+            values = {**delivery_values(inbound, task["task_id"], now), "attempt": attempt, **outcome}
             kept = state.store.insert_delivery(session, values)
             session.commit()
     except SQLAlchemyError as error:
@@ -130,6 +157,12 @@ def queue(state: WebhookState, inbound: Inbound, reason: str) -> Applied:
         status=TaskState(task["status"]),
         reason=reason,
     )
+
+
+def _storable(error: str) -> str:
+    """Any text, made fit for any database: no NUL, no half surrogate pairs, bounded."""
+    bounded = error[:_MAX_ERROR_LENGTH].replace("\0", "\\x00")
+    return bounded.encode("utf-8", errors="backslashreplace").decode("utf-8")[:_MAX_ERROR_LENGTH]
 
 
 def _next_try(state: WebhookState, tries: int, now: datetime) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _keep_failure(
     )
     try:
         text = f"{error.handler}: {type(cause).__name__}: {cause}"
-        kept = record_failure(state, inbound, error.task_id, text, delivery_id)
+        kept = record_failure(state, inbound, text, delivery_id, task_id=error.task_id, attempt=error.attempt)
     except SQLAlchemyError as trouble:
         logger.warning("The failure could not be recorded; the sender must come again.", exc_info=trouble)
         return DatabaseUnavailable()
@@ -115,10 +115,10 @@ class _Application:
         self.now = state.clock()
 
     def run(self, *, lock: bool) -> Applied:
-        task, decision = self._settle(lock=lock)
-        if decision.refused:
-            raise TransitionRefused(decision.reason)
-        delivery = self._write_history(task, decision)
+        done = None
+        if self.trigger is Trigger.COMPLETED and self.delivery_id is None and not lock:
+            done = self._complete_open()
+        task, decision, delivery = done or self._decide_and_change(lock=lock)
         applied = Applied(
             verdict=decision.verdict,
             delivery_id=delivery["id"],
@@ -134,29 +134,34 @@ class _Application:
 
     # --- the task --------------------------------------------------------------------------------------------
 
-    def _settle(self, *, lock: bool) -> tuple[Row, Decision]:
-        """Change the task, or find that there is nothing to change; one row count decides."""
-        if self.trigger is Trigger.COMPLETED and not lock and (task := self._complete_open()) is not None:
-            return task, Decision(Verdict.PROCESSED, TaskState.COMPLETED)
-        seen = self.state.store.read_task(
-            self.session, self.inbound.task_id, by_any_id=self.inbound.by_any_id, lock=lock
+    def _complete_open(self) -> tuple[Row, Decision, Row] | None:
+        """Nearly every callback completes an open task, so that is tried before anything is read."""
+        ours, decision = self.inbound.task_id, Decision(Verdict.PROCESSED, TaskState.COMPLETED)
+        named = None if self.inbound.bound_to_task or self.event.task_id == ours else self.event.task_id
+        history = self._history(ours, decision, TaskState.COMPLETED)
+        written = self.state.store.complete_open(
+            self.session, ours, named, result=self._stored_result(), now=self.now, history=history
         )
+        return None if written is None else (written[0], decision, written[1])
+
+    def _decide_and_change(self, *, lock: bool) -> tuple[Row, Decision, Row]:
+        """Read the task, decide, and change it if nobody else did meanwhile."""
+        store = self.state.store
+        seen = store.read_task(self.session, self.inbound.task_id, by_any_id=self.inbound.by_any_id, lock=lock)
         if seen is None:
             raise TaskNotFound
         self._check_belongs(seen)
         decision = self._decide(seen)
-        if decision.verdict is not Verdict.PROCESSED:
-            return seen, decision
-        values = self._changes(seen, decision)
-        if not self.state.store.compare_and_set(self.session, seen, values):
-            raise _LostRace
-        return {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}, decision
-
-    def _complete_open(self) -> Row | None:
-        """Nearly every callback completes an open task, so that is tried before anything is read."""
-        ours = self.inbound.task_id
-        named = None if self.inbound.bound_to_task or self.event.task_id == ours else self.event.task_id
-        return self.state.store.complete_open(self.session, ours, named, result=self._stored_result(), now=self.now)
+        if decision.refused:
+            raise TransitionRefused(decision.reason)
+        task = seen
+        if decision.verdict is Verdict.PROCESSED:
+            values = self._changes(seen, decision)
+            if not store.compare_and_set(self.session, seen, values):
+                raise _LostRace
+            task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
+        history = {**self._history(seen["task_id"], decision, task["status"]), "status_before": seen["status"]}
+        return task, decision, self._write_history(history)
 
     def _check_belongs(self, task: Row) -> None:
         if self.inbound.bound_to_task:
@@ -189,9 +194,11 @@ class _Application:
         inbound = self.inbound
         if self.trigger is Trigger.COMPLETED or isinstance(self.event, Internal):
             return False
-        if inbound.attempt is not None and inbound.message_id is None and self.trigger is not Trigger.CUSTOM:
+        told_by_attempt = inbound.attempt is not None and self.trigger is not Trigger.CUSTOM
+        digest = None if told_by_attempt else inbound.digest
+        if digest is None and inbound.message_id is None:
             return False
-        return self.state.store.was_applied(self.session, task["task_id"], inbound.digest, inbound.message_id)
+        return self.state.store.was_applied(self.session, task["task_id"], digest, inbound.message_id)
 
     def _changes(self, task: Row, decision: Decision) -> dict[str, Any]:
         now, event = self.now, self.event
@@ -281,16 +288,18 @@ class _Application:
 
     # --- the history, the handlers, the commit ---------------------------------------------------------------
 
-    def _write_history(self, task: Row, decision: Decision) -> Row:
-        changed = decision.verdict is Verdict.PROCESSED
-        values = {
-            **delivery_values(self.inbound, task["task_id"], self.now),
+    def _history(self, task_id: str, decision: Decision, status_after: str) -> dict[str, Any]:
+        """The history row, but for the state that the task had before."""
+        return {
+            **delivery_values(self.inbound, task_id, self.now),
             "verdict": decision.verdict.value,
             "reason": decision.reason or None,
-            "status_before": task["previous_status"] if changed else task["status"],
-            "status_after": task["status"],
+            "status_after": str(status_after),
             "late": decision.late,
         }
+
+    def _write_history(self, values: Row) -> Row:
+        """A new row, or the row of an earlier try brought up to date."""
         store = self.state.store
         if self.delivery_id is None:
             return store.insert_delivery(self.session, values)
@@ -305,6 +314,9 @@ class _Application:
             self.session.commit()
             return
         store = self.state.store
+        attempt = self.inbound.attempt
+        if attempt is None:
+            attempt = task["attempt"] - 1 if decision.will_retry else task["attempt"]
         try:
             call_handlers(
                 self.state.app,
@@ -314,8 +326,13 @@ class _Application:
                 delivery=store.deliveries.persistent(self.session, delivery),
             )
             self.session.commit()
+        except HandlerError as error:
+            error.task_id, error.attempt = task["task_id"], attempt
+            raise
         except IntegrityError as error:  # a deferred constraint of the host's
-            raise HandlerError("commit", task["task_id"]) from error
+            late = HandlerError("commit")
+            late.task_id, late.attempt = task["task_id"], attempt
+            raise late from error
 
     def _arguments(self, decision: Decision) -> dict[str, Any]:
         """What the signal of this change tells beside the task and the delivery."""
@@ -347,6 +364,7 @@ class _Application:
             signals.send_quietly(
                 signals.delivery_processed,
                 self.state.app,
+                clean_up=self.session.rollback,
                 delivery=self.session.get(store.deliveries.model, delivery["id"]),
                 task=self.session.get(store.tasks.model, task["id"]),
                 outcome=applied.verdict.value,
@@ -367,5 +385,7 @@ def _settled(now: datetime) -> dict[str, Any]:
 
 
 def _error_columns(error: Mapping[str, Any]) -> dict[str, Any]:
-    code = error.get("code", error.get("type"))
+    code = error.get("code")
+    if code is None:
+        code = error.get("type")
     return {"error_code": None if code is None else str(code)[:64], "error_message": str(error["message"])}

@@ -140,7 +140,7 @@ def _retry(state: WebhookState, delivery_id: int) -> Verdict:
         try:
             inbound = fetch_missing_result(state, inbound)
         except CreatorError as error:
-            record_failure(state, inbound, inbound.task_id, error.message, delivery_id)
+            record_failure(state, inbound, error.message, delivery_id, task_id=inbound.task_id, attempt=inbound.attempt)
             return Verdict.FAILED
         return apply_event(state, inbound, delivery_id=delivery_id).verdict
     except HandlerFailed:

@@ -125,7 +125,7 @@ def _row(refusal: Refusal, *, body: bytes, occurrences: int) -> dict[str, Any]:
         "occurrences": occurrences,
         "received_at": refusal.received_at,
         "processed_at": refusal.received_at,
-        "remote_addr": refusal.remote_addr,
+        "remote_addr": refusal.remote_addr and refusal.remote_addr[:64],
         "headers": dict(refusal.headers),
         "body": body,
     }

@@ -12,6 +12,7 @@ tried again later. They must not commit or roll back; that is prevented and repo
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from blinker import NamedSignal, Namespace
@@ -73,10 +74,20 @@ facts without secrets: method, path, remote_addr, content_length, user_agent). E
 never felt."""
 
 
-def send_quietly(signal: NamedSignal, app: Flask, **arguments: Any) -> None:
-    """Call every receiver; one that raises is logged and does not keep the others from being called."""
+def send_quietly(
+    signal: NamedSignal, app: Flask, *, clean_up: Callable[[], None] = lambda: None, **arguments: Any
+) -> None:
+    """Call every receiver; one that raises is logged and does not keep the others from being called.
+
+    Args:
+        signal: what to send.
+        app: the real application object.
+        clean_up: called after a receiver raised, so that the next one finds a usable session.
+        **arguments: of the signal.
+    """
     for receiver in list(signal.receivers_for(app)):
         try:
             app.ensure_sync(receiver)(app, **arguments)
         except Exception:
             logger.exception("A receiver of %s raised; its work is lost.", signal.name, extra={"signal": signal.name})
+            clean_up()

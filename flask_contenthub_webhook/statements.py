@@ -13,9 +13,31 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from .entities import Entities
-from .transitions import OPEN_STATES, TaskState, Verdict
+from .transitions import OPEN_STATES, UNSETTLED, TaskState, Verdict
 
 __all__ = ["Claim", "Features", "Options", "Statements"]
+
+_SET_BY_COMPLETION = {"status", "result", "finished_at", "updated_at"}
+_BOOKKEEPING = {
+    "earlier_creator_task_ids",
+    "max_retries",
+    "timeout_seconds",
+    "callback_url",
+    "callback_events",
+    "creator_options",
+    "progress",
+    "progress_percentage",
+    "progress_at",
+    "submitting_since",
+    "submit_tries",
+    "submitted_at",
+    "polls",
+    "times_missing",
+    "deadline_at",
+    "created_at",
+}
+"""What handlers of a completed task hardly ever read: reading it back would cost more than the SELECT that loads it for
+the handler that does."""
 
 
 class Features(NamedTuple):
@@ -25,6 +47,8 @@ class Features(NamedTuple):
     """UPDATE ... RETURNING"""
     skip_locked: bool
     """SELECT ... FOR UPDATE SKIP LOCKED"""
+    modifying_cte: bool = False
+    """WITH x AS (UPDATE ... RETURNING ...) INSERT ... SELECT ... FROM x"""
 
     @classmethod
     def of(cls, dialect: sa.Dialect) -> Features:
@@ -39,7 +63,11 @@ class Features(NamedTuple):
                 skip_locked = version >= (10, 6)
             case _:
                 skip_locked = False
-        return cls(returning=bool(dialect.update_returning), skip_locked=skip_locked)
+        return cls(
+            returning=bool(dialect.update_returning),
+            skip_locked=skip_locked,
+            modifying_cte=dialect.name == "postgresql",
+        )
 
 
 class Options(NamedTuple):
@@ -62,18 +90,19 @@ class Statements:
         by_delivery_id = d["id"] == sa.bindparam("at_id")
 
         self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
+        self.returned = [key for key in t if key not in {*_SET_BY_COMPLETION, *self.cleared, *_BOOKKEEPING}]
+        at_now = sa.bindparam("at_now", type_=t["updated_at"].type)
         complete = (
             sa.update(tasks.table)
             .where(by_task_id, sa.or_(*(t["status"] == state.value for state in OPEN_STATES)), *wait)
             .values({t["previous_status"]: t["status"], t["version"]: t["version"] + 1})
+            .values({t["status"]: TaskState.COMPLETED.value, t["finished_at"]: at_now, t["updated_at"]: at_now})
+            .values({t["result"]: sa.bindparam("at_result", type_=t["result"].type)})
             .values({t[key]: sa.null() for key in self.cleared})
         )
-        known = {"status", "result", "finished_at", "updated_at", *self.cleared}
-        self.returned = [key for key in tasks.columns if key not in known]
-        if features.returning:
-            complete = complete.returning(*(t[key] for key in self.returned))
-        self.complete_open = complete
-        self.complete_open_of_creator = complete.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
+        of_creator = complete.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
+        self.complete_open = _Completion(complete, tasks, deliveries, self.returned, features)
+        self.complete_open_of_creator = _Completion(of_creator, tasks, deliveries, self.returned, features)
 
         select_task = sa.select(*t.values())
         self.task_by_id = select_task.where(by_task_id)
@@ -108,7 +137,9 @@ class Statements:
         )
 
         self.insert_delivery = sa.insert(deliveries.table)
-        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id)
+        self.update_delivery = sa.update(deliveries.table).where(
+            by_delivery_id, sa.or_(*(d["verdict"] == verdict.value for verdict in UNSETTLED))
+        )
         self.add_occurrences = (
             sa.update(deliveries.table)
             .where(by_delivery_id)
@@ -151,6 +182,41 @@ class Statements:
         self.claim_one = sa.update(deliveries.table).where(
             by_delivery_id, d["next_retry_at"] == sa.bindparam("at_seen", type_=d["next_retry_at"].type)
         )
+
+
+class _Completion:
+    """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip."""
+
+    def __init__(
+        self, update: sa.Update, tasks: Entities, deliveries: Entities, returned: Sequence[str], features: Features
+    ) -> None:
+        self._update = update.returning(*(tasks.columns[key] for key in returned)) if features.returning else update
+        self._deliveries = deliveries
+        self._with_history: dict[tuple[str, ...], sa.Select[Any]] = {}
+        self.records = features.modifying_cte
+
+    @property
+    def alone(self) -> sa.Update:
+        """The UPDATE."""
+        return self._update
+
+    def with_history(self, keys: tuple[str, ...]) -> sa.Select[Any]:
+        """The UPDATE and the INSERT of the history row, whose values are bound as ``history_KEY``.
+
+        A history row is written exactly when a task was changed, since it is made from what the UPDATE returns; the
+        state that the task had comes from there, too.
+        """
+        if keys not in self._with_history:
+            d = self._deliveries.columns
+            changed = self._update.cte("changed")
+            values = [sa.bindparam(f"history_{key}", type_=d[key].type) for key in keys]
+            insert = sa.insert(self._deliveries.table).from_select(
+                [*(d[key] for key in keys), d["status_before"]], sa.select(*values, changed.c.previous_status)
+            )
+            recorded = insert.returning(d["id"].label("recorded_id")).cte("recorded")
+            joined = changed.join(recorded, sa.true())
+            self._with_history[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
+        return self._with_history[keys]
 
 
 class Claim:

@@ -50,9 +50,9 @@ class Store:
     # --- tasks -----------------------------------------------------------------------------------------------
 
     def complete_open(
-        self, session: Session, task_id: str, creator_task_id: str | None, *, result: Row, now: datetime
-    ) -> Row | None:
-        """Complete a task that is open, in one statement and without reading it first.
+        self, session: Session, task_id: str, creator_task_id: str | None, *, result: Row, now: datetime, history: Row
+    ) -> tuple[Row, Row] | None:
+        """Complete a task that is open, without reading it first, and write its history row.
 
         Args:
             session: the transaction.
@@ -60,25 +60,35 @@ class Store:
             creator_task_id: where given, the row's own ``creator_task_id`` must be this.
             result: the result to keep.
             now: the time of the change.
+            history: the history row, but for ``status_before``.
 
         Returns:
-            Every attribute of the row as it is now, or None where no such task was open.
+            The task's attributes that are worth having at hand, and those of its history row; None where no such task
+            was open, and nothing was written.
         """
         sql, connection = self._sql(session), self._connection(session)
         changed = {"status": TaskState.COMPLETED.value, "result": result, "finished_at": now, "updated_at": now}
-        parameters = {**self.tasks.parameters(changed), "at_task_id": task_id}
-        if creator_task_id is None:
-            outcome = connection.execute(sql.complete_open, parameters)
-        else:
-            outcome = connection.execute(
-                sql.complete_open_of_creator, {**parameters, "at_creator_task_id": creator_task_id}
-            )
+        parameters = {"at_task_id": task_id, "at_result": result, "at_now": now}
+        if creator_task_id is not None:
+            parameters["at_creator_task_id"] = creator_task_id
+        complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
+        if complete.records:
+            written = {f"history_{key}": value for key, value in history.items()}
+            row = connection.execute(complete.with_history(tuple(history)), {**parameters, **written}).one_or_none()
+            if row is None:
+                return None
+            *values, delivery_id = row
+            task = {**changed, **sql.cleared, **dict(zip(sql.returned, values, strict=True))}
+            return task, {**history, "status_before": task["previous_status"], "id": delivery_id}
+        outcome = connection.execute(complete.alone, parameters)
+        completed: Row | None = None
         if not sql.features.returning:
-            return self.read_task(session, task_id) if outcome.rowcount == 1 else None
-        row = outcome.one_or_none()
-        if row is None:
+            completed = self.read_task(session, task_id) if outcome.rowcount == 1 else None
+        elif (found := outcome.one_or_none()) is not None:
+            completed = {**changed, **sql.cleared, **dict(zip(sql.returned, found, strict=True))}
+        if completed is None:
             return None
-        return {**changed, **sql.cleared, **dict(zip(sql.returned, row, strict=True))}
+        return completed, self.insert_delivery(session, {**history, "status_before": completed["previous_status"]})
 
     def read_task(self, session: Session, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
         """Every attribute of a task.
@@ -175,10 +185,17 @@ class Store:
         key = result.inserted_primary_key
         return {**values, "id": key[0] if key is not None else None}
 
-    def update_delivery(self, session: Session, delivery_id: int, values: Row) -> None:
-        """Change a history row."""
+    def update_delivery(self, session: Session, delivery_id: int, values: Row) -> bool:
+        """Change a history row that still waits for its effect, or is parked.
+
+        Returns:
+            False where somebody else settled it meanwhile; its verdict stays.
+        """
         changed = self.deliveries.parameters(values)
-        self._connection(session).execute(self._sql(session).update_delivery, {**changed, "at_id": delivery_id})
+        result = self._connection(session).execute(
+            self._sql(session).update_delivery, {**changed, "at_id": delivery_id}
+        )
+        return bool(result.rowcount)
 
     def add_occurrences(self, session: Session, delivery_id: int, count: int, at: datetime) -> bool:
         """Count further refused requests on a row; False where it was purged meanwhile."""
@@ -204,8 +221,8 @@ class Store:
         """Delete history rows."""
         self._connection(session).execute(self._sql(session).delete_deliveries, {"at_ids": list(delivery_ids)})
 
-    def was_applied(self, session: Session, task_id: str, digest: str, message_id: str | None) -> bool:
-        """Whether an event with this body, or this message id, was already applied to the task."""
+    def was_applied(self, session: Session, task_id: str, digest: str | None, message_id: str | None) -> bool:
+        """Whether an event with this body, or this message id, was already applied to the task; None matches none."""
         found = self._connection(session).execute(
             self._sql(session).was_applied,
             {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id},

@@ -15,6 +15,7 @@ __all__ = [
     "OPEN_STATES",
     "TERMINAL_STATES",
     "TRANSITIONS",
+    "UNSETTLED",
     "Decision",
     "Rule",
     "TaskState",
@@ -70,6 +71,10 @@ class Verdict(StrEnum):
     DEAD = "dead"
     REJECTED = "rejected"
     REPLAYED = "replayed"
+
+
+UNSETTLED: Final = (Verdict.QUEUED, Verdict.FAILED, Verdict.DEAD)
+"""Verdicts of deliveries that have had no effect yet."""
 
 
 class Rule(StrEnum):

@@ -10,14 +10,15 @@ from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+import msgspec
+from flask import Blueprint, Response, request
 
 from . import signals
 from .batches import BatchItem, split_batch
 from .errors import DatabaseUnavailable, HandlerFailed, InvalidPayload, RequestRefused, SignatureMissing, TaskNotFound
 from .events import parse_event
 from .guards import check_guards, drop_body, read_body
-from .history import redacted_headers
+from .history import redacted_body, redacted_headers
 from .inbound import Applied, Inbound, Source
 from .processing import process
 from .rejections import Refusal
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 blueprint = Blueprint("contenthub_webhook", __name__)
 
+_encode = msgspec.json.Encoder().encode
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 _TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
 _MESSAGES = {
@@ -243,7 +245,7 @@ def _refusal(refusal: RequestRefused) -> Response:
 
 
 def _json(body: dict[str, Any], status: int) -> Response:
-    return Response(current_app.json.dumps(body) + "\n", status=status, mimetype="application/json")
+    return Response(_encode(body) + b"\n", status=status, mimetype="application/json")
 
 
 def _record(current: _Request, refusal: RequestRefused) -> None:
@@ -267,7 +269,7 @@ def _record(current: _Request, refusal: RequestRefused) -> None:
             message_id=None if current.verified is None else current.verified.message_id,
             remote_addr=request.remote_addr,
             headers=current.headers,
-            body=current.body,
+            body=redacted_body(current.body) if current.task_id is None else current.body,
         ),
     )
     signals.send_quietly(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase
@@ -21,7 +21,7 @@ from flask_contenthub_webhook.models import DeliveryMixin, GenerationTaskMixin
 from flask_contenthub_webhook.state import get_state
 
 if TYPE_CHECKING:
-    from alembic.script import ScriptDirectory
+    from alembic.script import Script, ScriptDirectory
     from flask import Flask
 
 __all__ = ["InstalledRevision", "MigrationError", "install_revisions"]
@@ -95,43 +95,33 @@ def install_revisions(
             ``flask db upgrade`` works; says what to do. Nothing was written.
     """
     with app.app_context():
-        script = _script_directory(app, directory)
+        there = _revisions_there(_script_directory(app, directory))
         models = _models(app)
-        heads = _heads(script)
-        if len(heads) > 1:
-            raise MigrationError(
-                f"Your migrations have {len(heads)} heads ({', '.join(sorted(heads))}), and a new revision can only "
-                "follow one. Merge them with `flask db merge heads`, then install again."
+    if len(there.heads) > 1 and any(packaged.revision not in there.known for packaged in _PACKAGED):
+        raise MigrationError(
+            f"Your migrations have {len(there.heads)} heads ({', '.join(there.heads)}), and a new revision can only "
+            "follow one. Merge them with `flask db merge heads`, then install again."
+        )
+    head = there.heads[0] if there.heads else None
+    revisions: list[InstalledRevision] = []
+    for packaged in _PACKAGED:
+        if (found := there.known.get(packaged.revision)) is not None:
+            down = found.down_revision if found.down_revision is None else str(found.down_revision)
+            revisions.append(InstalledRevision(packaged.revision, packaged.title, Path(found.path), down, is_new=False))
+            continue
+        model = models[packaged.of_tasks]
+        revisions.append(
+            InstalledRevision(
+                packaged.revision,
+                packaged.title,
+                there.folder / packaged.file,
+                head,
+                is_new=True,
+                source=_source(packaged, model, head),
+                notes=tuple(_notes(model, of_tasks=packaged.of_tasks)),
             )
-        head = heads[0] if heads else None
-        folder = Path(script.get_revision(head).path).parent if head else Path(script.versions)
-        known = {each.revision: each for each in script.walk_revisions()}
-        revisions: list[InstalledRevision] = []
-        for packaged in _PACKAGED:
-            if packaged.revision in known:
-                there = known[packaged.revision]
-                down = (
-                    there.down_revision
-                    if isinstance(there.down_revision, str | None)
-                    else ", ".join(there.down_revision)
-                )
-                revisions.append(
-                    InstalledRevision(packaged.revision, packaged.title, Path(there.path), down, is_new=False)
-                )
-                continue
-            model = models[packaged.of_tasks]
-            revisions.append(
-                InstalledRevision(
-                    packaged.revision,
-                    packaged.title,
-                    folder / packaged.file,
-                    head,
-                    is_new=True,
-                    source=_source(packaged, model, head),
-                    notes=tuple(_notes(model, of_tasks=packaged.of_tasks)),
-                )
-            )
-            head = packaged.revision
+        )
+        head = packaged.revision
     if not dry_run:
         _write([revision for revision in revisions if revision.is_new])
     return revisions
@@ -158,13 +148,22 @@ def _script_directory(app: Flask, directory: str | Path | None) -> ScriptDirecto
     return ScriptDirectory.from_config(extension.migrate.get_config(str(folder)))
 
 
-def _heads(script: ScriptDirectory) -> list[str]:
+class _There(NamedTuple):
+    heads: list[str]
+    folder: Path
+    known: Mapping[str, Script]
+
+
+def _revisions_there(script: ScriptDirectory) -> _There:
     from alembic.util import CommandError
 
     try:
-        return list(script.get_heads())
-    except CommandError as error:
-        raise MigrationError(f"Your migrations cannot be read: {error}") from error
+        known = {each.revision: each for each in script.walk_revisions()}
+        heads = sorted(script.get_heads())
+        folder = Path(known[heads[0]].path).parent if heads else Path(script.versions)
+    except (CommandError, KeyError) as error:
+        raise MigrationError(f"Your migrations cannot be read: {error}. See what `flask db check` says.") from error
+    return _There(heads, folder, known)
 
 
 def _write(revisions: list[InstalledRevision]) -> None:

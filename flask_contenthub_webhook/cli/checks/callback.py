@@ -48,8 +48,9 @@ _OURS: dict[str | None, tuple[Level, str, str]] = {
             "query string."
         ),
         (
-            "Give the running app and this shell the same WEBHOOK_SECRET_KEY, and restart the app if it changed. "
-            "If they are the same, a reverse proxy changes the path or the query string: let it pass both on as they are."
+            "Give the running app and this shell the same WEBHOOK_SECRET_KEY; restart the app after a change. "
+            "If they are the same, a reverse proxy changes the path or the query string: let it pass both on as they "
+            "are."
         ),
     ),
     "webhook_disabled": (

@@ -33,6 +33,7 @@ from alembic import op
 from alembic.operations import BatchOperations
 from alembic.util import CommandError
 from sqlalchemy.dialects import mysql
+from sqlalchemy.engine.interfaces import ReflectedUniqueConstraint
 
 # --- filled in by `flask webhook migrations install` ---
 revision = "contenthub0001"
@@ -200,7 +201,7 @@ def add_and_widen(plan: Plan) -> None:
             if check.name in plan.status_checks:
                 copy.constraints.discard(check)
 
-    with changes(leave_out) as table:
+    with changes(leave_out if plan.status_checks else None) as table:
         for check in plan.status_checks if dialect() != "sqlite" else ():
             table.drop_constraint(op.f(str(check)), type_="check")
         for column in plan.missing:
@@ -271,13 +272,13 @@ def fill(plan: Plan) -> None:
 def tighten(plan: Plan) -> None:
     def leave_out(copy: sa.Table) -> None:
         for unique in [each for each in copy.constraints if isinstance(each, sa.UniqueConstraint)]:
-            if plan.old_uniques and unique.columns.keys() == [name("task_id")]:
+            if unique.columns.keys() == [name("task_id")]:
                 copy.constraints.discard(unique)
 
     for old in plan.old_uniques:
         if dialect() == "sqlite" and old.kind == "old unique index":
             op.drop_index(op.f(old.name), TABLE)
-    with changes(leave_out) as table:
+    with changes(leave_out if plan.old_uniques else None) as table:
         for column in plan.missing:
             if not column.nullable:
                 alter(table, column.name, Old(column.type, nullable=True), nullable=False)
@@ -304,9 +305,7 @@ def downgrade() -> None:
     existing = existing_columns(downgrade=True)
     if offline:
         record = [Entry("table", TABLE)] if existing is None else list(Plan(existing).entries())
-        existing = {column.name: Old(column.type, bool(column.nullable)) for column in task_columns()} | (
-            existing or {}
-        )
+        existing = {column.name: Old(column.type, bool(column.nullable)) for column in task_columns()}
     else:
         record = read_record()
     if existing is not None and record:
@@ -341,7 +340,7 @@ def undo(record: list[Entry], existing: dict[str, Old]) -> None:
         tasks = task_table()
         status, previous = tasks.c[name("status")], tasks.c[name("previous_status")]
         op.execute(sa.update(tasks).where(is_foreign(previous)).values({status: previous}))
-    with changes(put_back) as table:
+    with changes(put_back if old_uniques else None) as table:
         for entry in record:
             if entry.kind == "unique" and not in_place:
                 table.drop_constraint(op.f(entry.name), type_="unique")
@@ -421,7 +420,7 @@ def columns_on_the_command_line(*, downgrade: bool) -> dict[str, Old] | None:
         raise CommandError(f"SQLite changes {TABLE} by copying it, which --sql cannot do. Run it on the database.")
     types = {column.name: column.type for column in task_columns()}
     columns = (column.strip() for column in said.split(","))
-    return {column: Old(types.get(column, sa.types.NullType()), nullable=True) for column in columns}
+    return {each: Old(types.get(each, sa.types.NullType()), nullable=each != name("id")) for each in columns}
 
 
 class Plan:
@@ -452,7 +451,8 @@ class Plan:
         self.old_uniques: list[Entry] = []
         self.wrong: list[str] = []
         if not op.get_context().as_sql:
-            self._inspect(sa.inspect(op.get_bind()))
+            with without_warnings():
+                self._inspect(sa.inspect(op.get_bind()))
         if self.wrong:
             raise CommandError(
                 f"The table {TABLE} cannot become the task table of flask_contenthub_webhook: {'; '.join(self.wrong)}. "
@@ -522,7 +522,7 @@ class Plan:
         column = name("task_id")
         constraints = [
             Entry("old unique constraint", constraint["name"] or "")
-            for constraint in inspector.get_unique_constraints(TABLE)
+            for constraint in unique_constraints(inspector)
             if constraint["column_names"] == [column]
         ]
         taken = {entry.name for entry in constraints}
@@ -648,15 +648,36 @@ def changes(edit: Callable[[sa.Table], None] | None = None) -> Iterator[BatchOpe
             yield table
         return
     attached = attached_to_table()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sa.exc.SAWarning)  # what cannot be reflected is put back below
-        copy = sa.Table(TABLE, sa.MetaData(), autoload_with=op.get_bind(), resolve_fks=False)
+    with without_warnings():
+        copy = reflected()
     if edit is not None:
         edit(copy)
-    with op.batch_alter_table(TABLE, copy_from=copy) as table:
+    with op.batch_alter_table(TABLE, copy_from=copy, recreate="auto" if edit is None else "always") as table:
         yield table
     for lost in sorted(attached.keys() - attached_to_table().keys()):
         op.get_bind().exec_driver_sql(attached[lost])
+
+
+def reflected() -> sa.Table:
+    """The table as it is in SQLite, with what SQLAlchemy does not see of it."""
+    sqlite = op.get_bind()
+    table = sa.Table(TABLE, sa.MetaData(), autoload_with=sqlite, resolve_fks=False)
+    master = sa.table("sqlite_master", sa.column("name"), sa.column("sql", sa.String))
+    sql = sqlite.scalar(sa.select(master.c.sql).where(master.c.name == TABLE)) or ""
+    table.dialect_options["sqlite"]["autoincrement"] = "AUTOINCREMENT" in sql.upper()
+    for constraint in unique_constraints(sa.inspect(sqlite)):
+        if not any(
+            isinstance(each, sa.UniqueConstraint) and each.columns.keys() == constraint["column_names"]
+            for each in table.constraints
+        ):
+            table.append_constraint(sa.UniqueConstraint(*constraint["column_names"]))
+    for row in sqlite.exec_driver_sql(f"PRAGMA foreign_key_list({quote(TABLE)})").mappings():
+        for key in table.foreign_key_constraints:
+            if row["from"] in key.column_keys:
+                key.ondelete, key.onupdate = (
+                    None if row[when] == "NO ACTION" else row[when] for when in ("on_delete", "on_update")
+                )
+    return table
 
 
 def attached_to_table() -> dict[str, str]:
@@ -721,12 +742,20 @@ def read_record() -> list[Entry]:
 
 def write_record(entries: list[Entry]) -> None:
     rows = (
-        sa.select(*(sa.literal(value).label(field) for field, value in entry._asdict().items()))
+        sa.select(*(sa.literal(value, sa.String).label(field) for field, value in entry._asdict().items()))
         for entry in dict.fromkeys(entries)
     )
     constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
     op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
     op.execute(f"CREATE VIEW {quote(RECORD)} AS {constants}")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Of indexes of expressions, which SQLAlchemy does not see; they are none of ours, and put back as they were."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sa.exc.SAWarning)
+        yield
 
 
 def referred_columns() -> set[str]:
@@ -739,6 +768,19 @@ def referred_columns() -> set[str]:
         if key["referred_table"] == TABLE
         for column in key["referred_columns"]
     }
+
+
+def unique_constraints(inspector: sa.Inspector) -> list[ReflectedUniqueConstraint]:
+    """Those of the table, with the ones that SQLAlchemy does not see in SQLite: `name VARCHAR(36) UNIQUE`."""
+    found = list(inspector.get_unique_constraints(TABLE))
+    if dialect() == "sqlite":
+        sqlite = op.get_bind()
+        for index in sqlite.exec_driver_sql(f"PRAGMA index_list({quote(TABLE)})").mappings().all():
+            info = sqlite.exec_driver_sql(f"PRAGMA index_info({quote(index['name'])})").mappings()
+            columns = [row["name"] for row in info]
+            if index["origin"] == "u" and columns not in [each["column_names"] for each in found]:
+                found.append({"name": None, "column_names": columns})
+    return found
 
 
 def has_rows(condition: sa.ColumnElement[bool]) -> bool:
