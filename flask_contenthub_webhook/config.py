@@ -66,6 +66,7 @@ class Settings:
     creator_timeout: float
     creator_submit_wait: float
     creator_mode: str
+    creator_list: bool
     creator_cli_path: str | None
 
     @property
@@ -293,6 +294,13 @@ OPTIONS: tuple[Option, ...] = (
         "sync",
         values.choice(("sync", "async")),
         "How the creator is asked to work; today's async mode kills the real one.",
+    ),
+    Option(
+        "CREATOR_API_LIST",
+        "creator_list",
+        True,
+        values.boolean,
+        "Ask about many tasks through the creator's list; the real creator on PostgreSQL dies of that call.",
     ),
     Option("CREATOR_CLI_PATH", "creator_cli_path", None, values.optional_text, "The creator's command line program."),
 )

@@ -238,6 +238,7 @@ class _Application:
         settings = self.state.settings
         patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
         return {
+            "creator_task_id": self.event.payload.get("creator_task_id", task["creator_task_id"]),
             "submitted_at": self.now,
             "submitting_since": None,
             "next_submit_at": None,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from . import signals
 from .creators.protocol import Creator, RemoteState, Report
 from .database import unit_of_work
-from .errors import CreatorError, CreatorUnreachable, DatabaseUnavailable, HandlerFailed, RequestRefused
+from .errors import CreatorError, CreatorRefused, CreatorUnreachable, DatabaseUnavailable, HandlerFailed, RequestRefused
 from .events import Internal
 from .inbound import Inbound, Source
 from .lifecycle import apply_event
@@ -166,11 +166,12 @@ class _Pass:
 
     def _ask_together(self, creator: Creator, tasks: list[Row]) -> Mapping[str, Report] | None:
         """What the creator says of many tasks in few requests; None where it is down, empty where it cannot do that."""
-        since = min(task["submitted_at"] or task["created_at"] for task in tasks)
+        waited = timedelta(seconds=self.state.settings.creator_submit_wait)
+        since = min(task["submitted_at"] or task["created_at"] for task in tasks) - waited
         try:
             reports = creator.statuses([task["creator_task_id"] for task in tasks], since=since)
-        except CreatorUnreachable as error:
-            logger.warning("The creator cannot be reached; the poller pauses: %s", error.message)
+        except (CreatorUnreachable, CreatorRefused) as error:
+            logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
             self.state.creator_pause.failed(self.now)
             return None
         except CreatorError as error:

@@ -57,8 +57,12 @@ def lost_event(state: WebhookState, task: Row) -> Inbound:
 def failed_event(
     state: WebhookState, task: Row, *, code: str, message: str, details: Mapping[str, Any], source: Source
 ) -> Inbound:
-    """A failure that another attempt would only repeat."""
-    payload = _failure(task["creator_task_id"], code, message, retryable=False, **details)
+    """A failure that another attempt would only repeat; what else the creator said stands under ``details.said``."""
+    payload = _failure(task["creator_task_id"], code, message, retryable=False, said=dict(details))
+    try:
+        check_value(payload)
+    except RequestRefused:  # no database could keep the creator's words
+        payload = _failure(task["creator_task_id"], code, ascii(message), retryable=False)
     return _inbound(state, task, parse_event(payload), source)
 
 

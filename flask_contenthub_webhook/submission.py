@@ -214,8 +214,12 @@ def _claim_one(state: WebhookState) -> Row | None:
 def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
     """Call the creator, with no transaction open, and apply what it says."""
     try:
-        if task["submitting_since"] is not None and (known := _asked_before(state, creator, task)) is not None:
-            return known
+        if task["submitting_since"] is not None and _has_arrived(creator, task):
+            _accepted(state, task, None)
+            return "submitted"
+    except CreatorError as error:
+        return _postpone(state, task, error)
+    try:
         with unit_of_work(state) as session:
             still_ours = state.store.mark_submitting(session, task, state.clock())
             session.commit()
@@ -240,21 +244,22 @@ def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
     return "submitted"
 
 
-def _asked_before(state: WebhookState, creator: Creator, task: Row) -> str | None:
-    """An earlier call ended without a word (a crash): ask whether the creator has the job before calling again."""
+def _has_arrived(creator: Creator, task: Row) -> bool:
+    """Whether an earlier call, which ended without a word (a crash), had reached the creator after all."""
     creator_task_id = task["creator_task_id"]
     report = creator.statuses([creator_task_id], since=task["submitting_since"]).get(creator_task_id)
     if report is None:
         raise CreatorUnreachable("Whether an earlier submission arrived could not be found out.")
-    if report.state is RemoteState.MISSING:
-        return None
-    _accepted(state, task, None)
-    return "submitted"
+    return report.state is not RemoteState.MISSING
 
 
 def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
     """The creator has the job; where it already brought the outcome, apply that too."""
-    _apply_or_log(state, _internal(state, task["task_id"], Trigger.SUBMITTED, Source.RESPONSE, task["attempt"]))
+    name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
+    _apply_or_log(
+        state,
+        _internal(state, task["task_id"], Trigger.SUBMITTED, Source.RESPONSE, task["attempt"], creator_task_id=name),
+    )
     if signals.task_submitted.receivers:
         with unit_of_work(state) as session:
             values = state.store.read_task(session, task["task_id"])
@@ -275,7 +280,7 @@ def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
     return "refused"
 
 
-def _postpone(state: WebhookState, task: Row, error: CreatorUnreachable) -> str:
+def _postpone(state: WebhookState, task: Row, error: CreatorError) -> str:
     now, backoff = state.clock(), state.settings.retry_backoff
     state.creator_pause.failed(now)
     due = now + jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
@@ -308,10 +313,15 @@ def _apply_or_log(state: WebhookState, inbound: Inbound) -> None:
 
 
 def _internal(
-    state: WebhookState, task_id: str, trigger: Trigger, source: Source, attempt: int | None = None
+    state: WebhookState,
+    task_id: str,
+    trigger: Trigger,
+    source: Source,
+    attempt: int | None = None,
+    **payload: Any,
 ) -> Inbound:
     now = state.clock()
-    event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload={})
+    event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload)
     return Inbound(task_id=task_id, event=event, source=source, received_at=now, attempt=attempt, bound_to_task=True)
 
 

@@ -19,6 +19,8 @@ def configured_creator(settings: Settings) -> Creator | None:
             api_key=settings.creator_api_key,
             timeout=settings.creator_timeout,
             mode=settings.creator_mode,
+            listing=settings.creator_list,
+            concurrency=settings.poll_concurrency,
         )
     if settings.creator_cli_path is not None:
         from .cli import CliCreator

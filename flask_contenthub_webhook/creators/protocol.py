@@ -66,12 +66,14 @@ class Report:
             otherwise.
         error: the error object of a failed job, with at least ``message``.
         raw: the answer as it came, for the history.
+        creator_task_id: after a submission, the name that a creator of its own mind gave the job instead of ours.
     """
 
     state: RemoteState
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
     raw: bytes = b""
+    creator_task_id: str | None = None
 
 
 @runtime_checkable

@@ -174,9 +174,10 @@ def upgrade() -> None:
     if existing is None:
         create()
         return
-    plan = Plan(existing)
+    record = read_record()  # of a first try that broke off, where the database cannot roll back
+    plan = Plan(existing, added_before={entry.name for entry in record if entry.kind == "column"})
     with rebuilding():
-        write_record([*read_record(), *plan.entries()])
+        write_record([*record, *plan.entries()])
         add_and_widen(plan)
         if name("status") in existing:
             translate_statuses(plan)
@@ -226,7 +227,7 @@ def translate_statuses(plan: Plan) -> None:
         # The last, because MySQL assigns from left to right.
         (status, sa.case(*((word.in_(words), state) for state, words in TRANSLATIONS.items()), else_="failed")),
     ]
-    if previous.name not in plan.existing:
+    if previous.name in plan.added:
         values.insert(0, (previous, sa.case((sa.func.length(status) <= LONGEST_STATUS, status))))
     op.execute(sa.update(tasks).where(sa.or_(status.is_(None), is_foreign(status))).ordered_values(*values))
 
@@ -262,8 +263,9 @@ def fill(plan: Plan) -> None:
     }
     if changed:
         op.execute(sa.update(tasks).values(changed))
-    if finished_at.name not in plan.existing:
-        op.execute(sa.update(tasks).where(status.in_(TERMINAL)).values({finished_at: updated_at}))
+    if finished_at.name in plan.added:
+        finished = sa.update(tasks).where(status.in_(TERMINAL), finished_at.is_(None))
+        op.execute(finished.values({finished_at: updated_at}))
     due = sa.func.coalesce(next_poll_at, now)
     deadline = sa.func.coalesce(deadline_at, sa.literal_column(IN_HALF_AN_HOUR[dialect()]))
     op.execute(sa.update(tasks).where(status.in_(OPEN)).values({next_poll_at: due, deadline_at: deadline}))
@@ -428,16 +430,18 @@ class Plan:
 
     Args:
         existing: the columns of the table.
+        added_before: those of them that are this revision's work.
 
     Raises:
         CommandError: the table cannot be used.
     """
 
-    def __init__(self, existing: dict[str, Old]) -> None:
+    def __init__(self, existing: dict[str, Old], added_before: set[str] | None = None) -> None:
         own = {name(key) for key in OWN}
         columns = task_columns()
         self.existing = existing
         self.missing = [column for column in columns if column.name not in existing]
+        self.added = {column.name for column in self.missing} | (added_before or set())
         self.shared = [column for column in columns if column.name in existing and column.name not in own]
         self.loose = [column for column in self.shared if column.nullable and not existing[column.name].nullable]
         self.tight = [column for column in self.shared if not column.nullable and existing[column.name].nullable]
@@ -741,9 +745,10 @@ def read_record() -> list[Entry]:
 
 
 def write_record(entries: list[Entry]) -> None:
+    first = {(entry.kind, entry.name): entry for entry in reversed(entries)}
     rows = (
         sa.select(*(sa.literal(value, sa.String).label(field) for field, value in entry._asdict().items()))
-        for entry in dict.fromkeys(entries)
+        for entry in reversed(first.values())
     )
     constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
     op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
