@@ -109,7 +109,7 @@ def record_failure(
             "tries": tries,
             "error": _storable(error),
             "processed_at": now,
-            **_next_try(state, tries, now),
+            **_next_try(state, inbound, tries, now),
         }
         if earlier is None:
             values = {**delivery_values(inbound, task_id, now), "attempt": attempt, **outcome}
@@ -165,9 +165,14 @@ def _storable(error: str) -> str:
     return bounded.encode("utf-8", errors="backslashreplace").decode("utf-8")[:_MAX_ERROR_LENGTH]
 
 
-def _next_try(state: WebhookState, tries: int, now: datetime) -> dict[str, Any]:
-    """After the last backoff the delivery is parked as dead, for a human to replay."""
+def _next_try(state: WebhookState, inbound: Inbound, tries: int, now: datetime) -> dict[str, Any]:
+    """After the last backoff the delivery is parked as dead, for a human to replay.
+
+    An event of our own making has no body; whoever made it (the poller, the host) makes it again.
+    """
     backoff = state.settings.retry_backoff
+    if not inbound.body:
+        return {"verdict": Verdict.FAILED.value, "next_retry_at": None}
     if tries > len(backoff):
         return {"verdict": Verdict.DEAD.value, "next_retry_at": None}
     return {"verdict": Verdict.FAILED.value, "next_retry_at": now + jittered(backoff[tries - 1])}

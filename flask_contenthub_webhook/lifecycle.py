@@ -8,16 +8,12 @@ history row alone is written again, with the error and the time of the next try.
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Mapping
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from . import signals
-from .backoff import jittered
-from .callback_urls import address_callback_url
+from .changes import changes_of, error_of, stored_result
 from .database import Trouble, trouble_of, unit_of_work
 from .dispatch import HandlerError, call_handlers, handlers_of
 from .errors import DatabaseUnavailable, HandlerFailed, TaskMismatch, TaskNotFound, TransitionRefused
@@ -29,7 +25,6 @@ from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from .config import Settings
     from .state import WebhookState
     from .store import Row
 
@@ -140,7 +135,12 @@ class _Application:
         named = None if self.inbound.bound_to_task or self.event.task_id == ours else self.event.task_id
         history = self._history(ours, decision, TaskState.COMPLETED)
         written = self.state.store.complete_open(
-            self.session, ours, named, result=self._stored_result(), now=self.now, history=history
+            self.session,
+            ours,
+            named,
+            result=stored_result(self.event, self.state.settings),
+            now=self.now,
+            history=history,
         )
         return None if written is None else (written[0], decision, written[1])
 
@@ -156,7 +156,7 @@ class _Application:
             raise TransitionRefused(decision.reason)
         task = seen
         if decision.verdict is Verdict.PROCESSED:
-            values = self._changes(seen, decision)
+            values = changes_of(self.inbound, decision, seen, settings=self.state.settings, now=self.now)
             if not store.compare_and_set(self.session, seen, values):
                 raise _LostRace
             task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
@@ -199,93 +199,6 @@ class _Application:
         if digest is None and inbound.message_id is None:
             return False
         return self.state.store.was_applied(self.session, task["task_id"], digest, inbound.message_id)
-
-    def _changes(self, task: Row, decision: Decision) -> dict[str, Any]:
-        now, event = self.now, self.event
-        changes: dict[str, Any] = {"updated_at": now}
-        if decision.to is not None:
-            changes["status"] = decision.to.value
-        match decision.to:
-            case TaskState.COMPLETED:
-                changes |= _settled(now) | {"result": self._stored_result(), "error_code": None, "error_message": None}
-            case TaskState.FAILED:
-                changes |= _settled(now) | _error_columns(self._error())
-            case TaskState.PENDING if self.trigger is Trigger.RETRY:
-                changes |= self._next_attempt(task, now) | {"finished_at": None}
-            case TaskState.PENDING:
-                changes |= self._next_attempt(task, now + self._backoff(task)) | _error_columns(self._error())
-            case TaskState.SUBMITTED:
-                changes |= self._accepted(task)
-            case TaskState.PROCESSING if isinstance(event, Progress):
-                changes |= {
-                    "progress": dict(event.progress),
-                    "progress_percentage": event.percentage,
-                    "progress_at": event.occurred_at,
-                    "next_poll_at": now + self.state.settings.poll_grace,
-                    "polls": 0,
-                    "times_missing": 0,
-                }
-            case TaskState.TIMEOUT | TaskState.CANCELLED:
-                changes |= _settled(now)
-        return changes
-
-    def _backoff(self, task: Row) -> timedelta:
-        backoff = self.state.settings.retry_backoff
-        return jittered(backoff[min(task["attempt"], len(backoff)) - 1])
-
-    def _accepted(self, task: Row) -> dict[str, Any]:
-        """The creator has the job: its time runs from now, and so does the patience before it is asked."""
-        settings = self.state.settings
-        patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
-        return {
-            "creator_task_id": self.event.payload.get("creator_task_id", task["creator_task_id"]),
-            "submitted_at": self.now,
-            "submitting_since": None,
-            "next_submit_at": None,
-            "next_poll_at": self.now + patience,
-            "polls": 0,
-            "deadline_at": self.now + attempt_timeout(settings, task),
-        }
-
-    def _next_attempt(self, task: Row, due: datetime) -> dict[str, Any]:
-        """Back to pending: a new attempt is due, and gets its full time from then on."""
-        settings = self.state.settings
-        earlier = list(task["earlier_creator_task_ids"] or ())
-        if task["creator_task_id"] is not None:
-            earlier.append(task["creator_task_id"])
-        attempt, url = task["attempt"] + 1, task["callback_url"]
-        return {
-            "attempt": attempt,
-            "creator_task_id": str(uuid.uuid4()),  # the creator takes a repeated id for the same run
-            "earlier_creator_task_ids": earlier,
-            "callback_url": None if url is None else address_callback_url(settings, url, task["task_id"], attempt),
-            "submitted_at": None,
-            "submitting_since": None,
-            "submit_tries": 0,
-            "polls": 0,
-            "times_missing": 0,
-            "progress": None,
-            "progress_percentage": None,
-            "progress_at": None,
-            "next_submit_at": due,
-            "next_poll_at": due + settings.poll_grace,
-            "deadline_at": due + attempt_timeout(settings, task),
-        }
-
-    def _stored_result(self) -> dict[str, Any]:
-        result = self.event.result if isinstance(self.event, Completed) else {}
-        kept = self.state.settings.stored_result_fields
-        return dict(result) if kept is None else {name: result[name] for name in kept if name in result}
-
-    def _error(self) -> Mapping[str, Any]:
-        if isinstance(self.event, Failed):
-            return self.event.error
-        missing = ", ".join(self.event.missing) if isinstance(self.event, Completed) else ""
-        return {
-            "code": "INVALID_RESULT",
-            "type": "invalid_result",
-            "message": f"The creator reported completion without a usable result; missing: {missing}.",
-        }
 
     # --- the history, the handlers, the commit ---------------------------------------------------------------
 
@@ -343,7 +256,7 @@ class _Application:
             case Progress(progress=progress):
                 return {"progress": progress}
             case Failed() | Completed():
-                return {"error": self._error(), "will_retry": decision.will_retry}
+                return {"error": error_of(self.event), "will_retry": decision.will_retry}
             case _:
                 return {}
 
@@ -373,20 +286,3 @@ class _Application:
 
 
 _OUTCOME = ("verdict", "reason", "status_before", "status_after", "late", "processed_at", "latency_ms")
-
-
-def attempt_timeout(settings: Settings, task: Row) -> timedelta:
-    """How long one attempt of a task may take."""
-    seconds = task["timeout_seconds"]
-    return settings.task_timeout if seconds is None else timedelta(seconds=seconds)
-
-
-def _settled(now: datetime) -> dict[str, Any]:
-    return {"finished_at": now, "next_poll_at": None, "next_submit_at": None}
-
-
-def _error_columns(error: Mapping[str, Any]) -> dict[str, Any]:
-    code = error.get("code")
-    if code is None:
-        code = error.get("type")
-    return {"error_code": None if code is None else str(code)[:64], "error_message": str(error["message"])}
