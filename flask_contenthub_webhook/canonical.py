@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
-__all__ = ["MAX_VALUES", "canonical_forms", "canonical_json"]
+__all__ = ["MAX_BYTES", "MAX_VALUES", "canonical_forms", "canonical_json"]
+
+MAX_BYTES = 2 * 1024 * 1024
+"""Larger bodies have no canonical forms either: each form is a copy, and one emoji makes it four bytes a character."""
 
 MAX_VALUES = 100_000
 """Bodies that could hold more values than this have no canonical forms: they are made before the sender is believed,
@@ -44,10 +47,10 @@ def canonical_forms(body: bytes) -> Iterator[bytes]:
         body: the raw bytes of the request.
 
     Yields:
-        One candidate message. A body that is not JSON, nests too deeply or holds more than :data:`MAX_VALUES` values
+        One candidate message. A body that is not JSON, nests too deeply or is too large
         yields nothing, and a form that cannot be written is left out; nothing raises.
     """
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+    if len(body) > MAX_BYTES or sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return
     seen = {body}
     for form in (_python_escaped, _python_utf8, _javascript_rebuilt, _javascript_sorted):

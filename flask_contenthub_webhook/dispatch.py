@@ -88,7 +88,7 @@ def call_handlers(app: Flask, session: Session, calls: Sequence[HandlerCall], *,
         HandlerError: one raised, committed or rolled back, or what it added cannot be written.
     """
     for call in calls:
-        name = getattr(call.function, "__qualname__", None) or repr(call.function)
+        name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
         try:
             with forbid_commit(session):
                 app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)

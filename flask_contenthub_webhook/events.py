@@ -20,6 +20,7 @@ __all__ = ["BUILT_IN_EVENTS", "Completed", "Custom", "Event", "Failed", "Interna
 
 BUILT_IN_EVENTS = ("completed", "failed", "progress")
 _MAX_ID_LENGTH = 255
+_PLAUSIBLE_YEARS = range(1970, 2201)
 
 Text = Annotated[str, msgspec.Meta(max_length=_MAX_ID_LENGTH, min_length=1)]
 Number = int | float
@@ -243,13 +244,15 @@ def _common(wire: _Envelope, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_utc(moment: datetime | None) -> datetime | None:
-    """Aware UTC; a time without a zone is taken as UTC, which is what senders without zones mean."""
-    if moment is None or moment.tzinfo is None:
-        return moment and moment.replace(tzinfo=UTC)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise InvalidPayload("The event is not valid: the time is out of range - at `$.timestamp`.") from None
+    """Aware UTC; a time without a zone is taken as UTC, which is what senders without zones mean.
+
+    At the ends of the calendar a driver cannot read back what the database stored, once time zones are in play.
+    """
+    if moment is None:
+        return None
+    if moment.year not in _PLAUSIBLE_YEARS:
+        raise InvalidPayload(f"The event is not valid: the year {moment.year} is out of range - at `$.timestamp`.")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _check_status(wire: _Envelope) -> None:

@@ -9,11 +9,9 @@ import importlib.util
 import ipaddress
 import logging
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
-
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.wsgi import get_input_stream
 
 from .client_certificates import is_admitted, presented_certificate
 from .config import Settings
@@ -72,30 +70,46 @@ def read_body(settings: Settings, request: Request) -> bytes:
         if len(cached) > settings.max_body_bytes:
             raise _too_large(settings)
         return cached
+    length = request.content_length
+    left = settings.max_body_bytes + 1 if length is None else length
     try:
-        return get_input_stream(request.environ, max_content_length=settings.max_body_bytes).read()
-    except RequestEntityTooLarge:
-        drop_body(settings, request)
-        raise _too_large(settings) from None
-    except (ClientDisconnected, OSError, ValueError) as error:
+        body = b"".join(_chunks(request, left))
+    except Exception as error:  # each server has errors of its own for broken framing and lost clients
         raise InvalidJSON("The body did not arrive as it was announced.") from error
+    if len(body) > settings.max_body_bytes:
+        drop_body(settings, request)
+        raise _too_large(settings)
+    if length is not None and len(body) != length:
+        raise InvalidJSON(f"The body ended after {len(body)} of {length} bytes.")
+    return body
 
 
 def drop_body(settings: Settings, request: Request) -> None:
     """Read and drop the body that a refused client is still sending, within bounds.
 
     A connection that is closed with unread data is reset, and the client would never see why it was refused. Only call
-    it for a body that nobody has read yet: a server may hand over the bare socket, and then reading on waits for ever.
+    it for a body that has an end that nobody has reached yet: a server may hand over the bare socket, and then reading
+    on waits for ever.
     """
     most = _DROP_FACTOR * settings.max_body_bytes
-    if (request.content_length or 0) > most:
+    length = request.content_length
+    if length is not None and length > most:
         return
     try:
-        stream = get_input_stream(request.environ, max_content_length=most)
-        while stream.read(_CHUNK):
+        for _ in _chunks(request, most if length is None else length):
             pass
-    except (ClientDisconnected, RequestEntityTooLarge, OSError, ValueError):
+    except Exception as error:  # noqa: BLE001 - as above; nobody wants this body
+        logger.debug("A refused body could not be dropped: %r", error)
+
+
+def _chunks(request: Request, left: int) -> Iterator[bytes]:
+    """The body in pieces; where it has neither a length nor an end that the server knows, there is none."""
+    if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
         return
+    stream = request.environ["wsgi.input"]
+    while left > 0 and (chunk := stream.read(min(left, _CHUNK))):
+        left -= len(chunk)
+        yield chunk
 
 
 def _check_size(settings: Settings, request: Request) -> None:

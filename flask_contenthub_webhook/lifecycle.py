@@ -87,14 +87,25 @@ def _keep_failure(
         extra={"task_id": error.task_id, "event": inbound.event.type, "handler": error.handler},
     )
     try:
-        text = f"{error.handler}: {type(cause).__name__}: {cause}"
-        kept = record_failure(state, inbound, text, delivery_id, task_id=error.task_id, attempt=error.attempt)
+        kept = record_failure(
+            state, inbound, _words_of(error), delivery_id, task_id=error.task_id, attempt=error.attempt
+        )
     except SQLAlchemyError as trouble:
         logger.warning("The failure could not be recorded; the sender must come again.", exc_info=trouble)
         return DatabaseUnavailable()
     failed = HandlerFailed()
     failed.delivery_id = kept
     return failed
+
+
+def _words_of(error: HandlerError) -> str:
+    """Which handler raised what; an error whose own words fail is named by its class."""
+    cause = error.__cause__
+    try:
+        words = str(cause)
+    except Exception:  # noqa: BLE001 - a host's error may do anything
+        words = "(its message cannot be read)"
+    return f"{error.handler}: {type(cause).__name__}: {words}"
 
 
 class _Application:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask, request
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "start_with_first_request", "stop_scheduler"]
 
 logger = logging.getLogger(__name__)
+
+
+_SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
+"""What servers put into the environment of a request, and a test client does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +123,26 @@ def start_with_first_request(app: Flask) -> None:
 
     def start_once() -> None:
         state = get_state(app)
-        if state.scheduler_pid != os.getpid() and not app.testing and "SERVER_SOFTWARE" in request.environ:
+        served = not _SERVER_MARKS.isdisjoint(request.environ)
+        if served and state.scheduler_pid != os.getpid() and not app.testing:
             start_scheduler(app)
 
     app.before_request_funcs.setdefault(None, []).append(start_once)
 
 
+class _Executor(ThreadPoolExecutor):  # type: ignore[misc] - APScheduler ships no types
+    """Does not complain about a job that comes due while its threads are being stopped."""
+
+    def _do_submit_job(self, job: APSchedulerJob, run_times: list[datetime]) -> None:
+        try:
+            super()._do_submit_job(job, run_times)
+        except RuntimeError:
+            logger.debug("The job %s came due while the process was ending.", job.id)
+
+
 def _build(state: WebhookState) -> BackgroundScheduler:
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(len(JOBS))},
+        executors={"default": _Executor(len(JOBS))},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )

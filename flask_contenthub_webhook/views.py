@@ -115,9 +115,11 @@ def batch(current: _Request) -> dict[str, Any]:
     if over_the_body:
         current.verified = _verify(current, over_the_body, "", None, required=False)
     items = split_batch(parse_object(current.body))
-    verdicts = [_batch_verdict(current, item) for item in items]
-    away = [verdict for verdict in verdicts if verdict.get("error", {}).get("code") == DatabaseUnavailable.code]
-    if away and len(away) == len(verdicts):
+    verdicts: list[dict[str, Any]] = []
+    for item in items:
+        away = bool(verdicts) and _is_away(verdicts[-1])
+        verdicts.append(_away(item) if away else _batch_verdict(current, item))
+    if verdicts and all(_is_away(verdict) for verdict in verdicts):
         raise DatabaseUnavailable
     return {
         "success": all(verdict["success"] for verdict in verdicts),
@@ -204,7 +206,21 @@ def _batch_verdict(batch: _Request, item: BatchItem | InvalidPayload) -> dict[st
     except RequestRefused as refusal:
         current.task_id = task_id
         _record(current, refusal)
-        return {"success": False, "task_id": task_id, "status": refusal.status, "error": _error(refusal)}
+        return _refused_item(task_id, refusal)
+
+
+def _is_away(verdict: dict[str, Any]) -> bool:
+    return bool(verdict.get("error", {}).get("code") == DatabaseUnavailable.code)
+
+
+def _away(item: BatchItem | InvalidPayload) -> dict[str, Any]:
+    """The verdict of an item behind one that the database did not take: waiting once is enough."""
+    task_id = "" if isinstance(item, InvalidPayload) else item.task_id
+    return _refused_item(task_id, DatabaseUnavailable())
+
+
+def _refused_item(task_id: str, refusal: RequestRefused) -> dict[str, Any]:
+    return {"success": False, "task_id": task_id, "status": refusal.status, "error": _error(refusal)}
 
 
 def _attempt(text: str | None) -> int | None:

@@ -88,11 +88,11 @@ def stored_result(task_id: str, result: dict[str, Any]) -> dict[str, Any]:
         "taskId": task_id,
         "status": "completed",
         "content": result["content"],
-        "htmlContent": result["htmlContent"],
-        "wordCount": js_length(result["htmlContent"]),
+        "htmlContent": (html := result.get("htmlContent", result["content"])),
+        "wordCount": js_length(html),
         "images": [
             {"url": image["localPath"], "prompt": image["prompt"], "width": image["width"], "height": image["height"]}
-            for image in result["images"]
+            for image in result.get("images", ())
         ],
     }
 

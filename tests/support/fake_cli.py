@@ -2,7 +2,7 @@
 
 It behaves as the real one was seen to: it prints Chinese text, blocks while it works, exits with 0 also when the task
 failed, puts log lines before its JSON, and has no command to cancel. Its tasks are in ``tasks.json`` beside it; each
-call is noted in ``calls.jsonl``. Files beside it named after faults switch those on.
+call is noted in ``calls.jsonl``. Files beside it named after faults switch those on; ``stop`` ends all work.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ store = here / "tasks.json"
 def fault(name):
     path = here / name
     return path.read_text() if path.exists() else None
+
+
+def work(seconds):
+    deadline = time.monotonic() + float(seconds)
+    while time.monotonic() < deadline and fault("stop") is None:
+        time.sleep(0.02)
 
 
 def tasks():
@@ -52,7 +58,7 @@ if (words := fault(command + "-fails")) is not None:
     print(words, file=sys.stderr)
     sys.exit(int(fault("exit-code") or 1))
 if (seconds := fault(command + "-hangs")) is not None:
-    time.sleep(float(seconds))
+    work(seconds)
 if fault(command + "-shouts") is not None:
     for _ in range(64):
         sys.stdout.write("x" * 1024 * 1024)
@@ -61,7 +67,7 @@ if fault(command + "-shouts") is not None:
 if command == "create":
     print("正在创建任务…", flush=True)
     print("warning: something", file=sys.stderr, flush=True)
-    time.sleep(float(fault("work") or 0))
+    work(fault("work") or 0)
     row = {{"id": options.taskId, "status": "completed", "topic": options.topic, "errorMessage": None}}
     if options.topic and "[FAIL" in options.topic:
         row |= {{"status": "failed", "errorMessage": "LLM 失败"}}

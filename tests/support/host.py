@@ -20,10 +20,10 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
-from flask_contenthub_webhook import ContentHubWebhook, task_completed
+from flask_contenthub_webhook import Applied, ContentHubWebhook, task_completed
 from flask_contenthub_webhook.events import Internal
 from flask_contenthub_webhook.inbound import Inbound, Source
-from flask_contenthub_webhook.lifecycle import Applied, apply_event
+from flask_contenthub_webhook.lifecycle import apply_event
 from flask_contenthub_webhook.signatures import sign_contenthub, sign_github, sign_standard, sign_url
 from flask_contenthub_webhook.state import WebhookState
 from flask_contenthub_webhook.store import Features, Store

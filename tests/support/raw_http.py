@@ -28,7 +28,8 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The body; empty where it is no JSON, as gunicorn's own refusals are not."""
+        return json.loads(self.body) if self.headers.get_content_type() == "application/json" else {}
 
     @property
     def code(self) -> str | None:
@@ -107,7 +108,8 @@ def send(
             for piece in [request] if isinstance(request, bytes) else request:
                 connection.sendall(piece)
             if half_close:
-                connection.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # it may have answered and gone already
+                    connection.shutdown(socket.SHUT_WR)
             return _read(connection, started)
 
 
@@ -124,14 +126,14 @@ def send_together(port: int, requests: Sequence[bytes], *, timeout: float = 60) 
             selector.register(stack.enter_context(connection), selectors.EVENT_READ, index)
         started = time.monotonic()
         for key in list(selector.get_map().values()):
-            key.fileobj.sendall(requests[key.data])  # type: ignore[union-attr]
+            key.fileobj.sendall(requests[key.data])
         while len(answers) < len(requests):
             ready = selector.select(timeout)
             if not ready:
                 raise TimeoutError(f"{len(requests) - len(answers)} of {len(requests)} requests have no answer")
             for key, _ in ready:
                 selector.unregister(key.fileobj)
-                with key.fileobj as connection:  # type: ignore[union-attr]
+                with key.fileobj as connection:
                     answers[key.data] = _read(connection, started)
     return [answers[index] for index in range(len(requests))]
 

@@ -78,8 +78,8 @@ class HostDatabase:
         return int(self._all(sa.select(sa.func.count()).select_from(sa.table(table)))[0][0])
 
     def _counts(self, table: Any, task_ids: Sequence[str]) -> dict[str, int]:
-        counted = self._all(sa.select(table.c.task_id, sa.func.count()).group_by(table.c.task_id))
-        found = {task_id: int(number) for task_id, number in counted}
+        counted = self._all(sa.select(table.c.task_id, sa.func.count().label("number")).group_by(table.c.task_id))
+        found = {row.task_id: int(row.number) for row in counted}
         return {task_id: found.get(task_id, 0) for task_id in task_ids}
 
     def _all(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:

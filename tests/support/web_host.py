@@ -51,9 +51,9 @@ class Failure(db.Model):  # type: ignore[name-defined, misc]
 
 
 class Behaviour:
-    """What the handlers do beside their work, as the switch file says at that moment.
+    r"""What the handlers do beside their work, as the switch file says at that moment.
 
-    ``raise`` raises after the Content row was added; ``raise TEXT`` raises with that text, in which ``\\udcff`` and the
+    ``raise`` raises after the Content row was added; ``raise TEXT`` raises with that text, in which ``\udcff`` and the
     like are understood; ``unprintable`` raises an error that cannot be turned into text; ``sleep SECONDS`` sleeps.
     No file, or an empty one: nothing.
     """

@@ -68,6 +68,11 @@ def serve(url: str, directory: Path, *, env: Mapping[str, str] | None = None, **
             print(f"--- gunicorn log of {gunicorn.base_url}\n{gunicorn.log[-20_000:]}")  # noqa: T201 - shown on failure
 
 
+def figure(text: str) -> None:
+    """A measured figure, for whoever runs the tests with ``-rP``."""
+    print(text)  # noqa: T201 - captured
+
+
 def _peak(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024

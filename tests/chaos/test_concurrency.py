@@ -1,0 +1,85 @@
+"""Many copies of a callback at one moment, over as many connections: one effect, and a good answer for each."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from tests.support.raw_http import callback, completed, failed, post, send_together
+from tests.support.web_server import serve
+
+ROUNDS = 20
+COPIES = 50
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(request, postgres, tmp_path_factory):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('concurrency') / 'test.db'}"
+    return postgres.create_database()
+
+
+@pytest.fixture(scope="module", params=[2, 4], ids=["2 workers", "4 workers"])
+def web(request, url, tmp_path_factory):
+    with serve(url, tmp_path_factory.mktemp("switch"), workers=request.param) as web:
+        yield web
+
+
+def test_identical_completed_have_one_effect(web):
+    for task_id in web.database.add_tasks(ROUNDS):
+        answers = send_together(web.port, [post(callback(task_id), completed(task_id))] * COPIES)
+
+        assert Counter(answer.status for answer in answers) == {200: COPIES}
+        assert Counter(answer.outcome for answer in answers) == {"processed": 1, "duplicate": COPIES - 1}
+        assert web.database.contents(task_id) == {task_id: 1}
+        assert web.database.status(task_id) == "completed"
+
+
+@pytest.mark.parametrize("query", ["", "attempt=1"], ids=["no attempt", "attempt 1"])
+@pytest.mark.parametrize("max_retries", [0, 3])
+def test_completed_wins_over_failed_in_whatever_order_they_come(web, max_retries, query):
+    """Before it the failure counts, once; after it, not at all; and a failed task completes late."""
+    for task_id in web.database.add_tasks(ROUNDS // 2, max_retries=max_retries):
+        good, bad = post(callback(task_id, query), completed(task_id)), post(callback(task_id, query), failed(task_id))
+        requests = list(itertools.islice(itertools.cycle([bad, good]), COPIES))
+
+        answers = send_together(web.port, requests)
+
+        assert Counter(answer.status for answer in answers) == {200: COPIES}
+        assert sum(answer.outcome == "processed" for answer in answers[1::2]) == 1
+        processed_failures = sum(answer.outcome == "processed" for answer in answers[0::2])
+        assert processed_failures <= 1
+        assert web.database.contents(task_id) == {task_id: 1}
+        assert web.database.failures(task_id) == {task_id: processed_failures}
+        task = web.database.task(task_id)
+        assert task.status == "completed"
+        assert task.attempt == 1 + (processed_failures if max_retries else 0)
+        assert (task.error_code, task.error_message) == (None, None)
+        # The history tells the same story as the answers, and only one row after a failure for good is late.
+        assert len(web.database.deliveries(task_id)) == COPIES
+        late = sum(row.late for row in web.database.deliveries(task_id))
+        assert late == (processed_failures if max_retries == 0 else 0)
+
+
+@pytest.mark.parametrize("query", ["", "attempt=1"], ids=["no attempt", "attempt 1"])
+def test_the_senders_four_tries_of_one_failed_are_one_failure(web, query):
+    for task_id in web.database.add_tasks(ROUNDS):
+        answers = send_together(web.port, [post(callback(task_id, query), failed(task_id))] * 4)
+
+        assert [answer.status for answer in answers] == [200] * 4
+        assert sum(answer.outcome == "processed" for answer in answers) == 1
+        assert web.database.failures(task_id) == {task_id: 1}
+        assert (web.database.task(task_id).status, web.database.task(task_id).attempt) == ("pending", 2)
+
+
+def test_callbacks_of_many_tasks_do_not_disturb_each_other(web):
+    task_ids = web.database.add_tasks(COPIES)
+
+    answers = send_together(web.port, [post(callback(t), completed(t, content=t)) for t in task_ids for _ in range(2)])
+
+    assert Counter(answer.outcome for answer in answers) == {"processed": COPIES, "duplicate": COPIES}
+    assert web.database.contents(*task_ids) == dict.fromkeys(task_ids, 1)

@@ -1,0 +1,165 @@
+"""Where the in-process scheduler runs: in each serving process after its first request, and nowhere else."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import httpx
+import pytest
+
+from tests.cli.conftest import run
+from tests.cli.test_background import FLASK, RAN, env, prepared
+from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until
+
+A_MOMENT = 0.7
+"""Seconds in which a scheduler that should not be there would have made its first pass, which comes at once."""
+STARTED = "The scheduler runs in this process."
+
+
+@pytest.fixture
+def settings(sqlite_url, journal):
+    prepared(sqlite_url)
+    return env(sqlite_url, journal, WEBHOOK_SCHEDULER_ENABLED="true")
+
+
+def passes(journal):
+    """How many passes each process has made."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return Counter(int(line.split()[1]) for line in lines if line.startswith("pass"))
+
+
+def test_flask_run_with_the_reloader_runs_it_in_the_serving_child_and_once(start, settings, journal):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = start(*FLASK, "--debug", "run", "--port", str(port), **settings)
+    process.wait_for(lambda: "Debugger is active" in process.stderr, "the serving child")
+    time.sleep(A_MOMENT)
+    assert passes(journal) == {}
+
+    child = int(httpx.get(f"http://127.0.0.1:{port}/pid").text)
+    for _ in range(5):
+        assert int(httpx.get(f"http://127.0.0.1:{port}/pid").text) == child
+    process.wait_for(lambda: sum(passes(journal).values()) >= 2, "two passes")
+
+    assert child != process.pid
+    assert set(passes(journal)) == {child}
+    assert process.stderr.count(STARTED) == 1
+
+
+def test_each_of_two_gunicorn_workers_runs_one_after_its_first_request(gunicorn, settings, journal):
+    server = gunicorn("tests.cli.host_app:create_app()", workers=2, env=settings)
+    time.sleep(A_MOMENT)
+    assert passes(journal) == {}
+
+    seen: set[int] = set()
+    deadline = time.monotonic() + 20
+    while len(seen) < 2 and time.monotonic() < deadline:
+        seen.add(int(httpx.get(f"{server.base_url}/pid").text))
+    wait_until(lambda: server.log.count(RAN) >= 8, timeout=20, what="each job in each worker", log=lambda: server.log)
+
+    assert seen == set(server.worker_pids()) == set(passes(journal))
+    assert server.log.count(STARTED) == 2
+    server.stop()
+    assert "Traceback" not in server.log
+
+
+def test_a_gunicorn_that_preloads_runs_none_in_its_master(gunicorn, settings, journal):
+    server = gunicorn("tests.cli.host_app:create_app()", workers=1, env=settings, options=["--preload"])
+
+    httpx.get(f"{server.base_url}/pid")
+    wait_until(lambda: passes(journal), timeout=20, what="a pass", log=lambda: server.log)
+
+    assert set(passes(journal)) == set(server.worker_pids())
+
+
+def test_a_serving_process_that_is_told_to_stop_ends_in_order(start, settings, journal):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = start(*FLASK, "run", "--port", str(port), **settings)
+    process.wait_for(lambda: "Running on" in process.stderr, "the server")
+    httpx.get(f"http://127.0.0.1:{port}/pid")
+    process.wait_for(lambda: process.stderr.count(RAN) >= 4, "the first run of each job")
+
+    process.send(signal.SIGINT)
+    process.wait(10)
+
+    assert "Traceback" not in process.stderr
+
+
+def flask(settings, *arguments, stdin=""):
+    """A command to its end."""
+    return subprocess.run(
+        [sys.executable, *FLASK, *arguments],
+        input=stdin,
+        cwd=PROJECT_ROOT,
+        env=clean_environment(PYTHONPATH=str(PROJECT_ROOT), **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_flask_db_upgrade_runs_none_and_makes_the_schema_that_the_doctor_asks_for(tmp_path, journal):
+    settings = env(f"sqlite:///{tmp_path / 'new.db'}", journal, WEBHOOK_SCHEDULER_ENABLED="true")
+    folder = ("--directory", str(tmp_path / "migrations"))
+
+    sick = flask(settings, "webhook", "doctor")
+    assert "does not exist" in sick.stdout
+    assert sick.returncode == 1
+    for arguments in (
+        ("db", "init", *folder),
+        ("webhook", "migrations", "install", *folder),
+        ("db", "upgrade", *folder),
+    ):
+        ended = flask(settings, *arguments)
+        assert ended.returncode == 0, ended.stderr
+        assert STARTED not in ended.stderr
+
+    assert "Both tables have every column" in flask(settings, "webhook", "doctor").stdout
+    assert passes(journal) == {}
+
+
+def test_flask_shell_runs_none_not_even_with_a_test_client(settings, journal):
+    code = f"import time; print(app.test_client().get('/pid').status_code); time.sleep({A_MOMENT})\n"
+
+    ended = flask(settings, "shell", stdin=code)
+
+    assert "200" in ended.stdout
+    assert ended.returncode == 0
+    assert STARTED not in ended.stderr
+    assert passes(journal) == {}
+
+
+def test_no_test_runs_it(hosts, sqlite_url):
+    host = hosts(sqlite_url, WEBHOOK_SCHEDULER_ENABLED=True)
+    client = host.app.test_client()
+
+    client.get("/api/v1/content/health")
+    client.get("/api/v1/content/health", environ_overrides={"SERVER_SOFTWARE": "pytest"})
+    run(host, "stats")
+
+    assert host.state.scheduler is None
+    assert host.state.scheduler_pid is None
+
+
+def test_a_test_client_of_an_app_that_is_not_in_testing_mode_runs_none(hosts, sqlite_url):
+    host = hosts(sqlite_url, WEBHOOK_SCHEDULER_ENABLED=True, TESTING=False)
+
+    host.app.test_client().get("/api/v1/content/health")
+
+    assert host.state.scheduler is None
+
+
+def test_it_is_opt_in(gunicorn, settings, journal):
+    server = gunicorn("tests.cli.host_app:create_app()", workers=1, env=settings | {"WEBHOOK_SCHEDULER_ENABLED": "no"})
+
+    httpx.get(f"{server.base_url}/pid")
+    time.sleep(A_MOMENT)
+
+    assert passes(journal) == {}
