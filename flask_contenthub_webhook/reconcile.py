@@ -96,14 +96,14 @@ class _Pass:
         claimed = self._claim(limit)
         creator = self.state.creator
         paused = creator is not None and self.state.creator_pause.is_on(self.now)
-        askable = [task for task in claimed if task["status"] != TaskState.PENDING]
+        askable = [task for task in claimed if _can_be_asked_about(task)]
         if creator is None:
             unsettled, unasked = askable, []
         elif paused:
             unsettled, unasked = [], askable
         else:
             unsettled, unasked = self._ask(creator, askable)
-        unsettled += [task for task in claimed if task["status"] == TaskState.PENDING]
+        unsettled += [task for task in claimed if not _can_be_asked_about(task)]
         self._time_out(unsettled, unasked)
         return ReconcileReport(
             claimed=len(claimed),
@@ -240,6 +240,11 @@ class _Pass:
         except RequestRefused as refusal:
             logger.warning("An answer was not applied: %s", refusal.message, extra={"task_id": inbound.task_id})
             return "error"
+
+
+def _can_be_asked_about(task: Row) -> bool:
+    """Never ask about a job that was not handed over, or whose name at the creator nobody knows."""
+    return task["status"] != TaskState.PENDING and task["creator_task_id"] is not None
 
 
 def _is_overdue(task: Row, now: datetime) -> bool:

@@ -130,7 +130,7 @@ def start_with_first_request(app: Flask) -> None:
     app.before_request_funcs.setdefault(None, []).append(start_once)
 
 
-class _Executor(ThreadPoolExecutor):  # type: ignore[misc] - APScheduler ships no types
+class _Executor(ThreadPoolExecutor):  # type: ignore[misc]  # APScheduler ships no types
     """Does not complain about a job that comes due while its threads are being stopped."""
 
     def _do_submit_job(self, job: APSchedulerJob, run_times: list[datetime]) -> None:

@@ -294,7 +294,7 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError) -> str:
 def _cancel_remotely(state: WebhookState, task_id: str) -> None:
     with unit_of_work(state) as session:
         task = state.store.read_task(session, task_id)
-    if state.creator is None or task is None or task["submitted_at"] is None:
+    if state.creator is None or task is None or task["submitted_at"] is None or task["creator_task_id"] is None:
         return
     try:
         state.creator.cancel(task["creator_task_id"])

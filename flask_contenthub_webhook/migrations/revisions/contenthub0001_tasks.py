@@ -213,7 +213,7 @@ def add_and_widen(plan: Plan) -> None:
                 type_ = column.type if column.name in plan.early else None
                 alter(table, column.name, old, type_=type_, nullable=column in plan.loose or old.nullable)
     if name("id") in plan.early:
-        pass
+        resize_sequence("bigint")
 
 
 def translate_statuses(plan: Plan) -> None:
