@@ -102,7 +102,7 @@ class ContentHubWebhook:
             ),
             rejections=RejectionLog(),
             dispatcher=Dispatcher(settings.submit_threads),
-            creator=creator if creator is not None else configured_creator(settings),
+            creator=creator if creator is not None else configured_creator(settings, lambda: get_state(app).clock()),
             rate=RateGuard(app, settings.rate_limit) if settings.rate_limit else None,
             subscriptions=self._subscriptions,
         )

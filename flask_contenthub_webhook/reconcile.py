@@ -36,6 +36,8 @@ __all__ = ["ReconcileReport", "reconcile"]
 
 logger = logging.getLogger(__name__)
 
+_LOOKAHEAD = timedelta(seconds=60)
+"""How much earlier a task may be asked about, where the creator is asked anyway."""
 _MISSING_LIMIT = 3
 """Answers in a row that do not know a task before it counts as lost."""
 
@@ -120,17 +122,25 @@ class _Pass:
     # --- claiming --------------------------------------------------------------------------------------------
 
     def _claim(self, limit: int) -> list[Row]:
-        """Everything that is due, batch by batch: all of it is asked about together, in as few requests as possible."""
+        """Everything that is due, batch by batch: all of it is asked about together, in as few requests as possible.
+
+        Once there is something to ask, what is due a little later is asked about with it; otherwise a steady stream of
+        tasks would cost a walk through the creator's list at nearly every pass.
+        """
         claimed: list[Row] = []
-        batch = self.state.settings.poll_batch
+        batch, due_by = self.state.settings.poll_batch, self.now
         try:
             while len(claimed) < limit:
                 with unit_of_work(self.state) as session:
-                    rows = self.state.store.claim_polls(session, now=self.now, limit=min(batch, limit - len(claimed)))
+                    rows = self.state.store.claim_polls(
+                        session, now=self.now, due_by=due_by, limit=min(batch, limit - len(claimed))
+                    )
                     session.commit()
                 claimed += rows
                 if len(rows) < batch:
-                    break
+                    if due_by > self.now or not claimed:
+                        break
+                    due_by = self.now + min(_LOOKAHEAD, self.state.settings.poll_grace / 2)
         except SQLAlchemyError as error:
             logger.warning("Due tasks could not be claimed; the next pass tries again.", exc_info=error)
         return claimed
@@ -145,18 +155,20 @@ class _Pass:
         """
         if not tasks:
             return [], []
-        reports = self._ask_together(creator, tasks)
+        reports, singly = self._ask_together(creator, tasks)
         if reports is None:
             return [], tasks
-        still_open, work = [], []
+        still_open, left_out, work = [], [], []
         with ThreadPoolExecutor(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
             for task in tasks:
                 report = reports.get(task["creator_task_id"])
                 if report is not None and report.state is RemoteState.OPEN and not task["times_missing"]:
                     still_open.append(task)
+                elif report is None and not singly:
+                    left_out.append(task)  # the creator tried, and could not say
                 else:
                     work.append((task, pool.submit(self._settle, creator, task, report)))
-        by_outcome: dict[str, list[Row]] = {"open": still_open, "missing": [], "error": []}
+        by_outcome: dict[str, list[Row]] = {"open": still_open, "missing": [], "error": left_out}
         for task, future in work:
             by_outcome.setdefault(future.result(), []).append(task)
         open_, missing, unasked = by_outcome.pop("open"), by_outcome.pop("missing"), by_outcome.pop("error")
@@ -164,8 +176,12 @@ class _Pass:
         self.applied.update({verdict: len(settled) for verdict, settled in by_outcome.items()})
         return open_ + missing, unasked
 
-    def _ask_together(self, creator: Creator, tasks: list[Row]) -> Mapping[str, Report] | None:
-        """What the creator says of many tasks in few requests; None where it is down, empty where it cannot do that."""
+    def _ask_together(self, creator: Creator, tasks: list[Row]) -> tuple[Mapping[str, Report] | None, bool]:
+        """What the creator says of many tasks in few requests.
+
+        Returns:
+            The reports, None where the creator is down; and whether it must be asked about each task singly instead.
+        """
         waited = timedelta(seconds=self.state.settings.creator_submit_wait)
         since = min(task["submitted_at"] or task["created_at"] for task in tasks) - waited
         try:
@@ -173,12 +189,12 @@ class _Pass:
         except (CreatorUnreachable, CreatorRefused) as error:
             logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
             self.state.creator_pause.failed(self.now)
-            return None
+            return None, False
         except CreatorError as error:
             logger.warning("The creator could not be asked about many tasks at once: %s", error.message)
-            return {}
+            return {}, True
         self.state.creator_pause.succeeded()
-        return reports
+        return reports, False
 
     def _settle(self, creator: Creator, task: Row, report: Report | None) -> str:
         """One task, in a thread of its own: ``open``, ``missing``, ``error``, or the verdict of what was applied."""

@@ -132,7 +132,7 @@ class Statements:
             tasks,
             features,
             due="next_poll_at",
-            status=None,
+            soon=_may_be_early(t),
             changes={"next_poll_at": _next_poll(t, len(options.poll_intervals)), "polls": t["polls"] + 1},
         )
 
@@ -223,12 +223,21 @@ class Claim:
     """Claims tasks that are due at one of their times, and moves that time forward in the same statement."""
 
     def __init__(
-        self, tasks: Entities, features: Features, *, due: str, status: TaskState | None, changes: dict[str, Any]
+        self,
+        tasks: Entities,
+        features: Features,
+        *,
+        due: str,
+        changes: dict[str, Any],
+        status: TaskState | None = None,
+        soon: sa.ColumnElement[bool] | None = None,
     ) -> None:
         t = tasks.columns
-        is_due = [t[due] <= sa.bindparam("at_now", type_=t[due].type)]
+        is_due = [t[due] <= sa.bindparam("at_due", type_=t[due].type)]
         if status is not None:
             is_due.append(t["status"] == status.value)
+        if soon is not None:
+            is_due.append(soon)
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
         self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
         candidates = self.select_due.with_only_columns(t["id"])
@@ -238,6 +247,13 @@ class Claim:
         self.all_due = claim.where(t["id"].in_(candidates.scalar_subquery()), *is_due).returning(*t.values())
         seen = sa.bindparam("at_seen", type_=t[due].type)
         self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
+
+
+def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
+    """Due now, or soon enough to be asked about together with what is; a task at its deadline is never early."""
+    at_now = sa.bindparam("at_now", type_=t["next_poll_at"].type)
+    ahead = sa.or_(t["deadline_at"].is_(None), t["next_poll_at"] < t["deadline_at"])
+    return sa.or_(t["next_poll_at"] <= at_now, sa.and_(t["callback_url"].is_not(None), ahead))
 
 
 def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[Any]:

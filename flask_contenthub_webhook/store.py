@@ -124,19 +124,20 @@ class Store:
     def claim_submissions(self, session: Session, *, now: datetime, until: datetime, limit: int) -> list[Row]:
         """Claim pending tasks that are due for submission; arguments as for :meth:`claim_retries`."""
         sql = self._sql(session)
-        return self._claim_tasks(session, sql.submissions, {"at_now": now, "at_until": until, "at_limit": limit})
+        return self._claim_tasks(session, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
 
-    def claim_polls(self, session: Session, *, now: datetime, limit: int) -> list[Row]:
+    def claim_polls(self, session: Session, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
         """Claim open tasks that are due for a question, and set the time of their next one in the same statement.
 
         Args:
             session: the transaction; the caller commits.
-            now: tasks due by then.
+            now: the time; intervals are counted from it.
+            due_by: claim what is due by then; a task without callbacks, or at its deadline, only what is due by now.
             limit: how many at the most.
         """
         sql = self._sql(session)
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
-        return self._claim_tasks(session, sql.polls, {"at_now": now, "at_limit": limit, **times})
+        return self._claim_tasks(session, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
 
     def mark_submitting(self, session: Session, task: Row, now: datetime) -> bool:
         """Write down that the creator is about to be called; False where the task moved on meanwhile."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -183,6 +184,7 @@ class Calls:
                         keepalive_expiry=_IDLE_SECONDS,
                     ),
                 )
+                weakref.finalize(self, _close_here, self._own, self._own_pid)
             return self._own
 
     # --- understanding ---------------------------------------------------------------------------------------
@@ -273,3 +275,9 @@ def _checked_key(api_key: str) -> str:
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key or not api_key:
         raise ConfigurationError("CREATOR_API_KEY must be printable ASCII without blanks: it goes into a header.")
     return api_key
+
+
+def _close_here(client: httpx.Client, pid: int) -> None:
+    """Close a pool whose owner is gone, in the process that opened it."""
+    if pid == os.getpid():
+        client.close()

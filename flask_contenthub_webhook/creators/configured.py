@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from flask_contenthub_webhook.config import Settings
 
 from .protocol import Creator
@@ -9,8 +12,13 @@ from .protocol import Creator
 __all__ = ["configured_creator"]
 
 
-def configured_creator(settings: Settings) -> Creator | None:
-    """An ``HttpCreator`` for CREATOR_API_BASE_URL, else a ``CliCreator`` for CREATOR_CLI_PATH, else None."""
+def configured_creator(settings: Settings, clock: Callable[[], datetime]) -> Creator | None:
+    """An ``HttpCreator`` for CREATOR_API_BASE_URL, else a ``CliCreator`` for CREATOR_CLI_PATH, else None.
+
+    Args:
+        settings: the app's configuration.
+        clock: the app's clock.
+    """
     if settings.creator_base_url is not None:
         from .http import HttpCreator
 
@@ -21,6 +29,7 @@ def configured_creator(settings: Settings) -> Creator | None:
             mode=settings.creator_mode,
             listing=settings.creator_list,
             concurrency=settings.poll_concurrency,
+            clock=clock,
         )
     if settings.creator_cli_path is not None:
         from .cli import CliCreator

@@ -22,7 +22,7 @@ QUICKSTART = README.split("## Quickstart")[1].split("## What your handlers see")
 
 
 def _block(language: str, containing: str = "") -> str:
-    blocks = re.findall(rf"```{language}\n(.*?)```", QUICKSTART, re.DOTALL)
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", QUICKSTART, re.DOTALL)
     return next(block for block in blocks if containing in block)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 
 import flask_migrate
 import pytest
@@ -14,7 +15,8 @@ from example_app.database import database_uri
 from example_app.extensions import db, webhook
 from example_app.models import Account, AccountNote, Content, Delivery, GenerationTask, PublishPoolEntry
 from example_app.server import SetupError, check_dependencies
-from example_app.tasks import create_task
+from example_app.tasks import AUDIENCE, REQUIREMENTS, create_task
+from flask_contenthub_webhook.testing import CreatorSimulator
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 BASE_URL = "http://localhost"
@@ -208,7 +210,7 @@ class TestCallbacks:
         assert only(Content).title == "Cats"
 
     def test_numbers_that_no_column_would_take_are_left_out(self, hub):
-        complete(hub, order(), qualityScore=10**30, wordCount=10**30)
+        complete(hub, order(), qualityScore=10**30, wordCount=10**12)
         assert (only(Content).quality_score, only(Content).word_count) == (None, None)
 
     def test_the_same_result_again_changes_nothing(self, hub):
@@ -307,6 +309,55 @@ class TestPeople:
         assert "published" in hub.get("/").text
 
 
+class TestCreator:
+    @pytest.fixture
+    def creator(self):
+        with CreatorSimulator(time_scale=0.01) as creator:
+            yield creator
+
+    @pytest.fixture
+    def submitting_hub(self, creator, database_url):
+        """The application with a creator; that one's callbacks find nobody, but its answers do."""
+        settings = {"CREATOR_API_BASE_URL": creator.base_url, "WEBHOOK_CALLBACK_BASE_URL": "http://127.0.0.1:9"}
+        app = create_app(
+            {"SQLALCHEMY_DATABASE_URI": database_url, "WEBHOOK_SECRET_KEY": SECRET, "TESTING": True, **settings}
+        )
+        with app.app_context():
+            flask_migrate.upgrade()
+            yield app.test_client()
+            db.session.remove()
+            db.engine.dispose()
+
+    def test_a_task_ordered_over_the_api_is_handed_to_the_creator(self, submitting_hub, creator):
+        order = {"topic": "Dogs", "account": "Dog Weekly", "requirements": "Short.", "target_audience": "Cats"}
+        ordered = submitting_hub.post("/api/hub/tasks", json=order)
+        assert ordered.status_code == 201
+        assert ordered.json["callback_url"].startswith("http://127.0.0.1:9/api/v1/content/callback/")
+        wait_until_settled(submitting_hub)
+
+        (known,) = creator.tasks.values()
+        assert (known.topic, known.requirements, known.target_audience) == ("Dogs", "Short.", "Cats")
+        assert known.callback_url == ordered.json["callback_url"]
+        assert [task["status"] for task in submitting_hub.get("/api/hub/tasks").json] == ["completed"]
+        assert only(Content).body == known.result["content"]
+        assert only(Account).name == "Dog Weekly"
+
+    def test_the_form_says_what_the_creator_needs_to_know_where_nobody_does(self, submitting_hub, creator):
+        page = submitting_hub.get("/").text
+        assert all(f'name="{name}"' in page for name in ("account", "topic", "requirements", "target_audience"))
+        assert submitting_hub.post("/tasks", data={"topic": "Dogs", "requirements": " "}).status_code == 303
+        wait_until_settled(submitting_hub)
+
+        (known,) = creator.tasks.values()
+        assert (known.topic, known.requirements, known.target_audience) == ("Dogs", REQUIREMENTS, AUDIENCE)
+        assert only(Account).name == "Tech Weekly"
+
+    def test_where_there_is_no_creator_the_form_does_not_ask_for_what_nobody_would_read(self, hub):
+        page = hub.get("/").text
+        assert 'name="account"' in page
+        assert 'name="requirements"' not in page
+
+
 class TestConfiguration:
     @pytest.mark.parametrize(
         ("url", "expected"),
@@ -347,6 +398,15 @@ class TestConfiguration:
         app = create_app({"SQLALCHEMY_DATABASE_URI": sqlite_url})
         health = app.test_client().get("/api/v1/content/health").get_json()
         assert health["signature_required"] is False
+
+
+def wait_until_settled(client, seconds=15):
+    """The creator is called in the background."""
+    deadline = time.monotonic() + seconds
+    while any(task["status"] in {"pending", "submitted"} for task in client.get("/api/hub/tasks").json):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    db.session.rollback()
 
 
 def failure(task):
