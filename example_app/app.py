@@ -8,10 +8,11 @@ from typing import Any
 
 from flask import Flask
 
-from . import handlers, models  # noqa: F401 - importing the handlers connects them
+from . import models
 from .config import configure
 from .database import tune_sqlite
 from .extensions import db, migrate, webhook
+from .handlers import connect_handlers
 from .views import api, pages
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -29,6 +30,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     tune_sqlite(app, db)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     webhook.init_app(app, db, task_model=models.GenerationTask, delivery_model=models.Delivery)
+    connect_handlers(app)
     app.register_blueprint(pages)
     app.register_blueprint(api, url_prefix="/api/hub")
     app.shell_context_processor(lambda: {"db": db, "webhook": webhook, **{m.__name__: m for m in models.ALL}})

@@ -25,7 +25,15 @@ MAX_WORDS = 10_000_000
 logger = logging.getLogger(__name__)
 
 
-@task_completed.connect
+def connect_handlers(app: Flask) -> None:
+    """Connect the handlers below to the signals of this application; without a sender they would hear every one."""
+    task_completed.connect(keep_content, sender=app)
+    task_failed.connect(tell_account, sender=app)
+    task_timed_out.connect(tell_account_of_timeout, sender=app)
+    task_cancelled.connect(tell_account_of_cancellation, sender=app)
+    task_progress.connect(log_progress, sender=app)
+
+
 def keep_content(_app: Flask, *, task: GenerationTask, result: Mapping[str, Any], late: bool, **_extra: Any) -> None:
     """A finished task becomes a content: approved and in the publish pool, or waiting for a reviewer."""
     content = Content(
@@ -42,7 +50,6 @@ def keep_content(_app: Flask, *, task: GenerationTask, result: Mapping[str, Any]
         put_into_pool(content)
 
 
-@task_failed.connect
 def tell_account(
     _app: Flask, *, task: GenerationTask, error: Mapping[str, Any], will_retry: bool, **_extra: Any
 ) -> None:
@@ -51,17 +58,14 @@ def tell_account(
     note(task, f"“{task.topic}” failed: {error['message']}. {outlook}")
 
 
-@task_timed_out.connect
 def tell_account_of_timeout(_app: Flask, *, task: GenerationTask, **_extra: Any) -> None:
     note(task, f"“{task.topic}” took too long; we stopped waiting. Should it still come, you will find it in review.")
 
 
-@task_cancelled.connect
 def tell_account_of_cancellation(_app: Flask, *, task: GenerationTask, **_extra: Any) -> None:
     note(task, f"“{task.topic}” was cancelled.")
 
 
-@task_progress.connect
 def log_progress(_app: Flask, *, task: GenerationTask, progress: Mapping[str, Any], **_extra: Any) -> None:
     """The extension stores the progress in the task's row; there is nothing left to do but to say so."""
     logger.info("Task %s is at %s %%", task.task_id, progress["percentage"])

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
@@ -24,6 +26,7 @@ CONFIG = Path(__file__).with_name("gunicorn_conf.py")
 PROJECT = Path(__file__).resolve().parents[1]
 START_TIMEOUT = 20
 STOP_TIMEOUT = 10
+QUIETLY = ("--log-level", "warning")
 
 
 class SetupError(Exception):
@@ -78,22 +81,26 @@ class Server:
     """A gunicorn for a while: it is stopped on leaving the `with` block, and ends by itself when we are killed.
 
     Args:
-        log: the file that takes what gunicorn and the application print.
+        log: the file that takes what gunicorn and the application print; by default the terminal does.
+        port: where to listen; 0 takes a free one.
+        options: more of gunicorn's.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path | None = None, *, port: int = 0, options: Sequence[str] = QUIETLY) -> None:
         self._log = log
+        self._port = port
+        self._options = options
         self.url = ""
 
     def __enter__(self) -> Self:
-        with listen(0) as listener, self._log.open("wb") as log:
+        with listen(self._port) as listener, ExitStack() as stack:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(
-                gunicorn_command(listener, "--graceful-timeout", "5", "--log-level", "warning"),
+                gunicorn_command(listener, "--graceful-timeout", "5", *self._options),
                 cwd=PROJECT,
                 env={**os.environ, "END_WITH_PARENT": "1"},
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=None if self._log is None else stack.enter_context(self._log.open("wb")),
                 stderr=subprocess.STDOUT,
                 pass_fds=[listener.fileno()],
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop gunicorn in order
@@ -114,7 +121,11 @@ class Server:
 
     @property
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return "" if self._log is None else self._log.read_text(errors="replace")
+
+    def wait(self) -> int:
+        """Until gunicorn ends by itself."""
+        return self._process.wait()
 
     def stop(self) -> None:
         """End gunicorn, which ends its workers."""

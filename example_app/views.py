@@ -12,17 +12,17 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
-from flask_contenthub_webhook import ConfigurationError
-
 from . import review
-from .extensions import db
+from .extensions import db, webhook
 from .models import AccountNote, Content, GenerationTask, PublishPoolEntry
-from .tasks import account_named, create_task
+from .tasks import AUDIENCE, REQUIREMENTS, account_named, create_task, has_creator, submit_task
 
 pages = Blueprint("pages", __name__)
 api = Blueprint("hub_api", __name__)
 
 DECISIONS = {"approve": review.approve, "reject": review.reject}
+ACCOUNT = "Tech Weekly"
+"""For whom a task is, where nobody says."""
 SHOWN = 50
 """Rows of a list."""
 
@@ -33,7 +33,15 @@ SHOWN = 50
 @pages.get("/")
 def hub() -> str:
     return render_template(
-        "hub.html", tasks=latest(GenerationTask), contents=latest(Content), pool=pool(), notes=latest(AccountNote)
+        "hub.html",
+        has_creator=has_creator(),
+        account=ACCOUNT,
+        requirements=REQUIREMENTS,
+        audience=AUDIENCE,
+        tasks=latest(GenerationTask),
+        contents=latest(Content),
+        pool=pool(),
+        notes=latest(AccountNote),
     )
 
 
@@ -103,17 +111,30 @@ def pool() -> Sequence[PublishPoolEntry]:
 
 
 def new_task(fields: Any) -> GenerationTask:
-    topic = str(fields.get("topic") or "").strip()[:500]
+    """Order a task: from the creator, or, where there is none, from whoever will call back."""
+    topic = text_of(fields, "topic", 500)
     if not topic:
         abort(400, "A task needs a `topic`.")
-    account = account_named(str(fields.get("account") or "Tech Weekly")[:100])
+    account = account_named(text_of(fields, "account", 100) or ACCOUNT)
+    # Without WEBHOOK_CALLBACK_BASE_URL: on one's own machine this request knows it, too.
+    base_url = None if webhook.settings.callback_base_url else request.url_root
     auto_approve = fields.get("auto_approve") in {True, "on", "true"}
-    try:
-        task = create_task(account, topic, auto_approve=auto_approve)
-    except ConfigurationError:  # no WEBHOOK_CALLBACK_BASE_URL; on one's own machine this request knows it, too
-        task = create_task(account, topic, auto_approve=auto_approve, base_url=request.url_root)
-    db.session.commit()
-    return task
+    if not has_creator():
+        task = create_task(account, topic, base_url=base_url, auto_approve=auto_approve)
+        db.session.commit()
+        return task
+    return submit_task(
+        account,
+        topic,
+        requirements=text_of(fields, "requirements", 2000),
+        target_audience=text_of(fields, "target_audience", 500),
+        base_url=base_url,
+        auto_approve=auto_approve,
+    )
+
+
+def text_of(fields: Any, name: str, longest: int) -> str:
+    return str(fields.get(name) or "").strip()[:longest]
 
 
 def decided(decide: Any, row_id: int) -> Content:

@@ -45,7 +45,7 @@ def changes_of(inbound: Inbound, decision: Decision, task: Row, *, settings: Set
         case TaskState.PENDING:
             due = now + _backoff(task, settings)
             changes |= _next_attempt(task, settings, due=due) | _error_columns(event)
-        case TaskState.SUBMITTED:
+        case TaskState.SUBMITTED | None if inbound.trigger is Trigger.SUBMITTED:
             changes |= _accepted(event, task, settings, now)
         case TaskState.PROCESSING if isinstance(event, Progress):
             changes |= _sign_of_life(event, settings, now)

@@ -77,6 +77,14 @@ class Settings:
             steps.append(min(steps[-1] * 2, self.poll_max_interval))
         return (self.poll_interval, *(steps[1:] or steps))
 
+    @property
+    def poll_lookahead(self) -> timedelta:
+        """How much earlier a task may be asked about where the creator is asked anyway.
+
+        Always less than the shortest wait between two questions, so that one pass never asks about a task twice.
+        """
+        return min(self.poll_grace / 2, min(self.poll_intervals[1:]) * 0.9)
+
     def __repr__(self) -> str:
         shown = (
             f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in {"secrets", "creator_api_key"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class Dispatcher:
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._pid = 0
         self._main_ended_at: float | None = None
 
     def kick(self, state: WebhookState, work: Callable[[WebhookState], Any]) -> None:
@@ -47,9 +49,13 @@ class Dispatcher:
 
     def _submit(self, work: Callable[..., Any], *arguments: Any) -> None:
         with self._lock:
-            if self._executor is None:
+            if self._executor is None or self._pid != os.getpid():  # a forked child has no threads
                 self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="contenthub-webhook")
-            self._executor.submit(self._run, work, *arguments)
+                self._pid = os.getpid()
+            try:
+                self._executor.submit(self._run, work, *arguments)
+            except RuntimeError:  # the interpreter is shutting down
+                logger.info("Too late for background work; the next sweep does it.")
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> None:
         if self._is_too_late():

@@ -198,6 +198,7 @@ class _Application:
             retryable=not isinstance(event, Failed) or event.retryable,
             percentage=event.percentage if isinstance(event, Progress) else None,
             occurred_at=event.occurred_at,
+            has_time_left=task["deadline_at"] is not None and task["deadline_at"] > self.now,
         )
 
     def _was_applied(self, task: Row) -> bool:

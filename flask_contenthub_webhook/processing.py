@@ -155,15 +155,21 @@ def _retry(state: WebhookState, delivery_id: int) -> Verdict:
 
 
 def _read(state: WebhookState, delivery_id: int) -> Row | None:
-    with unit_of_work(state) as session:
-        return state.store.read_delivery(session, delivery_id)
+    try:
+        with unit_of_work(state) as session:
+            return state.store.read_delivery(session, delivery_id)
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
 
 
 def _set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reason: str) -> None:
-    with unit_of_work(state) as session:
-        values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None}
-        state.store.update_delivery(session, delivery_id, values)
-        session.commit()
+    values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None}
+    try:
+        with unit_of_work(state) as session:
+            state.store.update_delivery(session, delivery_id, values)
+            session.commit()
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
 
 
 def _inbound_of(state: WebhookState, row: Row, source: Source) -> Inbound:

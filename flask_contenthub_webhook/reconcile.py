@@ -36,8 +36,6 @@ __all__ = ["ReconcileReport", "reconcile"]
 
 logger = logging.getLogger(__name__)
 
-_LOOKAHEAD = timedelta(seconds=60)
-"""How much earlier a task may be asked about, where the creator is asked anyway."""
 _MISSING_LIMIT = 3
 """Answers in a row that do not know a task before it counts as lost."""
 
@@ -95,27 +93,22 @@ class _Pass:
 
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
-        claimed = self._claim(limit)
         creator = self.state.creator
-        paused = creator is not None and self.state.creator_pause.is_on(self.now)
+        if creator is not None and self.state.creator_pause.is_on(self.now):
+            return ReconcileReport(paused=True)  # nothing is claimed: who is due stays due
+        claimed = self._claim(limit)
         askable = [task for task in claimed if _can_be_asked_about(task)]
-        if creator is None:
-            unsettled, unasked = askable, []
-        elif paused:
-            unsettled, unasked = [], askable
-        else:
-            unsettled, unasked = self._ask(creator, askable)
+        unsettled, unasked = (askable, []) if creator is None else self._ask(creator, askable)
         unsettled += [task for task in claimed if not _can_be_asked_about(task)]
         self._time_out(unsettled, unasked)
         return ReconcileReport(
             claimed=len(claimed),
-            asked=0 if creator is None or paused else len(askable),
+            asked=0 if creator is None else len(askable),
             applied=dict(self.applied),
             still_open=self.counts["still open"],
             missing=self.counts["missing"],
             timed_out=self.counts["timed out"],
             errors=len(unasked),
-            paused=paused,
             seconds=time.monotonic() - started,
         )
 
@@ -140,7 +133,7 @@ class _Pass:
                 if len(rows) < batch:
                     if due_by > self.now or not claimed:
                         break
-                    due_by = self.now + min(_LOOKAHEAD, self.state.settings.poll_grace / 2)
+                    due_by = self.now + self.state.settings.poll_lookahead
         except SQLAlchemyError as error:
             logger.warning("Due tasks could not be claimed; the next pass tries again.", exc_info=error)
         return claimed
@@ -155,20 +148,18 @@ class _Pass:
         """
         if not tasks:
             return [], []
-        reports, singly = self._ask_together(creator, tasks)
+        reports = self._ask_together(creator, tasks)
         if reports is None:
             return [], tasks
-        still_open, left_out, work = [], [], []
+        still_open, work = [], []
         with ThreadPoolExecutor(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
             for task in tasks:
                 report = reports.get(task["creator_task_id"])
                 if report is not None and report.state is RemoteState.OPEN and not task["times_missing"]:
                     still_open.append(task)
-                elif report is None and not singly:
-                    left_out.append(task)  # the creator tried, and could not say
                 else:
                     work.append((task, pool.submit(self._settle, creator, task, report)))
-        by_outcome: dict[str, list[Row]] = {"open": still_open, "missing": [], "error": left_out}
+        by_outcome: dict[str, list[Row]] = {"open": still_open, "missing": [], "error": []}
         for task, future in work:
             by_outcome.setdefault(future.result(), []).append(task)
         open_, missing, unasked = by_outcome.pop("open"), by_outcome.pop("missing"), by_outcome.pop("error")
@@ -176,12 +167,8 @@ class _Pass:
         self.applied.update({verdict: len(settled) for verdict, settled in by_outcome.items()})
         return open_ + missing, unasked
 
-    def _ask_together(self, creator: Creator, tasks: list[Row]) -> tuple[Mapping[str, Report] | None, bool]:
-        """What the creator says of many tasks in few requests.
-
-        Returns:
-            The reports, None where the creator is down; and whether it must be asked about each task singly instead.
-        """
+    def _ask_together(self, creator: Creator, tasks: list[Row]) -> Mapping[str, Report] | None:
+        """What the creator says of many tasks in few requests; None where it is down, empty where it cannot do that."""
         waited = timedelta(seconds=self.state.settings.creator_submit_wait)
         since = min(task["submitted_at"] or task["created_at"] for task in tasks) - waited
         try:
@@ -189,15 +176,22 @@ class _Pass:
         except (CreatorUnreachable, CreatorRefused) as error:
             logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
             self.state.creator_pause.failed(self.now)
-            return None, False
+            return None
         except CreatorError as error:
             logger.warning("The creator could not be asked about many tasks at once: %s", error.message)
-            return {}, True
+            return {}
         self.state.creator_pause.succeeded()
-        return reports, False
+        return reports
 
     def _settle(self, creator: Creator, task: Row, report: Report | None) -> str:
         """One task, in a thread of its own: ``open``, ``missing``, ``error``, or the verdict of what was applied."""
+        try:
+            return self._ask_and_apply(creator, task, report)
+        except Exception:  # a creator of the host's own may raise anything; the others' tasks must not wait for it
+            logger.exception("A task could not be reconciled.", extra={"task_id": task["task_id"]})
+            return "error"
+
+    def _ask_and_apply(self, creator: Creator, task: Row, report: Report | None) -> str:
         try:
             if report is None:
                 report = creator.status(task["creator_task_id"])

@@ -69,8 +69,9 @@ def failed_event(
 def _read(state: WebhookState, creator_task_id: str, payload: dict[str, Any], raw: bytes) -> Event:
     try:
         check_value(payload)
+        json.dumps(payload, allow_nan=False)
         return parse_event(payload, required_fields=state.settings.required_result_fields)
-    except RequestRefused as refusal:
+    except (RequestRefused, TypeError, ValueError) as refusal:
         kept = raw[:_MAX_KEPT_ANSWER].decode("utf-8", errors="replace").replace("\0", "\ufffd")
         message = f"The creator's answer is no valid result: {refusal}"
         invalid = _failure(creator_task_id, "INVALID_RESULT", message, retryable=False)

@@ -121,6 +121,9 @@ class Statements:
 
         self.change_attempt = sa.update(tasks.table).where(by_task_id, t["attempt"] == sa.bindparam("at_attempt"))
         self.change_pending = self.change_attempt.where(t["status"] == TaskState.PENDING.value)
+        self.change_claimed = self.change_pending.where(
+            t["next_submit_at"] == sa.bindparam("at_seen", type_=t["next_submit_at"].type)
+        )
         self.submissions = Claim(
             tasks,
             features,
@@ -176,7 +179,7 @@ class Statements:
             candidates = candidates.with_for_update(skip_locked=True)
         self.claim_due = (
             sa.update(deliveries.table)
-            .where(d["id"].in_(candidates.scalar_subquery()), d["next_retry_at"] <= at_now)
+            .where(d["id"].in_(sa.select(candidates.cte("due").c.id)), d["next_retry_at"] <= at_now)
             .returning(d["id"])
         )
         self.claim_one = sa.update(deliveries.table).where(
@@ -244,7 +247,7 @@ class Claim:
         if features.skip_locked:
             candidates = candidates.with_for_update(skip_locked=True)
         claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()})
-        self.all_due = claim.where(t["id"].in_(candidates.scalar_subquery()), *is_due).returning(*t.values())
+        self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.id)), *is_due).returning(*t.values())
         seen = sa.bindparam("at_seen", type_=t[due].type)
         self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
 

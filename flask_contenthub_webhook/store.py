@@ -141,12 +141,33 @@ class Store:
 
     def mark_submitting(self, session: Session, task: Row, now: datetime) -> bool:
         """Write down that the creator is about to be called; False where the task moved on meanwhile."""
-        return self._change_pending(session, task, {"submitting_since": now, "updated_at": now})
+        values = {"submitting_since": now, "updated_at": now}
+        result = self._connection(session).execute(
+            self._sql(session).change_claimed,
+            {
+                **self.tasks.parameters(values),
+                "at_task_id": task["task_id"],
+                "at_attempt": task["attempt"],
+                "at_seen": task["next_submit_at"],
+            },
+        )
+        return bool(result.rowcount == 1)
 
-    def postpone_submission(self, session: Session, task: Row, *, now: datetime, due: datetime) -> bool:
-        """The creator was not reached: the same attempt is due again later."""
-        tries = task["submit_tries"] + 1
-        values = {"submitting_since": None, "submit_tries": tries, "next_submit_at": due, "updated_at": now}
+    def postpone_submission(
+        self, session: Session, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool
+    ) -> bool:
+        """The creator was not reached: the same attempt is due again later.
+
+        Args:
+            session: the transaction.
+            task: the row as it was claimed.
+            now: the time of the change.
+            due: when to try again.
+            may_have_arrived: an earlier call may have reached the creator; ask again before calling again.
+        """
+        values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": due, "updated_at": now}
+        if not may_have_arrived:
+            values["submitting_since"] = None
         return self._change_pending(session, task, values)
 
     def set_times_missing(self, session: Session, task: Row, times: int) -> None:

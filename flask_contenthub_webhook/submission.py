@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from urllib.parse import urlsplit
 from flask import current_app, has_request_context, request
 from sqlalchemy import event as sa_event
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from . import signals
 from .backoff import jittered
 from .callback_urls import address_callback_url, build_callback_url
+from .config_values import base_url
 from .creators.protocol import Creator, Job, RemoteState, Report
 from .database import unit_of_work
 from .errors import (
@@ -38,7 +41,7 @@ from .events import Internal
 from .inbound import Applied, Inbound, Source
 from .lifecycle import apply_event
 from .reports import failed_event, inbound_report
-from .transitions import Trigger
+from .transitions import TaskState, Trigger
 
 if TYPE_CHECKING:
     from .state import WebhookState
@@ -50,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 _LEASE_MARGIN = timedelta(seconds=30)
 _PRIORITIES = range(1, 5)
+_WAITING = "contenthub_webhook_submitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ def new_task(
         )
     if priority not in _PRIORITIES:
         raise ValueError(f"priority is {priority!r}; it must be 1 (low), 2, 3 or 4 (urgent).")
+    if timeout is not None and timeout < 1:
+        raise ValueError(f"timeout is {timeout!r}; it must be at least one second.")
     _check_lengths(state, topic=topic, target_audience=target_audience, tone=tone)
     now, task_id = state.clock(), str(uuid.uuid4())
     task = state.task_model(
@@ -122,10 +128,19 @@ def new_task(
     )
     session = state.db.session()
     session.add(task)
-    sa_event.listen(session, "after_commit", lambda _session: state.dispatcher.kick(state, submit_next), once=True)
+    session.info.setdefault(_WAITING, []).append(state)
+    if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):
+        sa_event.listen(session, "after_commit", _hand_over_what_was_committed)
     if commit:
         session.commit()
     return task
+
+
+def _hand_over_what_was_committed(session: Session) -> None:
+    """A hook of the session's; one for all tasks of a transaction."""
+    if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
+        for state in session.info.pop(_WAITING, ()):
+            state.dispatcher.kick(state, submit_next)
 
 
 def retry(state: WebhookState, task_id: str) -> Applied:
@@ -149,15 +164,22 @@ def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> st
         return None  # nothing would be let in: such tasks are only polled
     base = explicit if explicit is not None else settings.callback_base_url
     if base is None and current_app.debug and has_request_context():
-        base = request.host_url
+        base = request.root_url
     if base is not None and (urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname):
         raise ValueError(f"callback_url is {base!r}; it must be an absolute http or https URL.")
     if base is not None and "{task_id}" in base:
         url = address_callback_url(settings, base.replace("{task_id}", task_id), task_id, 1)
     else:
-        url = build_callback_url(settings, task_id, 1, base_url=base)
+        url = build_callback_url(settings, task_id, 1, base_url=_checked_base(base))
     _check_lengths(state, callback_url=url)
     return url
+
+
+def _checked_base(base: str | None) -> str | None:
+    try:
+        return base_url(base)
+    except ValueError as error:
+        raise ValueError(f"callback_url is {base!r}; it {error}, or hold {{task_id}}.") from None
 
 
 def _check_lengths(state: WebhookState, **values: str | None) -> None:
@@ -176,26 +198,40 @@ def submit_next(state: WebhookState) -> SubmitReport:
 
 
 def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
-    """Hand over what is due, one task after the other; any number of processes may do so at once.
+    """Hand over what is due, several tasks at a time; any number of processes may do so at once.
 
     Args:
         state: the application's state.
         limit: tasks in one sweep, at the most.
     """
-    creator, now = state.creator, state.clock()
+    creator = state.creator
     if creator is None:
         return SubmitReport()
-    if state.creator_pause.is_on(now):
+    if state.creator_pause.is_on(state.clock()):
         return SubmitReport(paused=True)
-    report = SubmitReport()
-    claimed = 0
-    while claimed < limit and not state.creator_pause.is_on(state.clock()):
+    first = _claim_one(state)
+    if first is None:
+        return SubmitReport()
+    outcomes = [_hand_over(state, creator, first)]
+    left = limit - 1
+    if left and not state.creator_pause.is_on(state.clock()):
+        threads = min(left, state.settings.poll_concurrency)
+        shares = [left // threads + (number < left % threads) for number in range(threads)]
+        with ThreadPoolExecutor(threads, "contenthub-submit") as pool:
+            for more in pool.map(lambda share: _hand_over_some(state, creator, share), shares):
+                outcomes += more
+    return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.clock()))
+
+
+def _hand_over_some(state: WebhookState, creator: Creator, most: int) -> list[str]:
+    """One thread's share of a sweep; a creator that is down ends it."""
+    outcomes: list[str] = []
+    while len(outcomes) < most and not state.creator_pause.is_on(state.clock()):
         task = _claim_one(state)
         if task is None:
             break
-        claimed += 1
-        report.outcomes[_hand_over(state, creator, task)] += 1
-    return SubmitReport(claimed, report.outcomes, state.creator_pause.is_on(state.clock()))
+        outcomes.append(_hand_over(state, creator, task))
+    return outcomes
 
 
 def _claim_one(state: WebhookState) -> Row | None:
@@ -218,7 +254,7 @@ def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
             _accepted(state, task, None)
             return "submitted"
     except CreatorError as error:
-        return _postpone(state, task, error)
+        return _postpone(state, task, error, may_have_arrived=True)
     try:
         with unit_of_work(state) as session:
             still_ours = state.store.mark_submitting(session, task, state.clock())
@@ -260,14 +296,32 @@ def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
         state,
         _internal(state, task["task_id"], Trigger.SUBMITTED, Source.RESPONSE, task["attempt"], creator_task_id=name),
     )
-    if signals.task_submitted.receivers:
-        with unit_of_work(state) as session:
-            values = state.store.read_task(session, task["task_id"])
-            if values is not None:
-                entity = state.store.tasks.persistent(session, values)
-                signals.send_quietly(signals.task_submitted, state.app, task=entity, attempt=task["attempt"])
-    if report is not None and (outcome := inbound_report(state, task, report, Source.RESPONSE)) is not None:
+    with unit_of_work(state) as session:
+        values = state.store.read_task(session, task["task_id"])
+        if values is not None and signals.task_submitted.receivers:
+            entity = state.store.tasks.persistent(session, values)
+            signals.send_quietly(
+                signals.task_submitted, state.app, clean_up=session.rollback, task=entity, attempt=task["attempt"]
+            )
+    if values is not None and values["status"] == TaskState.CANCELLED:  # while the creator was being called
+        _stop(state, task)
+    if report is None:
+        return
+    if report.state is RemoteState.COMPLETED and report.result is None:
+        report = _result_of(state, task, report)
+    if (outcome := inbound_report(state, task, report, Source.RESPONSE)) is not None:
         _apply_or_log(state, outcome)
+
+
+def _result_of(state: WebhookState, task: Row, report: Report) -> Report:
+    """The result of a job that was done at once; where it cannot be had now, the poller gets it."""
+    if state.creator is None:
+        return report
+    try:
+        return state.creator.result(report.creator_task_id or task["creator_task_id"])
+    except CreatorError as error:
+        logger.warning("A result is left to the poller: %s", error.message, extra={"task_id": task["task_id"]})
+        return Report(state=RemoteState.OPEN)
 
 
 def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
@@ -280,26 +334,34 @@ def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
     return "refused"
 
 
-def _postpone(state: WebhookState, task: Row, error: CreatorError) -> str:
+def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool = False) -> str:
     now, backoff = state.clock(), state.settings.retry_backoff
     state.creator_pause.failed(now)
     due = now + jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
     with unit_of_work(state) as session:
-        state.store.postpone_submission(session, task, now=now, due=due)
+        state.store.postpone_submission(session, task, now=now, due=due, may_have_arrived=may_have_arrived)
         session.commit()
     return "unreachable"
 
 
 def _cancel_remotely(state: WebhookState, task_id: str) -> None:
+    """Tell the creator, if it has the job; whoever is just handing it over looks for a cancellation afterwards."""
     with unit_of_work(state) as session:
         task = state.store.read_task(session, task_id)
-    if state.creator is None or task is None or task["submitted_at"] is None or task["creator_task_id"] is None:
+    if task is not None and task["submitted_at"] is not None:
+        _stop(state, task)
+
+
+def _stop(state: WebhookState, task: Row) -> None:
+    if state.creator is None or task["creator_task_id"] is None:
         return
     try:
         state.creator.cancel(task["creator_task_id"])
     except CreatorError as error:
-        logger.warning("The creator was not told of a cancellation: %s", error.message, extra={"task_id": task_id})
+        logger.warning(
+            "The creator was not told of a cancellation: %s", error.message, extra={"task_id": task["task_id"]}
+        )
 
 
 def _apply_or_log(state: WebhookState, inbound: Inbound) -> None:

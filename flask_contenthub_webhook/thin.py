@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from .creators.protocol import Creator, RemoteState
 from .database import unit_of_work
-from .errors import CreatorUnclear, RequestRefused
+from .errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
 from .events import Completed, parse_event
 from .inbound import Inbound
 from .strict_json import check_value
@@ -29,12 +31,16 @@ def fetch_missing_result(state: WebhookState, inbound: Inbound) -> Inbound:
 
     Raises:
         CreatorError: the creator cannot say now; the event should be tried again later.
+        DatabaseUnavailable: the task could not be read.
     """
     event = inbound.event
     if state.creator is None or not isinstance(event, Completed) or not event.missing:
         return inbound
-    with unit_of_work(state) as session:
-        task = state.store.read_task(session, inbound.task_id, by_any_id=inbound.by_any_id)
+    try:
+        with unit_of_work(state) as session:
+            task = state.store.read_task(session, inbound.task_id, by_any_id=inbound.by_any_id)
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, inbound)
     if name is None:  # unknown, settled or another's: the lifecycle says so
         return inbound
@@ -61,7 +67,9 @@ def _name_of(task: Row, inbound: Inbound) -> str | None:
 
 def _fetch(creator: Creator, name: str, event: Completed) -> dict[str, object]:
     report = creator.statuses([name]).get(name)
-    if report is None or report.state is RemoteState.OPEN:
+    if report is None:
+        report = creator.status(name)
+    if report.state is RemoteState.OPEN:
         raise CreatorUnclear("The callback says completed, but the creator has no result yet.")
     if report.state is not RemoteState.COMPLETED:
         return dict(event.result)

@@ -130,7 +130,11 @@ TRANSITIONS: Final[dict[Trigger, dict[TaskState, Rule]]] = {
     Trigger.SUBMITTED: _row(
         Rule.IGNORE, completed=Rule.IGNORE, failed=Rule.IGNORE, timeout=Rule.IGNORE, cancelled=Rule.IGNORE
     )
-    | {TaskState.PENDING: Rule.SUBMIT, TaskState.SUBMITTED: Rule.DUPLICATE},
+    | {
+        TaskState.PENDING: Rule.SUBMIT,
+        TaskState.SUBMITTED: Rule.DUPLICATE,
+        TaskState.PROCESSING: Rule.RECORD,  # its first progress was faster than the answer to the submission
+    },
     Trigger.RETRY: _row(
         Rule.REFUSE, completed=Rule.REFUSE, failed=Rule.RETRY, timeout=Rule.RETRY, cancelled=Rule.RETRY
     ),
@@ -206,6 +210,7 @@ def decide(
     retryable: bool = True,
     percentage: float | None = None,
     occurred_at: datetime | None = None,
+    has_time_left: bool = False,
 ) -> Decision:
     """Decide what an event does to a task.
 
@@ -217,6 +222,7 @@ def decide(
         retryable: False where the sender rules out another attempt.
         percentage: of a progress event.
         occurred_at: when the sender built the event.
+        has_time_left: the task's deadline was moved since somebody decided to give it up.
     """
     rule = TRANSITIONS[trigger][task.status]
     if trigger in _SPEAKS_FOR_ONE_ATTEMPT and attempt is not None and attempt != task.attempt:
@@ -225,12 +231,11 @@ def decide(
     if seen_before:
         return Decision(Verdict.DUPLICATE, reason="An identical event was applied before.")
     match rule:
-        case Rule.DUPLICATE:
-            return Decision(Verdict.DUPLICATE, reason=f"The task is already {task.status}.")
-        case Rule.IGNORE:
-            return Decision(Verdict.IGNORED, reason=f"The task is already {task.status}.")
-        case Rule.REFUSE:
-            return Decision(Verdict.IGNORED, refused=True, reason=f"The task is already {task.status}.")
+        case Rule.DUPLICATE | Rule.IGNORE | Rule.REFUSE:
+            verdict = Verdict.DUPLICATE if rule is Rule.DUPLICATE else Verdict.IGNORED
+            return Decision(verdict, refused=rule is Rule.REFUSE, reason=f"The task is already {task.status}.")
+        case Rule.TIME_OUT if has_time_left:
+            return Decision(Verdict.IGNORED, reason="The task has a new deadline.")
         case Rule.RECORD:
             return Decision(Verdict.PROCESSED)
         case Rule.PROGRESS:

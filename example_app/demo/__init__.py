@@ -1,1 +1,1 @@
-"""`make demo`: the real server, the real requests of the real sender, and what became of each."""
+"""`make demo`: the real server, the real requests of the real sender, a whole creator, and what became of each task."""

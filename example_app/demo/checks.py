@@ -29,6 +29,24 @@ class Check:
 def checks(roles: Sequence[Role], answers: Sequence[Answer]) -> Iterator[Check]:
     """Compare the database with what was promised and answered."""
     tasks = ids(roles)
+    yield from effects(tasks)
+    history = select(Delivery).where(Delivery.task_id.in_(tasks), Delivery.verdict.in_(BELIEVED))
+    failures = count(history.where(Delivery.verdict == "processed", Delivery.status_after.in_(("failed", "pending"))))
+    notes = count(select(AccountNote).where(AccountNote.task_id.in_(tasks)))
+    yield Check("Every failure was counted and noted, once", f"{failures} failures, {notes} notes", failures == notes)
+    acknowledged = sum(word in BELIEVED for answer in answers for word in answer.words)
+    recorded = count(history)
+    yield Check(
+        "Every acknowledged event is in the history",
+        f"{acknowledged} acknowledged, {recorded} recorded",
+        acknowledged == recorded,
+    )
+    errors = sum(answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR for answer in answers)
+    yield Check("No input made a server error", f"{len(answers)} requests, {errors} answers of 5xx", errors == 0)
+
+
+def effects(tasks: Sequence[str]) -> Iterator[Check]:
+    """What callbacks brought is there once, of whatever tasks."""
     of_ours = GenerationTask.task_id.in_(tasks)
     completed = set(
         db.session.scalars(select(GenerationTask.task_id).where(of_ours, GenerationTask.status == "completed"))
@@ -46,19 +64,6 @@ def checks(roles: Sequence[Role], answers: Sequence[Answer]) -> Iterator[Check]:
         f"{approved} approved, {pooled} in the pool",
         approved == pooled,
     )
-    history = select(Delivery).where(Delivery.task_id.in_(tasks), Delivery.verdict.in_(BELIEVED))
-    failures = count(history.where(Delivery.verdict == "processed", Delivery.status_after.in_(("failed", "pending"))))
-    notes = count(select(AccountNote).where(AccountNote.task_id.in_(tasks)))
-    yield Check("Every failure was counted and noted, once", f"{failures} failures, {notes} notes", failures == notes)
-    acknowledged = sum(word in BELIEVED for answer in answers for word in answer.words)
-    recorded = count(history)
-    yield Check(
-        "Every acknowledged event is in the history",
-        f"{acknowledged} acknowledged, {recorded} recorded",
-        acknowledged == recorded,
-    )
-    errors = sum(answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR for answer in answers)
-    yield Check("No input made a server error", f"{len(answers)} requests, {errors} answers of 5xx", errors == 0)
 
 
 def count(rows: Select[Any]) -> int:

@@ -1,4 +1,4 @@
-"""What people see: the table as it grows, the summary, and what to try next."""
+"""What people see of the first act: the table as it grows."""
 
 from __future__ import annotations
 
@@ -9,33 +9,21 @@ from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.padding import Padding
-from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from example_app.demo.captures import Answer
-from example_app.demo.checks import Check
 from example_app.demo.scenes import Scene
 
 HEADINGS = ("Sent", "Vouched for by", "Answer", "Task", "Contents")
-COLUMNS = (32, 14, 22, 17, 11)
-WIDTH = 100
-"""Columns where the output is no terminal."""
+WIDTHS = (32, 14, 22, 17, 11)
 CHROME = 5
 """Lines of a live table that are not its rows."""
 LINES_OF_A_ROW = 4
 
 LABELS = {"pending_review": "in review"}
-NEXT = (
-    ("make serve", "run it on port 8000, with a database that stays, and get curl lines that work"),
-    ("open http://127.0.0.1:8000", "review, approve and publish what your callbacks brought"),
-    ("flask --app example_app shell", "db.session.scalars(db.select(Delivery)).all(); webhook.replay(1)"),
-    ("example_app/handlers.py", "all that happens in this application because of a callback"),
-    ("README.md", "how to put the extension into your own"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +62,11 @@ class Stage:
     def results(self) -> list[Result]:
         return [row for row in self.rows if isinstance(row, Result)]
 
+    @property
+    def problems(self) -> list[str]:
+        """What is not as promised, in any scene."""
+        return [f"{result.scene.sent}: {problem}" for result in self.results for problem in result.problems]
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Show the end of the table while it grows, where there is a terminal; at the end, show all of it."""
@@ -96,15 +89,16 @@ class Stage:
 
     def _table(self, rows: Sequence[Result | str]) -> Group:
         """Columns of fixed width, and below each row, over the whole width, the reason."""
-        lines: list[RenderableType] = [_columns(*HEADINGS, style="bold"), Rule(style="dim")]
+        lines: list[RenderableType] = [columns(HEADINGS, WIDTHS, style="bold"), Rule(style="dim")]
         for row in rows:
             lines += [Text(f"\n{row}", "bold underline")] if isinstance(row, str) else _lines(row)
         return Group(*lines, "")
 
 
-def _columns(*cells: Text | str, style: str = "") -> Table:
+def columns(cells: Sequence[Text | str], widths: Sequence[int], style: str = "") -> Table:
+    """A row of cells in columns of fixed width, of which the last does not wrap."""
     grid = Table.grid(padding=(0, 1))
-    *folding, last = COLUMNS
+    *folding, last = widths
     for width in folding:
         grid.add_column(width=width, overflow="fold")
     grid.add_column(width=last, no_wrap=True)
@@ -114,17 +108,17 @@ def _columns(*cells: Text | str, style: str = "") -> Table:
 
 def _lines(result: Result) -> list[RenderableType]:
     scene = result.scene
-    cells = _columns(
-        Text(scene.sent),
-        Text(scene.by),
+    cells = (
+        scene.sent,
+        scene.by,
         _coloured(in_short([str(answer) for answer in result.answers], "\n"), result.answers),
-        Text("\n".join(result.states)),
-        Text(in_words(result.contents)),
+        "\n".join(result.states),
+        in_words(result.contents),
     )
     why = Text(scene.why, "dim")
     if result.problems:
         why = Text(f"NOT AS PROMISED: {'; '.join(result.problems)}", "bold red")
-    return ["", cells, Padding(why, (0, 0, 0, 4))]
+    return ["", columns(cells, WIDTHS), Padding(why, (0, 0, 0, 4))]
 
 
 def _coloured(text: str, answers: Sequence[Answer]) -> Text:
@@ -143,28 +137,3 @@ def in_short(answers: Sequence[str], separator: str = ", ") -> str:
 def in_words(contents: Sequence[str]) -> str:
     """Review statuses with the number of each: `1 approved`."""
     return ", ".join(f"{number} {LABELS.get(status, status)}" for status, number in Counter(contents).items()) or "none"
-
-
-def _next_steps() -> Table:
-    grid = Table.grid(padding=(0, 2))
-    for command, purpose in NEXT:
-        grid.add_row(Text(command, "bold"), Text(purpose))
-    return grid
-
-
-def conclude(console: Console, results: Sequence[Result], checks: Sequence[Check], took: float) -> list[str]:
-    """Print the summary, and return what is not as promised."""
-    broken = [f"{result.scene.sent}: {problem}" for result in results for problem in result.problems]
-    broken += [f"{check.promise}: {check.found}" for check in checks if not check.kept]
-    for check in checks:
-        mark = "[green]ok[/]    " if check.kept else "[bold red]BROKEN[/]"
-        console.print(f"{mark} {escape(check.promise)} [dim]({escape(check.found)})[/]")
-    as_promised = sum(not result.problems for result in results)
-    console.print(f"\n{as_promised} of {len(results)} scenes went as promised, in {took:.1f} s.")
-    if broken:
-        console.print("\n[bold red]The demo failed.[/] Not as promised:")
-        for line in broken:
-            console.print(f"  - {escape(line)}", style="red")
-    else:
-        console.print(Panel(_next_steps(), title="Try next", title_align="left"))
-    return broken

@@ -1,6 +1,5 @@
 """How `flask db` reaches the database: through the application's own engine."""
 
-# ruff: noqa: INP001 - Alembic loads it by its path
 from __future__ import annotations
 
 from typing import Any

@@ -108,8 +108,8 @@ class Creator(Protocol):
             since: none of them was submitted before; a creator that lists newest first can stop there.
 
         Returns:
-            A report for every job whose state could be found out; a job that could not be asked about is left out. A
-            creator that cannot tell of many jobs at once raises CreatorUnclear, and is asked about each one.
+            A report for every job whose state could be found out; a job that is left out is asked about singly, so
+            a creator that cannot tell of many jobs at once returns nothing.
         """
 
     def result(self, creator_task_id: str) -> Report:

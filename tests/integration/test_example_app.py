@@ -325,6 +325,7 @@ class TestCreator:
         with app.app_context():
             flask_migrate.upgrade()
             yield app.test_client()
+            app.extensions["contenthub_webhook"].creator.close()
             db.session.remove()
             db.engine.dispose()
 

@@ -131,8 +131,8 @@ INVALID_JSON = {
 }
 
 INVALID_PAYLOAD = {
-    "the first moment": b'{"event":"completed","taskId":"ID","timestamp":"0001-01-01T00:00:00Z","result":{"content":"x"}}',
-    "the last moment": b'{"event":"completed","taskId":"ID","timestamp":"9999-12-31T23:59:59Z","result":{"content":"x"}}',
+    "the first moment": b'{"event":"progress","taskId":"ID","timestamp":"0001-01-01T00:00:00Z"}',
+    "the last moment": b'{"event":"progress","taskId":"ID","timestamp":"9999-12-31T23:59:59Z"}',
     "a list": b'[{"event":"completed","taskId":"ID","result":{"content":"x"}}]',
     "a string": b'"completed"',
     "null": b"null",

@@ -1,6 +1,6 @@
 """One pass of reconciliation in a process of its own, so that its memory is its own: prints what it took, as JSON.
 
-    DATABASE_URL=... CREATOR_API_BASE_URL=... python -m tests.support.soak_pass
+DATABASE_URL=... CREATOR_API_BASE_URL=... python -m tests.support.soak_pass
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ def test_what_the_package_signs_verifies(package: Any, prefix: str, secret: str)
 
 
 @packages
-@pytest.mark.parametrize("secret", [generate_secret(), b"some bytes", "whsec_" + "c2VjcmV0" * 4])
+@pytest.mark.parametrize(
+    "secret", [generate_secret(), b"some bytes", "whsec_" + "c2VjcmV0" * 4], ids=["generated", "bytes", "whsec"]
+)
 def test_what_we_sign_the_package_verifies(package: Any, secret: str | bytes):
     timestamp = int(datetime.now(UTC).timestamp())
     headers = {

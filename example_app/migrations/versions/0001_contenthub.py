@@ -6,7 +6,6 @@ Revision ID: 0001
 Revises:
 """
 
-# ruff: noqa: INP001 - Alembic loads revisions by their path
 from __future__ import annotations
 
 import sqlalchemy as sa

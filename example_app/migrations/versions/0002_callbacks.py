@@ -6,7 +6,6 @@ Revision ID: 0002
 Revises: 0001
 """
 
-# ruff: noqa: INP001 - Alembic loads revisions by their path
 from __future__ import annotations
 
 import sqlalchemy as sa

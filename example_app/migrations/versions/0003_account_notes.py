@@ -4,7 +4,6 @@ Revision ID: 0003
 Revises: 0002
 """
 
-# ruff: noqa: INP001 - Alembic loads revisions by their path
 from __future__ import annotations
 
 import sqlalchemy as sa
