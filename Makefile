@@ -20,7 +20,7 @@ help: ## show this list
 demo: $(VENV)/.installed-demo ## set up the example app, play real callbacks at it and show what happened
 	@$(BIN) -m example_app.demo
 
-serve: $(VENV)/.installed-demo ## run the example app until Ctrl-C
+serve: $(VENV)/.installed-demo ## run the example app until Ctrl-C (CREATOR=simulator: with a creator to submit to)
 	@$(BIN) -m example_app.serve
 
 test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name -x")
