@@ -113,8 +113,11 @@ class Option:
     secret: bool = False
 
 
-EVENT_NAME = r"[a-z][a-z0-9_.-]{0,63}"
-EVENT_NAME_RULE = "an event type is lower case letters, digits, dot, dash and underscore, at most 64"
+EVENT_NAME = r"(?!(?:submitted|cancelled|timed_out|retry|invalid_result)$)[a-z][a-z0-9_.-]{0,63}"
+EVENT_NAME_RULE = (
+    "an event type is lower case letters, digits, dot, dash and underscore, at most 64, and none of "
+    "submitted, cancelled, timed_out, retry, invalid_result, which have signals of their own"
+)
 _FIELD_NAME = r"[^\s,]{1,100}"
 
 OPTIONS: tuple[Option, ...] = (

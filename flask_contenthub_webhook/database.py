@@ -41,7 +41,8 @@ class Trouble(Enum):
     """What a database error means for the work that met it."""
 
     RETRY = "another try right away may succeed"
-    UNAVAILABLE = "the database is away, busy or locked"
+    BUSY = "somebody else holds what it waits for"
+    UNAVAILABLE = "the database is away"
     STATEMENT = "the statement itself is at fault"
 
 
@@ -129,7 +130,7 @@ def _before_commit(session: Session) -> None:
 def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
     """What a database error means; anything that is not clearly the statement's fault counts as unavailable."""
     if isinstance(error, exc.TimeoutError):  # the pool is exhausted
-        return Trouble.UNAVAILABLE
+        return Trouble.BUSY
     if not isinstance(error, exc.DBAPIError):
         return Trouble.STATEMENT
     if error.connection_invalidated:
@@ -139,10 +140,12 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
     if state in _RETRY_SQLSTATES or number in _RETRY_MYSQL:
         return Trouble.RETRY
     if state in _BUSY_SQLSTATES or number in _BUSY_MYSQL:
-        return Trouble.UNAVAILABLE
+        return Trouble.BUSY
     match getattr(error.orig, "sqlite_errorname", ""):
         case "SQLITE_BUSY_SNAPSHOT":
             return Trouble.RETRY
+        case "SQLITE_BUSY" | "SQLITE_LOCKED":
+            return Trouble.BUSY
         case "SQLITE_ERROR":  # no such table or column: SQLite calls it operational
             return Trouble.STATEMENT
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):

@@ -13,7 +13,7 @@ from blinker import NamedSignal
 
 from . import signals
 from .database import check_transaction, forbid_commit
-from .events import Event
+from .events import Event, Internal
 from .transitions import Decision, TaskState
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def handlers_of(
     calls: list[HandlerCall] = []
     if signal is not None and signal.receivers:
         calls += [HandlerCall(receiver, arguments) for receiver in signal.receivers_for(state.app)]
+    if isinstance(event, Internal):
+        return calls
     calls += [
         HandlerCall(subscription.handler, {"event": event})
         for subscription in state.subscriptions

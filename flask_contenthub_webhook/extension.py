@@ -14,6 +14,7 @@ from .cli import webhook_group
 from .client_certificates import check_certificate_support
 from .config import EVENT_NAME, EVENT_NAME_RULE, Settings, load_settings
 from .creators.configured import configured_creator
+from .creators.guarded import GuardedCreator
 from .creators.protocol import Creator
 from .csrf import exempt_from_csrf
 from .database import watch_commits
@@ -102,7 +103,9 @@ class ContentHubWebhook:
             ),
             rejections=RejectionLog(),
             dispatcher=Dispatcher(settings.submit_threads),
-            creator=creator if creator is not None else configured_creator(settings, lambda: get_state(app).clock()),
+            creator=GuardedCreator(creator)
+            if creator is not None
+            else configured_creator(settings, lambda: get_state(app).clock()),
             rate=RateGuard(app, settings.rate_limit) if settings.rate_limit else None,
             subscriptions=self._subscriptions,
         )

@@ -91,6 +91,8 @@ def drop_body(settings: Settings, request: Request) -> None:
     it for a body that has an end that nobody has reached yet: a server may hand over the bare socket, and then reading
     on waits for ever.
     """
+    if getattr(request, "_cached_data", None) is not None:  # a before_request function of the host's read it
+        return
     most = _DROP_FACTOR * settings.max_body_bytes
     length = request.content_length
     if length is not None and length > most:

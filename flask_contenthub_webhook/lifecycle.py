@@ -63,10 +63,13 @@ def apply_event(state: WebhookState, inbound: Inbound, *, delivery_id: int | Non
             continue
         except HandlerError as error:
             cause = error.__cause__
-            if isinstance(cause, SQLAlchemyError) and (trouble := trouble_of(cause)) is not Trouble.STATEMENT:
-                if trouble is Trouble.RETRY:
-                    continue
+            trouble = trouble_of(cause) if isinstance(cause, SQLAlchemyError) else Trouble.STATEMENT
+            if trouble is Trouble.RETRY and attempt + 1 < _ROUNDS:
+                continue
+            if trouble is Trouble.BUSY:
+                logger.warning("A handler waited too long for the database.", exc_info=cause)
                 raise DatabaseUnavailable from cause
+            # A handler may have a database of its own, so whether ours is away is seen when the failure is written.
             raise _keep_failure(state, inbound, error, delivery_id) from cause
         except SQLAlchemyError as error:
             if trouble_of(error) is Trouble.RETRY and attempt + 1 < _ROUNDS:
@@ -93,9 +96,28 @@ def _keep_failure(
     except SQLAlchemyError as trouble:
         logger.warning("The failure could not be recorded; the sender must come again.", exc_info=trouble)
         return DatabaseUnavailable()
+    _tell_of_failure(state, kept)
     failed = HandlerFailed()
     failed.delivery_id = kept
     return failed
+
+
+def _tell_of_failure(state: WebhookState, delivery_id: int) -> None:
+    if not signals.delivery_processed.receivers:
+        return
+    with unit_of_work(state) as session:
+        delivery = session.get(state.delivery_model, delivery_id)
+        if delivery is None:
+            return
+        values = state.store.read_task(session, delivery.task_id)
+        signals.send_quietly(
+            signals.delivery_processed,
+            state.app,
+            clean_up=session.rollback,
+            delivery=delivery,
+            task=None if values is None else state.store.tasks.persistent(session, values),
+            outcome=delivery.verdict,
+        )
 
 
 def _words_of(error: HandlerError) -> str:
@@ -193,7 +215,7 @@ class _Application:
         return decide(
             self.trigger,
             view,
-            attempt=self.inbound.attempt,
+            attempt=self._attempt_spoken_for(task),
             seen_before=self._was_applied(task),
             retryable=not isinstance(event, Failed) or event.retryable,
             percentage=event.percentage if isinstance(event, Progress) else None,
@@ -201,12 +223,26 @@ class _Application:
             has_time_left=task["deadline_at"] is not None and task["deadline_at"] > self.now,
         )
 
+    def _attempt_spoken_for(self, task: Row) -> int | None:
+        """The attempt that the event speaks for; None speaks for the current one.
+
+        The ``attempt`` of a URL is vouched for by its token alone. Where a signature vouches for the body, a creator's
+        name of an attempt in it counts, and an old body cannot be made to speak for a newer attempt.
+        """
+        earlier = list(task["earlier_creator_task_ids"] or ())
+        if self.inbound.bound_to_task or self.event.task_id not in {task["creator_task_id"], *earlier}:
+            return self.inbound.attempt
+        if self.event.task_id == task["creator_task_id"]:
+            return int(task["attempt"])
+        return int(task["attempt"]) - len(earlier) + earlier.index(self.event.task_id)
+
     def _was_applied(self, task: Row) -> bool:
         """Where neither a state nor an attempt number tells a copy from a new event, the history does."""
         inbound = self.inbound
         if self.trigger is Trigger.COMPLETED or isinstance(self.event, Internal):
             return False
-        told_by_attempt = inbound.attempt is not None and self.trigger is not Trigger.CUSTOM
+        signed_once = inbound.bound_to_task or inbound.message_id is not None
+        told_by_attempt = inbound.attempt is not None and signed_once and self.trigger is not Trigger.CUSTOM
         digest = None if told_by_attempt else inbound.digest
         if digest is None and inbound.message_id is None:
             return False

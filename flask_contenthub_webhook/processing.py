@@ -87,30 +87,32 @@ def retry_due_deliveries(state: WebhookState, *, limit: int = 100) -> RetryRepor
         state: the application's state.
         limit: deliveries in one pass, at the most.
     """
-    now = state.clock()
+    claimed, outcomes = 0, Counter[Verdict]()
     try:
-        with unit_of_work(state) as session:
-            claimed = state.store.claim_retries(
-                session, now=now, until=now + _LEASE * timedelta(seconds=state.settings.timeout), limit=limit
-            )
-            session.commit()
-    except SQLAlchemyError as error:
-        logger.warning("Failed deliveries could not be claimed; the next pass tries again.", exc_info=error)
-        return RetryReport(0, interrupted=True)
-    outcomes: Counter[Verdict] = Counter()
-    for delivery_id in claimed:
-        try:
+        while claimed < limit and (delivery_id := _claim_one(state)) is not None:
+            claimed += 1
             outcomes[_retry(state, delivery_id)] += 1
-        except DatabaseUnavailable:
-            return RetryReport(len(claimed), outcomes, interrupted=True)
-    return RetryReport(len(claimed), outcomes)
+    except (DatabaseUnavailable, SQLAlchemyError) as error:
+        logger.warning("Failed deliveries are left to the next pass.", exc_info=error)
+        return RetryReport(claimed, outcomes, interrupted=True)
+    return RetryReport(claimed, outcomes)
+
+
+def _claim_one(state: WebhookState) -> int | None:
+    """Claim the delivery that is due first, for longer than handling it may take."""
+    settings, now = state.settings, state.clock()
+    seconds = _LEASE * settings.timeout + (3 * settings.creator_timeout if state.creator is not None else 0)
+    with unit_of_work(state) as session:
+        claimed = state.store.claim_retries(session, now=now, until=now + timedelta(seconds=seconds), limit=1)
+        session.commit()
+    return claimed[0] if claimed else None
 
 
 def replay(state: WebhookState, delivery_id: int) -> Applied:
     """Apply the event of a delivery again, as a new delivery with the source ``replay``.
 
-    A failed or dead delivery whose replay has an effect, or finds that there already is one, becomes ``replayed`` and
-    is not tried again.
+    A failed or dead delivery whose replay has an effect, or finds that none is left to have, becomes ``replayed`` and
+    is not tried again; one whose replay has to wait stays as it is.
 
     Args:
         state: the application's state.
@@ -126,7 +128,7 @@ def replay(state: WebhookState, delivery_id: int) -> Applied:
     if row is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
     applied = process(state, _inbound_of(state, row, Source.REPLAY))
-    if row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
+    if applied.verdict is not Verdict.QUEUED and row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
         _set_verdict(state, delivery_id, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
     return applied
 

@@ -58,8 +58,9 @@ task_cancelled = _signals.signal("contenthub-task-cancelled")
 # --- afterwards ----------------------------------------------------------------------------------------------
 
 delivery_processed = _signals.signal("contenthub-delivery-processed")
-"""A delivery got its verdict, and it is committed. Arguments: ``delivery``, ``task``, ``outcome`` (the verdict as
-text). Errors in receivers are logged and never felt."""
+"""An event was applied, or found to have no effect any more, and that is committed; also when a handler failed and the
+event is kept, with ``failed`` or ``dead`` as the outcome. Arguments: ``delivery``, ``task``, ``outcome`` (the verdict
+as text). Errors in receivers are logged and never felt."""
 
 task_submitted = _signals.signal("contenthub-task-submitted")
 """The creator accepted an attempt. Arguments: ``task``, ``attempt``. Errors in receivers are logged and never felt."""

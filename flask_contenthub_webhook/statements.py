@@ -171,7 +171,7 @@ class Statements:
         self.due_retries = (
             sa.select(d["id"], d["next_retry_at"])
             .where(d["next_retry_at"] <= at_now)
-            .order_by(d["next_retry_at"])
+            .order_by(d["id"])  # in the order of arrival, which matters to the events of one task
             .limit(sa.bindparam("at_limit", type_=sa.Integer()))
         )
         candidates = self.due_retries.with_only_columns(d["id"])

@@ -62,7 +62,8 @@ class SubmitReport:
 
     Args:
         claimed: tasks that were due and ours.
-        outcomes: how many of them were ``submitted``, ``refused``, ``unreachable``, ``unclear``, ``moved on``.
+        outcomes: how many of them were ``submitted``, ``refused``, ``unreachable``, ``unclear``,
+            ``moved on`` or ``interrupted``.
         paused: True where the creator is left alone because it was down a moment ago.
     """
 
@@ -98,6 +99,8 @@ def new_task(
             "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
             "init_app."
         )
+    if creator_options and "forward_to" in creator_options:
+        raise ValueError("forward_to is not part of this version: results are not forwarded yet.")
     if priority not in _PRIORITIES:
         raise ValueError(f"priority is {priority!r}; it must be 1 (low), 2, 3 or 4 (urgent).")
     if timeout is not None and timeout < 1:
@@ -248,19 +251,30 @@ def _claim_one(state: WebhookState) -> Row | None:
 
 
 def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
+    """Hand one task over; what the database does not take now is found again when the lease ends."""
+    try:
+        return _call(state, creator, task)
+    except SQLAlchemyError as error:
+        logger.warning("A submission was left to the next sweep.", exc_info=error, extra={"task_id": task["task_id"]})
+        return "interrupted"
+
+
+def _call(state: WebhookState, creator: Creator, task: Row) -> str:
     """Call the creator, with no transaction open, and apply what it says."""
-    try:
-        if task["submitting_since"] is not None and _has_arrived(creator, task):
+    if task["submitting_since"] is not None:
+        try:
+            arrived = _has_arrived(creator, task)
+        except CreatorError as error:
+            return _postpone(state, task, error, may_have_arrived=True)
+        if arrived is not False:
             _accepted(state, task, None)
-            return "submitted"
-    except CreatorError as error:
-        return _postpone(state, task, error, may_have_arrived=True)
+            return "submitted" if arrived else "unclear"
+    with unit_of_work(state) as session:
+        still_ours = state.store.mark_submitting(session, task, state.clock())
+        session.commit()
+    if not still_ours:
+        return "moved on"
     try:
-        with unit_of_work(state) as session:
-            still_ours = state.store.mark_submitting(session, task, state.clock())
-            session.commit()
-        if not still_ours:
-            return "moved on"
         report = creator.submit(_job(task), wait=state.settings.creator_submit_wait)
     except CreatorUnreachable as error:
         return _postpone(state, task, error)
@@ -272,33 +286,32 @@ def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
         logger.warning("The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
         _accepted(state, task, None)
         return "unclear"
-    except SQLAlchemyError as error:
-        logger.warning("A submission was left to the next sweep.", exc_info=error, extra={"task_id": task["task_id"]})
-        return "moved on"
     state.creator_pause.succeeded()
     _accepted(state, task, report)
     return "submitted"
 
 
-def _has_arrived(creator: Creator, task: Row) -> bool:
-    """Whether an earlier call, which ended without a word (a crash), had reached the creator after all."""
+def _has_arrived(creator: Creator, task: Row) -> bool | None:
+    """Whether an earlier call, which ended without a word (a crash), had reached the creator after all.
+
+    Returns:
+        None where the creator leaves it open: then the task counts as handed over, and the poller finds out.
+    """
     creator_task_id = task["creator_task_id"]
     report = creator.statuses([creator_task_id], since=task["submitting_since"]).get(creator_task_id)
-    if report is None:
-        raise CreatorUnreachable("Whether an earlier submission arrived could not be found out.")
-    return report.state is not RemoteState.MISSING
+    return None if report is None else report.state is not RemoteState.MISSING
 
 
 def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
     """The creator has the job; where it already brought the outcome, apply that too."""
     name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
-    _apply_or_log(
+    applied = _apply_or_log(
         state,
         _internal(state, task["task_id"], Trigger.SUBMITTED, Source.RESPONSE, task["attempt"], creator_task_id=name),
     )
     with unit_of_work(state) as session:
         values = state.store.read_task(session, task["task_id"])
-        if values is not None and signals.task_submitted.receivers:
+        if applied is not None and values is not None and signals.task_submitted.receivers:
             entity = state.store.tasks.persistent(session, values)
             signals.send_quietly(
                 signals.task_submitted, state.app, clean_up=session.rollback, task=entity, attempt=task["attempt"]
@@ -364,14 +377,15 @@ def _stop(state: WebhookState, task: Row) -> None:
         )
 
 
-def _apply_or_log(state: WebhookState, inbound: Inbound) -> None:
+def _apply_or_log(state: WebhookState, inbound: Inbound) -> Applied | None:
     """Nobody waits for an answer here: what cannot be applied now is found again by the sweep or the poller."""
     try:
-        apply_event(state, inbound)
+        return apply_event(state, inbound)
     except (HandlerFailed, DatabaseUnavailable):
-        return  # logged where it happened, and due for another try
+        return None  # logged where it happened, and due for another try
     except RequestRefused as refusal:
         logger.warning("An answer of the creator was not applied: %s", refusal.message)
+        return None
 
 
 def _internal(

@@ -101,7 +101,7 @@ def callback(current: _Request, task_id: str) -> dict[str, Any]:
     current.attempt = _attempt(request.args.get("attempt"))
     current.verified = _verify(current, state.settings.signature_schemes, task_id, request.args.get("token"))
     payload = parse_object(current.body)
-    return _success(_apply(current, payload, task_id, request.args.get("attempt")))
+    return _success(_apply(current, payload, task_id, request.args.get("attempt"), by_any_id=False))
 
 
 @blueprint.post("/callbacks", strict_slashes=False, merge_slashes=False)
@@ -163,7 +163,9 @@ def _verify(
     return verified
 
 
-def _apply(current: _Request, payload: dict[str, Any], task_id: str, attempt: str | None) -> Applied:
+def _apply(
+    current: _Request, payload: dict[str, Any], task_id: str, attempt: str | None, *, by_any_id: bool
+) -> Applied:
     state, verified = current.state, current.verified
     if attempt is not None and current.attempt is None:
         raise InvalidPayload(f"`attempt` must be a whole number from 1, not {attempt[:40]!a}.")
@@ -181,7 +183,7 @@ def _apply(current: _Request, payload: dict[str, Any], task_id: str, attempt: st
             received_at=current.received_at,
             attempt=current.attempt,
             bound_to_task=current.scheme == "url",
-            by_any_id=current.task_id is None,
+            by_any_id=by_any_id,
             scheme=current.scheme,
             message_id=verified.message_id if verified is not None else None,
             body=current.body,
@@ -202,7 +204,8 @@ def _batch_verdict(batch: _Request, item: BatchItem | InvalidPayload) -> dict[st
         if batch.verified is None:
             schemes = tuple(scheme for scheme in batch.state.settings.signature_schemes if scheme == "url")
             current.verified = _verify(current, schemes, task_id, item.token)
-        return _success(_apply(current, dict(item.payload), task_id, item.attempt)) | {"task_id": task_id}
+        applied = _apply(current, dict(item.payload), task_id, item.attempt, by_any_id=current.scheme != "url")
+        return _success(applied) | {"task_id": task_id}
     except RequestRefused as refusal:
         current.task_id = task_id
         _record(current, refusal)

@@ -126,6 +126,18 @@ def test_the_quickstart_refuses_a_callback_with_a_wrong_token(quickstart: tuple[
     assert httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json() == []
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the quickstart uses curl")
+def test_the_quickstart_refuses_a_callback_without_a_token(quickstart: tuple[Shell, list[str]], port: int) -> None:
+    shell, (new_task, curl) = quickstart
+    shell.run(new_task)
+    shell.variables["URL"] = shell.variables["URL"].split("?")[0]
+
+    answer = shell.run(curl)
+
+    assert '"code":"signature_missing"' in answer.replace(" ", "")
+    assert httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json() == []
+
+
 def test_the_readme_names_the_two_commands() -> None:
     assert "make demo" in README
     assert "make test" in README

@@ -368,11 +368,24 @@ def test_a_completion_for_another_task_is_refused_on_a_finished_task_too(host: H
 
 
 @pytest.mark.parametrize("name", ["creator-1", "creator-2"])
-@pytest.mark.parametrize("make", [completed, lambda task_id: progress(task_id, 50)])
-def test_the_creators_names_of_the_task_are_its_own(host: Host, name: str, make: Any):
+def test_the_creators_names_of_the_task_are_its_own(host: Host, name: str):
     task_id = host.add_task(creator_task_id="creator-2", earlier_creator_task_ids=["creator-1"], attempt=2)
 
-    assert outcome(host.post_signed(task_id, make(name), "contenthub")) == "processed"
+    assert outcome(host.post_signed(task_id, completed(name), "contenthub")) == "processed"
+
+
+@pytest.mark.parametrize("scheme", BODY_SCHEMES)
+@pytest.mark.parametrize("attempt", [None, 1, 2, 3])
+def test_a_signed_body_speaks_for_the_attempt_whose_name_it_holds_whatever_the_url_says(
+    host: Host, scheme: str, attempt: int | None
+):
+    """The query is not signed: an old failure, sent again to another attempt's URL, must not fail that one."""
+    task_id = host.add_task(creator_task_id="creator-2", earlier_creator_task_ids=["creator-1"], attempt=2)
+
+    answer = host.post_signed(task_id, failed("creator-1"), scheme, attempt=attempt)
+
+    assert outcome(answer) == "stale"
+    assert host.task(task_id).attempt == 2
 
 
 def test_the_token_vouches_for_the_path_whatever_the_body_calls_the_task(host: Host):

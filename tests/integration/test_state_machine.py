@@ -178,6 +178,7 @@ class Tasks(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["cancelled", "timed out", *["not yet"] * 6]))
     def give_up(self, how: str) -> None:
         if how == "timed out":
+            self.host.pass_deadline(self.task_id)
             self.host.trigger(self.task_id, Trigger.TIMED_OUT)
             if self.model.status in OPEN:
                 self.model.status = "timeout"

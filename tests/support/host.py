@@ -239,6 +239,13 @@ class Host:
             self.state, Inbound(task_id=task_id, event=event, source=Source.HOST, received_at=now, bound_to_task=True)
         )
 
+    def pass_deadline(self, task_id: str) -> None:
+        """Let the task's time be up, as a task that nobody reported on for long."""
+        with self.app.app_context():
+            task = self.db.session.scalars(self.db.select(self.webhook.task_model).filter_by(task_id=task_id)).one()
+            task.deadline_at = self.clock()
+            self.db.session.commit()
+
     def retry(self) -> Any:
         with self.app.app_context():
             return self.webhook.retry_due_deliveries()
