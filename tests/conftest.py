@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,9 @@ def pytest_configure() -> None:
     """Make the run independent of the developer's own environment."""
     for name in [name for name in os.environ if name.startswith(HOST_VARIABLES)]:
         del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts background jobs like this, and what they start inherits it: no Ctrl-C would end a server.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
