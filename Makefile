@@ -24,7 +24,7 @@ serve: $(VENV)/.installed-demo ## run the example app until Ctrl-C (CREATOR=simu
 	@$(BIN) -m example_app.serve
 
 test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name -x")
-	$(BIN) -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(BIN) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 coverage: $(VENV)/.installed-test ## run all tests and show which lines and branches they miss
 	$(BIN) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

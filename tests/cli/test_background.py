@@ -124,7 +124,7 @@ class TestScheduler:
         assert "answered" in journal.read_text()
         assert statuses(database) == ["completed"]
 
-    def test_a_job_that_raises_does_not_stop_the_next_run(self, start, sqlite_url, journal):
+    def test_a_creator_that_raises_does_not_stop_the_next_run(self, start, sqlite_url, journal):
         database = prepared(sqlite_url)
         due(database)
         process = start(*FLASK, "webhook", "scheduler", **env(sqlite_url, journal, TEST_CREATOR="broken"))
@@ -132,7 +132,7 @@ class TestScheduler:
         process.wait_for(lambda: statuses(database) == ["completed"], "the second try")
 
         assert process.terminate() == 0
-        assert "The job reconcile failed; it runs again at its next time." in process.stderr
+        assert "raised what no creator should" in process.stderr
         assert "this creator is broken" in process.stderr
         assert journal.read_text().count("asked") == 2
 
