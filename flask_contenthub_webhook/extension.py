@@ -23,7 +23,7 @@ from .errors import ConfigurationError
 from .guards import RateGuard
 from .inbound import Applied
 from .matching import Where
-from .models import default_delivery_model, default_task_model
+from .models import add_own_tables, default_delivery_model, default_task_model
 from .processing import RetryReport, replay, retry_due_deliveries
 from .purge import purge_deliveries
 from .reconcile import ReconcileReport, reconcile
@@ -90,6 +90,7 @@ class ContentHubWebhook:
             )
         settings = load_settings(app.config, debug=app.debug or app.testing)
         check_certificate_support(settings.client_certs)
+        add_own_tables(db)
         task_model = task_model if task_model is not None else default_task_model(db)
         delivery_model = delivery_model if delivery_model is not None else default_delivery_model(db)
         app.extensions[EXTENSION_KEY] = WebhookState(

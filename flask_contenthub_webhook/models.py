@@ -32,7 +32,7 @@ __all__ = ["DeliveryMixin", "GenerationTaskMixin", "UTCDateTime", "default_model
 DEFAULT_TASK_TABLE = "content_generation_tasks"
 DEFAULT_DELIVERY_TABLE = "webhook_deliveries"
 _FIRST_POLL = timedelta(seconds=120)
-_MODELS_KEY = "contenthub_webhook_models"
+MODELS_KEY = "contenthub_webhook_models"
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """SQLite only counts up an INTEGER primary key."""
@@ -129,6 +129,8 @@ class GenerationTaskMixin:
     callback_events: Mapped[list[str] | None] = mapped_column(Json)
     creator_options: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """What else the creator is told, by its own names."""
+    forward_to: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    """Where this task's events are sent on to, beside WEBHOOK_FORWARD_URLS; see :mod:`.forwarding`."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(sa.String(64))
@@ -161,18 +163,18 @@ class GenerationTaskMixin:
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
         return (
-            sa.PrimaryKeyConstraint("id", name=_named("pk", table)),
-            sa.UniqueConstraint("task_id", name=_named("uq", table, "task_id")),
+            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            sa.UniqueConstraint("task_id", name=named("uq", table, "task_id")),
             sa.CheckConstraint(
-                f"status IN ({_quoted(*OPEN_STATES, *TERMINAL_STATES)})", name=_named("ck", table, "status")
+                f"status IN ({_quoted(*OPEN_STATES, *TERMINAL_STATES)})", name=named("ck", table, "status")
             ),
             sa.CheckConstraint(
                 f"status IN ({_quoted(*TERMINAL_STATES)}) OR next_poll_at IS NOT NULL",
-                name=_named("ck", table, "open_is_polled"),
+                name=named("ck", table, "open_is_polled"),
             ),
-            sa.Index(_named("ix", table, "creator_task_id"), "creator_task_id"),
-            _waiting_index(table, "next_submit_at"),
-            _waiting_index(table, "next_poll_at"),
+            sa.Index(named("ix", table, "creator_task_id"), "creator_task_id"),
+            waiting_index(table, "next_submit_at"),
+            waiting_index(table, "next_poll_at"),
         )
 
     def __repr__(self) -> str:
@@ -208,6 +210,9 @@ class DeliveryMixin:
     tries: Mapped[int] = mapped_column(sa.Integer, default=1)
     """How often the event was given to the handlers."""
     next_retry_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When the event is due for its next try; null once it is settled, or parked."""
+    claimed_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """Until when a worker has the event in hand; a worker that dies loses it then."""
     occurrences: Mapped[int] = mapped_column(sa.Integer, default=1)
     """How many refused requests this row stands for."""
     replay_of: Mapped[int | None] = mapped_column(BigId)
@@ -231,9 +236,9 @@ class DeliveryMixin:
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
         return (
-            sa.PrimaryKeyConstraint("id", name=_named("pk", table)),
-            sa.Index(_named("ix", table, "task_id"), "task_id", "id"),
-            _waiting_index(table, "next_retry_at"),
+            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            sa.Index(named("ix", table, "task_id"), "task_id", "id"),
+            waiting_index(table, "next_retry_at"),
         )
 
     def __repr__(self) -> str:
@@ -249,13 +254,23 @@ def default_models(db: SQLAlchemy) -> tuple[type[Any], type[Any]]:
     Returns:
         ``(ContentGenerationTask, WebhookDelivery)``; the same pair on every call with the same ``db``.
     """
-    known: dict[str, type[Any]] = db.metadata.info.setdefault(_MODELS_KEY, {})
+    known: dict[str, type[Any]] = db.metadata.info.setdefault(MODELS_KEY, {})
+    add_own_tables(db)
     return default_task_model(db, known), default_delivery_model(db, known)
+
+
+def add_own_tables(db: SQLAlchemy) -> None:
+    """Put the tables that no host brings into its metadata: forwards, their attempts, alerts."""
+    from .alerts.models import default_alert_model
+    from .forwarding.models import default_forward_models
+
+    default_forward_models(db)
+    default_alert_model(db)
 
 
 def default_task_model(db: SQLAlchemy, known: dict[str, type[Any]] | None = None) -> type[Any]:
     """The task model alone, for a host that brings only a delivery model."""
-    known = db.metadata.info.setdefault(_MODELS_KEY, {}) if known is None else known
+    known = db.metadata.info.setdefault(MODELS_KEY, {}) if known is None else known
     if "task" not in known:
         known["task"] = type(
             "ContentGenerationTask", (GenerationTaskMixin, db.Model), {"__tablename__": DEFAULT_TASK_TABLE}
@@ -265,7 +280,7 @@ def default_task_model(db: SQLAlchemy, known: dict[str, type[Any]] | None = None
 
 def default_delivery_model(db: SQLAlchemy, known: dict[str, type[Any]] | None = None) -> type[Any]:
     """The delivery model alone, for a host that brings only a task model."""
-    known = db.metadata.info.setdefault(_MODELS_KEY, {}) if known is None else known
+    known = db.metadata.info.setdefault(MODELS_KEY, {}) if known is None else known
     if "delivery" not in known:
         known["delivery"] = type(
             "WebhookDelivery", (DeliveryMixin, db.Model), {"__tablename__": DEFAULT_DELIVERY_TABLE}
@@ -273,15 +288,15 @@ def default_delivery_model(db: SQLAlchemy, known: dict[str, type[Any]] | None = 
     return known["delivery"]
 
 
-def _named(kind: str, table: str, column: str = "") -> str:
+def named(kind: str, table: str, column: str = "") -> str:
     """A constraint name that stays what it is under whatever naming convention the host's metadata has."""
     return sa.schema.conv("_".join(part for part in (kind, table, column) if part))
 
 
-def _waiting_index(table: str, column: str) -> sa.Index:
+def waiting_index(table: str, column: str) -> sa.Index:
     """An index of the rows that wait for a time; settled rows, nearly all of them, are not in it."""
     waiting = sa.text(f"{column} IS NOT NULL")
-    return sa.Index(_named("ix", table, column), column, postgresql_where=waiting, sqlite_where=waiting)
+    return sa.Index(named("ix", table, column), column, postgresql_where=waiting, sqlite_where=waiting)
 
 
 def _quoted(*states: TaskState) -> str:
