@@ -59,17 +59,44 @@ class InstalledRevision:
     notes: tuple[str, ...] = ()
 
 
+class _Subject(NamedTuple):
+    """A model of the host's that a revision is about, and the constants of the revision that hold its names."""
+
+    mixin: type[Any]
+    table: str = "TABLE"
+    names: str = "NAMES"
+    own: str = ""
+    adds: tuple[str, ...] = ()
+    """The columns that it adds to the table; where there are none, it makes the table with all that no other adds."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Packaged:
     revision: str
     file: str
     title: str
-    of_tasks: bool
+    subjects: tuple[_Subject, ...]
 
 
 _PACKAGED = (
-    _Packaged("contenthub0001", "contenthub0001_tasks.py", "the task table, made or completed", of_tasks=True),
-    _Packaged("contenthub0002", "contenthub0002_deliveries.py", "the history of deliveries", of_tasks=False),
+    _Packaged(
+        "contenthub0001",
+        "contenthub0001_tasks.py",
+        "the task table, made or completed",
+        (_Subject(GenerationTaskMixin, own="OWN"),),
+    ),
+    _Packaged(
+        "contenthub0002", "contenthub0002_deliveries.py", "the history of deliveries", (_Subject(DeliveryMixin),)
+    ),
+    _Packaged(
+        "contenthub0003",
+        "contenthub0003_queues.py",
+        "what queues, forwarding and alerts need",
+        (
+            _Subject(GenerationTaskMixin, "TASKS", "TASK_NAMES", adds=("forward_to",)),
+            _Subject(DeliveryMixin, "DELIVERIES", "DELIVERY_NAMES", adds=("claimed_until",)),
+        ),
+    ),
 )
 
 
@@ -109,7 +136,7 @@ def install_revisions(
             down = found.down_revision if found.down_revision is None else str(found.down_revision)
             revisions.append(InstalledRevision(packaged.revision, packaged.title, Path(found.path), down, is_new=False))
             continue
-        model = models[packaged.of_tasks]
+        about = [(subject, models[subject.mixin].seen_by(subject)) for subject in packaged.subjects]
         revisions.append(
             InstalledRevision(
                 packaged.revision,
@@ -117,8 +144,8 @@ def install_revisions(
                 there.folder / packaged.file,
                 head,
                 is_new=True,
-                source=_source(packaged, model, head),
-                notes=tuple(_notes(model, of_tasks=packaged.of_tasks)),
+                source=_source(packaged, about, head),
+                notes=tuple(note for subject, model in about for note in _notes(subject, model)),
             )
         )
         head = packaged.revision
@@ -182,12 +209,20 @@ def _write(revisions: list[InstalledRevision]) -> None:
 # --- the host's models -----------------------------------------------------------------------------------------
 
 
-def _models(app: Flask) -> dict[bool, _Model]:
+def _models(app: Flask) -> dict[type[Any], _Model]:
     state = get_state(app)
-    return {
-        True: _Model(state.task_model, GenerationTaskMixin, state.db.metadata),
-        False: _Model(state.delivery_model, DeliveryMixin, state.db.metadata),
-    }
+    models = {GenerationTaskMixin: state.task_model, DeliveryMixin: state.delivery_model}
+    return {mixin: _Model(model, mixin, state.db.metadata) for mixin, model in models.items()}
+
+
+class _Seen(NamedTuple):
+    """What one revision has to know of a model."""
+
+    name: str
+    table: str
+    renamed: Mapping[str, str]
+    own: list[str]
+    extra: list[str]
 
 
 class _Model:
@@ -198,19 +233,28 @@ class _Model:
         self.name = model.__name__
         self.table: sa.Table = mapper.local_table
         self._check_place(metadata)
-        wanted = _columns_of(mixin, self.table.name)
-        has = {attribute.key: attribute.columns[0] for attribute in mapper.column_attrs}
-        self.lacks = sorted(wanted.keys() - has.keys())
-        if self.lacks:
-            raise MigrationError(f"The model {self.name} lacks {', '.join(self.lacks)}; mix in {mixin.__name__}.")
-        self.renamed = {key: has[key].name for key in wanted if has[key].name != key}
-        self.own = [
-            key
-            for key in wanted
-            if repr(has[key].type) != repr(wanted[key].type) or has[key].nullable != wanted[key].nullable
-        ]
-        ours = {has[key].name for key in wanted}
-        self.extra = [column.name for column in self.table.columns if column.name not in ours]
+        self._wanted = _columns_of(mixin, self.table.name)
+        self._has = {attribute.key: attribute.columns[0] for attribute in mapper.column_attrs}
+        lacks = sorted(self._wanted.keys() - self._has.keys())
+        if lacks:
+            raise MigrationError(f"The model {self.name} lacks {', '.join(lacks)}; mix in {mixin.__name__}.")
+
+    def seen_by(self, subject: _Subject) -> _Seen:
+        """The model, less the columns that are the business of other revisions."""
+        added = {key for packaged in _PACKAGED for each in packaged.subjects for key in each.adds}
+        keys = [key for key in self._wanted if (key in subject.adds if subject.adds else key not in added)]
+        ours = {self._has[key].name for key in self._wanted}
+        return _Seen(
+            self.name,
+            self.table.name,
+            renamed={key: self._has[key].name for key in keys if self._has[key].name != key},
+            own=[key for key in keys if self._is_typed_otherwise(key)],
+            extra=[] if subject.adds else [column.name for column in self.table.columns if column.name not in ours],
+        )
+
+    def _is_typed_otherwise(self, key: str) -> bool:
+        has, wanted = self._has[key], self._wanted[key]
+        return repr(has.type) != repr(wanted.type) or has.nullable != wanted.nullable
 
     def _check_place(self, metadata: sa.MetaData) -> None:
         if self.table.schema is not None or self.table.metadata is not metadata:
@@ -228,16 +272,17 @@ def _columns_of(mixin: type[Any], table: str) -> Mapping[str, sa.Column[Any]]:
     return {column.key: column for column in model.__table__.columns}
 
 
-def _notes(model: _Model, *, of_tasks: bool) -> list[str]:
+def _notes(subject: _Subject, model: _Seen) -> list[str]:
     notes: list[str] = []
     if model.extra:
         columns = ", ".join(model.extra)
         notes.append(
-            f"{model.name} has columns of its own ({columns}). Where {model.table.name} is new to the database, run "
+            f"{model.name} has columns of its own ({columns}). Where {model.table} is new to the database, run "
             "`flask db migrate` after the upgrade to add them."
         )
     if model.own:
-        what = "where these exist, they stay as they are" if of_tasks else "the revision does not know these types"
+        keeps = subject.own or subject.adds
+        what = "where these exist, they stay as they are" if keeps else "the revision does not know these types"
         notes.append(
             f"{model.name} types {', '.join(model.own)} itself: {what}. See what `flask db check` says afterwards."
         )
@@ -247,7 +292,7 @@ def _notes(model: _Model, *, of_tasks: bool) -> list[str]:
 # --- the text --------------------------------------------------------------------------------------------------
 
 
-def _source(packaged: _Packaged, model: _Model, down_revision: str | None) -> str:
+def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revision: str | None) -> str:
     """The revision with the host's names between the marks."""
     template = (files(__package__) / "revisions" / packaged.file).read_text(encoding="utf-8")
     head, _, rest = template.partition(_FROM_MARK)
@@ -255,12 +300,16 @@ def _source(packaged: _Packaged, model: _Model, down_revision: str | None) -> st
     filled = [
         f"revision = {json.dumps(packaged.revision)}",
         f"down_revision: str | None = {_literal(down_revision)}",
-        f"TABLE = {_literal(model.table.name)}",
-        f"NAMES: dict[str, str] = {_literal(model.renamed)}  # what the model calls a column otherwise",
     ]
-    if packaged.of_tasks:
-        own = f"({''.join(f'{_literal(key)}, ' for key in model.own)})" if model.own else "()"
-        filled.append(f"OWN: tuple[str, ...] = {own}  # typed by the model in its own way: these stay as they are")
+    for subject, model in about:
+        filled += [
+            f"{subject.table} = {_literal(model.table)}",
+            f"{subject.names}: dict[str, str] = {_literal(model.renamed)}  # what the model calls a column otherwise",
+        ]
+        if subject.own:
+            own = f"({''.join(f'{_literal(key)}, ' for key in model.own)})" if model.own else "()"
+            comment = "typed by the model in its own way: these stay as they are"
+            filled.append(f"{subject.own}: tuple[str, ...] = {own}  # {comment}")
     head = head.replace("\nRevises:\n", f"\nRevises: {down_revision or ''}".rstrip() + "\n")
     return head + "\n".join(filled) + "\n" + body
 

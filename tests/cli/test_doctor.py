@@ -299,6 +299,14 @@ class TestSchema:
         assert "content_generation_tasks has no column callback_url" in found
         assert "flask db upgrade" in found
 
+    @pytest.mark.parametrize("table", ["webhook_forwards", "webhook_forward_attempts", "webhook_alerts"])
+    def test_a_missing_table_of_forwards_or_alerts(self, setup, table):
+        host = setup()
+        with host.engine.begin() as connection:
+            connection.execute(sa.text(f"drop table {table}"))
+
+        assert f"the table {table} does not exist" in troubles(host)["fail database"]
+
     def test_a_missing_index_is_only_slow(self, setup, database_url):
         host = setup(database_url)
         with host.engine.begin() as connection:

@@ -121,7 +121,7 @@ def test_flask_db_upgrade_runs_none_and_makes_the_schema_that_the_doctor_asks_fo
         assert ended.returncode == 0, ended.stderr
         assert STARTED not in ended.stderr
 
-    assert "Both tables have every column" in flask(settings, "webhook", "doctor").stdout
+    assert "All tables have every column" in flask(settings, "webhook", "doctor").stdout
     assert passes(journal) == {}
 
 

@@ -60,14 +60,14 @@ class TestMigrationsInstall:
 
     def test_it_writes_the_revisions_and_says_what_is_next(self, migrating, tmp_path):
         planned = run_json(migrating, "migrations", "install", "--dry-run")
-        assert [revision["is_new"] for revision in planned["revisions"]] == [True, True]
+        assert [revision["is_new"] for revision in planned["revisions"]] == [True, True, True]
         assert list((tmp_path / "migrations" / "versions").iterdir()) == []
 
         result = run(migrating, "migrations", "install")
 
         assert result.exit_code == 0, result.output
         assert "Now run `flask db upgrade`." in result.stdout
-        assert len(list((tmp_path / "migrations" / "versions").glob("*.py"))) == 2
+        assert len(list((tmp_path / "migrations" / "versions").glob("*.py"))) == 3
         assert "there already" in run(migrating, "migrations", "install").stdout
 
     def test_what_it_cannot_do_is_one_clean_line(self, hosts, sqlite_url):

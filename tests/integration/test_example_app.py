@@ -155,7 +155,7 @@ class TestMigrations:
         runner = app.test_cli_runner()
         upgraded, checked = runner.invoke(args=["db", "upgrade"]), runner.invoke(args=["db", "check"])
 
-        assert upgraded.output.count("upgrade 000") == 3
+        assert upgraded.output.count("upgrade 000") == 4
         assert checked.exit_code == 0, checked.output
 
     def test_the_sql_can_be_printed_for_a_database_administrator(self, app):

@@ -52,12 +52,15 @@ def test_init_install_upgrade_check_down_and_up(tmp_path: Path, database_url: st
         return done.stdout + done.stderr
 
     flask("db", "init")
-    assert flask("install-revisions").split() == ["new", "contenthub0001", "new", "contenthub0002"]
+    installed = [f"new contenthub{number:04}" for number in (1, 2, 3)]
+    assert flask("install-revisions").splitlines() == installed
     assert "Running upgrade" in flask("db", "upgrade")
     assert "No new upgrade operations detected" in flask("db", "check")
     flask("db", "downgrade", "base")
     flask("db", "upgrade")
     flask("db", "check")
     engine = sa.create_engine(database_url)
-    assert {"content_generation_tasks", "webhook_deliveries"} < set(sa.inspect(engine).get_table_names())
+    assert {"content_generation_tasks", "webhook_deliveries", "webhook_forwards"} < set(
+        sa.inspect(engine).get_table_names()
+    )
     engine.dispose()

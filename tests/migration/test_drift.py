@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,22 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from flask_contenthub_webhook.migrations.revisions import contenthub0001_tasks, contenthub0002_deliveries
+from flask_contenthub_webhook.migrations.revisions import (
+    contenthub0001_tasks,
+    contenthub0002_deliveries,
+    contenthub0003_queues,
+)
 from flask_contenthub_webhook.models import default_models
 from tests.migration.hosts import CONVENTION, MigratingHost
 
 DIALECTS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}
+TABLES = {
+    "content_generation_tasks",
+    "webhook_deliveries",
+    "webhook_forwards",
+    "webhook_forward_attempts",
+    "webhook_alerts",
+}
 
 
 def as_upgraded(engine: sa.Engine) -> dict[str, Any]:
@@ -37,7 +49,7 @@ def as_upgraded(engine: sa.Engine) -> dict[str, Any]:
                 for index in inspector.get_indexes(table)
             ),
         }
-        for table in ("content_generation_tasks", "webhook_deliveries")
+        for table in sorted(TABLES)
     }
 
 
@@ -71,13 +83,16 @@ def test_upgraded_tables_are_those_of_the_models_to_the_last_detail(
 def test_generated_sql_creates_what_the_models_create(name: str):
     dialect = DIALECTS[name].dialect()
     models = SQLAlchemy()
+    default_models(models)
     wanted = set()
-    for model in default_models(models):
-        wanted |= statements(str(CreateTable(model.__table__).compile(dialect=dialect)) + ";")
-        for index in model.__table__.indexes:
+    for table in models.metadata.tables.values():
+        wanted |= statements(str(CreateTable(table).compile(dialect=dialect)) + ";")
+        for index in table.indexes:
             wanted |= statements(str(CreateIndex(index).compile(dialect=dialect)) + ";")
 
     made = statements(sql_of_revisions(name))
+
+    assert set(models.metadata.tables) == TABLES
 
     assert wanted == {statement for statement in made if statement.startswith(("CREATE TABLE", "CREATE INDEX"))}
 
@@ -86,17 +101,24 @@ def sql_of_revisions(dialect: str) -> str:
     """What the revisions do on a database of another kind, without one, and without its driver."""
     output = io.StringIO()
     context = MigrationContext.configure(dialect_name=dialect, opts={"as_sql": True, "output_buffer": output})
-    for revision in (contenthub0001_tasks, contenthub0002_deliveries):
+    for revision in (contenthub0001_tasks, contenthub0002_deliveries, contenthub0003_queues):
         with Operations.context(context):
             revision.upgrade()
     return output.getvalue()
 
 
 def statements(sql: str) -> set[str]:
-    """Each statement with its parts in an order that does not depend on that of the columns."""
+    """Each statement with its parts in an order that does not depend on that of the columns; these with the table."""
+    created: dict[str, list[str]] = {}
     found = set()
     for statement in sql.replace("\t", " ").split(";"):
         lines = [line.strip().rstrip(",") for line in statement.splitlines() if line.strip()]
-        if lines:
+        if not lines:
+            continue
+        if added := re.fullmatch(r"ALTER TABLE (\w+) ADD COLUMN (.+)", lines[0]):
+            created[added[1]].append(added[2])
+        elif made := re.fullmatch(r"CREATE TABLE (\w+) \(", lines[0]):
+            created[made[1]] = lines
+        else:
             found.add("\n".join([lines[0], *sorted(lines[1:])]))
-    return found
+    return found | {"\n".join([lines[0], *sorted(lines[1:])]) for lines in created.values()}

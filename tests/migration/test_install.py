@@ -19,7 +19,7 @@ from flask_contenthub_webhook.models import UTCDateTime
 from tests.migration.hosts import MigratingHost
 
 ID_AND_SCHEMA = (sa.PrimaryKeyConstraint("id"), {"schema": "hub"})
-REVISIONS = ["contenthub0001", "contenthub0002"]
+REVISIONS = ["contenthub0001", "contenthub0002", "contenthub0003"]
 
 
 def files_of(host: MigratingHost) -> set[str]:
@@ -31,12 +31,13 @@ def host(tmp_path: Path, sqlite_url: str) -> MigratingHost:
     return MigratingHost(tmp_path, sqlite_url)
 
 
-def test_both_revisions_are_written_one_after_the_other(host: MigratingHost):
+def test_the_revisions_are_written_one_after_the_other(host: MigratingHost):
     installed = host.install()
 
     assert [(each.revision, each.down_revision, each.is_new) for each in installed] == [
         ("contenthub0001", None, True),
         ("contenthub0002", "contenthub0001", True),
+        ("contenthub0003", "contenthub0002", True),
     ]
     assert files_of(host) == {each.path.name for each in installed}
     assert all(each.path.read_text() == each.source for each in installed)
@@ -54,7 +55,7 @@ def test_they_follow_the_hosts_own_head(host: MigratingHost):
 
 def test_a_second_call_writes_nothing_and_says_so(host: MigratingHost):
     first = host.install()
-    host.write_revision("later", "contenthub0002", "pass")
+    host.write_revision("later", "contenthub0003", "pass")
     before = {path: path.read_bytes() for path in host.versions.glob("*.py")}
 
     second = host.install()
@@ -67,13 +68,13 @@ def test_a_second_call_writes_nothing_and_says_so(host: MigratingHost):
 
 
 def test_only_what_is_missing_is_written_and_follows_what_came_since(host: MigratingHost):
-    host.install()[1].path.unlink()
-    host.write_revision("since", "contenthub0001", "pass")
+    host.install()[2].path.unlink()
+    host.write_revision("since", "contenthub0002", "pass")
 
     installed = host.install()
 
-    assert [each.is_new for each in installed] == [False, True]
-    assert installed[1].down_revision == "since"
+    assert [each.is_new for each in installed] == [False, False, True]
+    assert installed[2].down_revision == "since"
 
 
 def test_a_copy_is_known_by_its_revision_and_not_by_its_file(host: MigratingHost):
@@ -103,8 +104,8 @@ def test_two_heads_are_refused_with_what_to_do(host: MigratingHost):
 
 def test_heads_of_later_do_not_matter_where_all_is_installed(host: MigratingHost):
     host.install()
-    host.write_revision("bbb", "contenthub0002", "pass")
-    host.write_revision("ccc", "contenthub0002", "pass")
+    host.write_revision("bbb", "contenthub0003", "pass")
+    host.write_revision("ccc", "contenthub0003", "pass")
 
     assert not any(each.is_new for each in host.install())
 
@@ -154,7 +155,7 @@ def test_a_file_in_the_way_is_not_overwritten_and_nothing_is_left_half_done(host
 def test_no_database_is_needed(tmp_path: Path):
     host = MigratingHost(tmp_path, "postgresql+psycopg://nobody@127.0.0.1:1/none")
 
-    assert [each.is_new for each in host.install()] == [True, True]
+    assert [each.is_new for each in host.install()] == [True, True, True]
 
 
 def test_a_copy_imports_nothing_of_the_package(host: MigratingHost):
@@ -186,23 +187,36 @@ def own_models(db: SQLAlchemy) -> dict[str, type[Any]]:
 
 
 def test_the_names_of_the_hosts_models_are_frozen_into_the_copies(tmp_path: Path, sqlite_url: str):
-    tasks, deliveries = MigratingHost(tmp_path, sqlite_url, models=own_models).install()
+    tasks, deliveries, queues = MigratingHost(tmp_path, sqlite_url, models=own_models).install()
 
     assert 'TABLE = "jobs"' in tasks.source
     assert 'NAMES: dict[str, str] = {"finished_at": "completed_at"}' in tasks.source
     assert 'OWN: tuple[str, ...] = ("tone", )' in tasks.source or 'OWN: tuple[str, ...] = ("tone",)' in tasks.source
     assert 'TABLE = "job_log"' in deliveries.source
+    assert 'TASKS = "jobs"\nTASK_NAMES: dict[str, str] = {}' in queues.source
+    assert 'DELIVERIES = "job_log"\nDELIVERY_NAMES: dict[str, str] = {}' in queues.source
 
 
 def test_the_notes_tell_what_the_revision_does_not_do(tmp_path: Path, sqlite_url: str):
-    tasks, deliveries = MigratingHost(tmp_path, sqlite_url, models=own_models).install()
+    tasks, deliveries, queues = MigratingHost(tmp_path, sqlite_url, models=own_models).install()
 
     assert [re.sub(r"[.:(].*", "", note) for note in tasks.notes] == [
         "Job has columns of its own ",
         "Job types tone itself",
     ]
     assert "account" in tasks.notes[0]
-    assert deliveries.notes == ()
+    assert deliveries.notes == queues.notes == ()
+
+
+def test_the_note_about_a_column_is_with_the_revision_that_adds_it(tmp_path: Path, sqlite_url: str):
+    def models(db: SQLAlchemy) -> dict[str, type[Any]]:
+        own = {"__tablename__": "jobs", "forward_to": mapped_column(sa.Text)}
+        return {"task_model": type("Job", (GenerationTaskMixin, db.Model), own)}
+
+    tasks, _, queues = MigratingHost(tmp_path, sqlite_url, models=models).install()
+
+    assert tasks.notes == ()
+    assert [note.partition(":")[0] for note in queues.notes] == ["Job types forward_to itself"]
 
 
 def test_the_hosts_names_are_used_in_the_database(tmp_path: Path, database_url: str):

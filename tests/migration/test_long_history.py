@@ -101,7 +101,7 @@ def test_the_history_goes_on_after_ours(host: MigratingHost):
     host.install()
     host.write_revision(
         "r21",
-        "contenthub0002",
+        "contenthub0003",
         'op.add_column("content_generation_tasks", sa.Column("more", sa.Text))',
         'with op.batch_alter_table("content_generation_tasks") as t: t.drop_column("more")',
     )
@@ -120,7 +120,7 @@ def test_the_column_that_the_host_types_itself_stays_and_the_check_is_clean(host
     # task_id is the host's own, and was nullable: its revision makes it what its model says
     host.write_revision(
         "r21",
-        "contenthub0002",
+        "contenthub0003",
         'with op.batch_alter_table("content_generation_tasks") as t: '
         't.alter_column("task_id", existing_type=sa.String(40), nullable=False)',
     )

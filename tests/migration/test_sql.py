@@ -55,7 +55,7 @@ def test_an_old_table_is_completed_by_the_script_where_its_columns_are_named(tmp
 
     assert [(row["topic"], row["status"]) for row in host.rows(f"SELECT * FROM {TASKS}")] == [("kept", "processing")]
     host.check()
-    script = host.sql("downgrade", "contenthub0002:base", OLD_COLUMNS)
+    script = host.sql("downgrade", "contenthub0003:base", OLD_COLUMNS)
     run(host, script)
     assert host.schema() == schema
     assert host.rows(f"SELECT status FROM {TASKS}") == [{"status": "running"}]
@@ -66,9 +66,9 @@ def test_the_downgrade_drops_nothing_that_nobody_said_was_created(tmp_path: Path
     host.install()
 
     with pytest.raises(CommandError, match=r"-x contenthub_tasks=created"):
-        host.sql("downgrade", "contenthub0002:base")
+        host.sql("downgrade", "contenthub0003:base")
 
-    assert f"DROP TABLE {TASKS};" in host.sql("downgrade", "contenthub0002:base", "contenthub_tasks=created")
+    assert f"DROP TABLE {TASKS};" in host.sql("downgrade", "contenthub0003:base", "contenthub_tasks=created")
 
 
 def test_sqlite_cannot_complete_a_table_by_a_script(tmp_path: Path, sqlite_url: str):
@@ -109,6 +109,12 @@ def test_mysql_creates_the_tables(mysql_host: MigratingHost):
     assert re.search(r"body LONGBLOB", sql)
     assert f"CREATE INDEX ix_{TASKS}_next_poll_at ON {TASKS} (next_poll_at);" in sql, "MySQL has no partial indexes"
     assert f"CONSTRAINT uq_{TASKS}_task_id UNIQUE (task_id)" in sql
+    assert f"ALTER TABLE {TASKS} ADD COLUMN forward_to JSON;" in sql
+    assert "ALTER TABLE webhook_deliveries ADD COLUMN claimed_until DATETIME(6);" in sql
+    forwards = sql.split("CREATE TABLE webhook_forwards")[1].split(");")[0]
+    assert "id BIGINT NOT NULL AUTO_INCREMENT" in forwards
+    assert "body LONGBLOB NOT NULL" in forwards
+    assert "error MEDIUMTEXT" in sql.split("CREATE TABLE webhook_forward_attempts")[1].split(");")[0]
 
 
 def test_mysql_completes_a_table(mysql_host: MigratingHost):
@@ -135,11 +141,17 @@ def test_mysql_completes_a_table(mysql_host: MigratingHost):
 
 
 def test_mysql_gives_the_old_table_back(mysql_host: MigratingHost):
-    sql = mysql_host.sql("downgrade", "contenthub0002:base", "contenthub_tasks=id,task_id,topic,status")
+    sql = mysql_host.sql("downgrade", "contenthub0003:base", "contenthub_tasks=id,task_id,topic,status")
 
     assert f"ALTER TABLE {TASKS} DROP COLUMN callback_url;" in sql
     assert f"ALTER TABLE {TASKS} DROP INDEX uq_{TASKS}_task_id;" in sql
     assert "DROP TABLE webhook_deliveries;" in sql
+    queues = [
+        f"ALTER TABLE {TASKS} DROP COLUMN forward_to;",
+        "ALTER TABLE webhook_deliveries DROP COLUMN claimed_until;",
+    ]
+    queues += [f"DROP TABLE webhook_{each};" for each in ("forwards", "forward_attempts", "alerts")]
+    assert all(step in sql for step in queues)
     assert not re.search(r"DROP COLUMN (id|task_id|topic|status);", sql)
     assert f"DROP TABLE {TASKS}" not in sql
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from flask_contenthub_webhook.alerts.models import default_alert_model
 from flask_contenthub_webhook.cli.commands import DATABASE_ERRORS, database_words
 from flask_contenthub_webhook.database import unit_of_work
+from flask_contenthub_webhook.forwarding.models import default_forward_models
 
 from .findings import Examination, Finding, Level
 
@@ -23,10 +25,11 @@ _MIGRATE = (
 def check_schema(examination: Examination) -> list[Finding]:
     """Missing tables and columns fail, missing indexes are warned about; what is there beyond ours is the host's."""
     state = examination.state
+    own = (*default_forward_models(state.db), default_alert_model(state.db))
     try:
         with unit_of_work(state) as session:
             findings: list[Finding] = []
-            for model in (state.task_model, state.delivery_model):
+            for model in (state.task_model, state.delivery_model, *own):
                 mapper = sa.inspect(model)
                 connection = session.connection(bind_arguments={"mapper": mapper})
                 findings += _compare(sa.inspect(connection), mapper.local_table)
@@ -43,7 +46,7 @@ def check_schema(examination: Examination) -> list[Finding]:
             )
         ]
     examination.has_schema = not any(finding.level is Level.FAIL for finding in findings)
-    return findings or [Finding("database", Level.OK, "Both tables have every column, constraint and index.")]
+    return findings or [Finding("database", Level.OK, "All tables have every column, constraint and index.")]
 
 
 def _compare(inspector: sa.Inspector, table: sa.Table) -> list[Finding]:

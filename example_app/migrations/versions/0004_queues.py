@@ -1,0 +1,89 @@
+"""What queues, forwarding and alerts need: two columns that may be empty, and three tables.
+
+Revision ID: 0004
+Revises: 0003
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Moment = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    op.add_column("content_generation_tasks", sa.Column("forward_to", sa.JSON(), nullable=True))
+    op.add_column("webhook_deliveries", sa.Column("claimed_until", Moment, nullable=True))
+    create_forwards()
+    create_alerts()
+
+
+def create_forwards() -> None:
+    op.create_table(
+        "webhook_forwards",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("delivery_id", BigId, nullable=False),
+        sa.Column("task_id", sa.String(255), nullable=False),
+        sa.Column("event", sa.String(64), nullable=False),
+        sa.Column("url", sa.String(2048), nullable=False),
+        sa.Column("message_id", sa.String(255), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("next_try_at", Moment, nullable=True),
+        sa.Column("created_at", Moment, nullable=False),
+        sa.Column("finished_at", Moment, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_forwards"),
+    )
+    op.create_index("ix_webhook_forwards_delivery_id", "webhook_forwards", ["delivery_id"])
+    waiting = sa.text("next_try_at IS NOT NULL")  # what is delivered or dead, nearly all, is not in the index
+    op.create_index(
+        "ix_webhook_forwards_next_try_at",
+        "webhook_forwards",
+        ["next_try_at"],
+        postgresql_where=waiting,
+        sqlite_where=waiting,
+    )
+    op.create_table(
+        "webhook_forward_attempts",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("forward_id", BigId, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("started_at", Moment, nullable=False),
+        sa.Column("duration_ms", sa.Double(), nullable=True),
+        sa.Column("address", sa.String(64), nullable=True),
+        sa.Column("status_code", sa.Integer(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_forward_attempts"),
+    )
+    op.create_index("ix_webhook_forward_attempts_forward_id", "webhook_forward_attempts", ["forward_id", "id"])
+
+
+def create_alerts() -> None:
+    op.create_table(
+        "webhook_alerts",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("raised", sa.Boolean(), nullable=False),
+        sa.Column("changed_at", Moment, nullable=True),
+        sa.Column("checked_at", Moment, nullable=True),
+        sa.Column("value", sa.Double(), nullable=True),
+        sa.Column("sample", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_webhook_alerts"),
+    )
+
+
+def downgrade() -> None:
+    """Events that still wait to be sent on are lost."""
+    op.drop_table("webhook_alerts")
+    op.drop_table("webhook_forward_attempts")
+    op.drop_table("webhook_forwards")
+    op.drop_column("webhook_deliveries", "claimed_until")
+    op.drop_column("content_generation_tasks", "forward_to")

@@ -1,0 +1,239 @@
+"""What queues, forwarding and alerts of flask_contenthub_webhook need: two columns and three tables.
+
+Both columns are nullable and without a default, so that no row is touched and every database adds them in place. What
+is there already stays as it is. The downgrade undoes what was done, and no more. What that was is kept in the
+database, in a view that selects constants.
+
+Revision ID: contenthub0003
+Revises:
+"""
+
+# ruff: noqa: D103 - one self-contained script, which the names of its functions explain
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic import op
+from alembic.util import CommandError
+from sqlalchemy.dialects import mysql
+
+# --- filled in by `flask webhook migrations install` ---
+revision = "contenthub0003"
+down_revision: str | None = None
+TASKS = "content_generation_tasks"
+TASK_NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
+DELIVERIES = "webhook_deliveries"
+DELIVERY_NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
+# --- end ---
+branch_labels = None
+depends_on = None
+
+FORWARDS = "webhook_forwards"
+ATTEMPTS = "webhook_forward_attempts"
+ALERTS = "webhook_alerts"
+RECORD = f"{TASKS[:40]}_{revision}"
+MYSQL = ("mysql", "mariadb")
+SQLITE_THAT_DROPS_COLUMNS = (3, 35)
+
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
+Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
+
+log = logging.getLogger("alembic.contenthub")
+
+
+def new_columns() -> dict[str, sa.Column[Any]]:
+    """By the table that gets them."""
+    return {
+        TASKS: sa.Column(TASK_NAMES.get("forward_to", "forward_to"), sa.JSON(), nullable=True),
+        DELIVERIES: sa.Column(DELIVERY_NAMES.get("claimed_until", "claimed_until"), Moment, nullable=True),
+    }
+
+
+def new_tables() -> dict[str, list[sa.Column[Any]]]:
+    return {
+        FORWARDS: [
+            sa.Column("id", Id, nullable=False),
+            sa.Column("delivery_id", Id, nullable=False),
+            sa.Column("task_id", sa.String(255), nullable=False),
+            sa.Column("event", sa.String(64), nullable=False),
+            sa.Column("url", sa.String(2048), nullable=False),
+            sa.Column("message_id", sa.String(255), nullable=False),
+            sa.Column("body", Blob, nullable=False),
+            sa.Column("status", sa.String(16), nullable=False),
+            sa.Column("tries", sa.Integer(), nullable=False),
+            sa.Column("next_try_at", Moment, nullable=True),
+            sa.Column("created_at", Moment, nullable=False),
+            sa.Column("finished_at", Moment, nullable=True),
+        ],
+        ATTEMPTS: [
+            sa.Column("id", Id, nullable=False),
+            sa.Column("forward_id", Id, nullable=False),
+            sa.Column("number", sa.Integer(), nullable=False),
+            sa.Column("started_at", Moment, nullable=False),
+            sa.Column("duration_ms", sa.Double(), nullable=True),
+            sa.Column("address", sa.String(64), nullable=True),
+            sa.Column("status_code", sa.Integer(), nullable=True),
+            sa.Column("error", LongText, nullable=True),
+        ],
+        ALERTS: [
+            sa.Column("name", sa.String(64), nullable=False),
+            sa.Column("raised", sa.Boolean(create_constraint=False), nullable=False),
+            sa.Column("changed_at", Moment, nullable=True),
+            sa.Column("checked_at", Moment, nullable=True),
+            sa.Column("value", sa.Double(), nullable=True),
+            sa.Column("sample", sa.Integer(), nullable=False),
+            sa.Column("version", sa.Integer(), nullable=False),
+        ],
+    }
+
+
+def new_indexes() -> dict[str, tuple[str, list[str]]]:
+    return {
+        f"ix_{FORWARDS}_delivery_id": (FORWARDS, ["delivery_id"]),
+        f"ix_{FORWARDS}_next_try_at": (FORWARDS, ["next_try_at"]),
+        f"ix_{ATTEMPTS}_forward_id": (ATTEMPTS, ["forward_id", "id"]),
+    }
+
+
+class Entry(NamedTuple):
+    """A `column`, `table` or `index` that the upgrade makes, and the table that it belongs to."""
+
+    kind: str
+    name: str
+    table_name: str
+
+
+def entries() -> list[Entry]:
+    """Everything there is to make, in the order in which it is made."""
+    return [
+        *(Entry("column", column.name, table) for table, column in new_columns().items()),
+        *(Entry("table", table, table) for table in new_tables()),
+        *(Entry("index", index, table) for index, (table, _) in new_indexes().items()),
+    ]
+
+
+# --- up ------------------------------------------------------------------------------------------------------
+
+
+def upgrade() -> None:
+    missing = entries()
+    if not op.get_context().as_sql:
+        inspector = sa.inspect(op.get_bind())
+        refuse_other_tables(inspector)
+        for entry in missing:
+            if exists(entry, inspector):
+                log.info("The %s %s of %s is there already and stays as it is", *entry)
+        missing = [entry for entry in missing if not exists(entry, inspector)]
+    write_record([*read_record(), *missing])  # of a first try that broke off, where the database cannot roll back
+    for entry in missing:
+        make(entry)
+
+
+def make(entry: Entry) -> None:
+    match entry.kind:
+        case "column":
+            op.add_column(entry.table_name, new_columns()[entry.table_name])
+        case "table":
+            columns = new_tables()[entry.name]
+            op.create_table(
+                entry.name, *columns, sa.PrimaryKeyConstraint(columns[0].name, name=op.f(f"pk_{entry.name}"))
+            )
+        case "index":
+            create_index(entry.name, *new_indexes()[entry.name])
+
+
+def create_index(index: str, table: str, columns: list[str]) -> None:
+    if columns != ["next_try_at"]:
+        op.create_index(op.f(index), table, columns)
+        return
+    # Only rows that wait for a time are in it; settled ones, nearly all, are not.
+    waiting = sa.text("next_try_at IS NOT NULL")
+    op.create_index(op.f(index), table, columns, postgresql_where=waiting, sqlite_where=waiting)
+
+
+def refuse_other_tables(inspector: sa.Inspector) -> None:
+    """The host's own migrations may have made our tables, but nobody's table of the same name is taken for ours."""
+    for table, columns in new_tables().items():
+        if not inspector.has_table(table):
+            continue
+        present = {column["name"] for column in inspector.get_columns(table)}
+        missing = [column.name for column in columns if column.name not in present]
+        if missing:
+            raise CommandError(
+                f"There is a table {table} already, without the columns {', '.join(missing)}. Nothing was changed. "
+                "Rename it in a revision of your own that comes before this one."
+            )
+
+
+# --- down ----------------------------------------------------------------------------------------------------
+
+
+def downgrade() -> None:
+    """Forget forwards, their attempts and alerts. What was there before the upgrade stays."""
+    made = entries() if op.get_context().as_sql else made_here()
+    for entry in made:
+        if entry.kind == "column":
+            op.drop_column(entry.table_name, entry.name)
+    dropped = [entry.name for entry in made if entry.kind == "table"]
+    for entry in made:
+        if entry.kind == "index" and entry.table_name not in dropped:
+            op.drop_index(op.f(entry.name), entry.table_name)
+    for table in dropped:
+        op.drop_table(table)
+    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+
+
+def made_here() -> list[Entry]:
+    """What the upgrade made, and is still there."""
+    database = op.get_bind()
+    inspector = sa.inspect(database)
+    if RECORD not in inspector.get_view_names():
+        log.warning("All stays as it is: there is no record (%s) of what the upgrade did", RECORD)
+    made = [entry for entry in read_record() if exists(entry, inspector)]
+    columns = [f"{entry.table_name}.{entry.name}" for entry in made if entry.kind == "column"]
+    version = database.dialect.server_version_info or ()
+    if columns and database.dialect.name == "sqlite" and version < SQLITE_THAT_DROPS_COLUMNS:
+        raise CommandError(
+            f"SQLite cannot drop {' and '.join(columns)} before its version 3.35, and this is "
+            f"{'.'.join(map(str, version))}. Nothing was changed."
+        )
+    return made
+
+
+# --- looking at the database ---------------------------------------------------------------------------------
+
+
+def exists(entry: Entry, inspector: sa.Inspector) -> bool:
+    match entry.kind:
+        case "column":
+            return entry.name in {column["name"] for column in inspector.get_columns(entry.table_name)}
+        case "table":
+            return inspector.has_table(entry.name)
+    return inspector.has_index(entry.table_name, entry.name)
+
+
+def read_record() -> list[Entry]:
+    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names():
+        return []
+    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields))
+    return [Entry(*row) for row in op.get_bind().execute(sa.select(*record.c))]
+
+
+def write_record(made: list[Entry]) -> None:
+    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+    if not made:
+        return
+    rows = (
+        sa.select(*(sa.literal(value, sa.String).label(field) for field, value in entry._asdict().items()))
+        for entry in dict.fromkeys(made)
+    )
+    constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
+    op.execute(f"CREATE VIEW {quote(RECORD)} AS {constants}")
+
+
+def quote(identifier: str) -> str:
+    return op.get_context().dialect.identifier_preparer.quote(identifier)
