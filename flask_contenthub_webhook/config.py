@@ -47,6 +47,10 @@ class Settings:
     client_certs: tuple[str, ...]
     rate_limit: str | None
     processing: str
+    inbox_limit: int
+    worker_threads: int
+    worker_batch: int
+    celery_grace: timedelta
     events: tuple[str, ...]
     required_result_fields: tuple[str, ...]
     stored_result_fields: tuple[str, ...] | None
@@ -189,7 +193,37 @@ OPTIONS: tuple[Option, ...] = (
         values.optional_text,
         "Requests per client address, such as 100/minute (extra: ratelimit); None: no limit.",
     ),
-    Option("WEBHOOK_PROCESSING", "processing", "inline", values.choice(("inline",)), "Where events are applied."),
+    Option(
+        "WEBHOOK_PROCESSING",
+        "processing",
+        "inline",
+        values.choice(("inline", "worker", "celery")),
+        "Where events are applied: within the request, by `flask webhook worker`, or by Celery (extra: celery).",
+    ),
+    Option(
+        "WEBHOOK_INBOX_LIMIT",
+        "inbox_limit",
+        50_000,
+        values.number(int, 0),
+        "Waiting events from which on more are turned away with 503, where events are not applied inline; 0: no limit.",
+    ),
+    Option(
+        "WEBHOOK_WORKER_THREADS", "worker_threads", 4, values.number(int, 1, 256), "Threads of `flask webhook worker`."
+    ),
+    Option(
+        "WEBHOOK_WORKER_BATCH",
+        "worker_batch",
+        20,
+        values.number(int, 1, 1000),
+        "Events that a worker's thread claims in one statement.",
+    ),
+    Option(
+        "WEBHOOK_CELERY_GRACE",
+        "celery_grace",
+        timedelta(seconds=15),
+        values.seconds(0),
+        "Seconds that Celery has for a new event before the scheduler's sweep takes it.",
+    ),
     Option(
         "WEBHOOK_EVENTS",
         "events",

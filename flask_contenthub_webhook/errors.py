@@ -21,6 +21,7 @@ __all__ = [
     "DatabaseUnavailable",
     "DeliveryNotFound",
     "HandlerFailed",
+    "InboxFull",
     "InvalidJSON",
     "InvalidPayload",
     "PayloadTooLarge",
@@ -225,6 +226,14 @@ class HandlerFailed(RequestRefused):
     status = 500
     delivery_id: int | None = None
     """The history row that keeps the event."""
+
+
+class InboxFull(RequestRefused):
+    """More events wait here than are accepted; send it again later."""
+
+    code = "inbox_full"
+    status = 503
+    retry_after = 10
 
 
 class DatabaseUnavailable(RequestRefused):

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from .backoff import jittered
 from .database import unit_of_work
-from .errors import DatabaseUnavailable, TaskNotFound
-from .inbound import Applied, Inbound
-from .transitions import TaskState, Verdict
+from .inbound import Inbound
+from .transitions import Verdict
 
 if TYPE_CHECKING:
+    from .entities import Row
     from .state import WebhookState
 
-__all__ = ["delivery_values", "queue", "record_failure", "redacted_body", "redacted_headers"]
+__all__ = [
+    "SETTLED",
+    "delivery_values",
+    "processing_times",
+    "record_failure",
+    "redacted_body",
+    "redacted_headers",
+]
+
+SETTLED: Mapping[str, None] = {"error": None, "next_retry_at": None, "claimed_until": None}
+"""What an event that waited, and has had its effect, does not need any more."""
 
 _SECRET_NAME = re.compile(
     r"auth|cookie|token|secret|signature|password|session|csrf|api-?key|client-cert", re.IGNORECASE
@@ -48,13 +56,17 @@ def delivery_values(inbound: Inbound, task_id: str, now: datetime) -> dict[str, 
         "replay_of": inbound.replay_of,
         "occurred_at": inbound.event.occurred_at,
         "received_at": inbound.received_at,
-        "processed_at": now,
-        "latency_ms": (now - inbound.received_at) / timedelta(milliseconds=1),
+        **processing_times(inbound, now),
         "remote_addr": inbound.remote_addr and inbound.remote_addr[:_MAX_ADDRESS_LENGTH],
         "headers": dict(inbound.headers),
         "body": inbound.body,
         "body_digest": inbound.digest,
     }
+
+
+def processing_times(inbound: Inbound, now: datetime) -> dict[str, Any]:
+    """When an event was given its effect, and how long after it was accepted."""
+    return {"processed_at": now, "latency_ms": (now - inbound.received_at) / timedelta(milliseconds=1)}
 
 
 def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -86,7 +98,7 @@ def _is_secret(name: str) -> bool:
 
 
 def record_failure(
-    state: WebhookState, inbound: Inbound, error: str, delivery_id: int | None, *, task_id: str, attempt: int | None
+    state: WebhookState, inbound: Inbound, error: str, kept: Row | None, *, task_id: str, attempt: int | None
 ) -> int:
     """Keep an event whose handlers failed, in a transaction of its own, due for another try.
 
@@ -94,7 +106,7 @@ def record_failure(
         state: the application's state.
         inbound: the event.
         error: what was raised, for people.
-        delivery_id: the row of an earlier try; None writes a new one.
+        kept: the row of an earlier try; None writes a new one.
         task_id: our id of its task.
         attempt: the attempt that it spoke for when it came; a later try must not take it for a later attempt's.
 
@@ -102,61 +114,22 @@ def record_failure(
         The id of the row.
     """
     now = state.clock()
+    tries = 1 if kept is None else kept["tries"] + 1
+    outcome = {
+        "tries": tries,
+        "error": _storable(error),
+        "processed_at": now,
+        "claimed_until": None,
+        **_next_try(state, inbound, tries, now),
+    }
     with unit_of_work(state) as session:
-        earlier = None if delivery_id is None else state.store.read_delivery(session, delivery_id)
-        tries = 1 if earlier is None else earlier["tries"] + 1
-        outcome = {
-            "tries": tries,
-            "error": _storable(error),
-            "processed_at": now,
-            **_next_try(state, inbound, tries, now),
-        }
-        if earlier is None:
+        if kept is None:
             values = {**delivery_values(inbound, task_id, now), "attempt": attempt, **outcome}
             kept = state.store.insert_delivery(session, values)
         else:
-            state.store.update_delivery(session, earlier["id"], outcome)
-            kept = earlier
+            state.store.update_delivery(session, kept["id"], outcome)
         session.commit()
     return int(kept["id"])
-
-
-def queue(state: WebhookState, inbound: Inbound, reason: str) -> Applied:
-    """Keep an event that cannot be applied yet, due for its first try after the first backoff.
-
-    Args:
-        state: the application's state.
-        inbound: the event.
-        reason: why it has to wait.
-
-    Raises:
-        DatabaseUnavailable: nothing was written.
-    """
-    now = state.clock()
-    try:
-        with unit_of_work(state) as session:
-            task = state.store.read_task(session, inbound.task_id, by_any_id=inbound.by_any_id)
-            if task is None:
-                raise TaskNotFound
-            outcome = {
-                "verdict": Verdict.QUEUED.value,
-                "reason": reason,
-                "tries": 0,
-                "next_retry_at": now + jittered(state.settings.retry_backoff[0]),
-            }
-            attempt = task["attempt"] if inbound.attempt is None else inbound.attempt
-            values = {**delivery_values(inbound, task["task_id"], now), "attempt": attempt, **outcome}
-            kept = state.store.insert_delivery(session, values)
-            session.commit()
-    except SQLAlchemyError as error:
-        raise DatabaseUnavailable from error
-    return Applied(
-        verdict=Verdict.QUEUED,
-        delivery_id=kept["id"],
-        task_id=task["task_id"],
-        status=TaskState(task["status"]),
-        reason=reason,
-    )
 
 
 def _storable(error: str) -> str:

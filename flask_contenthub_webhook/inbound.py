@@ -43,6 +43,7 @@ class Inbound:
         headers: the request headers, secrets redacted.
         remote_addr: the client's address.
         replay_of: the delivery that is being applied again.
+        was_kept: True where this is made from a history row; it was found to be its task's when that was written.
     """
 
     task_id: str
@@ -58,6 +59,14 @@ class Inbound:
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_addr: str | None = None
     replay_of: int | None = None
+    was_kept: bool = False
+
+    @property
+    def is_attempt_vouched(self) -> bool:
+        """Whether nobody can have made an old body speak for another ``attempt`` than the one that it was sent for."""
+        if self.message_id is not None:
+            return True
+        return self.bound_to_task and (not self.was_kept or self.scheme == "url" or self.source is not Source.WEBHOOK)
 
     @property
     def digest(self) -> str:

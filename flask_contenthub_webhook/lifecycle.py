@@ -16,9 +16,10 @@ from . import signals
 from .changes import changes_of, error_of, stored_result
 from .database import Trouble, trouble_of, unit_of_work
 from .dispatch import HandlerError, call_handlers, handlers_of
-from .errors import DatabaseUnavailable, HandlerFailed, TaskMismatch, TaskNotFound, TransitionRefused
+from .errors import DatabaseUnavailable, HandlerFailed, TaskNotFound, TransitionRefused
 from .events import Completed, Failed, Internal, Progress
-from .history import delivery_values, record_failure
+from .history import SETTLED, delivery_values, processing_times, record_failure
+from .identity import attempt_spoken_for, check_belongs
 from .inbound import Applied, Inbound
 from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
 
@@ -40,13 +41,13 @@ class _LostRace(Exception):
     """Somebody changed the row between our reading and our writing."""
 
 
-def apply_event(state: WebhookState, inbound: Inbound, *, delivery_id: int | None = None) -> Applied:
+def apply_event(state: WebhookState, inbound: Inbound, *, kept: Row | None = None) -> Applied:
     """Apply one event to its task, exactly once.
 
     Args:
         state: the application's state.
         inbound: the event; it must have been verified by the caller.
-        delivery_id: the history row that is being tried again; by default a new one is written.
+        kept: the history row that waits for this event's effect; by default a new one is written.
 
     Raises:
         TaskNotFound: there is no such task; nothing was written.
@@ -54,11 +55,12 @@ def apply_event(state: WebhookState, inbound: Inbound, *, delivery_id: int | Non
         TransitionRefused: a request of the host that the task's state does not allow; nothing was written.
         HandlerFailed: a handler raised; the history row has the error and the time of the next try.
         DatabaseUnavailable: the database is away, or somebody holds the row; nothing was written.
+        AlreadySettled: the history row does not wait any more; nothing was written.
     """
     for attempt in range(_ROUNDS):
         try:
             with unit_of_work(state) as session:
-                return _Application(state, session, inbound, delivery_id).run(lock=attempt > 0)
+                return _Application(state, session, inbound, kept).run(lock=attempt > 0)
         except _LostRace:
             continue
         except HandlerError as error:
@@ -70,7 +72,7 @@ def apply_event(state: WebhookState, inbound: Inbound, *, delivery_id: int | Non
                 logger.warning("A handler waited too long for the database.", exc_info=cause)
                 raise DatabaseUnavailable from cause
             # A handler may have a database of its own, so whether ours is away is seen when the failure is written.
-            raise _keep_failure(state, inbound, error, delivery_id) from cause
+            raise _keep_failure(state, inbound, error, kept) from cause
         except SQLAlchemyError as error:
             if trouble_of(error) is Trouble.RETRY and attempt + 1 < _ROUNDS:
                 continue
@@ -80,7 +82,7 @@ def apply_event(state: WebhookState, inbound: Inbound, *, delivery_id: int | Non
 
 
 def _keep_failure(
-    state: WebhookState, inbound: Inbound, error: HandlerError, delivery_id: int | None
+    state: WebhookState, inbound: Inbound, error: HandlerError, kept: Row | None
 ) -> HandlerFailed | DatabaseUnavailable:
     """The transaction is gone; write the history row alone, so that the event is tried again."""
     cause = error.__cause__
@@ -90,15 +92,15 @@ def _keep_failure(
         extra={"task_id": error.task_id, "event": inbound.event.type, "handler": error.handler},
     )
     try:
-        kept = record_failure(
-            state, inbound, _words_of(error), delivery_id, task_id=error.task_id, attempt=error.attempt
+        delivery_id = record_failure(
+            state, inbound, _words_of(error), kept, task_id=error.task_id, attempt=error.attempt
         )
     except SQLAlchemyError as trouble:
         logger.warning("The failure could not be recorded; the sender must come again.", exc_info=trouble)
         return DatabaseUnavailable()
-    _tell_of_failure(state, kept)
+    _tell_of_failure(state, delivery_id)
     failed = HandlerFailed()
-    failed.delivery_id = kept
+    failed.delivery_id = delivery_id
     return failed
 
 
@@ -133,18 +135,19 @@ def _words_of(error: HandlerError) -> str:
 class _Application:
     """One event in one transaction."""
 
-    def __init__(self, state: WebhookState, session: Session, inbound: Inbound, delivery_id: int | None) -> None:
+    def __init__(self, state: WebhookState, session: Session, inbound: Inbound, kept: Row | None) -> None:
         self.state = state
         self.session = session
         self.inbound = inbound
         self.event = inbound.event
         self.trigger = inbound.trigger
-        self.delivery_id = delivery_id
+        self.kept = kept
+        self.spoken_for = inbound.attempt
         self.now = state.clock()
 
     def run(self, *, lock: bool) -> Applied:
         done = None
-        if self.trigger is Trigger.COMPLETED and self.delivery_id is None and not lock:
+        if self.trigger is Trigger.COMPLETED and not lock:
             done = self._complete_open()
         task, decision, delivery = done or self._decide_and_change(lock=lock)
         applied = Applied(
@@ -174,8 +177,12 @@ class _Application:
             result=stored_result(self.event, self.state.settings),
             now=self.now,
             history=history,
+            delivery_id=None if self.kept is None else self.kept["id"],
         )
-        return None if written is None else (written[0], decision, written[1])
+        if written is None:
+            return None
+        task, delivery = written
+        return task, decision, delivery if self.kept is None else {**self.kept, **delivery}
 
     def _decide_and_change(self, *, lock: bool) -> tuple[Row, Decision, Row]:
         """Read the task, decide, and change it if nobody else did meanwhile."""
@@ -183,7 +190,8 @@ class _Application:
         seen = store.read_task(self.session, self.inbound.task_id, by_any_id=self.inbound.by_any_id, lock=lock)
         if seen is None:
             raise TaskNotFound
-        self._check_belongs(seen)
+        check_belongs(self.inbound, seen)
+        self.spoken_for = attempt_spoken_for(self.inbound, seen)
         decision = self._decide(seen)
         if decision.refused:
             raise TransitionRefused(decision.reason)
@@ -195,13 +203,6 @@ class _Application:
             task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
         history = {**self._history(seen["task_id"], decision, task["status"]), "status_before": seen["status"]}
         return task, decision, self._write_history(history)
-
-    def _check_belongs(self, task: Row) -> None:
-        if self.inbound.bound_to_task:
-            return
-        names = {task["task_id"], task["creator_task_id"], *(task["earlier_creator_task_ids"] or ())}
-        if self.event.task_id not in names:
-            raise TaskMismatch
 
     def _decide(self, task: Row) -> Decision:
         settings, event = self.state.settings, self.event
@@ -215,7 +216,7 @@ class _Application:
         return decide(
             self.trigger,
             view,
-            attempt=self._attempt_spoken_for(task),
+            attempt=self.spoken_for,
             seen_before=self._was_applied(task),
             retryable=not isinstance(event, Failed) or event.retryable,
             percentage=event.percentage if isinstance(event, Progress) else None,
@@ -223,26 +224,14 @@ class _Application:
             has_time_left=task["deadline_at"] is not None and task["deadline_at"] > self.now,
         )
 
-    def _attempt_spoken_for(self, task: Row) -> int | None:
-        """The attempt that the event speaks for; None speaks for the current one.
-
-        The ``attempt`` of a URL is vouched for by its token alone. Where a signature vouches for the body, a creator's
-        name of an attempt in it counts, and an old body cannot be made to speak for a newer attempt.
-        """
-        earlier = list(task["earlier_creator_task_ids"] or ())
-        if self.inbound.bound_to_task or self.event.task_id not in {task["creator_task_id"], *earlier}:
-            return self.inbound.attempt
-        if self.event.task_id == task["creator_task_id"]:
-            return int(task["attempt"])
-        return int(task["attempt"]) - len(earlier) + earlier.index(self.event.task_id)
-
     def _was_applied(self, task: Row) -> bool:
         """Where neither a state nor an attempt number tells a copy from a new event, the history does."""
         inbound = self.inbound
         if self.trigger is Trigger.COMPLETED or isinstance(self.event, Internal):
             return False
-        signed_once = inbound.bound_to_task or inbound.message_id is not None
-        told_by_attempt = inbound.attempt is not None and signed_once and self.trigger is not Trigger.CUSTOM
+        is_older = inbound.was_kept and self.spoken_for is not None and self.spoken_for < task["attempt"]
+        is_told = inbound.attempt is not None and (inbound.is_attempt_vouched or is_older)
+        told_by_attempt = is_told and self.trigger is not Trigger.CUSTOM
         digest = None if told_by_attempt else inbound.digest
         if digest is None and inbound.message_id is None:
             return False
@@ -251,9 +240,13 @@ class _Application:
     # --- the history, the handlers, the commit ---------------------------------------------------------------
 
     def _history(self, task_id: str, decision: Decision, status_after: str) -> dict[str, Any]:
-        """The history row, but for the state that the task had before."""
+        """The history row, but for the state that the task had before; of one that waits, what changes."""
+        if self.kept is None:
+            arrival = delivery_values(self.inbound, task_id, self.now)
+        else:
+            arrival = {**processing_times(self.inbound, self.now), **SETTLED}
         return {
-            **delivery_values(self.inbound, task_id, self.now),
+            **arrival,
             "verdict": decision.verdict.value,
             "reason": decision.reason or None,
             "status_after": str(status_after),
@@ -263,11 +256,9 @@ class _Application:
     def _write_history(self, values: Row) -> Row:
         """A new row, or the row of an earlier try brought up to date."""
         store = self.state.store
-        if self.delivery_id is None:
+        if self.kept is None:
             return store.insert_delivery(self.session, values)
-        outcome = {key: values[key] for key in _OUTCOME} | {"error": None, "next_retry_at": None}
-        store.update_delivery(self.session, self.delivery_id, outcome)
-        return {**(store.read_delivery(self.session, self.delivery_id) or {}), **outcome}
+        return {**self.kept, **store.settle_delivery(self.session, self.kept["id"], values)}
 
     def _call_handlers(self, task: Row, delivery: Row, decision: Decision) -> None:
         """The host's handlers, then the commit."""
@@ -276,7 +267,7 @@ class _Application:
             self.session.commit()
             return
         store = self.state.store
-        attempt = self.inbound.attempt
+        attempt = self.spoken_for
         if attempt is None:
             attempt = task["attempt"] - 1 if decision.will_retry else task["attempt"]
         try:
@@ -331,6 +322,3 @@ class _Application:
                 task=self.session.get(store.tasks.model, task["id"]),
                 outcome=applied.verdict.value,
             )
-
-
-_OUTCOME = ("verdict", "reason", "status_before", "status_after", "late", "processed_at", "latency_ms")

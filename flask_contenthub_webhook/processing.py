@@ -1,12 +1,13 @@
-"""Where events are applied: inline, the retry of failed deliveries, and the replay that a human asks for."""
+"""Where events are applied: within the request, from the inbox, and once more when a human asks for it."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,18 +22,23 @@ from .errors import (
     RequestRefused,
 )
 from .events import Event, parse_event
-from .history import queue, record_failure
+from .history import record_failure
 from .inbound import Applied, Inbound, Source
+from .inbox import accept, accept_many, put_off
+from .inbox_store import Claimed
 from .lifecycle import apply_event
+from .store import AlreadySettled
 from .strict_json import parse_object
 from .thin import fetch_missing_result
 from .transitions import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .state import WebhookState
     from .store import Row
 
-__all__ = ["RetryReport", "process", "replay", "retry_due_deliveries"]
+__all__ = ["RetryReport", "process", "process_many", "replay", "retry_due_deliveries", "work_off"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +46,9 @@ _LEASE = 6
 """A claimed delivery is left alone for this many times WEBHOOK_TIMEOUT."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryReport:
-    """What one pass over the failed deliveries did.
+    """What one pass over the deliveries that wait did.
 
     Args:
         claimed: deliveries that were due and ours.
@@ -50,62 +56,195 @@ class RetryReport:
         interrupted: True where the database went away; what was left is tried again after the lease.
     """
 
-    claimed: int
+    claimed: int = 0
     outcomes: Counter[Verdict] = field(default_factory=Counter)
     interrupted: bool = False
 
 
+# --- what just came in -----------------------------------------------------------------------------------------
+
+
 def process(state: WebhookState, inbound: Inbound) -> Applied:
-    """Apply an event that just came in, within the request.
+    """Take an event that just came in: apply it, or leave it to a worker.
 
     Returns:
-        What became of it; ``queued`` where its missing result could not be fetched yet.
+        What became of it; ``queued`` where a worker applies it, or where its missing result could not be fetched yet.
 
     Raises:
-        RequestRefused: see :func:`.lifecycle.apply_event`.
+        RequestRefused: see :func:`.lifecycle.apply_event` and :func:`.inbox.accept`.
     """
+    if state.settings.processing != "inline":
+        return accept(state, inbound)
+    return process_inline(state, inbound)
+
+
+def process_many(state: WebhookState, batch: Sequence[Inbound]) -> list[Applied | RequestRefused]:
+    """Take the events of one request: each in a transaction of its own, or all at once into the inbox.
+
+    Raises:
+        DatabaseUnavailable: none of them was taken.
+        InboxFull: none of them was taken.
+    """
+    if state.settings.processing != "inline":
+        return accept_many(state, batch)
+    outcomes: list[Applied | RequestRefused] = []
+    for inbound in batch:
+        if outcomes and isinstance(outcomes[-1], DatabaseUnavailable):
+            outcomes.append(DatabaseUnavailable())  # waiting once is enough
+            continue
+        try:
+            outcomes.append(process_inline(state, inbound))
+        except RequestRefused as refusal:
+            outcomes.append(refusal)
+    if outcomes and all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes):
+        raise DatabaseUnavailable
+    return outcomes
+
+
+def process_inline(state: WebhookState, inbound: Inbound) -> Applied:
+    """Apply an event now, whatever WEBHOOK_PROCESSING says."""
     started = time.monotonic()
     try:
         return apply_event(state, fetch_missing_result(state, inbound))
     except CreatorError as error:
-        return queue(state, inbound, error.message)
+        return put_off(state, inbound, error.message)
     finally:
-        took = time.monotonic() - started
-        if took > state.settings.timeout:
-            logger.warning(
-                "Processing a callback took %.1f s, more than WEBHOOK_TIMEOUT (%g s).",
-                took,
-                state.settings.timeout,
-                extra={"task_id": inbound.task_id, "event": inbound.event.type, "seconds": took},
-            )
+        _warn_if_slow(state, inbound, time.monotonic() - started)
+
+
+def _warn_if_slow(state: WebhookState, inbound: Inbound, took: float) -> None:
+    if took > state.settings.timeout:
+        logger.warning(
+            "Processing a callback took %.1f s, more than WEBHOOK_TIMEOUT (%g s).",
+            took,
+            state.settings.timeout,
+            extra={"task_id": inbound.task_id, "event": inbound.event.type, "seconds": took},
+        )
+
+
+# --- what waits ------------------------------------------------------------------------------------------------
 
 
 def retry_due_deliveries(state: WebhookState, *, limit: int = 100) -> RetryReport:
-    """Try again what handlers failed at and what is due now; any number of processes may do so at once.
+    """Apply what waits in the inbox and is due, and what handlers failed at; any number of processes may do so at once.
 
     Args:
         state: the application's state.
         limit: deliveries in one pass, at the most.
     """
-    claimed, outcomes = 0, Counter[Verdict]()
+    report = RetryReport()
+    while report.claimed < limit and not report.interrupted:
+        before = report.claimed
+        work_off(state, report, limit=min(state.settings.worker_batch, limit - before))
+        if report.claimed == before:
+            break
+    return report
+
+
+def work_off(
+    state: WebhookState,
+    report: RetryReport,
+    *,
+    limit: int,
+    task_id: str | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Claim some deliveries and apply them, one after the other; those of one task in the order of their arrival.
+
+    Args:
+        state: the application's state.
+        report: is brought up to date.
+        limit: deliveries, at the most.
+        task_id: of this task only.
+        is_stopped: asked before each delivery; when it says so, the rest is given back.
+    """
     try:
-        while claimed < limit and (delivery_id := _claim_one(state)) is not None:
-            claimed += 1
-            outcomes[_retry(state, delivery_id)] += 1
+        claimed = _claim(state, limit, task_id)
+        while claimed:
+            if is_stopped():
+                _release(state, [one.row for one in claimed])
+                return
+            one = claimed.pop(0)
+            report.claimed += 1
+            report.outcomes[_apply_claimed(state, one.row)] += 1
+            if one.more and report.claimed < limit:
+                claimed += _claim(state, 1, one.row["task_id"])
     except (DatabaseUnavailable, SQLAlchemyError) as error:
-        logger.warning("Failed deliveries are left to the next pass.", exc_info=error)
-        return RetryReport(claimed, outcomes, interrupted=True)
-    return RetryReport(claimed, outcomes)
+        logger.warning("Deliveries that wait are left to the next pass.", exc_info=error)
+        report.interrupted = True
 
 
-def _claim_one(state: WebhookState) -> int | None:
-    """Claim the delivery that is due first, for longer than handling it may take."""
-    settings, now = state.settings, state.clock()
-    seconds = _LEASE * settings.timeout + (3 * settings.creator_timeout if state.creator is not None else 0)
+def _lease(state: WebhookState) -> timedelta:
+    """Longer than handling one delivery may take."""
+    settings = state.settings
+    asking = 3 * settings.creator_timeout if state.creator is not None else 0
+    return timedelta(seconds=_LEASE * settings.timeout + asking)
+
+
+def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed]:
+    now = state.clock()
     with unit_of_work(state) as session:
-        claimed = state.store.claim_retries(session, now=now, until=now + timedelta(seconds=seconds), limit=1)
+        claimed = state.store.inbox.claim(session, now=now, until=now + _lease(state), limit=limit, task_id=task_id)
         session.commit()
-    return claimed[0] if claimed else None
+    return claimed
+
+
+def _release(state: WebhookState, rows: Sequence[Row]) -> None:
+    with unit_of_work(state) as session:
+        state.store.inbox.release(session, rows)
+        session.commit()
+
+
+def _is_still_ours(state: WebhookState, row: Row) -> bool:
+    """A delivery at the end of a batch may have waited for long; make sure that its lease lasts."""
+    now: datetime = state.clock()
+    if row["claimed_until"] - now > _lease(state) / 2:
+        return True
+    with unit_of_work(state) as session:
+        renewed = state.store.inbox.renew(session, row, now + _lease(state))
+        session.commit()
+    return renewed
+
+
+def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
+    """One delivery that is ours."""
+    if not _is_still_ours(state, row):
+        return Verdict.QUEUED
+    if row["tries"] > len(state.settings.retry_backoff):  # only a claim counts that far, see InboxStatements
+        return _park(state, row, "Its worker died, or lost the database, each time that it was tried.")
+    started = time.monotonic()
+    try:
+        inbound = _inbound_of(state, row, Source(row["source"]))
+        try:
+            inbound = fetch_missing_result(state, inbound)
+        except CreatorError as error:
+            record_failure(state, inbound, error.message, row, task_id=inbound.task_id, attempt=inbound.attempt)
+            return Verdict.FAILED
+        verdict = apply_event(state, inbound, kept=row).verdict
+        _warn_if_slow(state, inbound, time.monotonic() - started)
+    except AlreadySettled:
+        return _verdict_of(state, row)
+    except HandlerFailed:
+        return _verdict_of(state, row)
+    except DatabaseUnavailable:
+        raise
+    except (RequestRefused, ReplayRefused) as error:
+        logger.exception("Delivery %s can never be applied; it is parked.", row["id"])
+        return _park(state, row, error.message)
+    return verdict
+
+
+def _verdict_of(state: WebhookState, row: Row) -> Verdict:
+    now = _read(state, row["id"])
+    return Verdict.IGNORED if now is None else Verdict(now["verdict"])  # None: purged meanwhile
+
+
+def _park(state: WebhookState, row: Row, reason: str) -> Verdict:
+    _set_verdict(state, row["id"], Verdict.DEAD, reason=reason)
+    return Verdict.DEAD
+
+
+# --- once more -------------------------------------------------------------------------------------------------
 
 
 def replay(state: WebhookState, delivery_id: int) -> Applied:
@@ -127,33 +266,10 @@ def replay(state: WebhookState, delivery_id: int) -> Applied:
     row = _read(state, delivery_id)
     if row is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
-    applied = process(state, _inbound_of(state, row, Source.REPLAY))
+    applied = process_inline(state, _inbound_of(state, row, Source.REPLAY))
     if applied.verdict is not Verdict.QUEUED and row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
         _set_verdict(state, delivery_id, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
     return applied
-
-
-def _retry(state: WebhookState, delivery_id: int) -> Verdict:
-    row = _read(state, delivery_id)
-    if row is None:  # purged between the claim and now
-        return Verdict.IGNORED
-    try:
-        inbound = _inbound_of(state, row, Source(row["source"]))
-        try:
-            inbound = fetch_missing_result(state, inbound)
-        except CreatorError as error:
-            record_failure(state, inbound, error.message, delivery_id, task_id=inbound.task_id, attempt=inbound.attempt)
-            return Verdict.FAILED
-        return apply_event(state, inbound, delivery_id=delivery_id).verdict
-    except HandlerFailed:
-        again = _read(state, delivery_id)
-        return Verdict(again["verdict"]) if again is not None else Verdict.IGNORED
-    except DatabaseUnavailable:
-        raise
-    except (RequestRefused, ReplayRefused) as error:
-        logger.exception("Delivery %s can never be applied; it is parked.", delivery_id)
-        _set_verdict(state, delivery_id, Verdict.DEAD, reason=error.message)
-        return Verdict.DEAD
 
 
 def _read(state: WebhookState, delivery_id: int) -> Row | None:
@@ -165,7 +281,7 @@ def _read(state: WebhookState, delivery_id: int) -> Row | None:
 
 
 def _set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reason: str) -> None:
-    values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None}
+    values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None, "claimed_until": None}
     try:
         with unit_of_work(state) as session:
             state.store.update_delivery(session, delivery_id, values)
@@ -193,6 +309,7 @@ def _inbound_of(state: WebhookState, row: Row, source: Source) -> Inbound:
         headers=row["headers"] or {},
         remote_addr=row["remote_addr"],
         replay_of=row["id"] if source is Source.REPLAY else row["replay_of"],
+        was_kept=True,
     )
 
 

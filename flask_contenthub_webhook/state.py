@@ -12,6 +12,7 @@ from flask import current_app
 
 from .config import Settings
 from .creators.protocol import Creator
+from .inbox_gauge import InboxGauge
 from .matching import Where, matches
 from .models import utc_now
 from .pause import Pause
@@ -31,7 +32,13 @@ __all__ = ["EXTENSION_KEY", "Clock", "Subscription", "WebhookState", "get_state"
 EXTENSION_KEY = "contenthub_webhook"
 
 Clock = Callable[[], datetime]
+Waker = Callable[[str], None]
+"""Tells whoever applies events that one about this task waits; never raises."""
 EventHandler = Callable[..., Any]
+
+
+def _wake_nobody(task_id: str) -> None:
+    """Workers look by themselves, or listen to the database."""
 
 
 class Subscription(NamedTuple):
@@ -65,6 +72,8 @@ class WebhookState:
         scheduler: the scheduler of this process, while it runs.
         scheduler_pid: the process that started it; a forked worker starts its own.
         scheduler_lock: keeps two first requests from starting two.
+        inbox: how full the inbox is, where events are not applied inline.
+        wake: called after an event was accepted for later.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
         clock: tells the time; tests move it.
     """
@@ -83,6 +92,8 @@ class WebhookState:
     scheduler: BackgroundScheduler | None = None
     scheduler_pid: int | None = None
     scheduler_lock: threading.Lock = field(default_factory=threading.Lock)
+    inbox: InboxGauge = field(default_factory=InboxGauge)
+    wake: Waker = _wake_nobody
     subscriptions: list[Subscription] = field(default_factory=list)
     clock: Clock = utc_now
 

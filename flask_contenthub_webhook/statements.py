@@ -49,6 +49,12 @@ class Features(NamedTuple):
     """SELECT ... FOR UPDATE SKIP LOCKED"""
     modifying_cte: bool = False
     """WITH x AS (UPDATE ... RETURNING ...) INSERT ... SELECT ... FROM x"""
+    insert_from_select: bool = False
+    """INSERT ... SELECT ... RETURNING"""
+    insert_many: bool = False
+    """INSERT ... VALUES (...), (...) RETURNING, in the order of the values"""
+    notify: bool = False
+    """LISTEN and NOTIFY"""
 
     @classmethod
     def of(cls, dialect: sa.Dialect) -> Features:
@@ -67,6 +73,9 @@ class Features(NamedTuple):
             returning=bool(dialect.update_returning),
             skip_locked=skip_locked,
             modifying_cte=dialect.name == "postgresql",
+            insert_from_select=bool(dialect.insert_returning) and dialect.name in {"postgresql", "sqlite"},
+            insert_many=bool(dialect.insert_executemany_returning_sort_by_parameter_order),
+            notify=dialect.name == "postgresql",
         )
 
 
@@ -101,13 +110,16 @@ class Statements:
             .values({t[key]: sa.null() for key in self.cleared})
         )
         of_creator = complete.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
-        self.complete_open = _Completion(complete, tasks, deliveries, self.returned, features)
-        self.complete_open_of_creator = _Completion(of_creator, tasks, deliveries, self.returned, features)
+        self.complete_open = Completion(complete, tasks, deliveries, self.returned, features)
+        self.complete_open_of_creator = Completion(of_creator, tasks, deliveries, self.returned, features)
 
         select_task = sa.select(*t.values())
         self.task_by_id = select_task.where(by_task_id)
         self.task_by_id_locked = self.task_by_id.where(*wait).with_for_update()
         self.task_by_creator_id = select_task.where(t["creator_task_id"] == sa.bindparam("at_task_id")).limit(1)
+        ids: sa.BindParameter[Any] = sa.bindparam("at_task_ids", expanding=True)
+        self.tasks_by_id = select_task.where(t["task_id"].in_(ids))
+        self.tasks_by_creator_id = select_task.where(t["creator_task_id"].in_(ids)).order_by(t["id"])
         self.lock_by_writing = (
             sa.update(tasks.table).where(by_task_id).values({t["version"]: t["version"]})
             if dialect.name == "sqlite"
@@ -140,9 +152,8 @@ class Statements:
         )
 
         self.insert_delivery = sa.insert(deliveries.table)
-        self.update_delivery = sa.update(deliveries.table).where(
-            by_delivery_id, sa.or_(*(d["verdict"] == verdict.value for verdict in UNSETTLED))
-        )
+        self.insert_deliveries = self.insert_delivery.returning(d["id"], sort_by_parameter_order=True)
+        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id, _is_unsettled(d))
         self.add_occurrences = (
             sa.update(deliveries.table)
             .where(by_delivery_id)
@@ -167,27 +178,9 @@ class Statements:
             )
             .limit(1)
         )
-        at_now = sa.bindparam("at_now", type_=d["next_retry_at"].type)
-        self.due_retries = (
-            sa.select(d["id"], d["next_retry_at"])
-            .where(d["next_retry_at"] <= at_now)
-            .order_by(d["id"])  # in the order of arrival, which matters to the events of one task
-            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
-        )
-        candidates = self.due_retries.with_only_columns(d["id"])
-        if features.skip_locked:
-            candidates = candidates.with_for_update(skip_locked=True)
-        self.claim_due = (
-            sa.update(deliveries.table)
-            .where(d["id"].in_(sa.select(candidates.cte("due").c.id)), d["next_retry_at"] <= at_now)
-            .returning(d["id"])
-        )
-        self.claim_one = sa.update(deliveries.table).where(
-            by_delivery_id, d["next_retry_at"] == sa.bindparam("at_seen", type_=d["next_retry_at"].type)
-        )
 
 
-class _Completion:
+class Completion:
     """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip."""
 
     def __init__(
@@ -195,7 +188,9 @@ class _Completion:
     ) -> None:
         self._update = update.returning(*(tasks.columns[key] for key in returned)) if features.returning else update
         self._deliveries = deliveries
+        self._task_id = tasks.columns["task_id"].key
         self._with_history: dict[tuple[str, ...], sa.Select[Any]] = {}
+        self._settling: dict[tuple[str, ...], sa.Select[Any]] = {}
         self.records = features.modifying_cte
 
     @property
@@ -220,6 +215,22 @@ class _Completion:
             joined = changed.join(recorded, sa.true())
             self._with_history[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
         return self._with_history[keys]
+
+    def settling(self, keys: tuple[str, ...]) -> sa.Select[Any]:
+        """The UPDATE, and that of a history row that waited, ``at_id``, if nobody settled it meanwhile."""
+        if keys not in self._settling:
+            d = self._deliveries.columns
+            changed = self._update.cte("changed")
+            values: dict[Any, Any] = {d[key]: sa.bindparam(f"history_{key}", type_=d[key].type) for key in keys}
+            update = (
+                sa.update(self._deliveries.table)
+                .where(d["id"] == sa.bindparam("at_id"), _is_unsettled(d), d["task_id"] == changed.c[self._task_id])
+                .values({**values, d["status_before"]: changed.c.previous_status})
+            )
+            settled = update.returning(d["id"].label("recorded_id")).cte("settled")
+            joined = changed.outerjoin(settled, sa.true())
+            self._settling[keys] = sa.select(*changed.c, settled.c.recorded_id).select_from(joined)
+        return self._settling[keys]
 
 
 class Claim:
@@ -250,6 +261,10 @@ class Claim:
         self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.id)), *is_due).returning(*t.values())
         seen = sa.bindparam("at_seen", type_=t[due].type)
         self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
+
+
+def _is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
+    return sa.or_(*(d["verdict"] == verdict.value for verdict in UNSETTLED))
 
 
 def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:

@@ -6,7 +6,7 @@ COMMIT.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,10 +14,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from .entities import Entities, Row
+from .inbox_store import InboxStore
 from .statements import Claim, Features, Options, Statements
 from .transitions import TaskState
 
-__all__ = ["Features", "Row", "Store"]
+__all__ = ["AlreadySettled", "Features", "Row", "Store"]
+
+
+class AlreadySettled(Exception):
+    """A delivery that was to be tried again has had its effect, or was parked, by somebody else's doing."""
 
 
 class Store:
@@ -46,11 +51,22 @@ class Store:
         self._options = Options(f"{max(1, round(lock_timeout * 1000))}ms", tuple(poll_intervals))
         self._features = features
         self._prepared: Statements | None = None
+        self.inbox = InboxStore(
+            self.tasks, self.deliveries, connect=self._connection, features=lambda session: self._sql(session).features
+        )
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
     def complete_open(
-        self, session: Session, task_id: str, creator_task_id: str | None, *, result: Row, now: datetime, history: Row
+        self,
+        session: Session,
+        task_id: str,
+        creator_task_id: str | None,
+        *,
+        result: Row,
+        now: datetime,
+        history: Row,
+        delivery_id: int | None = None,
     ) -> tuple[Row, Row] | None:
         """Complete a task that is open, without reading it first, and write its history row.
 
@@ -61,10 +77,14 @@ class Store:
             result: the result to keep.
             now: the time of the change.
             history: the history row, but for ``status_before``.
+            delivery_id: the history row is there already, and waits; ``history`` is what changes in it.
 
         Returns:
             The task's attributes that are worth having at hand, and those of its history row; None where no such task
             was open, and nothing was written.
+
+        Raises:
+            AlreadySettled: the waiting history row does not wait any more; roll back.
         """
         sql, connection = self._sql(session), self._connection(session)
         changed = {"status": TaskState.COMPLETED.value, "result": result, "finished_at": now, "updated_at": now}
@@ -73,13 +93,18 @@ class Store:
             parameters["at_creator_task_id"] = creator_task_id
         complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
         if complete.records:
-            written = {f"history_{key}": value for key, value in history.items()}
-            row = connection.execute(complete.with_history(tuple(history)), {**parameters, **written}).one_or_none()
+            parameters |= {f"history_{key}": value for key, value in history.items()}
+            if delivery_id is not None:
+                parameters["at_id"] = delivery_id
+            statement = complete.with_history if delivery_id is None else complete.settling
+            row = connection.execute(statement(tuple(history)), parameters).one_or_none()
             if row is None:
                 return None
-            *values, delivery_id = row
+            *values, recorded_id = row
+            if recorded_id is None:
+                raise AlreadySettled
             task = {**changed, **sql.cleared, **dict(zip(sql.returned, values, strict=True))}
-            return task, {**history, "status_before": task["previous_status"], "id": delivery_id}
+            return task, {**history, "status_before": task["previous_status"], "id": recorded_id}
         outcome = connection.execute(complete.alone, parameters)
         completed: Row | None = None
         if not sql.features.returning:
@@ -88,7 +113,10 @@ class Store:
             completed = {**changed, **sql.cleared, **dict(zip(sql.returned, found, strict=True))}
         if completed is None:
             return None
-        return completed, self.insert_delivery(session, {**history, "status_before": completed["previous_status"]})
+        written = {**history, "status_before": completed["previous_status"]}
+        if delivery_id is None:
+            return completed, self.insert_delivery(session, written)
+        return completed, self.settle_delivery(session, delivery_id, written)
 
     def read_task(self, session: Session, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
         """Every attribute of a task.
@@ -110,6 +138,17 @@ class Store:
             row = connection.execute(sql.task_by_creator_id, parameters).first()
         return None if row is None else self._task_values(row)
 
+    def find_tasks(self, session: Session, ids: Collection[str]) -> dict[str, Row]:
+        """Tasks by our id, or by the creator's where none of ours is called so."""
+        sql, connection = self._sql(session), self._connection(session)
+        found: dict[str, Row] = {}
+        for key, statement in (("task_id", sql.tasks_by_id), ("creator_task_id", sql.tasks_by_creator_id)):
+            missing = [task_id for task_id in ids if task_id not in found]
+            for row in connection.execute(statement, {"at_task_ids": missing}) if missing else ():
+                task = self._task_values(row)
+                found.setdefault(task[key], task)
+        return found
+
     def compare_and_set(self, session: Session, seen: Row, values: Row) -> bool:
         """Change a task if, and only if, nobody changed it since it was read; the row count decides."""
         changed = self.tasks.parameters({**values, "version": seen["version"] + 1})
@@ -122,7 +161,14 @@ class Store:
     # --- tasks that wait: for submission, for a question --------------------------------------------------------
 
     def claim_submissions(self, session: Session, *, now: datetime, until: datetime, limit: int) -> list[Row]:
-        """Claim pending tasks that are due for submission; arguments as for :meth:`claim_retries`."""
+        """Claim pending tasks that are due for submission.
+
+        Args:
+            session: the transaction; the caller commits.
+            now: tasks due by then.
+            until: the end of the lease; where the work never ends, somebody claims again after it.
+            limit: how many at the most.
+        """
         sql = self._sql(session)
         return self._claim_tasks(session, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
 
@@ -207,6 +253,16 @@ class Store:
         key = result.inserted_primary_key
         return {**values, "id": key[0] if key is not None else None}
 
+    def insert_deliveries(self, session: Session, rows: Sequence[Row]) -> list[int]:
+        """Write several history rows that have the same attributes; their ids, in the same order."""
+        if not rows:
+            return []
+        parameters = [self.deliveries.parameters(values) for values in rows]
+        sql = self._sql(session)
+        if not sql.features.insert_many:
+            return [self.insert_delivery(session, values)["id"] for values in rows]
+        return list(self._connection(session).execute(sql.insert_deliveries, parameters).scalars())
+
     def update_delivery(self, session: Session, delivery_id: int, values: Row) -> bool:
         """Change a history row that still waits for its effect, or is parked.
 
@@ -218,6 +274,16 @@ class Store:
             self._sql(session).update_delivery, {**changed, "at_id": delivery_id}
         )
         return bool(result.rowcount)
+
+    def settle_delivery(self, session: Session, delivery_id: int, values: Row) -> Row:
+        """The same, for whoever is about to give an event its effect.
+
+        Raises:
+            AlreadySettled: somebody else did; roll back.
+        """
+        if not self.update_delivery(session, delivery_id, values):
+            raise AlreadySettled
+        return {**values, "id": delivery_id}
 
     def add_occurrences(self, session: Session, delivery_id: int, count: int, at: datetime) -> bool:
         """Count further refused requests on a row; False where it was purged meanwhile."""
@@ -250,27 +316,6 @@ class Store:
             {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id},
         )
         return found.first() is not None
-
-    def claim_retries(self, session: Session, *, now: datetime, until: datetime, limit: int) -> list[int]:
-        """Claim failed deliveries that are due, and keep them from others until the lease ends.
-
-        Args:
-            session: the transaction; the caller commits.
-            now: deliveries due by then.
-            until: the end of the lease; where the work never ends, somebody claims again after it.
-            limit: how many at the most.
-        """
-        sql, connection = self._sql(session), self._connection(session)
-        window = {"at_now": now, "at_limit": limit}
-        lease = self.deliveries.parameters({"next_retry_at": until})
-        if sql.features.returning:
-            return sorted(connection.execute(sql.claim_due, {**window, **lease}).scalars())
-        due = connection.execute(sql.due_retries, window).all()
-        return [
-            delivery_id
-            for delivery_id, seen in due
-            if connection.execute(sql.claim_one, {**lease, "at_id": delivery_id, "at_seen": seen}).rowcount == 1
-        ]
 
     # --- plumbing --------------------------------------------------------------------------------------------
 

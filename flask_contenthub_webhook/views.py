@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
@@ -15,12 +15,20 @@ from flask import Blueprint, Response, request
 
 from . import signals
 from .batches import BatchItem, split_batch
-from .errors import DatabaseUnavailable, HandlerFailed, InvalidPayload, RequestRefused, SignatureMissing, TaskNotFound
+from .errors import (
+    DatabaseUnavailable,
+    HandlerFailed,
+    InboxFull,
+    InvalidPayload,
+    RequestRefused,
+    SignatureMissing,
+    TaskNotFound,
+)
 from .events import parse_event
 from .guards import check_guards, drop_body, read_body
 from .history import redacted_body, redacted_headers
 from .inbound import Applied, Inbound, Source
-from .processing import process
+from .processing import process, process_many
 from .rejections import Refusal
 from .signatures import Credentials, Verified, verify
 from .state import WebhookState, get_state
@@ -101,7 +109,8 @@ def callback(current: _Request, task_id: str) -> dict[str, Any]:
     current.attempt = _attempt(request.args.get("attempt"))
     current.verified = _verify(current, state.settings.signature_schemes, task_id, request.args.get("token"))
     payload = parse_object(current.body)
-    return _success(_apply(current, payload, task_id, request.args.get("attempt"), by_any_id=False))
+    inbound = _inbound(current, payload, task_id, request.args.get("attempt"), by_any_id=False)
+    return _success(process(state, inbound))
 
 
 @blueprint.post("/callbacks", strict_slashes=False, merge_slashes=False)
@@ -114,13 +123,7 @@ def batch(current: _Request) -> dict[str, Any]:
     over_the_body = tuple(scheme for scheme in state.settings.signature_schemes if scheme != "url")
     if over_the_body:
         current.verified = _verify(current, over_the_body, "", None, required=False)
-    items = split_batch(parse_object(current.body))
-    verdicts: list[dict[str, Any]] = []
-    for item in items:
-        away = bool(verdicts) and _is_away(verdicts[-1])
-        verdicts.append(_away(item) if away else _batch_verdict(current, item))
-    if verdicts and all(_is_away(verdict) for verdict in verdicts):
-        raise DatabaseUnavailable
+    verdicts = _batch_verdicts(current, split_batch(parse_object(current.body)))
     return {
         "success": all(verdict["success"] for verdict in verdicts),
         "message": f"{sum(verdict['success'] for verdict in verdicts)} of {len(verdicts)} events were taken.",
@@ -163,9 +166,9 @@ def _verify(
     return verified
 
 
-def _apply(
+def _inbound(
     current: _Request, payload: dict[str, Any], task_id: str, attempt: str | None, *, by_any_id: bool
-) -> Applied:
+) -> Inbound:
     state, verified = current.state, current.verified
     if attempt is not None and current.attempt is None:
         raise InvalidPayload(f"`attempt` must be a whole number from 1, not {attempt[:40]!a}.")
@@ -174,52 +177,56 @@ def _apply(
     )
     if not _TASK_ID.fullmatch(task_id):  # no id of ours; some databases would choke on it
         raise TaskNotFound
-    return process(
-        state,
-        Inbound(
-            task_id=task_id,
-            event=event,
-            source=Source.WEBHOOK,
-            received_at=current.received_at,
-            attempt=current.attempt,
-            bound_to_task=current.scheme == "url",
-            by_any_id=by_any_id,
-            scheme=current.scheme,
-            message_id=verified.message_id if verified is not None else None,
-            body=current.body,
-            headers=current.headers,
-            remote_addr=request.remote_addr,
-        ),
+    return Inbound(
+        task_id=task_id,
+        event=event,
+        source=Source.WEBHOOK,
+        received_at=current.received_at,
+        attempt=current.attempt,
+        bound_to_task=current.scheme == "url",
+        by_any_id=by_any_id,
+        scheme=current.scheme,
+        message_id=verified.message_id if verified is not None else None,
+        body=current.body,
+        headers=current.headers,
+        remote_addr=request.remote_addr,
     )
 
 
-def _batch_verdict(batch: _Request, item: BatchItem | InvalidPayload) -> dict[str, Any]:
-    """One item's own verdict; its failure is its own, too."""
+def _batch_verdicts(batch: _Request, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:
+    """A verdict for each item, in order; what is wrong with one is its own."""
+    requests = [_item_request(batch, item) for item in items]
+    believed = [_believe_item(current, item) for current, item in zip(requests, items, strict=True)]
+    taken = iter(process_many(batch.state, [one for one in believed if isinstance(one, Inbound)]))
+    verdicts: list[dict[str, Any]] = []
+    for current, one in zip(requests, believed, strict=True):
+        outcome = next(taken) if isinstance(one, Inbound) else one
+        if isinstance(outcome, Applied):
+            verdicts.append(_success(outcome) | {"task_id": current.task_id})
+        else:
+            _record(current, outcome)
+            verdicts.append(_refused_item(current.task_id or "", outcome))
+    return verdicts
+
+
+def _item_request(batch: _Request, item: BatchItem | InvalidPayload) -> _Request:
+    """One item, as if it had come alone."""
     current = _Request(batch.state, batch.received_at, headers=batch.headers, verified=batch.verified)
-    task_id = ""
+    if isinstance(item, BatchItem):
+        current.task_id, current.body, current.attempt = item.task_id, item.body, _attempt(item.attempt)
+    return current
+
+
+def _believe_item(current: _Request, item: BatchItem | InvalidPayload) -> Inbound | RequestRefused:
+    if isinstance(item, InvalidPayload):
+        return item
     try:
-        if isinstance(item, InvalidPayload):
-            raise item
-        task_id, current.body, current.attempt = item.task_id, item.body, _attempt(item.attempt)
-        if batch.verified is None:
-            schemes = tuple(scheme for scheme in batch.state.settings.signature_schemes if scheme == "url")
-            current.verified = _verify(current, schemes, task_id, item.token)
-        applied = _apply(current, dict(item.payload), task_id, item.attempt, by_any_id=current.scheme != "url")
-        return _success(applied) | {"task_id": task_id}
+        if current.verified is None:
+            schemes = tuple(scheme for scheme in current.state.settings.signature_schemes if scheme == "url")
+            current.verified = _verify(current, schemes, item.task_id, item.token)
+        return _inbound(current, dict(item.payload), item.task_id, item.attempt, by_any_id=current.scheme != "url")
     except RequestRefused as refusal:
-        current.task_id = task_id
-        _record(current, refusal)
-        return _refused_item(task_id, refusal)
-
-
-def _is_away(verdict: dict[str, Any]) -> bool:
-    return bool(verdict.get("error", {}).get("code") == DatabaseUnavailable.code)
-
-
-def _away(item: BatchItem | InvalidPayload) -> dict[str, Any]:
-    """The verdict of an item behind one that the database did not take: waiting once is enough."""
-    task_id = "" if isinstance(item, InvalidPayload) else item.task_id
-    return _refused_item(task_id, DatabaseUnavailable())
+        return refusal
 
 
 def _refused_item(task_id: str, refusal: RequestRefused) -> dict[str, Any]:
@@ -274,7 +281,7 @@ def _record(current: _Request, refusal: RequestRefused) -> None:
         refusal.code,
         extra={"code": refusal.code, "status": refusal.status, "remote_addr": request.remote_addr},
     )
-    if isinstance(refusal, HandlerFailed | DatabaseUnavailable):
+    if isinstance(refusal, HandlerFailed | DatabaseUnavailable | InboxFull):
         return
     current.state.rejections.record(
         current.state,

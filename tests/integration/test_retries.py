@@ -11,8 +11,10 @@ import pytest
 from flask import Flask
 
 from flask_contenthub_webhook import DeliveryNotFound, HandlerFailed, ReplayRefused, task_failed, task_progress
+from flask_contenthub_webhook.inbound import Source
 from flask_contenthub_webhook.lifecycle import apply_event
-from flask_contenthub_webhook.processing import replay, retry_due_deliveries
+from flask_contenthub_webhook.processing import _inbound_of, _read, replay, retry_due_deliveries
+from flask_contenthub_webhook.store import AlreadySettled
 from flask_contenthub_webhook.transitions import Trigger
 from tests.support.host import (
     PREFIX,
@@ -271,9 +273,9 @@ def test_what_is_claimed_is_left_alone_until_the_lease_ends(any_host: Host):
     def claim() -> list[int]:
         with host.app.app_context():
             session, now = host.db.session(), host.clock.now
-            claimed = host.state.store.claim_retries(session, now=now, until=now + timedelta(seconds=60), limit=9)
+            claimed = host.state.store.inbox.claim(session, now=now, until=now + timedelta(seconds=60), limit=9)
             session.commit()
-            return claimed
+            return [one.row["id"] for one in claimed]
 
     assert claim() == [row.id]
     assert claim() == []
@@ -292,17 +294,13 @@ def test_a_delivery_given_to_two_workers_has_one_effect_and_keeps_its_verdict(an
     receiver.broken = False
     (row,) = host.deliveries(task_id)
 
-    def work() -> None:
-        from flask_contenthub_webhook.inbound import Source
-        from flask_contenthub_webhook.processing import _inbound_of, _read
+    claimed = _read(host.state, row.id)
+    assert claimed is not None
+    inbound = _inbound_of(host.state, claimed, Source.WEBHOOK)
 
-        values = _read(host.state, row.id)
-        assert values is not None
-        inbound = _inbound_of(host.state, {**values, "verdict": "failed"}, Source.WEBHOOK)
-        apply_event(host.state, inbound, delivery_id=row.id)
-
-    work()
-    work()
+    apply_event(host.state, inbound, kept=claimed)
+    with pytest.raises(AlreadySettled):
+        apply_event(host.state, inbound, kept=claimed)
 
     assert host.delivery(row.id).verdict == "processed"
     assert host.post(task_id, failed(task_id)).json["outcome"] == "duplicate"  # type: ignore[index]

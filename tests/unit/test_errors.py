@@ -26,6 +26,7 @@ CONTRACT = {  # DESIGN section 6
     "unknown_event": 400,
     "task_mismatch": 409,
     "handler_failed": 500,
+    "inbox_full": 503,
     "database_unavailable": 503,
 }
 

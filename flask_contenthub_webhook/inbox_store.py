@@ -1,0 +1,140 @@
+"""The inbox as the rest of the extension sees it; its SQL and its rule of order are in :mod:`.inbox_statements`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .entities import Entities, Row
+from .inbox_statements import InboxStatements
+from .statements import Features
+
+__all__ = ["Claimed", "InboxStore"]
+
+
+class Claimed(NamedTuple):
+    """A delivery in our hands.
+
+    Args:
+        row: its attributes; ``claimed_until`` is when we lose it.
+        more: True where further deliveries of its task were due behind it.
+    """
+
+    row: Row
+    more: bool
+
+
+class InboxStore:
+    """The statements of the inbox, run in a session of the caller's, who commits.
+
+    Args:
+        tasks: the host's task model.
+        deliveries: the host's delivery model.
+        connect: the connection of a session on which the two live.
+        features: what the database can do, once it is connected.
+    """
+
+    def __init__(
+        self,
+        tasks: Entities,
+        deliveries: Entities,
+        *,
+        connect: Callable[[Session], sa.Connection],
+        features: Callable[[Session], Features],
+    ) -> None:
+        self._tasks, self._deliveries = tasks, deliveries
+        self._connection, self._features = connect, features
+        self._prepared: InboxStatements | None = None
+
+    def accept(
+        self, session: Session, task_id: str, values: Row, *, creator_task_id: str | None, notify: bool
+    ) -> tuple[int, str] | None:
+        """Write a delivery that waits, if there is such a task.
+
+        Args:
+            session: the transaction.
+            task_id: our id of the task.
+            values: the new row, but for ``status_before``.
+            creator_task_id: where given, the task must have this one, and its attempt is what the event speaks for.
+            notify: wake the workers that listen, with the commit.
+
+        Returns:
+            The id of the row and the task's status; None where nothing was written, or this database cannot tell.
+        """
+        sql = self._sql(session)
+        if not sql.features.insert_from_select:
+            return None
+        named = creator_task_id is not None
+        statement = sql.accept(tuple(values), named=named, notify=notify and sql.features.notify)
+        parameters = {f"new_{key}": value for key, value in values.items()}
+        parameters["at_task_id"] = task_id
+        if named:
+            parameters["at_creator_task_id"] = creator_task_id
+        row = self._connection(session).execute(statement, parameters).first()
+        return None if row is None else (row[0], row[1])
+
+    def claim(
+        self, session: Session, *, now: datetime, until: datetime, limit: int, task_id: str | None = None
+    ) -> list[Claimed]:
+        """Claim the first waiting delivery of as many tasks, and keep them from others until the lease ends.
+
+        Args:
+            session: the transaction.
+            now: deliveries due by then.
+            until: the end of the lease; where the work never ends, somebody claims again after it.
+            limit: how many at the most.
+            task_id: of this task only; then also what was accepted and is not due for the sweep yet.
+        """
+        sql, connection = self._sql(session), self._connection(session)
+        window: dict[str, Any] = {"at_now": now, "at_limit": limit}
+        if task_id is not None:
+            window["at_task_id"] = task_id
+        claim, candidates = sql.heads if task_id is None else sql.head_of_task
+        if sql.features.returning:
+            claimed = connection.execute(claim, {**window, "at_until": until}).all()
+            return sorted((self._claimed(row) for row in claimed), key=lambda one: one.row["id"])
+        taken: list[Claimed] = []
+        for delivery_id, seen in connection.execute(candidates, window).all():
+            one = {"at_id": delivery_id, "at_seen": seen, "at_until": until}
+            if connection.execute(sql.claim_one, one).rowcount == 1:
+                row = connection.execute(sql.delivery_by_id, {"at_id": delivery_id}).one()
+                taken.append(self._claimed((*row, True)))
+        return taken
+
+    def renew(self, session: Session, row: Row, until: datetime) -> bool:
+        """Keep a claimed delivery for longer; False where the lease had ended and somebody else has it."""
+        one = {"at_id": row["id"], "at_seen": row["claimed_until"], "at_until": until}
+        return bool(self._connection(session).execute(self._sql(session).renew, one).rowcount)
+
+    def release(self, session: Session, rows: Sequence[Row]) -> None:
+        """Give back what was claimed in one go and not begun; it is due at once."""
+        given_back = {"at_ids": [row["id"] for row in rows], "at_seen": rows[0]["claimed_until"]}
+        self._connection(session).execute(self._sql(session).release, given_back)
+
+    def count_waiting(self, session: Session, *, most: int) -> int:
+        """How many deliveries wait for their effect, counted up to a limit."""
+        counted = self._connection(session).execute(self._sql(session).count_waiting, {"at_limit": most})
+        return int(counted.scalar_one())
+
+    def is_anything_due(self, session: Session, now: datetime) -> bool:
+        """Whether a claim would be worth trying; takes no lock."""
+        return self._connection(session).execute(self._sql(session).is_due, {"at_now": now}).first() is not None
+
+    def notify(self, session: Session) -> None:
+        """Wake the workers that listen, with the commit; does nothing where the database has no such thing."""
+        sql = self._sql(session)
+        if sql.features.notify:
+            self._connection(session).execute(sql.notify)
+
+    def _claimed(self, row: Sequence[Any]) -> Claimed:
+        *values, more = row
+        return Claimed(dict(zip(self._deliveries.columns, values, strict=True)), bool(more))
+
+    def _sql(self, session: Session) -> InboxStatements:
+        if self._prepared is None:
+            self._prepared = InboxStatements(self._tasks, self._deliveries, self._features(session))
+        return self._prepared
