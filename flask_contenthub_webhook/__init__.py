@@ -28,6 +28,7 @@ from .errors import (
     CreatorUnreachable,
     DatabaseUnavailable,
     DeliveryNotFound,
+    ForwardNotFound,
     HandlerFailed,
     InvalidPayload,
     ReplayRefused,
@@ -37,6 +38,8 @@ from .errors import (
     WebhookError,
 )
 from .extension import ContentHubWebhook
+from .forwarding.sending import ForwardReport
+from .forwarding.targets import ForwardTarget
 from .handler import WebhookHandler
 from .inbound import Applied
 from .matching import EXISTS, MISSING
@@ -46,6 +49,7 @@ from .reconcile import ReconcileReport
 from .signals import (
     callback_rejected,
     delivery_processed,
+    forward_finished,
     reconcile_finished,
     task_cancelled,
     task_completed,
@@ -73,6 +77,9 @@ __all__ = [
     "DatabaseUnavailable",
     "DeliveryMixin",
     "DeliveryNotFound",
+    "ForwardNotFound",
+    "ForwardReport",
+    "ForwardTarget",
     "GenerationTaskMixin",
     "HandlerFailed",
     "InsecureConfiguration",
@@ -97,6 +104,7 @@ __all__ = [
     "create_verifier",
     "default_models",
     "delivery_processed",
+    "forward_finished",
     "generate_secret",
     "generate_signature",
     "reconcile_finished",

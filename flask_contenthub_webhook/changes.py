@@ -12,6 +12,7 @@ from .callback_urls import address_callback_url
 from .config import Settings
 from .events import Completed, Event, Failed, Progress
 from .inbound import Inbound
+from .matching import pick
 from .transitions import Decision, TaskState, Trigger
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def stored_result(event: Event, settings: Settings) -> dict[str, Any]:
     """The result fields that the task row keeps (WEBHOOK_STORED_RESULT_FIELDS)."""
     result = event.result if isinstance(event, Completed) else {}
     kept = settings.stored_result_fields
-    return dict(result) if kept is None else {name: result[name] for name in kept if name in result}
+    return dict(result) if kept is None else pick(result, kept)
 
 
 def error_of(event: Event) -> Mapping[str, Any]:

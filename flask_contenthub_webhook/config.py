@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from . import config_values as values
 from .config_values import Network
 from .errors import ConfigurationError
+from .events import EVENT_NAME, EVENT_NAME_RULE
+from .forwarding.targets import ForwardTarget, configured_targets
 
 __all__ = ["OPTIONS", "InsecureConfiguration", "Option", "Settings", "load_settings"]
 
@@ -63,6 +65,11 @@ class Settings:
     max_retries: int
     retry_backoff: tuple[timedelta, ...]
     submit_threads: int
+    forward_to: tuple[ForwardTarget, ...]
+    forward_secrets: tuple[str, ...]
+    forward_timeout: float
+    forward_concurrency: int
+    forward_allowed_networks: tuple[Network, ...]
     history_retention: timedelta
     scheduler_enabled: bool
     creator_base_url: str | None
@@ -90,9 +97,8 @@ class Settings:
         return min(self.poll_grace / 2, min(self.poll_intervals[1:]) * 0.9)
 
     def __repr__(self) -> str:
-        shown = (
-            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in {"secrets", "creator_api_key"}
-        )
+        hidden = {"secrets", "forward_secrets", "creator_api_key"}
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in hidden)
         return f"Settings({', '.join(shown)}, secrets=<{len(self.secrets)}>)"
 
 
@@ -117,12 +123,10 @@ class Option:
     secret: bool = False
 
 
-EVENT_NAME = r"(?!(?:submitted|cancelled|timed_out|retry|invalid_result)$)[a-z][a-z0-9_.-]{0,63}"
-EVENT_NAME_RULE = (
-    "an event type is lower case letters, digits, dot, dash and underscore, at most 64, and none of "
-    "submitted, cancelled, timed_out, retry, invalid_result, which have signals of their own"
+_FIELD = r"(?=.{1,100}$)[^\s,.]+(\.[^\s,.]+)*"
+_FIELD_RULE = (
+    "a field is a name, or a path of names with dots between them, without blanks and of at most 100 characters"
 )
-_FIELD_NAME = r"[^\s,]{1,100}"
 
 OPTIONS: tuple[Option, ...] = (
     Option("WEBHOOK_ENABLED", "enabled", False, values.boolean, "Accept callbacks at all."),
@@ -235,14 +239,14 @@ OPTIONS: tuple[Option, ...] = (
         "WEBHOOK_REQUIRED_RESULT_FIELDS",
         "required_result_fields",
         ("content",),
-        values.names(_FIELD_NAME, "a field name has no blanks and at most 100 characters"),
+        values.names(_FIELD, _FIELD_RULE),
         "Fields without which a completed result counts as thin.",
     ),
     Option(
         "WEBHOOK_STORED_RESULT_FIELDS",
         "stored_result_fields",
         None,
-        values.optional_names(_FIELD_NAME, "a field name has no blanks and at most 100 characters"),
+        values.optional_names(_FIELD, _FIELD_RULE),
         "Result fields that the task row keeps; None: all.",
     ),
     Option(
@@ -294,7 +298,44 @@ OPTIONS: tuple[Option, ...] = (
         "submit_threads",
         4,
         values.number(int, 0, 64),
-        "Threads that hand tasks to the creator right after the commit; 0 leaves that to the scheduler.",
+        "Threads that hand tasks to the creator right after the commit; 0 leaves that and forwarding to the scheduler.",
+    ),
+    Option(
+        "WEBHOOK_FORWARD_URLS",
+        "forward_to",
+        (),
+        configured_targets,
+        "Where the events of every task are sent on to: URLs (commas or a list), or a list of targets, in JSON too.",
+        secret=True,
+    ),
+    Option(
+        "WEBHOOK_FORWARD_SECRET",
+        "forward_secrets",
+        (),
+        values.standard_secrets,
+        "What forwarded events are signed with, by Standard Webhooks; several sign side by side. Needed to forward.",
+        secret=True,
+    ),
+    Option(
+        "WEBHOOK_FORWARD_TIMEOUT",
+        "forward_timeout",
+        10.0,
+        values.number(float, 0.1, 300, "seconds"),
+        "Seconds that one forwarded event may take in all, from the look-up of the name to the end of the answer.",
+    ),
+    Option(
+        "WEBHOOK_FORWARD_CONCURRENCY",
+        "forward_concurrency",
+        8,
+        values.number(int, 1, 256),
+        "Forwarded events that are under way at the same time, in each process.",
+    ),
+    Option(
+        "WEBHOOK_FORWARD_ALLOWED_NETWORKS",
+        "forward_allowed_networks",
+        (),
+        values.networks,
+        "Addresses or CIDR networks that may be forwarded to although they are not public.",
     ),
     Option(
         "WEBHOOK_HISTORY_RETENTION_DAYS",
@@ -396,6 +437,7 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
         _warn(f"A secret in WEBHOOK_SECRET_KEY is shorter than {_SHORT_SECRET} characters; use a longer random one.")
     if any(" " in secret for secret in settings.secrets):
         _warn("A secret in WEBHOOK_SECRET_KEY has a blank in it; a comma separates secrets, so give a list instead.")
+    _check_forwarding(settings, debug=debug)
     if settings.enabled and not settings.secrets and not debug:
         _warn("WEBHOOK_SECRET_KEY is not set: anyone who can reach the callback URL can settle tasks.")
     if settings.callback_base_url and not debug:
@@ -404,6 +446,21 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
             _warn("WEBHOOK_CALLBACK_BASE_URL points at localhost: a creator on another machine cannot reach it.")
         elif parts.scheme == "http":
             _warn("WEBHOOK_CALLBACK_BASE_URL is plain http: the token in the callback URL travels unprotected.")
+
+
+def _check_forwarding(settings: Settings, *, debug: bool) -> None:
+    if settings.forward_to and not settings.forward_secrets:
+        raise ConfigurationError(
+            "WEBHOOK_FORWARD_URLS is set, but WEBHOOK_FORWARD_SECRET is not: nothing is sent on unsigned. "
+            "`flask webhook secret` makes one; give it to the receivers."
+        )
+    if set(settings.forward_secrets) & set(settings.secrets):
+        raise ConfigurationError(
+            "WEBHOOK_FORWARD_SECRET is also in WEBHOOK_SECRET_KEY: every receiver of forwarded events could forge "
+            "callbacks with it. Use a secret of its own."
+        )
+    if any(target.url.startswith("http:") for target in settings.forward_to) and not debug:
+        _warn("WEBHOOK_FORWARD_URLS has a plain http URL: whoever is on the way can read the events.")
 
 
 def _warn(message: str) -> None:

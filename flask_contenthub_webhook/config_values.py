@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
+from .signatures import sign_standard
+
 __all__ = ["Network"]
 
 Network = IPv4Network | IPv6Network
@@ -91,6 +93,17 @@ def secrets(value: Any) -> tuple[str, ...]:
     if isinstance(value, bytes):
         raise ValueError("must be text, not bytes (a string, or several separated by commas, or a list)")
     return items(value)
+
+
+def standard_secrets(value: Any) -> tuple[str, ...]:
+    """One secret, or several, that Standard Webhooks can sign with."""
+    found = secrets(value)
+    for number, secret in enumerate(found, 1):
+        try:
+            sign_standard(b"", secret, "", 0)
+        except ValueError:
+            raise ValueError(f"cannot be used: what follows whsec_ in secret {number} is not base64") from None
+    return found
 
 
 def names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...]]:

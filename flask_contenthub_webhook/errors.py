@@ -20,6 +20,7 @@ __all__ = [
     "CreatorUnreachable",
     "DatabaseUnavailable",
     "DeliveryNotFound",
+    "ForwardNotFound",
     "HandlerFailed",
     "InboxFull",
     "InvalidJSON",
@@ -61,6 +62,12 @@ class DeliveryNotFound(WebhookError):
     """There is no delivery with this id."""
 
     code = "delivery_not_found"
+
+
+class ForwardNotFound(WebhookError):
+    """There is no forward with this id."""
+
+    code = "forward_not_found"
 
 
 class ReplayRefused(WebhookError):

@@ -15,10 +15,27 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from .errors import InvalidPayload, UnknownEvent
+from .matching import look_up
 
-__all__ = ["BUILT_IN_EVENTS", "Completed", "Custom", "Event", "Failed", "Internal", "Progress", "parse_event"]
+__all__ = [
+    "BUILT_IN_EVENTS",
+    "EVENT_NAME",
+    "EVENT_NAME_RULE",
+    "Completed",
+    "Custom",
+    "Event",
+    "Failed",
+    "Internal",
+    "Progress",
+    "parse_event",
+]
 
 BUILT_IN_EVENTS = ("completed", "failed", "progress")
+EVENT_NAME = r"(?!(?:submitted|cancelled|timed_out|retry|invalid_result)$)[a-z][a-z0-9_.-]{0,63}"
+EVENT_NAME_RULE = (
+    "an event type is lower case letters, digits, dot, dash and underscore, at most 64, and none of "
+    "submitted, cancelled, timed_out, retry, invalid_result, which have signals of their own"
+)
 _MAX_ID_LENGTH = 255
 _PLAUSIBLE_YEARS = range(1970, 2201)
 
@@ -208,7 +225,7 @@ def _completed(payload: Mapping[str, Any], required_fields: Collection[str]) -> 
     wire = _convert(payload, _Completed)
     _check_status(wire)
     result = payload.get("result", {})
-    missing = tuple(name for name in required_fields if _is_empty(result.get(name)))
+    missing = tuple(name for name in required_fields if _is_empty(look_up(result, name)))
     return Completed(**_common(wire, payload), result=result, missing=missing)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +12,7 @@ from flask import Flask
 from .callback_urls import build_callback_url
 from .cli import webhook_group
 from .client_certificates import check_certificate_support
-from .config import EVENT_NAME, EVENT_NAME_RULE, Settings, load_settings
+from .config import Settings, load_settings
 from .creators.configured import configured_creator
 from .creators.guarded import GuardedCreator
 from .creators.protocol import Creator
@@ -20,9 +20,17 @@ from .csrf import exempt_from_csrf
 from .database import watch_commits
 from .dispatcher import Dispatcher
 from .errors import ConfigurationError
+from .events import EVENT_NAME, EVENT_NAME_RULE
+from .forwarding.lanes import Lanes
+from .forwarding.models import default_forward_models
+from .forwarding.outbox import Outbox
+from .forwarding.posting import Poster
+from .forwarding.sending import ForwardReport, send_due_forwards
+from .forwarding.targets import ForwardTarget
+from .forwarding.upkeep import replay_forward
 from .guards import RateGuard
 from .inbound import Applied
-from .matching import Where
+from .matching import Where, parse_where
 from .models import add_own_tables, default_delivery_model, default_task_model
 from .processing import RetryReport, replay, retry_due_deliveries
 from .purge import purge_deliveries
@@ -104,6 +112,10 @@ class ContentHubWebhook:
             ),
             rejections=RejectionLog(),
             dispatcher=Dispatcher(settings.submit_threads),
+            outbox=Outbox(task_model, *default_forward_models(db)),
+            forward_poster=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks),
+            forward_lanes=Lanes(settings.forward_concurrency),
+            forward_dispatcher=Dispatcher(settings.forward_concurrency if settings.submit_threads else 0),
             creator=GuardedCreator(creator)
             if creator is not None
             else configured_creator(settings, lambda: get_state(app).clock()),
@@ -145,13 +157,14 @@ class ContentHubWebhook:
             where: a filter over the payload, see :mod:`.matching`; without it every event of the type matches.
 
         Raises:
-            ValueError: this is no event type.
+            ValueError: this is no event type, or no filter.
         """
         if not re.fullmatch(EVENT_NAME, event_type):
             raise ValueError(f"{event_type!r} is no event type; {EVENT_NAME_RULE}.")
+        parsed = parse_where(where)
 
         def subscribe(function: F) -> F:
-            self._subscriptions.append(Subscription(event_type, function, where))
+            self._subscriptions.append(Subscription(event_type, function, parsed))
             return function
 
         return subscribe
@@ -176,6 +189,7 @@ class ContentHubWebhook:
         callback_events: Collection[str] = ("completed", "failed"),
         max_retries: int | None = None,
         timeout: float | None = None,
+        forward_to: Iterable[str | Mapping[str, Any] | ForwardTarget] = (),
         commit: bool = True,
         task_fields: Mapping[str, Any] | None = None,
         **creator_options: Any,
@@ -195,6 +209,8 @@ class ContentHubWebhook:
             callback_events: the event types to ask for.
             max_retries: attempts after the first; None takes WEBHOOK_MAX_RETRIES.
             timeout: seconds that one attempt may take; None takes WEBHOOK_TASK_TIMEOUT.
+            forward_to: where the task's events are sent on to, beside WEBHOOK_FORWARD_URLS: URLs, or targets with
+                filters, see :class:`.ForwardTarget`. Where both name a URL, what is said here counts.
             commit: False leaves the row in the caller's transaction, and hands it over once that commits.
             task_fields: columns of the host's own task model, such as ``{"account_id": 7}``.
             **creator_options: whatever else the creator understands, by its own names.
@@ -203,7 +219,7 @@ class ContentHubWebhook:
             The new task, in ``db.session``.
 
         Raises:
-            ConfigurationError: there is no creator, or no base URL for callbacks.
+            ConfigurationError: there is no creator, no base URL for callbacks, or no secret to forward with.
             ValueError: a value cannot be kept; names it.
         """
         return new_task(
@@ -219,6 +235,7 @@ class ContentHubWebhook:
             callback_events=callback_events,
             max_retries=max_retries,
             timeout=timeout,
+            forward_to=forward_to,
             commit=commit,
             task_fields=task_fields,
             creator_options=creator_options,
@@ -251,6 +268,16 @@ class ContentHubWebhook:
     def reconcile(self, *, limit: int = 10_000) -> ReconcileReport:
         """Ask the creator about every task that is due for it; see :func:`.reconcile.reconcile`."""
         return reconcile(get_state(), limit=limit)
+
+    # --- forwarding ------------------------------------------------------------------------------------------
+
+    def send_due_forwards(self, *, limit: int = 1000) -> ForwardReport:
+        """Send on what is due; see :func:`.forwarding.sending.send_due_forwards`."""
+        return send_due_forwards(get_state(), limit=limit)
+
+    def replay_forward(self, forward_id: int) -> None:
+        """Send a forward again that is delivered or dead; see :func:`.forwarding.upkeep.replay_forward`."""
+        replay_forward(get_state(), forward_id)
 
     # --- background ------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from .database import Trouble, trouble_of, unit_of_work
 from .dispatch import HandlerError, call_handlers, handlers_of
 from .errors import DatabaseUnavailable, HandlerFailed, TaskNotFound, TransitionRefused
 from .events import Completed, Failed, Internal, Progress
+from .forwarding.writing import write_forwards
 from .history import SETTLED, delivery_values, processing_times, record_failure
 from .identity import attempt_spoken_for, check_belongs
 from .inbound import Applied, Inbound
@@ -229,9 +230,9 @@ class _Application:
         inbound = self.inbound
         if self.trigger is Trigger.COMPLETED or isinstance(self.event, Internal):
             return False
-        is_older = inbound.was_kept and self.spoken_for is not None and self.spoken_for < task["attempt"]
-        is_told = inbound.attempt is not None and (inbound.is_attempt_vouched or is_older)
-        told_by_attempt = is_told and self.trigger is not Trigger.CUSTOM
+        told_by_attempt = (
+            inbound.attempt is not None and inbound.is_attempt_vouched and self.trigger is not Trigger.CUSTOM
+        )
         digest = None if told_by_attempt else inbound.digest
         if digest is None and inbound.message_id is None:
             return False
@@ -262,6 +263,8 @@ class _Application:
 
     def _call_handlers(self, task: Row, delivery: Row, decision: Decision) -> None:
         """The host's handlers, then the commit."""
+        if decision.verdict is Verdict.PROCESSED and (task["forward_to"] or self.state.settings.forward_to):
+            write_forwards(self.state, self.session, self.event, decision, task=task, delivery=delivery)
         calls = handlers_of(self.state, self.event, decision, self._arguments(decision))
         if decision.verdict is not Verdict.PROCESSED or not calls:
             self.session.commit()

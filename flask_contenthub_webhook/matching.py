@@ -1,22 +1,37 @@
-"""One small matcher for filters over JSON payloads: equality, membership and existence.
+"""One small matcher and selector for JSON payloads, the same wherever events or fields are chosen.
 
-A filter is a mapping from dotted paths to what must stand there::
+A *path* names a field: ``result.metrics.cost``. It goes through objects only; there is no way to look into lists, and
+a name that itself holds a dot cannot be named.
 
-    {"result.metrics.cost": 0}                 # equal
+A *filter* (``where``) is a mapping from paths to what must stand there; all of it must hold::
+
+    {"result.metrics.cost": 0}                 # equal; JSON's true is not 1
     {"metadata.topic": ["news", "sport"]}      # one of (a list, tuple or set)
-    {"result.images": EXISTS}                  # there, and not null
-    {"result.error": MISSING}                  # not there, or null
+    {"result.images": EXISTS}                  # there, and not null; in JSON {"$exists": true}
+    {"result.error": MISSING}                  # not there, or null; in JSON {"$exists": false}
 
-All conditions must hold. A path goes through objects only; there is no way to look into lists.
+A *selection* is a list of paths: ``["result.content", "metadata"]``. What it names is kept, or left out, with all that
+is below it; what is not there is passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["EXISTS", "MISSING", "Where", "matches"]
+__all__ = [
+    "EXISTS",
+    "MISSING",
+    "Where",
+    "check_path",
+    "leave_out",
+    "look_up",
+    "matches",
+    "parse_where",
+    "pick",
+    "to_json",
+]
 
 
 class _Existence(Enum):
@@ -29,19 +44,53 @@ MISSING: Final = _Existence.MISSING
 
 Where = Mapping[str, Any]
 
+_OPERATOR = "$exists"
+_MAX_PATH_LENGTH = 255
+
+
+# --- filters -------------------------------------------------------------------------------------------------
+
 
 def matches(payload: Mapping[str, Any], where: Where | None) -> bool:
-    """Whether every condition of the filter holds for the payload; no filter matches everything."""
-    return where is None or all(_holds(_look_up(payload, path), wanted) for path, wanted in where.items())
+    """Whether every condition of a parsed filter holds for the payload; no filter matches everything."""
+    return where is None or all(_holds(look_up(payload, path), wanted) for path, wanted in where.items())
 
 
-def _look_up(payload: Mapping[str, Any], path: str) -> Any:
-    value: Any = payload
-    for name in path.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            return None
-        value = value[name]
-    return value
+def parse_where(where: Any) -> Where | None:
+    """Check a filter, and read the JSON forms of ``EXISTS`` and ``MISSING``.
+
+    Args:
+        where: a filter, in Python's form or in JSON's; None and an empty one match everything.
+
+    Raises:
+        ValueError: this is no filter; says which part, and what is allowed.
+    """
+    if where is None:
+        return None
+    if not isinstance(where, Mapping):
+        raise ValueError("a filter must be a mapping from paths to values")
+    return {check_path(path): _parse_wanted(path, wanted) for path, wanted in where.items()}
+
+
+def to_json(where: Where) -> dict[str, Any]:
+    """A parsed filter as plain JSON values, which :func:`parse_where` reads again."""
+    return {path: _wanted_to_json(wanted) for path, wanted in where.items()}
+
+
+def _parse_wanted(path: str, wanted: Any) -> Any:
+    if not isinstance(wanted, Mapping) or not any(str(name).startswith("$") for name in wanted):
+        return wanted
+    if wanted.keys() != {_OPERATOR} or not isinstance(wanted[_OPERATOR], bool):
+        raise ValueError(
+            f'the filter for {path} can only be a value, a list of values, or {{"{_OPERATOR}": true or false}}'
+        )
+    return EXISTS if wanted[_OPERATOR] else MISSING
+
+
+def _wanted_to_json(wanted: Any) -> Any:
+    if isinstance(wanted, _Existence):
+        return {_OPERATOR: wanted is EXISTS}
+    return list(wanted) if isinstance(wanted, tuple | set | frozenset) else wanted
 
 
 def _holds(value: Any, wanted: Any) -> bool:
@@ -55,5 +104,74 @@ def _holds(value: Any, wanted: Any) -> bool:
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    """JSON equality: unlike in Python, true is not 1."""
+    """JSON equality: unlike in Python, true is not 1, at any depth."""
+    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
+        return value.keys() == wanted.keys() and all(_equal(value[name], wanted[name]) for name in value)
+    if isinstance(value, list) and isinstance(wanted, list):
+        return len(value) == len(wanted) and all(map(_equal, value, wanted))
     return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+
+
+# --- selections ----------------------------------------------------------------------------------------------
+
+
+def pick(payload: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+    """The fields that the paths name, in the objects that hold them."""
+    whole, parts = _split(paths)
+    picked: dict[str, Any] = {}
+    for name, value in payload.items():
+        if name in whole:
+            picked[name] = value
+        elif name in parts and isinstance(value, Mapping) and (inner := pick(value, parts[name])):
+            picked[name] = inner
+    return picked
+
+
+def leave_out(payload: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+    """Everything but the fields that the paths name."""
+    whole, parts = _split(paths)
+    return {
+        name: leave_out(value, parts[name]) if name in parts and isinstance(value, Mapping) else value
+        for name, value in payload.items()
+        if name not in whole
+    }
+
+
+def _split(paths: Collection[str]) -> tuple[set[str], dict[str, list[str]]]:
+    """The names that are meant whole, and for others the paths below them."""
+    whole: set[str] = set()
+    parts: dict[str, list[str]] = {}
+    for path in paths:
+        name, dot, rest = path.partition(".")
+        if dot:
+            parts.setdefault(name, []).append(rest)
+        else:
+            whole.add(name)
+    return whole, parts
+
+
+# --- paths ---------------------------------------------------------------------------------------------------
+
+
+def look_up(payload: Mapping[str, Any], path: str) -> Any:
+    """What stands at a path; None where nothing does."""
+    value: Any = payload
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return None
+        value = value[name]
+    return value
+
+
+def check_path(path: Any) -> str:
+    """The path, if it is one.
+
+    Raises:
+        ValueError: says what a path is.
+    """
+    if not isinstance(path, str) or not all(path.split(".")) or len(path) > _MAX_PATH_LENGTH:
+        raise ValueError(
+            f"{str(path)[:40]!r} is no path; a path is one name, or several with dots between them, such as "
+            f"result.metrics.cost, of at most {_MAX_PATH_LENGTH} characters"
+        )
+    return path

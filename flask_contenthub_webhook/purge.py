@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .database import unit_of_work
+from .forwarding.upkeep import purge_forwards
 
 if TYPE_CHECKING:
     from .state import WebhookState
@@ -31,6 +32,7 @@ def purge_deliveries(state: WebhookState, *, before: datetime | None = None) -> 
         if not state.settings.history_retention:
             return 0
         before = state.clock() - state.settings.history_retention
+    purge_forwards(state, before)
     deleted, after = 0, 0
     while True:
         with unit_of_work(state) as session:

@@ -21,6 +21,7 @@ from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask, request
 
+from .forwarding.sending import send_due_forwards
 from .processing import retry_due_deliveries
 from .purge import purge_deliveries
 from .reconcile import reconcile
@@ -64,6 +65,7 @@ JOBS = (
     Job("reconcile", reconcile, _a_third_of_the_poll_interval),
     Job("submit", submit_due, lambda _: timedelta(seconds=5)),
     Job("retry-deliveries", retry_due_deliveries, lambda _: timedelta(seconds=10)),
+    Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
     Job("purge", purge_deliveries, lambda _: timedelta(hours=1)),
 )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "callback_rejected",
     "delivery_processed",
+    "forward_finished",
     "reconcile_finished",
     "task_cancelled",
     "task_completed",
@@ -68,6 +69,10 @@ task_submitted = _signals.signal("contenthub-task-submitted")
 reconcile_finished = _signals.signal("contenthub-reconcile-finished")
 """A pass of reconciliation ended. Arguments: ``report`` (a ``ReconcileReport``). Errors in receivers are logged and
 never felt."""
+
+forward_finished = _signals.signal("contenthub-forward-finished")
+"""A forwarded event was delivered, or given up. Arguments: ``forward``, ``outcome`` (``delivered`` or ``dead``). Errors
+in receivers are logged and never felt."""
 
 callback_rejected = _signals.signal("contenthub-callback-rejected")
 """A request was refused. Arguments: ``reason`` (the error code), ``status`` (of the answer), ``request`` (a dict of

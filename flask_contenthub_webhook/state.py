@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
     from .dispatcher import Dispatcher
+    from .forwarding.lanes import Lanes
+    from .forwarding.outbox import Outbox
+    from .forwarding.posting import Poster
     from .guards import RateGuard
     from .rejections import RejectionLog
     from .store import Store
@@ -66,6 +69,10 @@ class WebhookState:
         store: the SQL over the two models.
         rejections: the bounded record of refused requests.
         dispatcher: the threads that hand over what was just submitted.
+        outbox: the SQL over forwards and their attempts.
+        forward_poster: sends one forwarded event.
+        forward_lanes: which URLs may be sent to now.
+        forward_dispatcher: the threads that send on what was just applied.
         creator: the service that does the jobs, or None where the host only receives.
         creator_pause: how long to leave the creator alone after it was down.
         rate: the rate guard, or None where no rate is configured.
@@ -86,6 +93,10 @@ class WebhookState:
     store: Store
     rejections: RejectionLog
     dispatcher: Dispatcher
+    outbox: Outbox
+    forward_poster: Poster
+    forward_lanes: Lanes
+    forward_dispatcher: Dispatcher
     creator: Creator | None = None
     creator_pause: Pause = field(default_factory=Pause)
     rate: RateGuard | None = None

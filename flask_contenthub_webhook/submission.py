@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -38,6 +38,7 @@ from .errors import (
     RequestRefused,
 )
 from .events import Internal
+from .forwarding.targets import ForwardTarget, read_targets
 from .inbound import Applied, Inbound, Source
 from .lifecycle import apply_event
 from .reports import failed_event, inbound_report
@@ -89,6 +90,7 @@ def new_task(
     callback_events: Collection[str] = ("completed", "failed"),
     max_retries: int | None = None,
     timeout: float | None = None,
+    forward_to: Iterable[str | Mapping[str, Any] | ForwardTarget] = (),
     commit: bool = True,
     task_fields: Mapping[str, Any] | None = None,
     creator_options: Mapping[str, Any] | None = None,
@@ -99,8 +101,6 @@ def new_task(
             "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
             "init_app."
         )
-    if creator_options and "forward_to" in creator_options:
-        raise ValueError("forward_to is not part of this version: results are not forwarded yet.")
     if priority not in _PRIORITIES:
         raise ValueError(f"priority is {priority!r}; it must be 1 (low), 2, 3 or 4 (urgent).")
     if timeout is not None and timeout < 1:
@@ -123,6 +123,7 @@ def new_task(
         callback_url=_callback_url(state, task_id, callback_url),
         callback_events=list(callback_events),
         creator_options=dict(creator_options) if creator_options else None,
+        forward_to=_forward_to(state, forward_to),
         next_submit_at=now,
         next_poll_at=now + state.settings.poll_grace,
         deadline_at=now + (state.settings.task_timeout if timeout is None else timedelta(seconds=timeout)),
@@ -183,6 +184,20 @@ def _checked_base(base: str | None) -> str | None:
         return base_url(base)
     except ValueError as error:
         raise ValueError(f"callback_url is {base!r}; it {error}, or hold {{task_id}}.") from None
+
+
+def _forward_to(
+    state: WebhookState, given: Iterable[str | Mapping[str, Any] | ForwardTarget]
+) -> list[dict[str, Any]] | None:
+    try:
+        targets = read_targets(given)
+    except ValueError as error:
+        raise ValueError(f"forward_to {error}.") from None
+    if targets and not state.settings.forward_secrets:
+        raise ConfigurationError(
+            "WEBHOOK_FORWARD_SECRET is not set, and nothing is sent on unsigned. `flask webhook secret` makes one."
+        )
+    return [target.as_json() for target in targets] or None
 
 
 def _check_lengths(state: WebhookState, **values: str | None) -> None:

@@ -6,6 +6,7 @@ import click
 
 from .deliveries import deliveries_group
 from .doctor import doctor_command
+from .forwards import forwards_group
 from .migrations import migrations_group
 from .purge import purge_command
 from .reconcile import reconcile_command
@@ -39,6 +40,7 @@ for _command in (
     send_command,
     tasks_group,
     deliveries_group,
+    forwards_group,
     stats_command,
     reconcile_command,
     submit_command,

@@ -1,1 +1,1 @@
-"""Sending events on: several callback URLs, from an outbox, with guards against what a URL may lead to."""
+"""Sending events on: which go where, the outbox that keeps them, and the requests that carry them."""

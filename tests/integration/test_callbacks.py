@@ -589,6 +589,23 @@ def test_only_the_chosen_result_fields_are_stored_and_handlers_get_all(hosts: Bu
     assert host.contents() == ["text"]
 
 
+def test_fields_within_the_result_are_chosen_and_required_by_their_paths(hosts: Build, sqlite_url: str):
+    host = hosts(
+        sqlite_url,
+        WEBHOOK_STORED_RESULT_FIELDS=["metrics.cost", "metrics.duration", "content.none"],
+        WEBHOOK_REQUIRED_RESULT_FIELDS="content,metrics.cost",
+    )
+    whole, thin = host.add_task(), host.add_task()
+    without_cost = completed(thin)
+    del without_cost["result"]["metrics"]["cost"]
+
+    host.post(whole, completed(whole))
+    host.post(thin, without_cost)
+
+    assert host.task(whole).result == {"metrics": {"cost": 0.01, "duration": 900}}
+    assert (host.task(thin).status, host.task(thin).error_code) == ("failed", "INVALID_RESULT")
+
+
 def test_a_failure_racing_a_completion_leaves_one_truth(postgres_host: Host):
     host = postgres_host
     for _ in range(5):

@@ -16,7 +16,7 @@ from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]
 BASE = "https://hub.example"
-NAMES = {"reconcile", "submit", "retry-deliveries", "purge"}
+NAMES = {"reconcile", "submit", "retry-deliveries", "forward", "purge"}
 PATIENCE = 15
 
 
@@ -177,7 +177,7 @@ def test_starting_twice_is_starting_once(hub):
     assert hub.state.scheduler is first
     assert first is not None
     assert {job.id for job in first.get_jobs()} == NAMES == {job.name for job in JOBS}
-    assert len(first.get_jobs()) == 4
+    assert len(first.get_jobs()) == 5
 
 
 def test_starting_at_once_in_many_threads_is_starting_once(hub):
@@ -249,6 +249,6 @@ def test_how_often_the_jobs_run_and_what_a_missed_time_means(hosts, sqlite_url):
     assert host.state.scheduler is not None
     jobs = {job.id: job for job in host.state.scheduler.get_jobs()}
     seconds = {name: job.trigger.interval.total_seconds() for name, job in jobs.items()}
-    assert seconds == {"reconcile": 20, "submit": 5, "retry-deliveries": 10, "purge": 3600}
+    assert seconds == {"reconcile": 20, "submit": 5, "retry-deliveries": 10, "forward": 5, "purge": 3600}
     assert {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in jobs.values()} == {(True, 1, None)}
     host.webhook.stop_scheduler(host.app)

@@ -148,6 +148,7 @@ class Tasks(RuleBasedStateMachine):
             received_at=self.host.clock(),
             attempt=attempt,
             bound_to_task=True,
+            scheme="url",
             body=body,
         )
         effect = self.model.effect_of(message, attempt)

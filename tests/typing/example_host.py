@@ -14,6 +14,8 @@ from flask_contenthub_webhook import (
     ConfigurationError,
     ContentHubWebhook,
     DatabaseUnavailable,
+    ForwardReport,
+    ForwardTarget,
     HandlerFailed,
     RequestRefused,
     RetryReport,
@@ -66,6 +68,15 @@ def alert(app: Flask, *, task: Any, error: Mapping[str, Any], will_retry: bool, 
 @delivery_processed.connect
 def count(app: Flask, *, outcome: str, **extra: Any) -> None:
     app.logger.info(outcome)
+
+
+def submit() -> None:
+    webhook.submit(
+        topic="Tea", forward_to=["https://shop.example/", ForwardTarget("https://x.example/", events=["failed"])]
+    )
+    webhook.submit(topic="Tea", forward_to=[{"url": "https://shop.example/", "where": {"result.images": EXISTS}}])
+    assert_type(webhook.send_due_forwards(limit=10), ForwardReport)
+    assert_type(webhook.replay_forward(7), None)
 
 
 @webhook.on("illustrated", where={"result.images": EXISTS})

@@ -1,0 +1,72 @@
+"""What people and time do to forwards: the replay by hand, and the purge."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from flask_contenthub_webhook.database import unit_of_work
+from flask_contenthub_webhook.errors import DatabaseUnavailable, ForwardNotFound, ReplayRefused
+
+from .sending import forward_next
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.state import WebhookState
+
+__all__ = ["purge_forwards", "replay_forward"]
+
+_BATCH = 1000
+
+
+def replay_forward(state: WebhookState, forward_id: int) -> None:
+    """Send a forward again that is delivered or dead, under its old ``webhook-id``; its attempts stay on record.
+
+    Args:
+        state: the application's state.
+        forward_id: the row.
+
+    Raises:
+        ForwardNotFound: there is no such row.
+        ReplayRefused: it still waits for its next try.
+        DatabaseUnavailable: nothing was written.
+    """
+    try:
+        with unit_of_work(state) as session:
+            was_reset = state.outbox.reset(session, forward_id, state.clock())
+            is_there = was_reset or state.outbox.read(session, forward_id) is not None
+            session.commit()
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
+    if not is_there:
+        raise ForwardNotFound(f"There is no forward {forward_id}.")
+    if not was_reset:
+        raise ReplayRefused(f"Forward {forward_id} is not finished; it is tried again by itself.")
+    state.forward_dispatcher.kick(state, forward_next)
+
+
+def purge_forwards(state: WebhookState, before: datetime) -> int:
+    """Delete forwards that were finished long ago, and their attempts, in small batches.
+
+    Ids grow with time, so the walk begins at the oldest row and ends where the rows get younger; nothing is scanned.
+
+    Args:
+        state: the application's state.
+        before: delete what was finished earlier.
+
+    Returns:
+        How many forwards were deleted.
+    """
+    deleted, after = 0, 0
+    while True:
+        with unit_of_work(state) as session:
+            oldest = state.outbox.oldest(session, after=after, limit=_BATCH)
+            expired = [row["id"] for row in oldest if row["finished_at"] is not None and row["finished_at"] < before]
+            if expired:
+                state.outbox.delete(session, expired)
+                session.commit()
+        deleted += len(expired)
+        if len(oldest) < _BATCH or oldest[-1]["created_at"] >= before:
+            return deleted
+        after = oldest[-1]["id"]
