@@ -239,6 +239,7 @@ class DeliveryMixin:
             sa.PrimaryKeyConstraint("id", name=named("pk", table)),
             sa.Index(named("ix", table, "task_id"), "task_id", "id"),
             waiting_index(table, "next_retry_at"),
+            _queue_index(table),
         )
 
     def __repr__(self) -> str:
@@ -297,6 +298,12 @@ def waiting_index(table: str, column: str) -> sa.Index:
     """An index of the rows that wait for a time; settled rows, nearly all of them, are not in it."""
     waiting = sa.text(f"{column} IS NOT NULL")
     return sa.Index(named("ix", table, column), column, postgresql_where=waiting, sqlite_where=waiting)
+
+
+def _queue_index(table: str) -> sa.Index:
+    """The queue of each task: which of its deliveries is the first that waits."""
+    waiting = sa.text("next_retry_at IS NOT NULL")
+    return sa.Index(named("ix", table, "waiting"), "task_id", "id", postgresql_where=waiting, sqlite_where=waiting)
 
 
 def _quoted(*states: TaskState) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from .forwarding.sending import send_due_forwards
 from .processing import retry_due_deliveries
 from .purge import purge_deliveries
 from .reconcile import reconcile
+from .shutdown import stop_on_signals
 from .state import get_state
 from .submission import submit_due
 
@@ -61,10 +61,15 @@ def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
     return max(settings.poll_interval / 3, timedelta(seconds=1))
 
 
+def _soon_where_nobody_else_works(settings: Settings) -> timedelta:
+    """A small host may leave the inbox to the scheduler alone."""
+    return timedelta(seconds=1 if settings.processing == "worker" else 10)
+
+
 JOBS = (
     Job("reconcile", reconcile, _a_third_of_the_poll_interval),
     Job("submit", submit_due, lambda _: timedelta(seconds=5)),
-    Job("retry-deliveries", retry_due_deliveries, lambda _: timedelta(seconds=10)),
+    Job("retry-deliveries", retry_due_deliveries, _soon_where_nobody_else_works),
     Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
     Job("purge", purge_deliveries, lambda _: timedelta(hours=1)),
 )
@@ -105,15 +110,13 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
         on_start: called once the jobs run.
     """
     stopped = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        start_scheduler(app)
-        on_start()
-        stopped.wait()
-    finally:
-        stop_scheduler(app, wait=True)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with stop_on_signals(stopped.set):
+        try:
+            start_scheduler(app)
+            on_start()
+            stopped.wait()
+        finally:
+            stop_scheduler(app, wait=True)
 
 
 def start_with_first_request(app: Flask) -> None:

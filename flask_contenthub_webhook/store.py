@@ -319,6 +319,11 @@ class Store:
 
     # --- plumbing --------------------------------------------------------------------------------------------
 
+    def engine_of(self, session: Session) -> sa.Engine:
+        """Where the tables live."""
+        bind = session.get_bind(mapper=sa.inspect(self.tasks.model))
+        return bind.engine
+
     def _connection(self, session: Session) -> sa.Connection:
         return session.connection(bind_arguments={"mapper": self.tasks.model})
 

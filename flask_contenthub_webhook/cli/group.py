@@ -18,6 +18,7 @@ from .stats import stats_command
 from .submit import submit_command
 from .tasks import tasks_group
 from .url import url_command
+from .worker import worker_command
 
 __all__ = ["webhook_group"]
 
@@ -44,6 +45,7 @@ for _command in (
     stats_command,
     reconcile_command,
     submit_command,
+    worker_command,
     scheduler_command,
     simulate_command,
     purge_command,

@@ -68,6 +68,8 @@ class _Subject(NamedTuple):
     own: str = ""
     adds: tuple[str, ...] = ()
     """The columns that it adds to the table; where there are none, it makes the table with all that no other adds."""
+    indexes: tuple[str, ...] = ()
+    """Columns of an earlier revision's that it puts into an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,13 @@ _PACKAGED = (
         "what queues, forwarding and alerts need",
         (
             _Subject(GenerationTaskMixin, "TASKS", "TASK_NAMES", adds=("forward_to",)),
-            _Subject(DeliveryMixin, "DELIVERIES", "DELIVERY_NAMES", adds=("claimed_until",)),
+            _Subject(
+                DeliveryMixin,
+                "DELIVERIES",
+                "DELIVERY_NAMES",
+                adds=("claimed_until",),
+                indexes=("task_id", "id", "next_retry_at"),
+            ),
         ),
     ),
 )
@@ -247,7 +255,7 @@ class _Model:
         return _Seen(
             self.name,
             self.table.name,
-            renamed={key: self._has[key].name for key in keys if self._has[key].name != key},
+            renamed={key: self._has[key].name for key in (*keys, *subject.indexes) if self._has[key].name != key},
             own=[key for key in keys if self._is_typed_otherwise(key)],
             extra=[] if subject.adds else [column.name for column in self.table.columns if column.name not in ours],
         )

@@ -21,6 +21,14 @@ Moment = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("content_generation_tasks", sa.Column("forward_to", sa.JSON(), nullable=True))
     op.add_column("webhook_deliveries", sa.Column("claimed_until", Moment, nullable=True))
+    waiting = sa.text("next_retry_at IS NOT NULL")
+    op.create_index(
+        "ix_webhook_deliveries_waiting",
+        "webhook_deliveries",
+        ["task_id", "id"],
+        postgresql_where=waiting,
+        sqlite_where=waiting,
+    )
     create_forwards()
     create_alerts()
 
@@ -85,5 +93,6 @@ def downgrade() -> None:
     op.drop_table("webhook_alerts")
     op.drop_table("webhook_forward_attempts")
     op.drop_table("webhook_forwards")
+    op.drop_index("ix_webhook_deliveries_waiting", "webhook_deliveries")
     op.drop_column("webhook_deliveries", "claimed_until")
     op.drop_column("content_generation_tasks", "forward_to")

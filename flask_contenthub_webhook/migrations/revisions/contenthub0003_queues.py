@@ -93,6 +93,7 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
 
 def new_indexes() -> dict[str, tuple[str, list[str]]]:
     return {
+        f"ix_{DELIVERIES}_waiting": (DELIVERIES, [DELIVERY_NAMES.get(key, key) for key in ("task_id", "id")]),
         f"ix_{FORWARDS}_delivery_id": (FORWARDS, ["delivery_id"]),
         f"ix_{FORWARDS}_next_try_at": (FORWARDS, ["next_try_at"]),
         f"ix_{ATTEMPTS}_forward_id": (ATTEMPTS, ["forward_id", "id"]),
@@ -147,11 +148,13 @@ def make(entry: Entry) -> None:
 
 
 def create_index(index: str, table: str, columns: list[str]) -> None:
-    if columns != ["next_try_at"]:
+    time = {f"ix_{DELIVERIES}_waiting": DELIVERY_NAMES.get("next_retry_at", "next_retry_at")}.get(index)
+    time = "next_try_at" if columns == ["next_try_at"] else time
+    if time is None:
         op.create_index(op.f(index), table, columns)
         return
     # Only rows that wait for a time are in it; settled ones, nearly all, are not.
-    waiting = sa.text("next_try_at IS NOT NULL")
+    waiting = sa.text(f"{quote(time)} IS NOT NULL")
     op.create_index(op.f(index), table, columns, postgresql_where=waiting, sqlite_where=waiting)
 
 

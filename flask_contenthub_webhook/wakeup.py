@@ -1,0 +1,113 @@
+"""Waiting for work: PostgreSQL says when there is some (LISTEN and NOTIFY), others are looked at now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from .database import unit_of_work
+from .inbox_statements import CHANNEL
+
+if TYPE_CHECKING:
+    from .state import WebhookState
+
+__all__ = ["Alarm"]
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 0.5
+"""Seconds in which a stop is noticed while we listen."""
+_RECONNECT = 5.0
+
+
+class Alarm:
+    """A connection that listens, where the database and its driver can do that.
+
+    Losing it costs time, never an event: the worker looks by itself, too, and the connection is made anew.
+
+    Args:
+        state: the application's state.
+    """
+
+    def __init__(self, state: WebhookState) -> None:
+        self._state = state
+        self._connection: Any = None
+        self._tried_at = float("-inf")
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the database will wake us."""
+        return self._connection is not None
+
+    def wait(self, seconds: float, stopped: threading.Event) -> bool:
+        """Wait for some seconds, or less where there is work, or where we are stopped.
+
+        Returns:
+            True where the database said that there is work.
+        """
+        if self._connection is None and time.monotonic() - self._tried_at > _RECONNECT:
+            self._listen()
+        if self._connection is None:
+            stopped.wait(seconds)
+            return False
+        end = time.monotonic() + seconds
+        try:
+            while not stopped.is_set() and (left := end - time.monotonic()) > 0:
+                if self._was_notified(min(left, _SLICE)):
+                    return True
+        except Exception as error:
+            logger.warning("The connection that listens was lost; it is made again.", exc_info=error)
+            self._close()
+        return False
+
+    def __enter__(self) -> Self:
+        self._listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _listen(self) -> None:
+        """Take a connection of our own out of the pool, for good."""
+        self._tried_at = time.monotonic()
+        try:
+            with unit_of_work(self._state) as session:
+                engine = self._state.store.engine_of(session)
+            if engine.dialect.name != "postgresql" or engine.dialect.driver not in {"psycopg", "psycopg2"}:
+                return
+            pooled = engine.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            connection.autocommit = True
+            connection.cursor().execute(f"LISTEN {CHANNEL}")
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("The database cannot wake us now; we look by ourselves.", exc_info=error)
+            return
+        self._connection = connection
+
+    def _was_notified(self, seconds: float) -> bool:
+        connection = self._connection
+        if hasattr(connection, "notifies") and callable(connection.notifies):  # psycopg 3
+            return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
+        ready, _, _ = select.select([connection], [], [], seconds)
+        if not ready:
+            return False
+        connection.poll()
+        was_notified = bool(connection.notifies)
+        connection.notifies.clear()
+        return was_notified
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # it may be broken already
+                connection.close()
