@@ -8,9 +8,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from flask import g, has_app_context
+from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import event as sa_event
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
+
+from .entities import Unit
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -21,6 +24,7 @@ __all__ = [
     "CommitForbidden",
     "Trouble",
     "check_transaction",
+    "core_transaction",
     "forbid_commit",
     "trouble_of",
     "unit_of_work",
@@ -62,6 +66,24 @@ def unit_of_work(state: WebhookState) -> Iterator[Session]:
         session = state.db.session()
         session.expire_on_commit = False
         yield session
+
+
+@contextmanager
+def core_transaction(state: WebhookState) -> Iterator[Unit]:
+    """A transaction without a session, for what no handler takes part in; it commits at the end.
+
+    A host whose own session class chooses among databases is asked each time; that costs a session.
+    """
+    engine = state.engine
+    if engine is None:
+        with unit_of_work(state) as session:
+            if type(session).get_bind is not FlaskSession.get_bind:
+                yield session
+                session.commit()
+                return
+            engine = state.engine = state.store.engine_of(session)
+    with engine.begin() as connection:
+        yield connection
 
 
 def watch_commits(db: SQLAlchemy) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, make_transient_to_detached
 
-__all__ = ["Entities", "Row"]
+__all__ = ["Entities", "Row", "Unit"]
 
 Row = Mapping[str, Any]
 """The values of a model's attributes, by name."""
+
+Unit = Session | sa.Connection
+"""A transaction: of a session where handlers take part in it, else of a mere connection, which costs less."""
 
 
 class Entities:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .backoff import jittered
-from .database import unit_of_work
+from .database import core_transaction
 from .inbound import Inbound
 from .transitions import Verdict
 
@@ -122,13 +122,12 @@ def record_failure(
         "claimed_until": None,
         **_next_try(state, inbound, tries, now),
     }
-    with unit_of_work(state) as session:
+    with core_transaction(state) as unit:
         if kept is None:
             values = {**delivery_values(inbound, task_id, now), "attempt": attempt, **outcome}
-            kept = state.store.insert_delivery(session, values)
+            kept = state.store.insert_delivery(unit, values)
         else:
-            state.store.update_delivery(session, kept["id"], outcome)
-        session.commit()
+            state.store.update_delivery(unit, kept["id"], outcome)
     return int(kept["id"])
 
 

@@ -13,10 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from .backoff import jittered
-from .database import unit_of_work
+from .database import core_transaction
 from .errors import DatabaseUnavailable, RequestRefused, TaskNotFound
 from .history import delivery_values
 from .identity import attempt_spoken_for, check_belongs
@@ -24,7 +23,7 @@ from .inbound import Applied, Inbound
 from .transitions import TaskState, Verdict
 
 if TYPE_CHECKING:
-    from .entities import Row
+    from .entities import Row, Unit
     from .state import WebhookState
 
 __all__ = ["accept", "accept_many", "put_off"]
@@ -50,9 +49,8 @@ def accept(state: WebhookState, inbound: Inbound) -> Applied:
     """
     state.inbox.check(state)
     try:
-        with unit_of_work(state) as session:
-            applied = _accept(state, session, inbound)
-            session.commit()
+        with core_transaction(state) as unit:
+            applied = _accept(state, unit, inbound)
     except SQLAlchemyError as error:
         logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
         raise DatabaseUnavailable from error
@@ -74,18 +72,17 @@ def accept_many(state: WebhookState, batch: Sequence[Inbound]) -> list[Applied |
     state.inbox.check(state)
     now = state.clock()
     try:
-        with unit_of_work(state) as session:
-            tasks = state.store.find_tasks(session, {inbound.task_id for inbound in batch})
+        with core_transaction(state) as unit:
+            tasks = state.store.find_tasks(unit, {inbound.task_id for inbound in batch})
             checked = [_checked(inbound, _found(inbound, tasks)) for inbound in batch]
             rows = [
                 _values(state, inbound, now, task=task)
                 for inbound, task in zip(batch, checked, strict=True)
                 if not isinstance(task, RequestRefused)
             ]
-            kept = iter(state.store.insert_deliveries(session, rows))
+            kept = iter(state.store.insert_deliveries(unit, rows))
             if rows:
-                state.store.inbox.notify(session)
-                session.commit()
+                state.store.inbox.notify(unit)
     except SQLAlchemyError as error:
         logger.warning("The database did not take a batch: %s", type(error).__name__, exc_info=error)
         raise DatabaseUnavailable from error
@@ -112,36 +109,35 @@ def put_off(state: WebhookState, inbound: Inbound, reason: str) -> Applied:
     now = state.clock()
     due = now + jittered(state.settings.retry_backoff[0])
     try:
-        with unit_of_work(state) as session:
-            applied = _write_known(state, session, inbound, now, due=due, reason=reason)
-            session.commit()
+        with core_transaction(state) as unit:
+            applied = _write_known(state, unit, inbound, now, due=due, reason=reason)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
     return applied
 
 
-def _accept(state: WebhookState, session: Session, inbound: Inbound) -> Applied:
+def _accept(state: WebhookState, unit: Unit, inbound: Inbound) -> Applied:
     """Nearly every event is its task's, so the row is written without a look at the task wherever SQL can tell."""
     now, ours = state.clock(), inbound.task_id
     named = None if inbound.bound_to_task or inbound.event.task_id == ours else inbound.event.task_id
     values = _values(state, inbound, now)
     if named is not None:
         del values["attempt"]
-    kept = state.store.inbox.accept(session, ours, values, creator_task_id=named, notify=state.inbox.may_notify())
+    kept = state.store.inbox.accept(unit, ours, values, creator_task_id=named, notify=state.inbox.may_notify())
     if kept is None:
-        return _write_known(state, session, inbound, now, due=state.inbox.first_due(state, now))
+        return _write_known(state, unit, inbound, now, due=state.inbox.first_due(state, now))
     delivery_id, status = kept
     return Applied(verdict=Verdict.QUEUED, delivery_id=delivery_id, task_id=ours, status=TaskState(status))
 
 
 def _write_known(
-    state: WebhookState, session: Session, inbound: Inbound, now: datetime, *, due: datetime, reason: str | None = None
+    state: WebhookState, unit: Unit, inbound: Inbound, now: datetime, *, due: datetime, reason: str | None = None
 ) -> Applied:
-    task = _checked(inbound, state.store.read_task(session, inbound.task_id, by_any_id=inbound.by_any_id))
+    task = _checked(inbound, state.store.read_task(unit, inbound.task_id, by_any_id=inbound.by_any_id))
     if isinstance(task, RequestRefused):
         raise task
     values = _values(state, inbound, now, task=task) | {"next_retry_at": due, "reason": reason}
-    return _queued(task, state.store.insert_delivery(session, values)["id"], reason or "")
+    return _queued(task, state.store.insert_delivery(unit, values)["id"], reason or "")
 
 
 def _found(inbound: Inbound, tasks: Mapping[str, Row]) -> Row | None:

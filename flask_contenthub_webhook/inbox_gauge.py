@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .database import unit_of_work
+from .database import core_transaction
 from .errors import InboxFull
 from .inbox_statements import AT_ONCE
 
@@ -78,8 +78,8 @@ class InboxGauge:
 
     def _count(self, state: WebhookState, most: int) -> int:
         try:
-            with unit_of_work(state) as session:
-                return state.store.inbox.count_waiting(session, most=most)
+            with core_transaction(state) as unit:
+                return state.store.inbox.count_waiting(unit, most=most)
         except SQLAlchemyError as error:
             logger.warning("The inbox could not be counted.", exc_info=error)
             return 0  # whoever writes next finds out

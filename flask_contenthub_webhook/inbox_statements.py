@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .entities import Entities
-from .statements import Features
+from .features import Features
 from .transitions import Verdict
 
 __all__ = ["AT_ONCE", "CHANNEL", "InboxStatements"]

@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
-from .entities import Entities, Row
+from .entities import Entities, Row, Unit
+from .features import Features
 from .inbox_statements import InboxStatements
-from .statements import Features
 
 __all__ = ["Claimed", "InboxStore"]
 
@@ -29,12 +28,12 @@ class Claimed(NamedTuple):
 
 
 class InboxStore:
-    """The statements of the inbox, run in a session of the caller's, who commits.
+    """The statements of the inbox, run in a transaction of the caller's, who commits.
 
     Args:
         tasks: the host's task model.
         deliveries: the host's delivery model.
-        connect: the connection of a session on which the two live.
+        connect: the connection of a transaction, on which the two live.
         features: what the database can do, once it is connected.
     """
 
@@ -43,20 +42,20 @@ class InboxStore:
         tasks: Entities,
         deliveries: Entities,
         *,
-        connect: Callable[[Session], sa.Connection],
-        features: Callable[[Session], Features],
+        connect: Callable[[Unit], sa.Connection],
+        features: Callable[[Unit], Features],
     ) -> None:
         self._tasks, self._deliveries = tasks, deliveries
         self._connection, self._features = connect, features
         self._prepared: InboxStatements | None = None
 
     def accept(
-        self, session: Session, task_id: str, values: Row, *, creator_task_id: str | None, notify: bool
+        self, unit: Unit, task_id: str, values: Row, *, creator_task_id: str | None, notify: bool
     ) -> tuple[int, str] | None:
         """Write a delivery that waits, if there is such a task.
 
         Args:
-            session: the transaction.
+            unit: the transaction.
             task_id: our id of the task.
             values: the new row, but for ``status_before``.
             creator_task_id: where given, the task must have this one, and its attempt is what the event speaks for.
@@ -65,7 +64,7 @@ class InboxStore:
         Returns:
             The id of the row and the task's status; None where nothing was written, or this database cannot tell.
         """
-        sql = self._sql(session)
+        sql = self._sql(unit)
         if not sql.features.insert_from_select:
             return None
         named = creator_task_id is not None
@@ -74,22 +73,22 @@ class InboxStore:
         parameters["at_task_id"] = task_id
         if named:
             parameters["at_creator_task_id"] = creator_task_id
-        row = self._connection(session).execute(statement, parameters).first()
+        row = self._connection(unit).execute(statement, parameters).first()
         return None if row is None else (row[0], row[1])
 
     def claim(
-        self, session: Session, *, now: datetime, until: datetime, limit: int, task_id: str | None = None
+        self, unit: Unit, *, now: datetime, until: datetime, limit: int, task_id: str | None = None
     ) -> list[Claimed]:
         """Claim the first waiting delivery of as many tasks, and keep them from others until the lease ends.
 
         Args:
-            session: the transaction.
+            unit: the transaction.
             now: deliveries due by then.
             until: the end of the lease; where the work never ends, somebody claims again after it.
             limit: how many at the most.
             task_id: of this task only; then also what was accepted and is not due for the sweep yet.
         """
-        sql, connection = self._sql(session), self._connection(session)
+        sql, connection = self._sql(unit), self._connection(unit)
         window: dict[str, Any] = {"at_now": now, "at_limit": limit}
         if task_id is not None:
             window["at_task_id"] = task_id
@@ -105,36 +104,36 @@ class InboxStore:
                 taken.append(self._claimed((*row, True)))
         return taken
 
-    def renew(self, session: Session, row: Row, until: datetime) -> bool:
+    def renew(self, unit: Unit, row: Row, until: datetime) -> bool:
         """Keep a claimed delivery for longer; False where the lease had ended and somebody else has it."""
         one = {"at_id": row["id"], "at_seen": row["claimed_until"], "at_until": until}
-        return bool(self._connection(session).execute(self._sql(session).renew, one).rowcount)
+        return bool(self._connection(unit).execute(self._sql(unit).renew, one).rowcount)
 
-    def release(self, session: Session, rows: Sequence[Row]) -> None:
+    def release(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Give back what was claimed in one go and not begun; it is due at once."""
         given_back = {"at_ids": [row["id"] for row in rows], "at_seen": rows[0]["claimed_until"]}
-        self._connection(session).execute(self._sql(session).release, given_back)
+        self._connection(unit).execute(self._sql(unit).release, given_back)
 
-    def count_waiting(self, session: Session, *, most: int) -> int:
+    def count_waiting(self, unit: Unit, *, most: int) -> int:
         """How many deliveries wait for their effect, counted up to a limit."""
-        counted = self._connection(session).execute(self._sql(session).count_waiting, {"at_limit": most})
+        counted = self._connection(unit).execute(self._sql(unit).count_waiting, {"at_limit": most})
         return int(counted.scalar_one())
 
-    def is_anything_due(self, session: Session, now: datetime) -> bool:
+    def is_anything_due(self, unit: Unit, now: datetime) -> bool:
         """Whether a claim would be worth trying; takes no lock."""
-        return self._connection(session).execute(self._sql(session).is_due, {"at_now": now}).first() is not None
+        return self._connection(unit).execute(self._sql(unit).is_due, {"at_now": now}).first() is not None
 
-    def notify(self, session: Session) -> None:
+    def notify(self, unit: Unit) -> None:
         """Wake the workers that listen, with the commit; does nothing where the database has no such thing."""
-        sql = self._sql(session)
+        sql = self._sql(unit)
         if sql.features.notify:
-            self._connection(session).execute(sql.notify)
+            self._connection(unit).execute(sql.notify)
 
     def _claimed(self, row: Sequence[Any]) -> Claimed:
         *values, more = row
         return Claimed(dict(zip(self._deliveries.columns, values, strict=True)), bool(more))
 
-    def _sql(self, session: Session) -> InboxStatements:
+    def _sql(self, unit: Unit) -> InboxStatements:
         if self._prepared is None:
-            self._prepared = InboxStatements(self._tasks, self._deliveries, self._features(session))
+            self._prepared = InboxStatements(self._tasks, self._deliveries, self._features(unit))
         return self._prepared

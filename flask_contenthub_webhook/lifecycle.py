@@ -38,6 +38,11 @@ _ROUNDS = 3
 """Tries of one transaction that lost a race; from the second on it locks the row before it reads."""
 
 
+_COMPLETED = Decision(Verdict.PROCESSED, TaskState.COMPLETED)
+_REPEATED = decide(Trigger.COMPLETED, TaskView(status=TaskState.COMPLETED, attempt=1, max_retries=0))
+"""What the table says of the two events that nearly all callbacks are."""
+
+
 class _LostRace(Exception):
     """Somebody changed the row between our reading and our writing."""
 
@@ -145,11 +150,12 @@ class _Application:
         self.kept = kept
         self.spoken_for = inbound.attempt
         self.now = state.clock()
+        self.unit = state.store.connection_of(session)
 
     def run(self, *, lock: bool) -> Applied:
         done = None
         if self.trigger is Trigger.COMPLETED and not lock:
-            done = self._complete_open()
+            done = self._complete()
         task, decision, delivery = done or self._decide_and_change(lock=lock)
         applied = Applied(
             verdict=decision.verdict,
@@ -166,13 +172,13 @@ class _Application:
 
     # --- the task --------------------------------------------------------------------------------------------
 
-    def _complete_open(self) -> tuple[Row, Decision, Row] | None:
-        """Nearly every callback completes an open task, so that is tried before anything is read."""
-        ours, decision = self.inbound.task_id, Decision(Verdict.PROCESSED, TaskState.COMPLETED)
+    def _complete(self) -> tuple[Row, Decision, Row] | None:
+        """Nearly every callback completes an open task, and most others repeat it: both without reading it first."""
+        store, ours, decision = self.state.store, self.inbound.task_id, _COMPLETED
         named = None if self.inbound.bound_to_task or self.event.task_id == ours else self.event.task_id
         history = self._history(ours, decision, TaskState.COMPLETED)
-        written = self.state.store.complete_open(
-            self.session,
+        written = store.complete_open(
+            self.unit,
             ours,
             named,
             result=stored_result(self.event, self.state.settings),
@@ -180,15 +186,22 @@ class _Application:
             history=history,
             delivery_id=None if self.kept is None else self.kept["id"],
         )
-        if written is None:
+        if written is not None:
+            task, delivery = written
+            return task, decision, {**(self.kept or SETTLED), **delivery}
+        if self.kept is not None or signals.delivery_processed.receivers:  # those want the whole task
             return None
-        task, delivery = written
-        return task, decision, delivery if self.kept is None else {**self.kept, **delivery}
+        history |= {"verdict": _REPEATED.verdict.value, "reason": _REPEATED.reason}
+        delivery_id = store.repeat_completed(self.unit, ours, named, history)
+        if delivery_id is None:
+            return None
+        task = {"task_id": ours, "status": TaskState.COMPLETED}
+        return task, _REPEATED, {**history, "id": delivery_id}
 
     def _decide_and_change(self, *, lock: bool) -> tuple[Row, Decision, Row]:
         """Read the task, decide, and change it if nobody else did meanwhile."""
         store = self.state.store
-        seen = store.read_task(self.session, self.inbound.task_id, by_any_id=self.inbound.by_any_id, lock=lock)
+        seen = store.read_task(self.unit, self.inbound.task_id, by_any_id=self.inbound.by_any_id, lock=lock)
         if seen is None:
             raise TaskNotFound
         check_belongs(self.inbound, seen)
@@ -199,7 +212,7 @@ class _Application:
         task = seen
         if decision.verdict is Verdict.PROCESSED:
             values = changes_of(self.inbound, decision, seen, settings=self.state.settings, now=self.now)
-            if not store.compare_and_set(self.session, seen, values):
+            if not store.compare_and_set(self.unit, seen, values):
                 raise _LostRace
             task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
         history = {**self._history(seen["task_id"], decision, task["status"]), "status_before": seen["status"]}
@@ -236,7 +249,7 @@ class _Application:
         digest = None if told_by_attempt else inbound.digest
         if digest is None and inbound.message_id is None:
             return False
-        return self.state.store.was_applied(self.session, task["task_id"], digest, inbound.message_id)
+        return self.state.store.was_applied(self.unit, task["task_id"], digest, inbound.message_id)
 
     # --- the history, the handlers, the commit ---------------------------------------------------------------
 
@@ -258,15 +271,18 @@ class _Application:
         """A new row, or the row of an earlier try brought up to date."""
         store = self.state.store
         if self.kept is None:
-            return store.insert_delivery(self.session, values)
-        return {**self.kept, **store.settle_delivery(self.session, self.kept["id"], values)}
+            return store.insert_delivery(self.unit, values)
+        return {**self.kept, **store.settle_delivery(self.unit, self.kept["id"], values)}
 
     def _call_handlers(self, task: Row, delivery: Row, decision: Decision) -> None:
         """The host's handlers, then the commit."""
-        if decision.verdict is Verdict.PROCESSED and (task["forward_to"] or self.state.settings.forward_to):
+        if decision.verdict is not Verdict.PROCESSED:
+            self.session.commit()
+            return
+        if task["forward_to"] or self.state.settings.forward_to:
             write_forwards(self.state, self.session, self.event, decision, task=task, delivery=delivery)
         calls = handlers_of(self.state, self.event, decision, self._arguments(decision))
-        if decision.verdict is not Verdict.PROCESSED or not calls:
+        if not calls:
             self.session.commit()
             return
         store = self.state.store
@@ -303,18 +319,19 @@ class _Application:
                 return {}
 
     def _tell_afterwards(self, task: Row, delivery: Row, applied: Applied) -> None:
-        logger.info(
-            "Event %s: %s",
-            self.event.type,
-            applied.verdict,
-            extra={
-                "task_id": applied.task_id,
-                "delivery_id": applied.delivery_id,
-                "source": self.inbound.source.value,
-                "status": applied.status.value,
-                "late": applied.late,
-            },
-        )
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "Event %s: %s",
+                self.event.type,
+                applied.verdict,
+                extra={
+                    "task_id": applied.task_id,
+                    "delivery_id": applied.delivery_id,
+                    "source": self.inbound.source.value,
+                    "status": applied.status.value,
+                    "late": applied.late,
+                },
+            )
         if signals.delivery_processed.receivers:
             store = self.state.store
             signals.send_quietly(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .database import unit_of_work
+from .database import core_transaction
 from .errors import (
     CreatorError,
     DatabaseUnavailable,
@@ -183,16 +183,13 @@ def _lease(state: WebhookState) -> timedelta:
 
 def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed]:
     now = state.clock()
-    with unit_of_work(state) as session:
-        claimed = state.store.inbox.claim(session, now=now, until=now + _lease(state), limit=limit, task_id=task_id)
-        session.commit()
-    return claimed
+    with core_transaction(state) as unit:
+        return state.store.inbox.claim(unit, now=now, until=now + _lease(state), limit=limit, task_id=task_id)
 
 
 def _release(state: WebhookState, rows: Sequence[Row]) -> None:
-    with unit_of_work(state) as session:
-        state.store.inbox.release(session, rows)
-        session.commit()
+    with core_transaction(state) as unit:
+        state.store.inbox.release(unit, rows)
 
 
 def _is_still_ours(state: WebhookState, row: Row) -> bool:
@@ -200,10 +197,8 @@ def _is_still_ours(state: WebhookState, row: Row) -> bool:
     now: datetime = state.clock()
     if row["claimed_until"] - now > _lease(state) / 2:
         return True
-    with unit_of_work(state) as session:
-        renewed = state.store.inbox.renew(session, row, now + _lease(state))
-        session.commit()
-    return renewed
+    with core_transaction(state) as unit:
+        return state.store.inbox.renew(unit, row, now + _lease(state))
 
 
 def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
@@ -274,8 +269,8 @@ def replay(state: WebhookState, delivery_id: int) -> Applied:
 
 def _read(state: WebhookState, delivery_id: int) -> Row | None:
     try:
-        with unit_of_work(state) as session:
-            return state.store.read_delivery(session, delivery_id)
+        with core_transaction(state) as unit:
+            return state.store.read_delivery(unit, delivery_id)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
 
@@ -283,9 +278,8 @@ def _read(state: WebhookState, delivery_id: int) -> Row | None:
 def _set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reason: str) -> None:
     values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None, "claimed_until": None}
     try:
-        with unit_of_work(state) as session:
-            state.store.update_delivery(session, delivery_id, values)
-            session.commit()
+        with core_transaction(state) as unit:
+            state.store.update_delivery(unit, delivery_id, values)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .database import unit_of_work
+from .database import core_transaction
 from .inbound import Source
 from .transitions import Verdict
 
@@ -80,9 +80,8 @@ class RejectionLog:
         """
         try:
             if refusal.scheme is not None:
-                with unit_of_work(state) as session:
-                    state.store.insert_delivery(session, _row(refusal, body=refusal.body, occurrences=1))
-                    session.commit()
+                with core_transaction(state) as unit:
+                    state.store.insert_delivery(unit, _row(refusal, body=refusal.body, occurrences=1))
             else:
                 self._count(state, refusal)
         except SQLAlchemyError as error:
@@ -98,11 +97,10 @@ class RejectionLog:
             count, tally.pending, tally.written = tally.pending, 0, now
             row = tally.row if tally.opened is not None and now - tally.opened < _WINDOW else None
         try:
-            with unit_of_work(state) as session:
-                if row is None or not state.store.add_occurrences(session, row, count, now):
+            with core_transaction(state) as unit:
+                if row is None or not state.store.add_occurrences(unit, row, count, now):
                     sample = _row(refusal, body=refusal.body[:_SAMPLE_BYTES], occurrences=count)
-                    tally.row, tally.opened = state.store.insert_delivery(session, sample)["id"], now
-                session.commit()
+                    tally.row, tally.opened = state.store.insert_delivery(unit, sample)["id"], now
         except SQLAlchemyError:
             with self._lock:
                 tally.pending += count

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
     from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
+    from sqlalchemy import Engine
 
     from .dispatcher import Dispatcher
     from .forwarding.lanes import Lanes
@@ -81,6 +82,7 @@ class WebhookState:
         scheduler_lock: keeps two first requests from starting two.
         inbox: how full the inbox is, where events are not applied inline.
         wake: called after an event was accepted for later.
+        engine: where the tables live, once that is known not to change.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
         clock: tells the time; tests move it.
     """
@@ -105,6 +107,7 @@ class WebhookState:
     scheduler_lock: threading.Lock = field(default_factory=threading.Lock)
     inbox: InboxGauge = field(default_factory=InboxGauge)
     wake: Waker = _wake_nobody
+    engine: Engine | None = None
     subscriptions: list[Subscription] = field(default_factory=list)
     clock: Clock = utc_now
 

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from .completion import Completion, is_unsettled
 from .entities import Entities
-from .transitions import OPEN_STATES, UNSETTLED, TaskState, Verdict
+from .features import Features
+from .transitions import OPEN_STATES, TaskState, Verdict
 
-__all__ = ["Claim", "Features", "Options", "Statements"]
+__all__ = ["Claim", "Options", "Statements"]
 
 _SET_BY_COMPLETION = {"status", "result", "finished_at", "updated_at"}
 _BOOKKEEPING = {
@@ -38,45 +40,6 @@ _BOOKKEEPING = {
 }
 """What handlers of a completed task hardly ever read: reading it back would cost more than the SELECT that loads it for
 the handler that does."""
-
-
-class Features(NamedTuple):
-    """What a database can do beyond the common ground."""
-
-    returning: bool
-    """UPDATE ... RETURNING"""
-    skip_locked: bool
-    """SELECT ... FOR UPDATE SKIP LOCKED"""
-    modifying_cte: bool = False
-    """WITH x AS (UPDATE ... RETURNING ...) INSERT ... SELECT ... FROM x"""
-    insert_from_select: bool = False
-    """INSERT ... SELECT ... RETURNING"""
-    insert_many: bool = False
-    """INSERT ... VALUES (...), (...) RETURNING, in the order of the values"""
-    notify: bool = False
-    """LISTEN and NOTIFY"""
-
-    @classmethod
-    def of(cls, dialect: sa.Dialect) -> Features:
-        """The features of a connected database."""
-        version = getattr(dialect, "server_version_info", None) or ()
-        match dialect.name:
-            case "postgresql":
-                skip_locked = True
-            case "mysql":
-                skip_locked = version >= ((10, 6) if getattr(dialect, "is_mariadb", False) else (8, 0, 1))
-            case "mariadb":
-                skip_locked = version >= (10, 6)
-            case _:
-                skip_locked = False
-        return cls(
-            returning=bool(dialect.update_returning),
-            skip_locked=skip_locked,
-            modifying_cte=dialect.name == "postgresql",
-            insert_from_select=bool(dialect.insert_returning) and dialect.name in {"postgresql", "sqlite"},
-            insert_many=bool(dialect.insert_executemany_returning_sort_by_parameter_order),
-            notify=dialect.name == "postgresql",
-        )
 
 
 class Options(NamedTuple):
@@ -109,9 +72,23 @@ class Statements:
             .values({t["result"]: sa.bindparam("at_result", type_=t["result"].type)})
             .values({t[key]: sa.null() for key in self.cleared})
         )
-        of_creator = complete.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
-        self.complete_open = Completion(complete, tasks, deliveries, self.returned, features)
-        self.complete_open_of_creator = Completion(of_creator, tasks, deliveries, self.returned, features)
+        named = t["creator_task_id"] == sa.bindparam("at_creator_task_id")
+        self.complete_open = Completion(
+            complete,
+            of_task=(by_task_id,),
+            tasks=tasks,
+            deliveries=deliveries,
+            returned=self.returned,
+            features=features,
+        )
+        self.complete_open_of_creator = Completion(
+            complete.where(named),
+            of_task=(by_task_id, named),
+            tasks=tasks,
+            deliveries=deliveries,
+            returned=self.returned,
+            features=features,
+        )
 
         select_task = sa.select(*t.values())
         self.task_by_id = select_task.where(by_task_id)
@@ -153,7 +130,7 @@ class Statements:
 
         self.insert_delivery = sa.insert(deliveries.table)
         self.insert_deliveries = self.insert_delivery.returning(d["id"], sort_by_parameter_order=True)
-        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id, _is_unsettled(d))
+        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id, is_unsettled(d))
         self.add_occurrences = (
             sa.update(deliveries.table)
             .where(by_delivery_id)
@@ -178,59 +155,6 @@ class Statements:
             )
             .limit(1)
         )
-
-
-class Completion:
-    """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip."""
-
-    def __init__(
-        self, update: sa.Update, tasks: Entities, deliveries: Entities, returned: Sequence[str], features: Features
-    ) -> None:
-        self._update = update.returning(*(tasks.columns[key] for key in returned)) if features.returning else update
-        self._deliveries = deliveries
-        self._task_id = tasks.columns["task_id"].key
-        self._with_history: dict[tuple[str, ...], sa.Select[Any]] = {}
-        self._settling: dict[tuple[str, ...], sa.Select[Any]] = {}
-        self.records = features.modifying_cte
-
-    @property
-    def alone(self) -> sa.Update:
-        """The UPDATE."""
-        return self._update
-
-    def with_history(self, keys: tuple[str, ...]) -> sa.Select[Any]:
-        """The UPDATE and the INSERT of the history row, whose values are bound as ``history_KEY``.
-
-        A history row is written exactly when a task was changed, since it is made from what the UPDATE returns; the
-        state that the task had comes from there, too.
-        """
-        if keys not in self._with_history:
-            d = self._deliveries.columns
-            changed = self._update.cte("changed")
-            values = [sa.bindparam(f"history_{key}", type_=d[key].type) for key in keys]
-            insert = sa.insert(self._deliveries.table).from_select(
-                [*(d[key] for key in keys), d["status_before"]], sa.select(*values, changed.c.previous_status)
-            )
-            recorded = insert.returning(d["id"].label("recorded_id")).cte("recorded")
-            joined = changed.join(recorded, sa.true())
-            self._with_history[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
-        return self._with_history[keys]
-
-    def settling(self, keys: tuple[str, ...]) -> sa.Select[Any]:
-        """The UPDATE, and that of a history row that waited, ``at_id``, if nobody settled it meanwhile."""
-        if keys not in self._settling:
-            d = self._deliveries.columns
-            changed = self._update.cte("changed")
-            values: dict[Any, Any] = {d[key]: sa.bindparam(f"history_{key}", type_=d[key].type) for key in keys}
-            update = (
-                sa.update(self._deliveries.table)
-                .where(d["id"] == sa.bindparam("at_id"), _is_unsettled(d), d["task_id"] == changed.c[self._task_id])
-                .values({**values, d["status_before"]: changed.c.previous_status})
-            )
-            settled = update.returning(d["id"].label("recorded_id")).cte("settled")
-            joined = changed.outerjoin(settled, sa.true())
-            self._settling[keys] = sa.select(*changed.c, settled.c.recorded_id).select_from(joined)
-        return self._settling[keys]
 
 
 class Claim:
@@ -261,10 +185,6 @@ class Claim:
         self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.id)), *is_due).returning(*t.values())
         seen = sa.bindparam("at_seen", type_=t[due].type)
         self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
-
-
-def _is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
-    return sa.or_(*(d["verdict"] == verdict.value for verdict in UNSETTLED))
 
 
 def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:

@@ -13,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from .entities import Entities, Row
+from .entities import Entities, Row, Unit
+from .features import Features
 from .inbox_store import InboxStore
-from .statements import Claim, Features, Options, Statements
+from .statements import Claim, Options, Statements
 from .transitions import TaskState
 
 __all__ = ["AlreadySettled", "Features", "Row", "Store"]
@@ -52,14 +53,14 @@ class Store:
         self._features = features
         self._prepared: Statements | None = None
         self.inbox = InboxStore(
-            self.tasks, self.deliveries, connect=self._connection, features=lambda session: self._sql(session).features
+            self.tasks, self.deliveries, connect=self.connection_of, features=lambda unit: self._sql(unit).features
         )
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
     def complete_open(
         self,
-        session: Session,
+        unit: Unit,
         task_id: str,
         creator_task_id: str | None,
         *,
@@ -71,7 +72,7 @@ class Store:
         """Complete a task that is open, without reading it first, and write its history row.
 
         Args:
-            session: the transaction.
+            unit: the transaction.
             task_id: our id.
             creator_task_id: where given, the row's own ``creator_task_id`` must be this.
             result: the result to keep.
@@ -86,7 +87,7 @@ class Store:
         Raises:
             AlreadySettled: the waiting history row does not wait any more; roll back.
         """
-        sql, connection = self._sql(session), self._connection(session)
+        sql, connection = self._sql(unit), self.connection_of(unit)
         changed = {"status": TaskState.COMPLETED.value, "result": result, "finished_at": now, "updated_at": now}
         parameters = {"at_task_id": task_id, "at_result": result, "at_now": now}
         if creator_task_id is not None:
@@ -108,27 +109,49 @@ class Store:
         outcome = connection.execute(complete.alone, parameters)
         completed: Row | None = None
         if not sql.features.returning:
-            completed = self.read_task(session, task_id) if outcome.rowcount == 1 else None
+            completed = self.read_task(unit, task_id) if outcome.rowcount == 1 else None
         elif (found := outcome.one_or_none()) is not None:
             completed = {**changed, **sql.cleared, **dict(zip(sql.returned, found, strict=True))}
         if completed is None:
             return None
         written = {**history, "status_before": completed["previous_status"]}
         if delivery_id is None:
-            return completed, self.insert_delivery(session, written)
-        return completed, self.settle_delivery(session, delivery_id, written)
+            return completed, self.insert_delivery(unit, written)
+        return completed, self.settle_delivery(unit, delivery_id, written)
 
-    def read_task(self, session: Session, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
+    def repeat_completed(self, unit: Unit, task_id: str, creator_task_id: str | None, history: Row) -> int | None:
+        """Write the history row of another ``completed`` of a completed task, without reading the task first.
+
+        Args:
+            unit: the transaction.
+            task_id: our id.
+            creator_task_id: where given, the row's own ``creator_task_id`` must be this.
+            history: the history row, but for ``status_before``.
+
+        Returns:
+            The id of the row; None where the task is not completed, or this database cannot tell.
+        """
+        sql = self._sql(unit)
+        if not sql.features.insert_from_select:
+            return None
+        complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
+        parameters = {f"history_{key}": value for key, value in history.items()} | {"at_task_id": task_id}
+        if creator_task_id is not None:
+            parameters["at_creator_task_id"] = creator_task_id
+        found = self.connection_of(unit).execute(complete.repeated(tuple(history)), parameters).scalar_one_or_none()
+        return None if found is None else int(found)
+
+    def read_task(self, unit: Unit, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
         """Every attribute of a task.
 
         Args:
-            session: the transaction.
+            unit: the transaction.
             task_id: our id.
             by_any_id: the id may also be the creator's.
             lock: keep every other writer of the row away until the transaction ends.
         """
-        sql = self._sql(session)
-        connection = self._connection(session)
+        sql = self._sql(unit)
+        connection = self.connection_of(unit)
         parameters = {"at_task_id": task_id}
         if lock and sql.lock_by_writing is not None:
             connection.execute(sql.lock_by_writing, parameters)
@@ -138,9 +161,9 @@ class Store:
             row = connection.execute(sql.task_by_creator_id, parameters).first()
         return None if row is None else self._task_values(row)
 
-    def find_tasks(self, session: Session, ids: Collection[str]) -> dict[str, Row]:
+    def find_tasks(self, unit: Unit, ids: Collection[str]) -> dict[str, Row]:
         """Tasks by our id, or by the creator's where none of ours is called so."""
-        sql, connection = self._sql(session), self._connection(session)
+        sql, connection = self._sql(unit), self.connection_of(unit)
         found: dict[str, Row] = {}
         for key, statement in (("task_id", sql.tasks_by_id), ("creator_task_id", sql.tasks_by_creator_id)):
             missing = [task_id for task_id in ids if task_id not in found]
@@ -149,47 +172,47 @@ class Store:
                 found.setdefault(task[key], task)
         return found
 
-    def compare_and_set(self, session: Session, seen: Row, values: Row) -> bool:
+    def compare_and_set(self, unit: Unit, seen: Row, values: Row) -> bool:
         """Change a task if, and only if, nobody changed it since it was read; the row count decides."""
         changed = self.tasks.parameters({**values, "version": seen["version"] + 1})
-        result = self._connection(session).execute(
-            self._sql(session).compare_and_set,
+        result = self.connection_of(unit).execute(
+            self._sql(unit).compare_and_set,
             {**changed, "at_task_id": seen["task_id"], "at_version": seen["version"]},
         )
         return bool(result.rowcount == 1)
 
     # --- tasks that wait: for submission, for a question --------------------------------------------------------
 
-    def claim_submissions(self, session: Session, *, now: datetime, until: datetime, limit: int) -> list[Row]:
+    def claim_submissions(self, unit: Unit, *, now: datetime, until: datetime, limit: int) -> list[Row]:
         """Claim pending tasks that are due for submission.
 
         Args:
-            session: the transaction; the caller commits.
+            unit: the transaction; the caller commits.
             now: tasks due by then.
             until: the end of the lease; where the work never ends, somebody claims again after it.
             limit: how many at the most.
         """
-        sql = self._sql(session)
-        return self._claim_tasks(session, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
+        sql = self._sql(unit)
+        return self._claim_tasks(unit, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
 
-    def claim_polls(self, session: Session, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
+    def claim_polls(self, unit: Unit, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
         """Claim open tasks that are due for a question, and set the time of their next one in the same statement.
 
         Args:
-            session: the transaction; the caller commits.
+            unit: the transaction; the caller commits.
             now: the time; intervals are counted from it.
             due_by: claim what is due by then; a task without callbacks, or at its deadline, only what is due by now.
             limit: how many at the most.
         """
-        sql = self._sql(session)
+        sql = self._sql(unit)
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
-        return self._claim_tasks(session, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
+        return self._claim_tasks(unit, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
 
-    def mark_submitting(self, session: Session, task: Row, now: datetime) -> bool:
+    def mark_submitting(self, unit: Unit, task: Row, now: datetime) -> bool:
         """Write down that the creator is about to be called; False where the task moved on meanwhile."""
         values = {"submitting_since": now, "updated_at": now}
-        result = self._connection(session).execute(
-            self._sql(session).change_claimed,
+        result = self.connection_of(unit).execute(
+            self._sql(unit).change_claimed,
             {
                 **self.tasks.parameters(values),
                 "at_task_id": task["task_id"],
@@ -200,12 +223,12 @@ class Store:
         return bool(result.rowcount == 1)
 
     def postpone_submission(
-        self, session: Session, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool
+        self, unit: Unit, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool
     ) -> bool:
         """The creator was not reached: the same attempt is due again later.
 
         Args:
-            session: the transaction.
+            unit: the transaction.
             task: the row as it was claimed.
             now: the time of the change.
             due: when to try again.
@@ -214,122 +237,120 @@ class Store:
         values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": due, "updated_at": now}
         if not may_have_arrived:
             values["submitting_since"] = None
-        return self._change_pending(session, task, values)
+        return self._change_pending(unit, task, values)
 
-    def set_times_missing(self, session: Session, task: Row, times: int) -> None:
+    def set_times_missing(self, unit: Unit, task: Row, times: int) -> None:
         """How often in a row the creator did not know the task."""
         parameters = self.tasks.parameters({"times_missing": times})
-        self._connection(session).execute(
-            self._sql(session).change_attempt,
+        self.connection_of(unit).execute(
+            self._sql(unit).change_attempt,
             {**parameters, "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
         )
 
-    def _change_pending(self, session: Session, task: Row, values: Row) -> bool:
-        result = self._connection(session).execute(
-            self._sql(session).change_pending,
+    def _change_pending(self, unit: Unit, task: Row, values: Row) -> bool:
+        result = self.connection_of(unit).execute(
+            self._sql(unit).change_pending,
             {**self.tasks.parameters(values), "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
         )
         return bool(result.rowcount == 1)
 
-    def _claim_tasks(self, session: Session, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
-        connection = self._connection(session)
-        if self._sql(session).features.returning:
+    def _claim_tasks(self, unit: Unit, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
+        connection = self.connection_of(unit)
+        if self._sql(unit).features.returning:
             return [self._task_values(row) for row in connection.execute(claim.all_due, parameters)]
         due = connection.execute(claim.select_due, parameters).all()
         claimed: list[Row] = []
         for task_id, seen in due:
             one = {**parameters, "at_task_id": task_id, "at_seen": seen}
             one.pop("at_limit")
-            if connection.execute(claim.one_due, one).rowcount == 1 and (row := self.read_task(session, task_id)):
+            if connection.execute(claim.one_due, one).rowcount == 1 and (row := self.read_task(unit, task_id)):
                 claimed.append(row)
         return claimed
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
-    def insert_delivery(self, session: Session, values: Row) -> Row:
+    def insert_delivery(self, unit: Unit, values: Row) -> Row:
         """Write a history row and give back its attributes, the new id among them."""
         parameters = self.deliveries.parameters(values)
-        result = self._connection(session).execute(self._sql(session).insert_delivery, parameters)
+        result = self.connection_of(unit).execute(self._sql(unit).insert_delivery, parameters)
         key = result.inserted_primary_key
         return {**values, "id": key[0] if key is not None else None}
 
-    def insert_deliveries(self, session: Session, rows: Sequence[Row]) -> list[int]:
+    def insert_deliveries(self, unit: Unit, rows: Sequence[Row]) -> list[int]:
         """Write several history rows that have the same attributes; their ids, in the same order."""
         if not rows:
             return []
         parameters = [self.deliveries.parameters(values) for values in rows]
-        sql = self._sql(session)
+        sql = self._sql(unit)
         if not sql.features.insert_many:
-            return [self.insert_delivery(session, values)["id"] for values in rows]
-        return list(self._connection(session).execute(sql.insert_deliveries, parameters).scalars())
+            return [self.insert_delivery(unit, values)["id"] for values in rows]
+        return list(self.connection_of(unit).execute(sql.insert_deliveries, parameters).scalars())
 
-    def update_delivery(self, session: Session, delivery_id: int, values: Row) -> bool:
+    def update_delivery(self, unit: Unit, delivery_id: int, values: Row) -> bool:
         """Change a history row that still waits for its effect, or is parked.
 
         Returns:
             False where somebody else settled it meanwhile; its verdict stays.
         """
         changed = self.deliveries.parameters(values)
-        result = self._connection(session).execute(
-            self._sql(session).update_delivery, {**changed, "at_id": delivery_id}
-        )
+        result = self.connection_of(unit).execute(self._sql(unit).update_delivery, {**changed, "at_id": delivery_id})
         return bool(result.rowcount)
 
-    def settle_delivery(self, session: Session, delivery_id: int, values: Row) -> Row:
+    def settle_delivery(self, unit: Unit, delivery_id: int, values: Row) -> Row:
         """The same, for whoever is about to give an event its effect.
 
         Raises:
             AlreadySettled: somebody else did; roll back.
         """
-        if not self.update_delivery(session, delivery_id, values):
+        if not self.update_delivery(unit, delivery_id, values):
             raise AlreadySettled
         return {**values, "id": delivery_id}
 
-    def add_occurrences(self, session: Session, delivery_id: int, count: int, at: datetime) -> bool:
+    def add_occurrences(self, unit: Unit, delivery_id: int, count: int, at: datetime) -> bool:
         """Count further refused requests on a row; False where it was purged meanwhile."""
-        result = self._connection(session).execute(
-            self._sql(session).add_occurrences,
+        result = self.connection_of(unit).execute(
+            self._sql(unit).add_occurrences,
             {**self.deliveries.parameters({"processed_at": at}), "at_id": delivery_id, "at_count": count},
         )
         return bool(result.rowcount)
 
-    def read_delivery(self, session: Session, delivery_id: int) -> Row | None:
+    def read_delivery(self, unit: Unit, delivery_id: int) -> Row | None:
         """Every attribute of a history row."""
-        row = self._connection(session).execute(self._sql(session).delivery_by_id, {"at_id": delivery_id}).one_or_none()
+        row = self.connection_of(unit).execute(self._sql(unit).delivery_by_id, {"at_id": delivery_id}).one_or_none()
         return None if row is None else dict(zip(self.deliveries.columns, row, strict=True))
 
-    def oldest_deliveries(self, session: Session, *, after: int, limit: int) -> list[Row]:
+    def oldest_deliveries(self, unit: Unit, *, after: int, limit: int) -> list[Row]:
         """``id``, ``received_at`` and ``next_retry_at`` of the rows behind an id, oldest first."""
-        rows = self._connection(session).execute(
-            self._sql(session).oldest_deliveries, {"at_id": after, "at_limit": limit}
-        )
+        rows = self.connection_of(unit).execute(self._sql(unit).oldest_deliveries, {"at_id": after, "at_limit": limit})
         return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
 
-    def delete_deliveries(self, session: Session, delivery_ids: Sequence[int]) -> None:
+    def delete_deliveries(self, unit: Unit, delivery_ids: Sequence[int]) -> None:
         """Delete history rows."""
-        self._connection(session).execute(self._sql(session).delete_deliveries, {"at_ids": list(delivery_ids)})
+        self.connection_of(unit).execute(self._sql(unit).delete_deliveries, {"at_ids": list(delivery_ids)})
 
-    def was_applied(self, session: Session, task_id: str, digest: str | None, message_id: str | None) -> bool:
+    def was_applied(self, unit: Unit, task_id: str, digest: str | None, message_id: str | None) -> bool:
         """Whether an event with this body, or this message id, was already applied to the task; None matches none."""
-        found = self._connection(session).execute(
-            self._sql(session).was_applied,
+        found = self.connection_of(unit).execute(
+            self._sql(unit).was_applied,
             {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id},
         )
         return found.first() is not None
 
     # --- plumbing --------------------------------------------------------------------------------------------
 
+    def connection_of(self, unit: Unit) -> sa.Connection:
+        """The connection on which the tables live."""
+        if isinstance(unit, sa.Connection):
+            return unit
+        return unit.connection(bind_arguments={"mapper": self.tasks.model})
+
     def engine_of(self, session: Session) -> sa.Engine:
-        """Where the tables live."""
-        bind = session.get_bind(mapper=sa.inspect(self.tasks.model))
-        return bind.engine
+        """Where the tables live, as this session sees it."""
+        return session.get_bind(mapper=sa.inspect(self.tasks.model)).engine
 
-    def _connection(self, session: Session) -> sa.Connection:
-        return session.connection(bind_arguments={"mapper": self.tasks.model})
-
-    def _sql(self, session: Session) -> Statements:
+    def _sql(self, unit: Unit) -> Statements:
         if self._prepared is None:
-            dialect = self._connection(session).dialect
+            dialect = self.connection_of(unit).dialect
             features = self._features or Features.of(dialect)
             self._prepared = Statements(
                 self.tasks, self.deliveries, dialect=dialect, features=features, options=self._options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from .creators.protocol import Creator, RemoteState
-from .database import unit_of_work
+from .database import core_transaction
 from .errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
 from .events import Completed, parse_event
 from .inbound import Inbound
@@ -37,8 +37,8 @@ def fetch_missing_result(state: WebhookState, inbound: Inbound) -> Inbound:
     if state.creator is None or not isinstance(event, Completed) or not event.missing:
         return inbound
     try:
-        with unit_of_work(state) as session:
-            task = state.store.read_task(session, inbound.task_id, by_any_id=inbound.by_any_id)
+        with core_transaction(state) as unit:
+            task = state.store.read_task(unit, inbound.task_id, by_any_id=inbound.by_any_id)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, inbound)

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response, request
 
 from . import signals
 from .batches import BatchItem, split_batch
@@ -58,18 +58,19 @@ class _Request:
     """What is known so far of the request at hand; a refusal is recorded with as much of it as there is."""
 
     state: WebhookState
+    request: Request
     received_at: datetime
     task_id: str | None = None
     attempt: int | None = None
     body: bytes = b""
     was_read: bool = False
     verified: Verified | None = None
-    headers: dict[str, str] = field(default_factory=lambda: redacted_headers(request.headers.items()))
+    headers: dict[str, str] = field(default_factory=dict)
 
     def read_body(self) -> None:
         """Read the raw body, once."""
         self.was_read = True
-        self.body = read_body(self.state.settings, request)
+        self.body = read_body(self.state.settings, self.request)
 
     @property
     def scheme(self) -> str | None:
@@ -85,13 +86,14 @@ def _answering(view: Callable[..., dict[str, Any]]) -> View:
     @wraps(view)
     def answer(**arguments: Any) -> Response:
         state = get_state()
-        current = _Request(state, state.clock())
+        real: Request = request._get_current_object()  # type: ignore[attr-defined]
+        current = _Request(state, real, state.clock(), headers=redacted_headers(real.headers.items()))
         try:
             body = view(current, **arguments)
             return _json(body, 202 if body.get("outcome") == Verdict.QUEUED else 200)
         except RequestRefused as refusal:
             if not current.was_read:
-                drop_body(state.settings, request)
+                drop_body(state.settings, real)
             _record(current, refusal)
             return _refusal(refusal)
 
@@ -104,12 +106,13 @@ def callback(current: _Request, task_id: str) -> dict[str, Any]:
     """One event about one task."""
     state = current.state
     current.task_id = task_id = task_id.removesuffix("/")
-    check_guards(state, request)
+    check_guards(state, current.request)
     current.read_body()
-    current.attempt = _attempt(request.args.get("attempt"))
-    current.verified = _verify(current, state.settings.signature_schemes, task_id, request.args.get("token"))
+    attempt, token = current.request.args.get("attempt"), current.request.args.get("token")
+    current.attempt = _attempt(attempt)
+    current.verified = _verify(current, state.settings.signature_schemes, task_id, token)
     payload = parse_object(current.body)
-    inbound = _inbound(current, payload, task_id, request.args.get("attempt"), by_any_id=False)
+    inbound = _inbound(current, payload, task_id, attempt, by_any_id=False)
     return _success(process(state, inbound))
 
 
@@ -118,7 +121,7 @@ def callback(current: _Request, task_id: str) -> dict[str, Any]:
 def batch(current: _Request) -> dict[str, Any]:
     """Many events, each applied in a transaction of its own, with a verdict for each in the same order."""
     state = current.state
-    check_guards(state, request)
+    check_guards(state, current.request)
     current.read_body()
     over_the_body = tuple(scheme for scheme in state.settings.signature_schemes if scheme != "url")
     if over_the_body:
@@ -155,7 +158,9 @@ def _verify(
     """Who sent this; None for an unsigned request where those are allowed."""
     settings = current.state.settings
     verified = verify(
-        Credentials(headers=request.headers, body=current.body, token=token, task_id=task_id, attempt=current.attempt),
+        Credentials(
+            headers=current.request.headers, body=current.body, token=token, task_id=task_id, attempt=current.attempt
+        ),
         schemes=schemes,
         secrets=settings.secrets,
         tolerance=settings.signature_tolerance,
@@ -189,7 +194,7 @@ def _inbound(
         message_id=verified.message_id if verified is not None else None,
         body=current.body,
         headers=current.headers,
-        remote_addr=request.remote_addr,
+        remote_addr=current.request.remote_addr,
     )
 
 
@@ -211,7 +216,7 @@ def _batch_verdicts(batch: _Request, items: Sequence[BatchItem | InvalidPayload]
 
 def _item_request(batch: _Request, item: BatchItem | InvalidPayload) -> _Request:
     """One item, as if it had come alone."""
-    current = _Request(batch.state, batch.received_at, headers=batch.headers, verified=batch.verified)
+    current = _Request(batch.state, batch.request, batch.received_at, headers=batch.headers, verified=batch.verified)
     if isinstance(item, BatchItem):
         current.task_id, current.body, current.attempt = item.task_id, item.body, _attempt(item.attempt)
     return current
@@ -279,7 +284,7 @@ def _record(current: _Request, refusal: RequestRefused) -> None:
     logger.warning(
         "Callback refused: %s",
         refusal.code,
-        extra={"code": refusal.code, "status": refusal.status, "remote_addr": request.remote_addr},
+        extra={"code": refusal.code, "status": refusal.status, "remote_addr": current.request.remote_addr},
     )
     if isinstance(refusal, HandlerFailed | DatabaseUnavailable | InboxFull):
         return
@@ -293,7 +298,7 @@ def _record(current: _Request, refusal: RequestRefused) -> None:
             attempt=current.attempt,
             scheme=current.scheme,
             message_id=None if current.verified is None else current.verified.message_id,
-            remote_addr=request.remote_addr,
+            remote_addr=current.request.remote_addr,
             headers=current.headers,
             body=redacted_body(current.body) if current.task_id is None else current.body,
         ),
@@ -304,10 +309,10 @@ def _record(current: _Request, refusal: RequestRefused) -> None:
         reason=refusal.code,
         status=refusal.status,
         request={
-            "method": request.method,
-            "path": request.path,
-            "remote_addr": request.remote_addr,
-            "content_length": request.content_length,
-            "user_agent": request.headers.get("User-Agent"),
+            "method": current.request.method,
+            "path": current.request.path,
+            "remote_addr": current.request.remote_addr,
+            "content_length": current.request.content_length,
+            "user_agent": current.request.headers.get("User-Agent"),
         },
     )

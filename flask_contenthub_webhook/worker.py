@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .database import unit_of_work
+from .database import core_transaction
 from .processing import RetryReport, work_off
 from .shutdown import stop_on_signals
 from .state import get_state
@@ -99,8 +99,8 @@ class Worker:
 
     def _is_anything_due(self) -> bool:
         try:
-            with unit_of_work(self._state) as session:
-                return self._state.store.inbox.is_anything_due(session, self._state.clock())
+            with core_transaction(self._state) as unit:
+                return self._state.store.inbox.is_anything_due(unit, self._state.clock())
         except SQLAlchemyError as error:
             logger.warning("The inbox cannot be read now: %s", type(error).__name__, exc_info=error)
             self._stopped.wait(_AFTER_TROUBLE)

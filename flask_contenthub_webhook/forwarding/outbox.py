@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from flask_contenthub_webhook.entities import Entities, Row
-from flask_contenthub_webhook.statements import Features
+from flask_contenthub_webhook.features import Features
 
 __all__ = ["DEAD", "DELIVERED", "WAITING", "Outbox"]
 

@@ -30,9 +30,9 @@ from flask_contenthub_webhook import (
     forward_finished,
     generate_secret,
 )
+from flask_contenthub_webhook.features import Features
 from flask_contenthub_webhook.forwarding.outbox import Outbox
 from flask_contenthub_webhook.forwarding.posting import Poster
-from flask_contenthub_webhook.statements import Features
 from flask_contenthub_webhook.transitions import Trigger
 from tests.support.host import SECRET, Host, at_once, completed, custom, failed, progress
 from tests.support.receiver import Received, Receiver, Reply
