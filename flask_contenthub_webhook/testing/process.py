@@ -67,7 +67,9 @@ class CreatorProcess:
         """Cut every connection, stop all work, forget the queue."""
         self.dead = True
         if self._server is not None:
-            self._server.close()
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            self._dying.append(self._loop.create_task(self._close(self._server)))
         self.workshop.die()
         self._dying.extend(self._courier.die(why))
         for connection in list(self.connections):
@@ -76,6 +78,13 @@ class CreatorProcess:
     async def bury(self) -> None:
         """Wait until nothing of it is left."""
         await asyncio.gather(*self._dying, return_exceptions=True)
+
+    async def _close(self, server: asyncio.Server) -> None:
+        """Close the server one turn of the loop after it has accepted its last client.
+
+        A client that asyncio has accepted but not made a connection of yet would be forgotten with its socket open.
+        """
+        server.close()
 
 
 class _Connection(asyncio.Protocol):

@@ -318,7 +318,7 @@ class TestSchema:
         assert "no index on next_poll_at" in found["warn database"]
 
     def test_a_database_that_is_away(self, setup, postgres_url):
-        host = setup(postgres_url.replace("/tmp", "/no/such/place"), create_tables=False)
+        host = setup(postgres_url.replace("host=", "host=/no/such/place"), create_tables=False)
 
         assert "The database cannot be used" in troubles(host)["fail database"]
 

@@ -126,7 +126,7 @@ class TestTroubleWithTheDatabase:
             assert "Traceback" not in result.output
 
     def test_one_that_is_away_is_one_clean_line(self, hosts, postgres_url):
-        host = hosts(postgres_url.replace("/tmp", "/no/such/place"), create_tables=False)
+        host = hosts(postgres_url.replace("host=", "host=/no/such/place"), create_tables=False)
 
         result = run(host, "stats")
 

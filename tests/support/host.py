@@ -111,7 +111,7 @@ class Host:
 
     def close(self) -> None:
         for signal, receiver in self._connected:
-            signal.disconnect(receiver, sender=self.app)
+            signal.disconnect(receiver)  # with a sender named, blinker keeps the receiver, and with it this whole host
         with self.app.app_context():
             self.db.session.remove()
             for engine in self.db.engines.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -756,6 +757,27 @@ class TestACrash:
             assert submit(creator, idempotencyKey="three").status_code == 201
             assert [task.state for task in creator.tasks.values()] == ["completed", "running", "completed"]
             assert creator.deaths == 1
+
+    def test_it_forgets_no_client_that_comes_at_that_moment(self):
+        """Whoever leaves a socket open makes the test of a host fail, if warnings are errors there."""
+        with simulator() as creator:
+            address, ended = urlsplit(creator.base_url), threading.Event()
+
+            def call_on():
+                while not ended.is_set():
+                    with suppress(OSError), socket.create_connection((address.hostname, address.port), 2) as client:
+                        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                        client.recv(100)
+
+            with ThreadPoolExecutor(8) as pool:
+                for _ in range(8):
+                    pool.submit(call_on)
+                for _ in range(20):
+                    creator.crash()
+                    creator.restart()
+                    time.sleep(0.002)
+                ended.set()
+        gc.collect()  # the warnings, if there are any, fail this test
 
     def test_the_truth_is_readable_after_the_end(self):
         with simulator() as creator:

@@ -1,0 +1,60 @@
+"""`make demo` fails, and says what is wrong, when the application or the extension is broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.demo import assert_failed, broken_copy, run_demo
+
+pytestmark = pytest.mark.slow
+
+ADD = "    db.session.add(content)\n"
+ADD_ANOTHER = (
+    'db.session.add(Content(task_id=task.task_id, account_id=task.account_id, title="again", body="", images=[]))\n'
+)
+ADD_TWICE = f"{ADD}    {ADD_ANOTHER}"
+ADD_TWICE_IF_POLLED = f'{ADD}    if _extra["delivery"].source == "poll":\n        {ADD_ANOTHER}'
+SCHEDULER = '    "WEBHOOK_SCHEDULER_ENABLED": "true",\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("handlers.py", ADD, ADD_TWICE), "Every completed task has one content, no other has any"),
+        (
+            ("config.py", '"WEBHOOK_REQUIRE_SIGNATURE": True', '"WEBHOOK_REQUIRE_SIGNATURE": False'),
+            "promised: 403 signature_missing",
+        ),
+        (
+            ("handlers.py", '    title=title_of(result["content"])', '    title=result["no such field"]'),
+            "500 handler_failed",
+        ),
+    ],
+    ids=["doubled effects", "no signature needed", "a handler that raises"],
+)
+def test_act_one_fails_when_the_application_is_broken(tmp_path, change, complaint):
+    demo = run_demo(folder=broken_copy(tmp_path, change))
+    assert_failed(demo, complaint)
+    assert "Act two" not in demo.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            [("handlers.py", ADD, ADD_TWICE_IF_POLLED)],
+            "Every completed task has one content, no other has any: ",
+        ),
+        (
+            [("demo/act_two.py", SCHEDULER, f'{SCHEDULER}    "WEBHOOK_REQUIRE_SIGNATURE": "false",\n')],
+            "No forged callback was believed, and every content is the creator's own: 3 tried, 1 believed",
+        ),
+        (
+            [("demo/act_two.py", SCHEDULER, ""), ("demo/act_two.py", "PATIENCE = 40.0", "PATIENCE = 12.0")],
+            "lost is submitted, not completed",
+        ),
+    ],
+    ids=["doubled effects of polls", "no signature needed", "no poller"],
+)
+def test_act_two_fails_when_something_is_broken(tmp_path, changes, complaint):
+    assert_failed(run_demo("loop", folder=broken_copy(tmp_path, *changes)), complaint)
