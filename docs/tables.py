@@ -13,10 +13,11 @@ from typing import Any
 
 from flask_contenthub_webhook import errors
 from flask_contenthub_webhook.config import OPTIONS
+from flask_contenthub_webhook.contrib.prometheus import METRICS
 from flask_contenthub_webhook.transitions import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
 HERE = Path(__file__).parent
-PAGES = {"configuration.md": "options", "http.md": "errors", "how-it-works.md": "transitions"}
+PAGES = {"configuration.md": "options", "http.md": "errors", "how-it-works.md": "transitions", "metrics.md": "metrics"}
 
 
 def options() -> Iterator[str]:
@@ -47,9 +48,18 @@ def transitions() -> Iterator[str]:
         yield f"| `{trigger}` | {' | '.join(cells)} |"
 
 
+def metrics() -> Iterator[str]:
+    """Every metric, in the order of a scrape."""
+    yield "| metric | kind | labels | what it tells |"
+    yield "|---|---|---|---|"
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.doc} |"
+
+
 def page_with_table(name: str) -> str:
     """A page as it should be."""
-    table = {"options": options, "errors": errors_, "transitions": transitions}[PAGES[name]]
+    table = {"options": options, "errors": errors_, "transitions": transitions, "metrics": metrics}[PAGES[name]]
     text = (HERE / name).read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- table -->\n).*?(<!-- end of table -->)", re.DOTALL)
     filled = marks.sub(lambda match: match[1] + "\n".join(table()) + "\n" + match[2], text)

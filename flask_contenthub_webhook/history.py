@@ -99,7 +99,7 @@ def _is_secret(name: str) -> bool:
 
 def record_failure(
     state: WebhookState, inbound: Inbound, error: str, kept: Row | None, *, task_id: str, attempt: int | None
-) -> int:
+) -> tuple[int, Verdict]:
     """Keep an event whose handlers failed, in a transaction of its own, due for another try.
 
     Args:
@@ -111,7 +111,7 @@ def record_failure(
         attempt: the attempt that it spoke for when it came; a later try must not take it for a later attempt's.
 
     Returns:
-        The id of the row.
+        The id of the row, and its verdict: failed, or dead.
     """
     now = state.clock()
     tries = 1 if kept is None else kept["tries"] + 1
@@ -128,7 +128,7 @@ def record_failure(
             kept = state.store.insert_delivery(unit, values)
         else:
             state.store.update_delivery(unit, kept["id"], outcome)
-    return int(kept["id"])
+    return int(kept["id"]), Verdict(outcome["verdict"])
 
 
 def _storable(error: str) -> str:

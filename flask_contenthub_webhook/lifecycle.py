@@ -22,6 +22,7 @@ from .forwarding.writing import write_forwards
 from .history import SETTLED, delivery_values, processing_times, record_failure
 from .identity import attempt_spoken_for, check_belongs
 from .inbound import Applied, Inbound
+from .observers import tell_of_event
 from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
 
 if TYPE_CHECKING:
@@ -98,12 +99,13 @@ def _keep_failure(
         extra={"task_id": error.task_id, "event": inbound.event.type, "handler": error.handler},
     )
     try:
-        delivery_id = record_failure(
+        delivery_id, verdict = record_failure(
             state, inbound, _words_of(error), kept, task_id=error.task_id, attempt=error.attempt
         )
     except SQLAlchemyError as trouble:
         logger.warning("The failure could not be recorded; the sender must come again.", exc_info=trouble)
         return DatabaseUnavailable()
+    tell_of_event(state, inbound, verdict)
     _tell_of_failure(state, delivery_id)
     failed = HandlerFailed()
     failed.delivery_id = delivery_id
@@ -332,6 +334,7 @@ class _Application:
                     "late": applied.late,
                 },
             )
+        tell_of_event(self.state, self.inbound, applied.verdict)
         if signals.delivery_processed.receivers:
             store = self.state.store
             signals.send_quietly(

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from .transitions import OPEN_STATES, TERMINAL_STATES, TaskState
+from .transitions import OPEN_STATES, TERMINAL_STATES, UNSETTLED, TaskState
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -240,6 +241,7 @@ class DeliveryMixin:
             sa.Index(named("ix", table, "task_id"), "task_id", "id"),
             waiting_index(table, "next_retry_at"),
             _queue_index(table),
+            unsettled_index(table, cls.verdict.column.name or "verdict"),  # type: ignore[attr-defined]
         )
 
     def __repr__(self) -> str:
@@ -306,5 +308,16 @@ def _queue_index(table: str) -> sa.Index:
     return sa.Index(named("ix", table, "waiting"), "task_id", "id", postgresql_where=waiting, sqlite_where=waiting)
 
 
-def _quoted(*states: TaskState) -> str:
-    return ", ".join(f"'{state.value}'" for state in states)
+def unsettled_index(table: str, verdict: str) -> sa.Index:
+    """An index of the deliveries that have had no effect yet; people look for these few among all the others.
+
+    Args:
+        table: its name.
+        verdict: the name of the column, which a host may have mapped to another attribute name.
+    """
+    unsettled = sa.text(f"{verdict} IN ({_quoted(*UNSETTLED)})")
+    return sa.Index(named("ix", table, "unsettled"), verdict, "id", postgresql_where=unsettled, sqlite_where=unsettled)
+
+
+def _quoted(*values: StrEnum) -> str:
+    return ", ".join(f"'{value.value}'" for value in values)

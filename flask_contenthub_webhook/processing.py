@@ -27,6 +27,7 @@ from .inbound import Applied, Inbound, Source
 from .inbox import accept, accept_many, put_off
 from .inbox_store import Claimed
 from .lifecycle import apply_event
+from .observers import tell_of_event
 from .store import AlreadySettled
 from .strict_json import parse_object
 from .thin import fetch_missing_result
@@ -213,8 +214,11 @@ def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
         try:
             inbound = fetch_missing_result(state, inbound)
         except CreatorError as error:
-            record_failure(state, inbound, error.message, row, task_id=inbound.task_id, attempt=inbound.attempt)
-            return Verdict.FAILED
+            _, verdict = record_failure(
+                state, inbound, error.message, row, task_id=inbound.task_id, attempt=inbound.attempt
+            )
+            tell_of_event(state, inbound, verdict)
+            return verdict
         verdict = apply_event(state, inbound, kept=row).verdict
         _warn_if_slow(state, inbound, time.monotonic() - started)
     except AlreadySettled:

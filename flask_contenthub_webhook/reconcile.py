@@ -47,6 +47,7 @@ class ReconcileReport:
     Args:
         claimed: tasks that were due and ours.
         asked: tasks that the creator was asked about.
+        asked_alone: those of them that its list did not answer, each by a question of its own.
         applied: tasks that an answer settled or moved, by the verdict of their event.
         still_open: tasks that the creator is still working on.
         missing: tasks that the creator did not know.
@@ -58,6 +59,7 @@ class ReconcileReport:
 
     claimed: int = 0
     asked: int = 0
+    asked_alone: int = 0
     applied: Mapping[str, int] = field(default_factory=dict)
     still_open: int = 0
     missing: int = 0
@@ -104,6 +106,7 @@ class _Pass:
         return ReconcileReport(
             claimed=len(claimed),
             asked=0 if creator is None else len(askable),
+            asked_alone=self.counts["asked alone"],
             applied=dict(self.applied),
             still_open=self.counts["still open"],
             missing=self.counts["missing"],
@@ -155,6 +158,7 @@ class _Pass:
         with ThreadPoolExecutor(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
             for task in tasks:
                 report = reports.get(task["creator_task_id"])
+                self.counts["asked alone"] += report is None
                 if report is not None and report.state is RemoteState.OPEN and not task["times_missing"]:
                     still_open.append(task)
                 else:

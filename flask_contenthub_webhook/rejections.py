@@ -66,9 +66,14 @@ class _Tally:
 
 
 class RejectionLog:
-    """Counts refusals of one process and writes them down sparingly; safe for threads."""
+    """Counts refusals of one process and writes them down sparingly; safe for threads.
 
-    def __init__(self) -> None:
+    Args:
+        interval: how long to wait, after a reason's row was written, before it is brought up to date.
+    """
+
+    def __init__(self, *, interval: timedelta = _INTERVAL) -> None:
+        self._interval = interval
         self._lock = threading.Lock()
         self._tallies: dict[str, _Tally] = {}
 
@@ -92,7 +97,7 @@ class RejectionLog:
         with self._lock:
             tally = self._tallies.setdefault(refusal.code, _Tally())
             tally.pending += 1
-            if tally.written is not None and now - tally.written < _INTERVAL:
+            if tally.written is not None and now - tally.written < self._interval:
                 return
             count, tally.pending, tally.written = tally.pending, 0, now
             row = tally.row if tally.opened is not None and now - tally.opened < _WINDOW else None

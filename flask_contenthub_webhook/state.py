@@ -15,6 +15,7 @@ from .creators.protocol import Creator
 from .inbox_gauge import InboxGauge
 from .matching import Where, matches
 from .models import utc_now
+from .observers import Observer
 from .pause import Pause
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class WebhookState:
         engine: where the tables live, once that is known not to change.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
         clock: tells the time; tests move it.
+        observers: are told of everything that happens, see :mod:`.observers`.
     """
 
     app: Flask
@@ -110,6 +112,7 @@ class WebhookState:
     engine: Engine | None = None
     subscriptions: list[Subscription] = field(default_factory=list)
     clock: Clock = utc_now
+    observers: list[Observer] = field(default_factory=list)
 
     @property
     def custom_events(self) -> tuple[str, ...]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["ForwardAttemptMixin", "ForwardMixin", "default_forward_models"]
 
 
+_IS_DEAD = sa.text("status = 'dead'")
+"""There are few of these, and people look for them among all that was delivered."""
+
+
 class ForwardMixin:
     """One event on its way to one URL."""
 
@@ -56,6 +60,7 @@ class ForwardMixin:
             sa.PrimaryKeyConstraint("id", name=named("pk", table)),
             sa.Index(named("ix", table, "delivery_id"), "delivery_id"),
             waiting_index(table, "next_try_at"),
+            sa.Index(named("ix", table, "dead"), "status", postgresql_where=_IS_DEAD, sqlite_where=_IS_DEAD),
         )
 
     def __repr__(self) -> str:

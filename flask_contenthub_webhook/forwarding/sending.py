@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flask_contenthub_webhook import signals
 from flask_contenthub_webhook.backoff import jittered
 from flask_contenthub_webhook.database import unit_of_work
+from flask_contenthub_webhook.observers import tell_of_forward
 from flask_contenthub_webhook.signatures import (
     STANDARD_ID_HEADER,
     STANDARD_SIGNATURE_HEADER,
@@ -162,6 +163,7 @@ def _send(state: WebhookState, forward: Row) -> str:
         return "interrupted"
     if paused_until is not None:
         _pause(state, url, paused_until)
+    tell_of_forward(state, changes["status"])
     if settled and changes["status"] != WAITING:
         _tell(state, forward["id"], changes["status"])
     return str(changes["status"])

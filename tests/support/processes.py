@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from signal import Signals
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-HOST_VARIABLES = ("WEBHOOK_", "CREATOR_", "FLASK_", "GUNICORN_", "SQLALCHEMY_", "DATABASE_URL", "SECRET_KEY", "PG")
+HOST_VARIABLES = (
+    "WEBHOOK_",
+    "CREATOR_",
+    "FLASK_",
+    "GUNICORN_",
+    "SQLALCHEMY_",
+    "DATABASE_URL",
+    "SECRET_KEY",
+    "PG",
+    "PROMETHEUS_",
+    "OTEL_",
+)
 
 
 class ServerError(RuntimeError):

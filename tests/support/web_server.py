@@ -49,19 +49,22 @@ class WebServer:
 
 
 @contextlib.contextmanager
-def serve(url: str, directory: Path, *, env: Mapping[str, str] | None = None, **options: Any) -> Iterator[WebServer]:
+def serve(
+    url: str, directory: Path, *, factory: str = FACTORY, env: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[WebServer]:
     """Make the tables, start the server, and stop it afterwards.
 
     Args:
         url: The SQLAlchemy URL of an empty database.
         directory: Where the switch file may be.
+        factory: Another application over `web_host`.
         env: More environment variables.
         options: Of `Gunicorn`.
     """
     switch = directory / "switch"
     environment = {"DATABASE_URL": url, "TEST_HOST_SWITCH": str(switch), **(env or {})}
     database = HostDatabase(url).create()
-    with Gunicorn(FACTORY, env=environment, **options) as gunicorn:
+    with Gunicorn(factory, env=environment, **options) as gunicorn:
         try:
             yield WebServer(gunicorn, database, switch)
         finally:

@@ -1,4 +1,4 @@
-"""What queues, forwarding and alerts need: two columns that may be empty, and three tables.
+"""What queues, forwarding and alerts need: two columns that may be empty, two indexes, and three tables.
 
 Revision ID: 0004
 Revises: 0003
@@ -21,7 +21,13 @@ Moment = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("content_generation_tasks", sa.Column("forward_to", sa.JSON(), nullable=True))
     op.add_column("webhook_deliveries", sa.Column("claimed_until", Moment, nullable=True))
-    waiting = sa.text("next_retry_at IS NOT NULL")
+    index_deliveries()
+    create_forwards()
+    create_alerts()
+
+
+def index_deliveries() -> None:
+    waiting, unsettled = sa.text("next_retry_at IS NOT NULL"), sa.text("verdict IN ('queued', 'failed', 'dead')")
     op.create_index(
         "ix_webhook_deliveries_waiting",
         "webhook_deliveries",
@@ -29,8 +35,13 @@ def upgrade() -> None:
         postgresql_where=waiting,
         sqlite_where=waiting,
     )
-    create_forwards()
-    create_alerts()
+    op.create_index(
+        "ix_webhook_deliveries_unsettled",
+        "webhook_deliveries",
+        ["verdict", "id"],
+        postgresql_where=unsettled,
+        sqlite_where=unsettled,
+    )
 
 
 def create_forwards() -> None:
@@ -58,6 +69,10 @@ def create_forwards() -> None:
         ["next_try_at"],
         postgresql_where=waiting,
         sqlite_where=waiting,
+    )
+    dead = sa.text("status = 'dead'")
+    op.create_index(
+        "ix_webhook_forwards_dead", "webhook_forwards", ["status"], postgresql_where=dead, sqlite_where=dead
     )
     op.create_table(
         "webhook_forward_attempts",
@@ -94,5 +109,6 @@ def downgrade() -> None:
     op.drop_table("webhook_forward_attempts")
     op.drop_table("webhook_forwards")
     op.drop_index("ix_webhook_deliveries_waiting", "webhook_deliveries")
+    op.drop_index("ix_webhook_deliveries_unsettled", "webhook_deliveries")
     op.drop_column("webhook_deliveries", "claimed_until")
     op.drop_column("content_generation_tasks", "forward_to")

@@ -1,8 +1,8 @@
-"""What queues, forwarding and alerts of flask_contenthub_webhook need: two columns and three tables.
+"""What queues, forwarding and alerts of flask_contenthub_webhook need: two columns, two indexes and three tables.
 
-Both columns are nullable and without a default, so that no row is touched and every database adds them in place. What
-is there already stays as it is. The downgrade undoes what was done, and no more. What that was is kept in the
-database, in a view that selects constants.
+Both columns are nullable and without a default, so that no row is touched and every database adds them in place; the
+indexes read the history once. What is there already stays as it is. The downgrade undoes what was done, and no more.
+What that was is kept in the database, in a view that selects constants.
 
 Revision ID: contenthub0003
 Revises:
@@ -91,12 +91,17 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
     }
 
 
-def new_indexes() -> dict[str, tuple[str, list[str]]]:
+def new_indexes() -> dict[str, tuple[str, list[str], str | None]]:
+    """By name: the table, the columns, and which rows are in it; nearly all rows are settled, and left out."""
+    d = {key: DELIVERY_NAMES.get(key, key) for key in ("id", "task_id", "verdict", "next_retry_at")}
+    unsettled = f"{quote(d['verdict'])} IN ('queued', 'failed', 'dead')"
     return {
-        f"ix_{DELIVERIES}_waiting": (DELIVERIES, [DELIVERY_NAMES.get(key, key) for key in ("task_id", "id")]),
-        f"ix_{FORWARDS}_delivery_id": (FORWARDS, ["delivery_id"]),
-        f"ix_{FORWARDS}_next_try_at": (FORWARDS, ["next_try_at"]),
-        f"ix_{ATTEMPTS}_forward_id": (ATTEMPTS, ["forward_id", "id"]),
+        f"ix_{DELIVERIES}_waiting": (DELIVERIES, [d["task_id"], d["id"]], f"{quote(d['next_retry_at'])} IS NOT NULL"),
+        f"ix_{DELIVERIES}_unsettled": (DELIVERIES, [d["verdict"], d["id"]], unsettled),
+        f"ix_{FORWARDS}_delivery_id": (FORWARDS, ["delivery_id"], None),
+        f"ix_{FORWARDS}_next_try_at": (FORWARDS, ["next_try_at"], "next_try_at IS NOT NULL"),
+        f"ix_{FORWARDS}_dead": (FORWARDS, ["status"], "status = 'dead'"),
+        f"ix_{ATTEMPTS}_forward_id": (ATTEMPTS, ["forward_id", "id"], None),
     }
 
 
@@ -113,7 +118,7 @@ def entries() -> list[Entry]:
     return [
         *(Entry("column", column.name, table) for table, column in new_columns().items()),
         *(Entry("table", table, table) for table in new_tables()),
-        *(Entry("index", index, table) for index, (table, _) in new_indexes().items()),
+        *(Entry("index", index, table) for index, (table, *_) in new_indexes().items()),
     ]
 
 
@@ -147,15 +152,11 @@ def make(entry: Entry) -> None:
             create_index(entry.name, *new_indexes()[entry.name])
 
 
-def create_index(index: str, table: str, columns: list[str]) -> None:
-    time = {f"ix_{DELIVERIES}_waiting": DELIVERY_NAMES.get("next_retry_at", "next_retry_at")}.get(index)
-    time = "next_try_at" if columns == ["next_try_at"] else time
-    if time is None:
+def create_index(index: str, table: str, columns: list[str], where: str | None) -> None:
+    if where is None:
         op.create_index(op.f(index), table, columns)
-        return
-    # Only rows that wait for a time are in it; settled ones, nearly all, are not.
-    waiting = sa.text(f"{quote(time)} IS NOT NULL")
-    op.create_index(op.f(index), table, columns, postgresql_where=waiting, sqlite_where=waiting)
+    else:
+        op.create_index(op.f(index), table, columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
 
 
 def refuse_other_tables(inspector: sa.Inspector) -> None:

@@ -1,0 +1,26 @@
+"""Metrics for Prometheus: counted where things happen, read from the database where they wait.
+
+::
+
+    metrics = WebhookMetrics()
+
+    webhook.init_app(app, db)
+    metrics.init_app(app, path="/metrics", permission=may_scrape)
+
+Needs the extra ``prometheus``. Served by several processes, it needs ``PROMETHEUS_MULTIPROC_DIR``, too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+if importlib.util.find_spec("prometheus_client") is None:
+    raise ImportError(
+        "flask_contenthub_webhook.contrib.prometheus needs prometheus-client: "
+        "pip install 'flask-contenthub-webhook[prometheus]'."
+    )
+
+from .catalogue import METRICS, Metric
+from .extension import WebhookMetrics
+
+__all__ = ["METRICS", "Metric", "WebhookMetrics"]

@@ -1,0 +1,132 @@
+"""The gauges that are read from the database at scrape time, so that they are the same whichever process answers."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from . import catalogue
+from .catalogue import Metric
+from .readings import Reading, read
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.state import WebhookState
+
+__all__ = ["DatabaseCollector"]
+
+logger = logging.getLogger(__name__)
+
+
+class DatabaseCollector(Collector):
+    """Reads when it is scraped. A database that is away, or does not answer, costs its gauges and not the scrape.
+
+    Args:
+        state: the application's state.
+        max_age: seconds for which a reading is good enough; several scrapers cost no more than one.
+        patience: seconds that a scrape waits for the database. Prometheus gives up after ten, and would lose what was
+            counted, too.
+    """
+
+    def __init__(self, state: WebhookState, *, max_age: float = 1.0, patience: float = 2.0) -> None:
+        self._state = state
+        self._max_age = max_age
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._latest: _Reader | None = None
+        self._was_up = True
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """What there may be; without it a registry would scrape in order to find out, when the app is made."""
+        return [GaugeMetricFamily(metric.name, metric.doc) for metric in catalogue.METRICS if metric.kind == "gauge"]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges."""
+        reading = self._read()
+        yield _gauge(catalogue.DATABASE_UP, 0 if reading is None else 1)
+        if reading is not None:
+            yield from _gauges(reading)
+
+    def _read(self) -> Reading | None:
+        with self._lock:
+            if self._latest is None or self._latest.is_older_than(self._max_age):
+                self._latest = _Reader(self._state)
+            reader = self._latest
+        if not reader.wait(self._patience):
+            self._tell(up=False, why=f"it did not answer within {self._patience:g} s")
+            return None
+        self._tell(up=reader.reading is not None, why=reader.why)
+        return reader.reading
+
+    def _tell(self, *, up: bool, why: str) -> None:
+        """One line when it goes and one when it comes back, not one with every scrape."""
+        if up == self._was_up:
+            return
+        self._was_up = up
+        if up:
+            logger.info("The database can be read for metrics again.")
+        else:
+            logger.warning("The database could not be read for metrics: %s", why)
+
+
+class _Reader:
+    """One reading, in a thread of its own: nothing else can give up on a connection that just hangs.
+
+    The thread runs in the context of the scrape, so that what traces the scrape traces its statements, too.
+    """
+
+    def __init__(self, state: WebhookState) -> None:
+        self.reading: Reading | None = None
+        self.why = ""
+        self._ended_at: float | None = None
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._read, state), name="contenthub-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended by then."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def is_older_than(self, seconds: float) -> bool:
+        """Whether it ended so long ago, or will never end: it was begun in the process that we were forked from."""
+        if self._ended_at is None:
+            return not self._thread.is_alive()
+        return time.monotonic() - self._ended_at > seconds
+
+    def _read(self, state: WebhookState) -> None:
+        try:
+            self.reading = read(state)
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the counters are still to be scraped
+            self.why = f"{type(error).__name__}: {error}"
+        self._ended_at = time.monotonic()
+
+
+def _gauges(reading: Reading) -> Iterator[GaugeMetricFamily]:
+    yield _labelled(catalogue.OPEN_TASKS, reading.open_tasks)
+    yield _gauge(catalogue.OVERDUE_TASKS, reading.overdue_tasks)
+    yield _labelled(catalogue.WAITING_DELIVERIES, reading.waiting_deliveries)
+    yield _gauge(catalogue.DEAD_DELIVERIES, reading.dead_deliveries)
+    yield _gauge(catalogue.WAITING_FORWARDS, reading.waiting_forwards)
+    yield _gauge(catalogue.DEAD_FORWARDS, reading.dead_forwards)
+    yield _labelled(catalogue.DUE, {name: queue.due for name, queue in reading.queues.items()})
+    yield _labelled(catalogue.LONGEST_DUE, {name: queue.seconds for name, queue in reading.queues.items()})
+    yield _labelled(catalogue.ALERT_RAISED, reading.alerts)
+
+
+def _gauge(metric: Metric, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.doc, value=value)
+
+
+def _labelled(metric: Metric, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(metric.name, metric.doc, labels=metric.labels)
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family

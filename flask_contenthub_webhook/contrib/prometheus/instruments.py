@@ -1,0 +1,93 @@
+"""What is counted in this process, as instruments of prometheus-client."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from flask_contenthub_webhook import errors
+from flask_contenthub_webhook.events import BUILT_IN_EVENTS
+from flask_contenthub_webhook.inbound import Source
+from flask_contenthub_webhook.transitions import Verdict
+
+from . import catalogue
+from .catalogue import Metric
+
+__all__ = ["MULTIPROC_DIR", "Instruments", "is_multiprocess", "shared_instruments"]
+
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client's own variable: the folder in which processes keep their counts for each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """Counters and histograms alone: what a gauge would show is in the database, the same for every process."""
+
+    deliveries: Counter
+    failed_tries: Counter
+    rejections: Counter
+    responses: Counter
+    acceptance_to_effect: Histogram
+    creator_to_effect: Histogram
+    reconcile_passes: Counter
+    reconcile_seconds: Histogram
+    polls: Counter
+    creator_questions: Counter
+    forward_attempts: Counter
+
+    @classmethod
+    def make(cls, registry: CollectorRegistry | None) -> Instruments:
+        """New instruments.
+
+        Args:
+            registry: where they are scraped; None where processes share their counts through files.
+        """
+        made = cls(
+            deliveries=_counter(catalogue.DELIVERIES, registry),
+            failed_tries=_counter(catalogue.FAILED_TRIES, registry),
+            rejections=_counter(catalogue.REJECTIONS, registry),
+            responses=_counter(catalogue.RESPONSES, registry),
+            acceptance_to_effect=_histogram(catalogue.ACCEPTANCE_TO_EFFECT, registry),
+            creator_to_effect=_histogram(catalogue.CREATOR_TO_EFFECT, registry),
+            reconcile_passes=_counter(catalogue.RECONCILE_PASSES, registry),
+            reconcile_seconds=_histogram(catalogue.RECONCILE_SECONDS, registry),
+            polls=_counter(catalogue.POLLS, registry),
+            creator_questions=_counter(catalogue.CREATOR_QUESTIONS, registry),
+            forward_attempts=_counter(catalogue.FORWARD_ATTEMPTS, registry),
+        )
+        made.show_zeros()
+        return made
+
+    def show_zeros(self) -> None:
+        """Show what must not happen as 0: a rate sees only what was there before it grew."""
+        ours = {errors.HandlerFailed, errors.DatabaseUnavailable, errors.InboxFull}
+        for refusal in set(errors.RequestRefused.__subclasses__()) - ours:
+            self.rejections.labels(refusal.code)
+        for event, verdict in product(BUILT_IN_EVENTS, (Verdict.FAILED, Verdict.DEAD)):
+            self.failed_tries.labels(Source.WEBHOOK.value, event, verdict.value)
+
+
+def is_multiprocess() -> bool:
+    """Whether prometheus-client keeps the counts in files that all processes share."""
+    return MULTIPROC_DIR in os.environ
+
+
+@cache
+def shared_instruments() -> Instruments:
+    """The instruments of all applications of this process: two writers of one file would undo each other's counts.
+
+    They are made when something is counted, since a command that counts nothing is to leave no file behind.
+    """
+    return Instruments.make(None)
+
+
+def _counter(metric: Metric, registry: CollectorRegistry | None) -> Counter:
+    return Counter(metric.name, metric.doc, metric.labels, registry=registry)
+
+
+def _histogram(metric: Metric, registry: CollectorRegistry | None) -> Histogram:
+    return Histogram(metric.name, metric.doc, metric.labels, registry=registry, buckets=metric.buckets)

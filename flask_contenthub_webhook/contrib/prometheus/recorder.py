@@ -1,0 +1,107 @@
+"""From what the extension tells to what is counted.
+
+An event is counted once, by whoever settles it, wherever that happens: in the request, at a retry, in a worker, by the
+poller. What was only accepted, or failed and waits, is not settled; the gauges of :mod:`.readings` show it. So for
+every verdict of a settled event the counter, summed over all processes, is the number of its rows in the history.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, request
+
+from flask_contenthub_webhook import signals
+from flask_contenthub_webhook.inbound import Inbound, Source
+from flask_contenthub_webhook.reconcile import ReconcileReport
+from flask_contenthub_webhook.transitions import Verdict
+from flask_contenthub_webhook.views import blueprint
+
+from .instruments import Instruments
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.state import WebhookState
+
+__all__ = ["Recorder"]
+
+logger = logging.getLogger(__name__)
+
+_SETTLED = {Verdict.PROCESSED, Verdict.DUPLICATE, Verdict.IGNORED, Verdict.STALE}
+_FAILED = {Verdict.FAILED, Verdict.DEAD}
+_UNSIGNED = "none"
+
+
+class Recorder:
+    """Counts for one application; whoever makes it keeps it, since signals hold their receivers weakly.
+
+    Args:
+        state: the application's state.
+        instruments: gives what to count with, when there is something to count.
+    """
+
+    def __init__(self, state: WebhookState, instruments: Callable[[], Instruments]) -> None:
+        self._state = state
+        self._instruments = instruments
+
+    def connect(self) -> None:
+        """Be told from now on."""
+        app = self._state.app
+        self._state.observers.append(self)
+        signals.callback_rejected.connect(self.callback_rejected, sender=app)
+        signals.reconcile_finished.connect(self.reconcile_finished, sender=app)
+        app.after_request_funcs.setdefault(blueprint.name, []).append(self.answered)
+
+    # --- what is told ----------------------------------------------------------------------------------------
+
+    def event_handled(self, inbound: Inbound, verdict: Verdict) -> None:
+        """An event was settled, or a handler failed at it."""
+        made, source, event = self._instruments(), inbound.source, inbound.event
+        if verdict in _FAILED:
+            made.failed_tries.labels(source.value, event.type, verdict.value).inc()
+        if verdict not in _SETTLED:
+            return
+        made.deliveries.labels(source.value, inbound.scheme or _UNSIGNED, event.type, verdict.value).inc()
+        if verdict is Verdict.PROCESSED:
+            now = self._state.clock()
+            made.acceptance_to_effect.labels(source.value).observe(_seconds(inbound.received_at, now))
+            if source is Source.WEBHOOK and event.occurred_at is not None:
+                made.creator_to_effect.observe(_seconds(event.occurred_at, now))
+
+    def callback_rejected(self, _: Flask, *, reason: str, **_extra: Any) -> None:
+        """A request, or an item of a batch, was refused."""
+        self._instruments().rejections.labels(reason).inc()
+
+    def reconcile_finished(self, _: Flask, *, report: ReconcileReport, **_extra: Any) -> None:
+        """The poller ended a pass."""
+        made = self._instruments()
+        made.reconcile_passes.labels("paused" if report.paused else "done").inc()
+        if report.paused:
+            return
+        made.reconcile_seconds.observe(report.seconds)
+        outcomes = {"open": report.still_open, "missing": report.missing, "error": report.errors}
+        for outcome, tasks in {**report.applied, **outcomes}.items():
+            if tasks and report.asked:
+                made.polls.labels(outcome).inc(tasks)
+        made.creator_questions.labels("list").inc(report.asked > 0)
+        made.creator_questions.labels("single").inc(report.asked_alone)
+
+    def forward_tried(self, status: str) -> None:
+        """A try to send an event on ended."""
+        self._instruments().forward_attempts.labels(status).inc()
+
+    def answered(self, response: Response) -> Response:
+        """One of our routes answered; what was committed and is answered is not to fail of being counted."""
+        endpoint = str(request.endpoint).rpartition(".")[2]
+        try:
+            self._instruments().responses.labels(endpoint, str(response.status_code)).inc()
+        except Exception:
+            logger.exception("An answer was not counted.")
+        return response
+
+
+def _seconds(earlier: datetime, later: datetime) -> float:
+    """How long it took; nothing, where two clocks disagree about the order."""
+    return max(0.0, (later - earlier).total_seconds())
