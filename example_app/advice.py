@@ -44,6 +44,7 @@ A task waits for its callback: {task.task_id}. Be its creator, from another term
 
 Send the second one again: it is a duplicate, and there is still one content. Change a letter of the token: refused.
 Then look at {url}, or ask: curl {url}/api/hub/contents
+What came, and why it had which effect, is on {url}/webhooks/
 
 Or let a simulated creator do it, one whose callbacks are lost, doubled or late now and then: {WITH_SIMULATOR}
 """
@@ -64,7 +65,7 @@ Order something on {url}, or from another terminal, a few times:
 
 {order}
 
-and see how it is settled all the same:
+and see how it is settled all the same, on {url}/webhooks/ or here:
 
 curl {url}/api/hub/tasks
 {flask} webhook tasks

@@ -8,12 +8,14 @@ from typing import Any
 
 from flask import Flask
 
+from flask_contenthub_webhook.contrib.dashboard import create_dashboard
+
 from . import models
 from .config import configure
 from .database import tune_sqlite
 from .extensions import db, migrate, webhook
 from .handlers import connect_handlers
-from .views import api, pages
+from .views import api, is_at_this_machine, pages
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -33,5 +35,6 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     connect_handlers(app)
     app.register_blueprint(pages)
     app.register_blueprint(api, url_prefix="/api/hub")
+    app.register_blueprint(create_dashboard(permission=is_at_this_machine), url_prefix="/webhooks")
     app.shell_context_processor(lambda: {"db": db, "webhook": webhook, **{m.__name__: m for m in models.ALL}})
     return app

@@ -33,12 +33,14 @@ def configure(app: Flask, config: Mapping[str, Any]) -> None:
     app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", engine_options(app.config["SQLALCHEMY_DATABASE_URI"]))
     if "WEBHOOK_SECRET_KEY" not in app.config and "WEBHOOK_SECRET_KEY" not in os.environ:
         app.config["WEBHOOK_SECRET_KEY"] = own_secret(Path(app.instance_path) / "webhook_secret")
+    if app.secret_key is None:  # it protects the forms of the history pages
+        app.secret_key = own_secret(Path(app.instance_path) / "secret_key")
 
 
 def own_secret(path: Path) -> str:
     """A secret for this machine, made at the first start and kept in the instance folder.
 
-    In production set WEBHOOK_SECRET_KEY instead, from wherever you keep secrets.
+    In production set WEBHOOK_SECRET_KEY and SECRET_KEY instead, from wherever you keep secrets.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ def check_dependencies(*modules: str) -> None:
     Raises:
         SetupError: something is missing; says how to install it.
     """
+    modules += ("pygal",)
     if database_uri(os.environ).startswith("postgresql+psycopg:"):
         modules += ("psycopg",)
     missing = [module for module in modules if importlib.util.find_spec(module) is None]

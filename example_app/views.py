@@ -27,6 +27,11 @@ SHOWN = 50
 """Rows of a list."""
 
 
+def is_at_this_machine() -> bool:
+    """Who may see the history of the webhooks. In an app with users, ask whether this one may."""
+    return request.remote_addr in {"127.0.0.1", "::1"}
+
+
 # --- the pages -----------------------------------------------------------------------------------------------
 
 

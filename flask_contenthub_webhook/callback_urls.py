@@ -8,7 +8,7 @@ from .config import Settings
 from .errors import ConfigurationError
 from .signatures import sign_url
 
-__all__ = ["address_callback_url", "build_callback_url"]
+__all__ = ["address_callback_url", "build_callback_url", "without_secrets"]
 
 
 def build_callback_url(
@@ -51,3 +51,16 @@ def address_callback_url(settings: Settings, url: str, task_id: str, attempt: in
     if settings.secrets and "url" in settings.signature_schemes:
         query.append(("token", sign_url(settings.secrets[0], task_id, attempt)))
     return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def without_secrets(url: str) -> str:
+    """The URL with its token and its password replaced by ``***``."""
+    parts = urlsplit(url)
+    query = "&".join(
+        f"{name}=***" if name == "token" else part
+        for part in parts.query.split("&")
+        for name in [part.partition("=")[0]]
+    )
+    user, at, host = parts.netloc.rpartition("@")
+    netloc = f"{user.partition(':')[0]}:***{at}{host}" if ":" in user else parts.netloc
+    return urlunsplit(parts._replace(netloc=netloc, query=query))

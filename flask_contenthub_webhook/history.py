@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SETTLED",
     "delivery_values",
+    "is_secret_name",
     "processing_times",
     "record_failure",
     "redacted_body",
@@ -85,7 +86,7 @@ def redacted_body(body: bytes) -> bytes:
 
 
 def _redacted(name: str, value: str) -> str:
-    if _is_secret(name):
+    if is_secret_name(name):
         return _REDACTED
     if "token=" in value:  # a proxy may repeat the URL, in Referer or X-Original-URI
         return _TOKEN_PARAMETER.sub(rf"\1{_REDACTED}", value)
@@ -93,7 +94,8 @@ def _redacted(name: str, value: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _is_secret(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Whether what goes by this name proves who somebody is."""
     return _SECRET_NAME.search(name) is not None
 
 

@@ -11,13 +11,14 @@ import click
 
 from flask_contenthub_webhook.errors import DeliveryNotFound
 from flask_contenthub_webhook.inbound import Source
+from flask_contenthub_webhook.reading import Row
+from flask_contenthub_webhook.selection import DeliveryFilter, read_deliveries, read_delivery
 from flask_contenthub_webhook.state import get_state
 from flask_contenthub_webhook.transitions import Verdict
 
 from .commands import AppGroup
 from .documents import json_option, print_document
 from .parameters import read_moment
-from .queries import DeliveryFilter, Row, read_deliveries, read_delivery
 from .replay import replay_chosen, replay_ids
 from .terminal import Screen, counted, escaped, moment, pretty
 

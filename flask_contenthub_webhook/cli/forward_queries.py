@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 from flask_contenthub_webhook.database import unit_of_work
 from flask_contenthub_webhook.forwarding.outbox import DEAD, DELIVERED
-
-from .queries import Row
+from flask_contenthub_webhook.reading import Row
 
 if TYPE_CHECKING:
     from flask_contenthub_webhook.state import WebhookState

@@ -14,13 +14,13 @@ from flask_contenthub_webhook.creators.words import shown_url
 from flask_contenthub_webhook.errors import DatabaseUnavailable, ForwardNotFound, WebhookError
 from flask_contenthub_webhook.forwarding.outbox import DEAD, DELIVERED, WAITING
 from flask_contenthub_webhook.forwarding.upkeep import replay_forward
+from flask_contenthub_webhook.reading import Row
 from flask_contenthub_webhook.state import get_state
 
 from .commands import AppGroup
 from .documents import json_option, print_document
 from .forward_queries import ForwardFilter, count_forwards, finished_ids, read_attempts, read_forward, read_forwards
 from .parameters import read_moment
-from .queries import Row
 from .terminal import Screen, counted, moment, pretty
 
 if TYPE_CHECKING:

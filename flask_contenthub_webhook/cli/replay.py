@@ -1,20 +1,16 @@
-"""Replaying many deliveries: each in its own transaction, in the order in which they came."""
+"""``flask webhook deliveries replay``: what is chosen, what a dry run says, and what became of it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flask_contenthub_webhook.errors import DatabaseUnavailable, WebhookError
-from flask_contenthub_webhook.processing import replay
+from flask_contenthub_webhook.bulk_replay import BulkReplay, replay_each
+from flask_contenthub_webhook.selection import DeliveryFilter, count_matching, replayable_ids
 
 from .documents import print_document
-from .queries import DeliveryFilter, count_matching, replayable_ids
 from .terminal import Screen, counted
 
 if TYPE_CHECKING:
@@ -24,16 +20,6 @@ __all__ = ["replay_chosen", "replay_ids"]
 
 _BATCH = 500
 _SHOWN_FAILURES = 20
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What became of the replays so far."""
-
-    replayed: list[dict[str, Any]] = field(default_factory=list)
-    verdicts: Counter[str] = field(default_factory=Counter)
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    interrupted: bool = False
 
 
 def replay_ids(state: WebhookState, delivery_ids: list[int], screen: Screen | None) -> None:
@@ -58,33 +44,12 @@ def _in_batches(state: WebhookState, chosen: DeliveryFilter, *, up_to: int) -> I
         after = batch[-1]
 
 
-def _replay_all(state: WebhookState, ids: Iterable[int], total: int, screen: Screen | None) -> _Outcome:
-    outcome = _Outcome()
-    with ExitStack() as stack:
-        progress = stack.enter_context(screen.progress()) if screen is not None and total > 1 else None
-        bar = progress.add_task("Replaying", total=total) if progress is not None else None
-        for delivery_id in ids:
-            try:
-                applied = replay(state, delivery_id)
-            except WebhookError as error:
-                outcome.failures.append({"id": delivery_id, "code": error.code, "error": error.message})
-                if isinstance(error, DatabaseUnavailable):
-                    outcome.interrupted = True
-                    break
-            else:
-                outcome.verdicts[applied.verdict.value] += 1
-                outcome.replayed.append(
-                    {
-                        "id": delivery_id,
-                        "delivery_id": applied.delivery_id,
-                        "task_id": applied.task_id,
-                        "verdict": applied.verdict.value,
-                        "status": applied.status.value,
-                    }
-                )
-            if progress is not None and bar is not None:
-                progress.advance(bar)
-    return outcome
+def _replay_all(state: WebhookState, ids: Iterable[int], total: int, screen: Screen | None) -> BulkReplay:
+    if screen is None or total == 1:
+        return replay_each(state, ids)
+    with screen.progress() as progress:
+        bar = progress.add_task("Replaying", total=total)
+        return replay_each(state, ids, after_each=lambda: progress.advance(bar))
 
 
 def _report_dry_run(counts: dict[str, Any], screen: Screen | None) -> None:
@@ -99,7 +64,7 @@ def _report_dry_run(counts: dict[str, Any], screen: Screen | None) -> None:
     )
 
 
-def _report(outcome: _Outcome, screen: Screen | None) -> None:
+def _report(outcome: BulkReplay, screen: Screen | None) -> None:
     if screen is None:
         print_document(
             {

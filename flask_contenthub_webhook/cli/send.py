@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import httpx
 
-from flask_contenthub_webhook.callback_urls import address_callback_url, build_callback_url
+from flask_contenthub_webhook.callback_urls import address_callback_url, build_callback_url, without_secrets
 from flask_contenthub_webhook.config import SCHEMES
 from flask_contenthub_webhook.errors import ConfigurationError
 from flask_contenthub_webhook.signatures import (
@@ -31,7 +31,6 @@ from .http import connection_words, http_client
 from .parameters import read_attempt
 from .sample_events import sample_event, to_body
 from .terminal import escaped, pretty
-from .urls import without_secrets
 
 if TYPE_CHECKING:
     from flask_contenthub_webhook.config import Settings

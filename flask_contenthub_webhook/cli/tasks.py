@@ -6,7 +6,10 @@ from datetime import datetime
 
 import click
 
+from flask_contenthub_webhook.callback_urls import without_secrets
 from flask_contenthub_webhook.errors import TaskNotFound
+from flask_contenthub_webhook.reading import Row
+from flask_contenthub_webhook.selection import DeliveryFilter, read_deliveries
 from flask_contenthub_webhook.state import get_state
 from flask_contenthub_webhook.transitions import TaskState
 
@@ -14,9 +17,8 @@ from .commands import AppGroup
 from .deliveries import delivery_cells, delivery_columns
 from .documents import json_option, print_document
 from .parameters import read_moment
-from .queries import DeliveryFilter, Row, read_deliveries, read_task, read_tasks
+from .queries import read_task, read_tasks
 from .terminal import Screen, counted, moment, pretty
-from .urls import without_secrets
 
 __all__ = ["tasks_group"]
 

@@ -42,8 +42,6 @@ class ForwardMixin:
     url: Mapped[str] = mapped_column(sa.String(2048))
     message_id: Mapped[str] = mapped_column(sa.String(255))
     """The ``webhook-id``: the same on every try, so that the receiver can tell a copy."""
-    body: Mapped[bytes] = mapped_column(Blob)
-    """What is sent, filtered for this URL."""
 
     status: Mapped[str] = mapped_column(sa.String(16))
     """``waiting``, ``delivered`` or ``dead``."""
@@ -52,6 +50,9 @@ class ForwardMixin:
     """When it is due; null once it is delivered or dead."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    body: Mapped[bytes] = mapped_column(Blob)
+    """What is sent, filtered for this URL; the last column, because SQLite reads through it to whatever is behind."""
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.host import Host, make_host
+from tests.support.pages import Visitor, open_to_all, start_anew
 
 
 @pytest.fixture
@@ -40,3 +41,28 @@ def sqlite_host(hosts: Callable[..., Host], sqlite_url: str) -> Host:
 def postgres_host(hosts: Callable[..., Host], postgres_url: str) -> Host:
     """The default host application on PostgreSQL, for what needs several connections at once."""
     return hosts(postgres_url)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def pages_host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """An application with the history pages, open to everybody; the tests of a module share it."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('pages') / 'test.db'}"
+    else:
+        url = request.getfixturevalue("postgres").create_database()
+    host = make_host(url, after=open_to_all, WEBHOOK_CALLBACK_BASE_URL="https://hub.example")
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def visitor(pages_host: Host) -> Visitor:
+    """A visitor of the history pages on each kind of database, over empty tables."""
+    start_anew(pages_host)
+    return Visitor(pages_host)
+
+
+@pytest.fixture
+def sqlite_visitor(hosts: Callable[..., Host], sqlite_url: str) -> Visitor:
+    """The same, where the kind of database does not matter."""
+    return Visitor(hosts(sqlite_url, after=open_to_all, WEBHOOK_CALLBACK_BASE_URL="https://hub.example"))

@@ -486,3 +486,23 @@ def old_tasks():
     with db.engine.connect() as connection:
         rows = connection.execute(text(f"SELECT {columns} FROM content_generation_tasks ORDER BY id"))
         return [tuple(row) for row in rows]
+
+
+class TestHistoryPages:
+    @pytest.fixture
+    def history(self, app):
+        db.create_all()
+        return app.test_client()
+
+    def test_they_are_for_whoever_sits_at_this_machine(self, history):
+        assert history.get("/webhooks/").status_code == 200
+        assert history.get("/webhooks/", environ_base={"REMOTE_ADDR": "203.0.113.9"}).status_code == 403
+
+    def test_the_hub_leads_to_them(self, history):
+        assert 'href="/webhooks/"' in history.get("/").text
+
+    def test_their_forms_are_protected_without_a_key_being_set(self, history):
+        task = order()
+        call_back(history, task, "progress", progress={"percentage": 10})
+
+        assert 'name="dashboard_token"' in history.get("/webhooks/deliveries/1").text

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import httpx
 import pytest
@@ -19,12 +20,12 @@ SECRET = "a-secret-of-the-tests-that-is-long-enough"
 SERVE = [sys.executable, "-m", "example_app.serve"]
 
 
-def answers(url):
+def refuses(url):
     try:
         httpx.get(url)
     except httpx.TransportError:
-        return False
-    return True
+        return True
+    return False
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_simulated_creator_works_on_what_is_ordered_and_ends_with_it(how, sqli
         server.stdout.read()
         assert server.wait(20) == (-signal.SIGKILL if how == signal.SIGKILL else 0)
     for address in (url, creator):
-        wait_for(lambda address=address: not answers(address))
+        wait_for(partial(refuses, address))
 
 
 def test_an_unknown_creator_is_reported(sqlite_url):

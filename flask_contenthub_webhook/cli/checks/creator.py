@@ -7,8 +7,8 @@ import shutil
 
 import httpx
 
+from flask_contenthub_webhook.callback_urls import without_secrets
 from flask_contenthub_webhook.cli.http import connection_words
-from flask_contenthub_webhook.cli.urls import without_secrets
 from flask_contenthub_webhook.creators import CliCreator, HttpCreator
 
 from .findings import Examination, Finding, Level

@@ -1,0 +1,128 @@
+"""What a body looks like to a person: JSON set out over lines, other text as it is, anything else in hex; bounded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from .visible import hex_dump, marked
+
+__all__ = ["MOST_READ", "Shown", "show_body", "show_json"]
+
+MOST_READ = 256 * 1024
+"""Bytes of a body that are read to be shown."""
+_MOST_SHOWN = 64 * 1024
+_MOST_DUMPED = 4 * 1024
+_DEEPEST = 24
+"""Levels that are set in; a million brackets would be a terabyte of blanks."""
+
+_PIECE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}:,]|[^][{}:,"\s]+')
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A body, ready for a page.
+
+    Args:
+        html: what to show, escaped.
+        kind: ``JSON``, ``text`` or ``bytes``.
+        size: bytes of the whole.
+        is_cut: whether there is more than is shown.
+    """
+
+    html: Markup
+    kind: str
+    size: int
+    is_cut: bool
+
+
+def show_body(beginning: bytes, size: int) -> Shown:
+    """Show a body.
+
+    Args:
+        beginning: all of it, or its first :data:`MOST_READ` bytes.
+        size: bytes of the whole.
+    """
+    try:
+        text = _decoded(beginning, is_whole=len(beginning) == size)
+    except UnicodeDecodeError:
+        dump = hex_dump(beginning[:_MOST_DUMPED])
+        return Shown(marked(dump), "bytes", size, size > _MOST_DUMPED)
+    return show_json(text, size, is_whole=len(beginning) == size)
+
+
+def show_json(text: str, size: int, *, is_whole: bool) -> Shown:
+    """Show a text that may be JSON; what is cut, or is not JSON, stays as it came.
+
+    Args:
+        text: all of it, or its beginning.
+        size: bytes or characters of the whole.
+        is_whole: whether this is all of it.
+    """
+    pretty = _set_out(text) if is_whole and _is_json(text) else None
+    if pretty is not None:
+        shown = "".join(_bounded(pretty, _MOST_SHOWN + 1))
+        kind = "JSON"
+    else:
+        shown, kind = text, "text"
+    return Shown(marked(shown[:_MOST_SHOWN]), kind, size, not is_whole or len(shown) > _MOST_SHOWN)
+
+
+def _decoded(beginning: bytes, *, is_whole: bool) -> str:
+    """UTF-8, or an error; the last character of a beginning may be cut in two."""
+    try:
+        return beginning.decode()
+    except UnicodeDecodeError as error:
+        if is_whole or error.end < len(beginning):
+            raise
+        return beginning[: error.start].decode()
+
+
+def _is_json(text: str) -> bool:
+    """Whether a value can be read from it; numbers are not, since they may have a million digits."""
+    try:
+        value = json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict | list)
+
+
+def _set_out(text: str) -> Iterator[str]:
+    """JSON over several lines, without reading it: every number and every repeated name stays as it was sent."""
+    depth, previous = 0, ""
+    for found in _PIECE.finditer(text):
+        piece = found[0]
+        if piece in {"}", "]"}:
+            depth -= 1
+            if previous not in {"{", "["}:
+                yield _new_line(depth)
+            yield piece
+        else:
+            if previous in {"{", "[", ","}:
+                yield _new_line(depth)
+            if piece in {"{", "["}:
+                depth += 1
+            yield ": " if piece == ":" else _readable(piece)
+        previous = piece
+
+
+def _new_line(depth: int) -> str:
+    return "\n" + "  " * min(depth, _DEEPEST)
+
+
+def _readable(piece: str) -> str:
+    r"""A string with the characters that ``\u`` stands for; whatever must stay escaped stays so."""
+    return json.dumps(json.loads(piece), ensure_ascii=False) if piece[0] == '"' and "\\u" in piece else piece
+
+
+def _bounded(parts: Iterator[str], most: int) -> Iterator[str]:
+    length = 0
+    for part in parts:
+        yield part
+        length += len(part)
+        if length >= most:
+            return

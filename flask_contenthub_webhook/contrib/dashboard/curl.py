@@ -1,0 +1,66 @@
+"""A delivery as a command that sends it again, safe to paste: quoted, without secrets, without surprises in it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from flask_contenthub_webhook.reading import Row
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.config import Settings
+
+__all__ = ["MOST_PASTED", "curl_command"]
+
+MOST_PASTED = 32 * 1024
+"""Bytes of a body that are put into the command; a larger one is downloaded first."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SET_BY_CURL = {"accept-encoding", "connection", "content-length", "host", "transfer-encoding"}
+_PASTES_WELL = re.compile(r"[ -~\n]*")
+"""A terminal may act on what else is pasted: an escape sequence can end the paste, and run the rest."""
+_A_LINE = re.compile(r"[ -~]*")
+_SOMEWHERE = "http://127.0.0.1:5000"
+_CONTINUED = " \\\n  "
+
+
+def curl_command(settings: Settings, delivery: Row, body: bytes, size: int) -> str:
+    """The command.
+
+    Args:
+        settings: the app's configuration.
+        delivery: the row; the secrets in its headers are redacted already.
+        body: its body, or the beginning of it.
+        size: bytes of the whole body.
+    """
+    headers = delivery["headers"] or {}
+    options = [f"-H {shlex.quote(header)}" for header in _headers(headers)]
+    command = [f"curl {shlex.quote(_url(settings, delivery))}", *options]
+    if size > MOST_PASTED or len(body) < size:
+        return _CONTINUED.join([*command, f"--data-binary @delivery-{delivery['id']}.bin"])
+    text = body.decode("latin-1")
+    if _PASTES_WELL.fullmatch(text):
+        return _CONTINUED.join([*command, f"--data-raw {shlex.quote(text)}"])
+    piped = f"printf %s {base64.b64encode(body).decode()} | base64 -d | "
+    return piped + _CONTINUED.join([*command, "--data-binary @-"])
+
+
+def _url(settings: Settings, delivery: Row) -> str:
+    base = (settings.callback_base_url or _SOMEWHERE).rstrip("/")
+    url = f"{base}{settings.url_prefix}/callback/{quote(delivery['task_id'] or '', safe='', errors='replace')}"
+    query = [f"attempt={delivery['attempt']}"] if delivery["attempt"] is not None else []
+    query += ["token=REDACTED"] if delivery["scheme"] == "url" else []
+    return f"{url}?{'&'.join(query)}" if query else url
+
+
+def _headers(headers: Mapping[str, str]) -> list[str]:
+    """What can be said on a command line; curl reads a file where a header begins with ``@``, so names are checked."""
+    return [
+        f"{name}: {value}" if value else f"{name};"
+        for name, value in headers.items()
+        if _HEADER_NAME.fullmatch(name) and name.lower() not in _SET_BY_CURL and _A_LINE.fullmatch(str(value))
+    ]

@@ -1,0 +1,122 @@
+"""What the address of a page says about which deliveries are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from flask_contenthub_webhook.inbound import Source
+from flask_contenthub_webhook.selection import DeliveryFilter
+from flask_contenthub_webhook.transitions import Verdict
+
+__all__ = ["RANGES", "Wanted", "cursor", "wanted", "window_since"]
+
+RANGES = {
+    "hour": "Last hour",
+    "today": "Today (UTC)",
+    "day": "Last 24 hours",
+    "week": "Last 7 days",
+    "all": "All",
+    "custom": "From … to",
+}
+_AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+
+_LONGEST = {"task": 255, "event": 64, "text": 200}
+_MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A filter as it was asked for.
+
+    Args:
+        chosen: the filter.
+        text: what the body must hold, or an empty text.
+        range: a key of :data:`RANGES`.
+        given: the parameters of the address that are part of the filter, as they came.
+        problems: by parameter, why it cannot be used. Nothing is shown then: a filter without one of its parts would
+            mean more than was meant.
+    """
+
+    chosen: DeliveryFilter
+    text: str
+    range: str
+    given: Mapping[str, Any]
+    problems: Mapping[str, str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every delivery is meant."""
+        return self.chosen.is_empty and not self.text
+
+
+def wanted(args: MultiDict[str, str], now: datetime, *, default_range: str = "all") -> Wanted:
+    """Read a filter from the query of a request.
+
+    Args:
+        args: the query.
+        now: what the last hour is counted from.
+        default_range: where the query names none.
+    """
+    problems: dict[str, str] = {}
+    texts = {name: args.get(name, "").strip() for name in ("task", "event", "text")}
+    for name, text in texts.items():
+        if len(text) > _LONGEST[name] or "\0" in text:
+            problems[name] = f"At most {_LONGEST[name]} characters, and no NUL."
+    verdicts = tuple(dict.fromkeys(args.getlist("verdict")))
+    sources = tuple(dict.fromkeys(filter(None, args.getlist("source"))))
+    for name, values, known in (("verdict", verdicts, list(Verdict)), ("source", sources, list(Source))):
+        if not set(values) <= {str(value) for value in known}:
+            problems[name] = "There is no such choice."
+    range_ = args.get("range") or ("custom" if args.get("from") or args.get("to") else default_range)
+    if range_ not in RANGES:
+        problems["range"] = "There is no such choice."
+    since, until = window_since(range_, now), None
+    if range_ == "custom":
+        since, until = (_moment(args.get(name, ""), name, problems) for name in ("from", "to"))
+        if since is not None and until is not None and since >= until:
+            problems["to"] = "The end is not after the beginning."
+    given = {
+        **{name: text for name, text in texts.items() if text},
+        **({"verdict": verdicts} if verdicts else {}),
+        **({"source": sources} if sources else {}),
+        **({"range": range_} if range_ != default_range else {}),
+        **({name: args[name] for name in ("from", "to") if args.get(name)} if range_ == "custom" else {}),
+    }
+    chosen = DeliveryFilter(
+        task_id=texts["task"] or None,
+        events=(texts["event"],) if texts["event"] else (),
+        verdicts=verdicts,
+        sources=sources,
+        since=since,
+        until=until,
+    )
+    return Wanted(chosen, texts["text"], range_, given, problems)
+
+
+def window_since(range_: str, now: datetime) -> datetime | None:
+    """When a range that ends now began; None for one that has no beginning of its own."""
+    if range_ == "today":
+        return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return now - _AGES[range_] if range_ in _AGES else None
+
+
+def cursor(args: Mapping[str, str], name: str) -> int | None:
+    """The id of a delivery in the query; what is no id is none."""
+    text = args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_ID else None  # noqa: PLR2004
+
+
+def _moment(text: str, name: str, problems: dict[str, str]) -> datetime | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text.strip())
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        problems[name] = "Write a date and a time, such as 2026-11-24T08:15, in UTC."
+        return None

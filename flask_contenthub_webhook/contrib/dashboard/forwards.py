@@ -1,0 +1,120 @@
+"""Events that are sent on: those of one delivery, and all of them by state and by URL. Only to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flask_contenthub_webhook.forwarding.models import default_forward_models
+from flask_contenthub_webhook.reading import Reading, Row, count_where
+
+from .redaction import redacted_url
+from .search import Page, Search, read_page
+from .windows import EVERYTHING, MOST_ROWS, Lane
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.state import WebhookState
+
+__all__ = ["STATES", "forwards_by_url", "forwards_of", "read_forwards_page", "url_of"]
+
+STATES = ("waiting", "delivered", "dead")
+_MOST_OF_ONE = 50
+_MOST_ATTEMPTS = 500
+_MOST_URLS = 50
+_SHOWN = (
+    "id",
+    "delivery_id",
+    "task_id",
+    "event",
+    "url",
+    "message_id",
+    "status",
+    "tries",
+    "next_try_at",
+    "created_at",
+    "finished_at",
+)
+_SHOWN_OF_ATTEMPT = ("forward_id", "number", "started_at", "duration_ms", "address", "status_code")
+_BRIEF = 500
+
+
+def forwards_of(read: Reading, state: WebhookState, delivery_id: int) -> list[Row]:
+    """Where a delivery was sent on to, each with its ``attempts``, oldest first."""
+    forward, attempt = default_forward_models(state.db)
+    found = read.rows(
+        sa.select(*_columns(forward)).where(forward.delivery_id == delivery_id).order_by(forward.id).limit(_MOST_OF_ONE)
+    )
+    if not found:
+        return []
+    attempts = read.rows(
+        sa.select(
+            *(getattr(attempt, key).label(key) for key in _SHOWN_OF_ATTEMPT),
+            sa.func.substr(attempt.error, 1, _BRIEF).label("error"),
+        )
+        .where(attempt.forward_id.in_([row["id"] for row in found]))
+        .order_by(attempt.forward_id, attempt.id)
+        .limit(_MOST_ATTEMPTS)
+    )
+    return [
+        {**_shown(row), "attempts": [tried for tried in attempts if tried["forward_id"] == row["id"]]} for row in found
+    ]
+
+
+def read_forwards_page(
+    read: Reading, state: WebhookState, *, status: str, url: str | None, before: int | None, after: int | None
+) -> Page:
+    """Events on their way, newest first.
+
+    Args:
+        read: the transaction.
+        state: the application's state.
+        status: one of :data:`STATES`, or an empty text.
+        url: to this URL alone.
+        before: only smaller ids, the nearest ones.
+        after: only greater ids, the nearest ones.
+    """
+    forward, _ = default_forward_models(state.db)
+    conditions = [forward.status == status] if status else []
+    if url is not None:
+        conditions.append(forward.url == url)
+    search = Search(read, forward, Lane(read, forward, down=after is None), conditions)
+    page = read_page(read, search, EVERYTHING, _columns(forward), time=forward.created_at, before=before, after=after)
+    page.rows[:] = [_shown(row) for row in page.rows]
+    return page
+
+
+def url_of(read: Reading, state: WebhookState, forward_id: int) -> str | None:
+    """Where a forward goes, with its secrets: to look for others like it, and never to be shown."""
+    forward, _ = default_forward_models(state.db)
+    found = read.first(sa.select(forward.url).where(forward.id == forward_id))
+    return None if found is None else str(found[0])
+
+
+def forwards_by_url(read: Reading, state: WebhookState) -> list[Row]:
+    """For each URL how many of the newest forwards stand how: ``url``, ``waiting``, ``delivered``, ``dead``.
+
+    ``like`` is a forward to the same URL; it stands for the URL in addresses, since a URL may hold secrets.
+    """
+    forward, _ = default_forward_models(state.db)
+    is_new = forward.id > sa.select(sa.func.max(forward.id)).scalar_subquery() - MOST_ROWS
+    query = (
+        sa.select(
+            forward.url.label("url"),
+            sa.func.max(forward.id).label("like"),
+            *(count_where(forward.status == status).label(status) for status in STATES),
+        )
+        .where(is_new)
+        .group_by(forward.url)
+        .order_by(sa.func.count().desc(), sa.func.max(forward.id).desc())
+        .limit(_MOST_URLS)
+    )
+    return [_shown(row) for row in read.rows(query)]
+
+
+def _columns(forward: Any) -> list[Any]:
+    return [getattr(forward, key).label(key) for key in _SHOWN]
+
+
+def _shown(row: Row) -> Row:
+    return {**row, "url": redacted_url(row["url"])}

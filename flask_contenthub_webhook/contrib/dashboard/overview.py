@@ -1,0 +1,255 @@
+"""The numbers of the overview: what came, what became of it, and what waits; in a fixed number of statements."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flask_contenthub_webhook.alerts.models import default_alert_model
+from flask_contenthub_webhook.forwarding.models import default_forward_models
+from flask_contenthub_webhook.inbound import Source
+from flask_contenthub_webhook.models import UTCDateTime
+from flask_contenthub_webhook.reading import Reading, Row
+from flask_contenthub_webhook.selection import latency_summary
+from flask_contenthub_webhook.transitions import UNSETTLED, TaskState, Verdict
+
+from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
+
+if TYPE_CHECKING:
+    from flask_contenthub_webhook.state import WebhookState
+
+__all__ = ["KINDS", "Hour", "Overview", "next_runs", "raised_alerts", "read_backlog", "read_overview"]
+
+KINDS = ("accepted", "duplicates", "rejected", "failed", "dead")
+_KIND_OF = {
+    Verdict.DUPLICATE: "duplicates",
+    Verdict.REJECTED: "rejected",
+    Verdict.FAILED: "failed",
+    Verdict.DEAD: "dead",
+}
+_SHARES = (0.5, 0.9, 0.95, 0.99)
+_WAYS = ("webhook", "late webhook", "poll", "response", "replay")
+_MOST_BARS = 48
+_WIDTHS = tuple(timedelta(hours=hours) for hours in (1, 3, 6, 12, 24, 72, 168, 720, 2160, 8760))
+_MOST_COUNTED = 10_000
+
+
+@dataclass(slots=True)
+class Hour:
+    """What came in one hour, or in one bar of the chart where hours would be too many.
+
+    Args:
+        start: its beginning.
+        counts: by kind; of rejected requests every single one.
+    """
+
+    start: datetime
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What a time brought.
+
+    Args:
+        hours: from the oldest to the newest, without gaps.
+        width: how long each of them is.
+        deliveries: how many deliveries were counted.
+        since: from when on; None where there are none.
+        is_cut: whether the time began earlier, and only its newest deliveries were counted.
+        success_rate: of the believed events that were tried, the share that the handlers did not fail at; or None.
+        ways: how tasks were completed.
+        latency: of applied callbacks, in ms: ``count``, ``p0.5`` and so on, ``max``.
+    """
+
+    hours: list[Hour]
+    width: timedelta
+    deliveries: int
+    since: datetime | None
+    is_cut: bool
+    success_rate: float | None
+    ways: dict[str, int]
+    latency: Row
+
+    @property
+    def totals(self) -> Counter[str]:
+        """All hours together."""
+        return sum((hour.counts for hour in self.hours), Counter())
+
+
+def read_overview(read: Reading, model: Any, since: datetime | None, now: datetime) -> Overview:
+    """Count the deliveries of a time, or as many of its newest ones as one request may look through.
+
+    Args:
+        read: the transaction.
+        model: the delivery model.
+        since: the beginning of the time, or None.
+        now: its end, for the last bar of the chart.
+    """
+    span = span_of(read, model, since, None)
+    lane = Lane(read, model, down=True)
+    start = lane.start(span)
+    window = span if start is None else lane.window(span, start, MOST_ROWS)
+    inside = [model.id >= window.low, model.id <= window.high]
+    if since is not None:
+        inside.append(model.received_at >= since)
+    groups = [] if start is None else read.rows(_counts(read, model, inside))
+    is_cut = start is not None and lane.start(lane.rest(span, window)) is not None
+    oldest = min((group["oldest"] for group in groups), default=None)
+    hours, width = _hours(groups, since if oldest is not None and since is not None and not is_cut else oldest, now)
+    latency = read.rows(latency_summary(model, *inside, shares=_SHARES))[0]
+    return Overview(
+        hours=hours,
+        width=width,
+        deliveries=sum(group["deliveries"] for group in groups),
+        since=oldest,
+        is_cut=is_cut,
+        success_rate=_success_rate(groups),
+        ways=_ways(groups),
+        latency=latency,
+    )
+
+
+# --- by hour -------------------------------------------------------------------------------------------------
+
+
+def _counts(read: Reading, model: Any, inside: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """By hour, verdict, source and effect; what the host itself asked for is not among what came."""
+    completes = sa.and_(
+        model.verdict == Verdict.PROCESSED.value,
+        model.status_after == TaskState.COMPLETED.value,
+        model.status_before != TaskState.COMPLETED.value,
+    )
+    groups = [
+        _hour_of(model.received_at, read.dialect).label("hour"),
+        model.verdict.label("verdict"),
+        model.source.label("source"),
+        sa.case((completes, 1), else_=0).label("completes"),
+        sa.case((model.late, 1), else_=0).label("late"),
+    ]
+    return (
+        sa.select(
+            *groups,
+            sa.func.count().label("deliveries"),
+            sa.func.sum(model.occurrences).label("occurrences"),
+            sa.func.min(model.received_at).label("oldest"),
+        )
+        .where(*inside, model.source != Source.HOST.value)
+        .group_by(*(sa.literal_column(str(number)) for number in range(1, len(groups) + 1)))
+    )
+
+
+def _hour_of(at: Any, dialect: str) -> sa.ColumnElement[Any]:
+    if dialect == "postgresql":
+        return sa.func.date_trunc("hour", at, "UTC", type_=UTCDateTime())
+    return sa.func.substr(sa.cast(at, sa.Text()), 1, len("2026-11-24 08"))
+
+
+def _hours(groups: list[Row], since: datetime | None, now: datetime) -> tuple[list[Hour], timedelta]:
+    if since is None:
+        return [], _WIDTHS[0]
+    end = max([now, *(_moment(group["hour"]) for group in groups)])
+    width = next((width for width in _WIDTHS if (end - since) / width < _MOST_BARS), _WIDTHS[-1])
+    bars = list(_bars(since, end, width))
+    for group in groups:
+        place = (_moment(group["hour"]) - bars[0].start) // width
+        if 0 <= place < len(bars):
+            kind = _kind_of(group)
+            bars[place].counts[kind] += int(group["occurrences" if kind == "rejected" else "deliveries"])
+    return bars, width
+
+
+def _bars(since: datetime, end: datetime, width: timedelta) -> Iterator[Hour]:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    start = epoch + (since - epoch) // width * width
+    while start <= end:
+        yield Hour(start)
+        start += width
+
+
+def _moment(hour: datetime | str) -> datetime:
+    return hour if isinstance(hour, datetime) else datetime.fromisoformat(hour).replace(tzinfo=UTC)
+
+
+def _kind_of(group: Row) -> str:
+    return _KIND_OF.get(group["verdict"], "accepted")
+
+
+def _success_rate(groups: list[Row]) -> float | None:
+    tried = Counter[str]()
+    for group in groups:
+        if group["verdict"] not in {Verdict.REJECTED, Verdict.QUEUED}:
+            tried["bad" if group["verdict"] in {Verdict.FAILED, Verdict.DEAD} else "good"] += group["deliveries"]
+    return tried["good"] / tried.total() if tried else None
+
+
+def _ways(groups: list[Row]) -> dict[str, int]:
+    ways = Counter[str]()
+    for group in groups:
+        if group["completes"]:
+            is_late_webhook = group["late"] and group["source"] == Source.WEBHOOK
+            ways["late webhook" if is_late_webhook else group["source"]] += group["deliveries"]
+    return {way: ways[way] for way in _WAYS}
+
+
+# --- what waits ----------------------------------------------------------------------------------------------
+
+
+def read_backlog(read: Reading, state: WebhookState) -> Row:
+    """How much waits, and when something is due next; every figure from an index, and counted to an end.
+
+    ``queued``, ``failed`` and ``dead`` are None where the host's own table lacks the index for them.
+    """
+    task, delivery = state.task_model, state.delivery_model
+    forward, _ = default_forward_models(state.db)
+    figures: dict[str, Any] = {
+        "retries": _count(delivery.next_retry_at.is_not(None)),
+        "next_retry_at": _soonest(delivery.next_retry_at),
+        "open_tasks": _count(task.next_poll_at.is_not(None)),
+        "next_poll_at": _soonest(task.next_poll_at),
+        "submissions": _count(task.next_submit_at.is_not(None)),
+        "next_submit_at": _soonest(task.next_submit_at),
+        "forwards": _count(forward.next_try_at.is_not(None)),
+        "next_try_at": _soonest(forward.next_try_at),
+        "dead_forwards": _count(
+            forward.status == "dead", forward.id > sa.select(sa.func.max(forward.id)).scalar_subquery() - MOST_ROWS
+        ),
+    }
+    for verdict in UNSETTLED:
+        known = has_unsettled_index(delivery)
+        figures[verdict.value] = (
+            _count(delivery.verdict == verdict.value, is_unsettled(delivery)) if known else sa.null()
+        )
+    return read.rows(sa.select(*(figure.label(name) for name, figure in figures.items())))[0]
+
+
+def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """At most one more than :data:`_MOST_COUNTED`, which stands for all that are more."""
+    some = sa.select(sa.literal_column("1")).where(*conditions).limit(_MOST_COUNTED + 1).subquery()
+    return sa.select(sa.func.count()).select_from(some).scalar_subquery()
+
+
+def _soonest(at: Any) -> sa.ScalarSelect[Any]:
+    return sa.select(at).where(at.is_not(None)).order_by(at).limit(1).scalar_subquery()
+
+
+def next_runs(state: WebhookState) -> list[tuple[str, datetime | None]]:
+    """The periodic jobs of this process, and when each runs next; none where another process runs them."""
+    scheduler = state.scheduler
+    if scheduler is None or state.scheduler_pid != os.getpid() or not scheduler.running:
+        return []
+    return sorted((str(job.id), job.next_run_time) for job in scheduler.get_jobs())
+
+
+def raised_alerts(read: Reading, state: WebhookState) -> list[Row]:
+    """The alerts that are raised now."""
+    alert = default_alert_model(state.db)
+    keys = ("name", "changed_at", "checked_at", "value", "sample")
+    query = sa.select(*(getattr(alert, key).label(key) for key in keys)).where(alert.raised).order_by(alert.name)
+    return read.rows(query)

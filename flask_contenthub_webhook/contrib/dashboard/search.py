@@ -1,0 +1,192 @@
+"""Looking through a history: a bounded number of rows in a request, and where to go on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from flask_contenthub_webhook.reading import Reading, Row
+
+from .windows import MOST_ROWS, Lane, Span
+
+__all__ = ["PER_PAGE", "Page", "Search", "read_page"]
+
+PER_PAGE = 50
+_MOST_ROWS_WITH_TEXT = 2_000
+_MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of bodies that one request looks through, and one body at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a search found.
+
+    Args:
+        rows: newest first.
+        newer: the cursor ``after`` of the page before, or None.
+        older: the cursor ``before`` of the next page, or None.
+        stopped_at: where the search ended because it had looked through enough, not because there was no more: the
+            time of the row that it would have looked at next. The cursor of its direction goes on there.
+        looked_at: how much that was, in words.
+    """
+
+    rows: list[Row]
+    newer: int | None = None
+    older: int | None = None
+    stopped_at: datetime | None = None
+    looked_at: str = ""
+
+
+class Search:
+    """One search over a bounded number of rows and bytes.
+
+    Args:
+        read: the transaction.
+        model: a model with an ``id`` that grows.
+        lane: the rows to look through, in the order of the search.
+        conditions: which of them are meant.
+        text: what their bodies must hold, or an empty text.
+    """
+
+    def __init__(
+        self, read: Reading, model: Any, lane: Lane, conditions: Sequence[sa.ColumnElement[bool]], text: str = ""
+    ) -> None:
+        self._read = read
+        self._model = model
+        self._text = text
+        self._conditions = [*conditions, *lane.in_common]
+        self.lane = lane
+        self.looked_at = ""
+        self.found_more = False
+
+    def rows(self, span: Span, selected: Sequence[Any], limit: int) -> tuple[list[Row], Span | None]:
+        """Look through the beginning of a span.
+
+        Returns:
+            At most ``limit`` rows, and what is left of the span behind the rows that were looked through, or None where
+            nothing is. :attr:`found_more` says whether more than ``limit`` were found.
+        """
+        window = self.window(span)
+        if window is None:
+            return [], None
+        found = self.read(window, selected, limit + 1)
+        self.found_more = len(found) > limit
+        if self.found_more:
+            return found[:limit], None
+        rest = self.lane.rest(span, window)
+        return found, None if self.lane.start(rest) is None else rest
+
+    def window(self, span: Span) -> Span | None:
+        """The beginning of a span that one request looks through; None where no row is in the span."""
+        start = self.lane.start(span)
+        if start is None:
+            return None
+        rows = _MOST_ROWS_WITH_TEXT if self._text else MOST_ROWS
+        window = self.lane.window(span, start, rows)
+        self.looked_at = f"{rows:,} rows"
+        return self._affordable(window) if self._text else window
+
+    def read(self, window: Span, selected: Sequence[Any], limit: int) -> list[Row]:
+        """The first rows of a window that are meant.
+
+        Each branch of the lane is walked along its own index and no further than it takes; of a condition over several
+        branches a database might think that the primary key is the shorter way.
+        """
+        walks = [
+            sa.select(*selected).where(*branch, *self.conditions(window)).order_by(self.lane.order).limit(limit)
+            for branch in self.lane.branches
+        ]
+        if len(walks) == 1:
+            return self._read.rows(walks[0])
+        rows = sa.union_all(*(sa.select(walk.subquery()) for walk in walks)).subquery()
+        order = rows.c.id.desc() if self.lane.down else rows.c.id
+        return self._read.rows(sa.select(rows).order_by(order).limit(limit))
+
+    def conditions(self, window: Span) -> list[sa.ColumnElement[bool]]:
+        """The WHERE for the rows of a window that are meant."""
+        return [*self._inside(window), *self._holds_text()]
+
+    def _inside(self, window: Span) -> list[sa.ColumnElement[bool]]:
+        id_ = self._model.id
+        return [id_ >= window.low, id_ <= window.high, *self._conditions]
+
+    # --- text in bodies ------------------------------------------------------------------------------------------
+
+    def _affordable(self, window: Span) -> Span:
+        """As much of a window as has bodies of :data:`_MOST_BYTES`; lengths cost nothing to read."""
+        model, down = self._model, self.lane.down
+        running = sa.func.sum(sa.func.length(model.body)).over(order_by=self.lane.order)
+        bodies = sa.select(model.id.label("id"), running.label("total")).where(*self._inside(window)).subquery()
+        nearest, furthest = (sa.func.max, sa.func.min) if down else (sa.func.min, sa.func.max)
+        first, last, total = self._read.first(
+            sa.select(
+                nearest(bodies.c.id),
+                furthest(sa.case((bodies.c.total <= _MOST_BYTES, bodies.c.id))),
+                sa.func.max(bodies.c.total),
+            )
+        ) or (None, None, None)
+        if total is None or total <= _MOST_BYTES:
+            return window
+        self.looked_at = f"{_MOST_BYTES // 1024 // 1024} MB of bodies"
+        end = first if last is None else last
+        return Span(end, window.high) if down else Span(window.low, end)
+
+    def _holds_text(self) -> list[sa.ColumnElement[bool]]:
+        """The text as it is, or as JSON writes it; looked for only in rows that all else holds for."""
+        if not self._text:
+            return []
+        needles = {self._text, *(json.dumps(self._text, ensure_ascii=ascii_)[1:-1] for ascii_ in (True, False))}
+        holds = sa.or_(*(self._contains(needle.encode()) for needle in sorted(needles)))
+        return [sa.case((sa.and_(*self._conditions), holds), else_=sa.false()) if self._conditions else holds]
+
+    def _contains(self, needle: bytes) -> sa.ColumnElement[bool]:
+        body, value = self._model.body, sa.literal(needle, sa.LargeBinary())
+        in_postgresql = self._read.dialect == "postgresql"
+        position = sa.func.position(value.op("IN")(body)) if in_postgresql else sa.func.instr(body, value)
+        return position > 0
+
+
+def read_page(
+    read: Reading,
+    search: Search,
+    span: Span,
+    selected: Sequence[Any],
+    *,
+    time: Any,
+    before: int | None = None,
+    after: int | None = None,
+) -> Page:
+    """The newest rows of a search, or those next to a cursor.
+
+    Args:
+        read: the transaction.
+        search: downwards, or upwards where ``after`` is given.
+        span: what it looks through.
+        selected: the columns.
+        time: the column that says when a row came.
+        before: only smaller ids, the nearest ones.
+        after: only greater ids, the nearest ones.
+    """
+    down = search.lane.down
+    if before is not None:
+        span = Span(span.low, min(span.high, before - 1))
+    if after is not None:
+        span = Span(max(span.low, after + 1), span.high)
+    rows, rest = search.rows(span, selected, PER_PAGE)
+    ahead: int | None = None
+    stopped_at: datetime | None = None
+    if rest is not None:
+        ahead = rest.high + 1 if down else rest.low - 1
+        stopped_at = (read.first(sa.select(time).where(search.lane.id == search.lane.start(rest))) or (None,))[0]
+    elif search.found_more:
+        ahead = rows[-1]["id"]
+    if down:
+        back = None if before is None else (rows[0]["id"] if rows else before - 1)
+        return Page(rows, newer=back, older=ahead, stopped_at=stopped_at, looked_at=search.looked_at)
+    back = rows[0]["id"] if rows else (after or 0) + 1
+    return Page(rows[::-1], newer=ahead, older=back, stopped_at=stopped_at, looked_at=search.looked_at)

@@ -1,0 +1,304 @@
+"""The pages. Each reads in one transaction, with a bounded number of statements over a bounded number of rows."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Blueprint, Response, redirect, request, url_for
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from flask_contenthub_webhook.errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
+from flask_contenthub_webhook.inbound import Source
+from flask_contenthub_webhook.processing import replay
+from flask_contenthub_webhook.reading import reading
+from flask_contenthub_webhook.state import get_state
+from flask_contenthub_webhook.transitions import Trigger, Verdict
+
+from .access import NotPermitted
+from .bulk import Order, carry_out, make_plan
+from .charts import stacked_bars
+from .curl import curl_command
+from .details import read_delivery_details, read_task_details, timeline
+from .filters import RANGES, cursor, wanted, window_since
+from .forms import check_form, has_secret_key, read_signed, signed
+from .forwards import STATES, forwards_by_url, read_forwards_page, url_of
+from .listing import deliveries_newer_than, read_deliveries_page
+from .overview import KINDS, Overview, next_runs, raised_alerts, read_backlog, read_overview
+from .rendering import fragment, page
+from .search import Page
+
+__all__ = ["add_views"]
+
+logger = logging.getLogger(__name__)
+
+_OVERVIEW_RANGES = ("hour", "today", "day", "week", "all")
+_KNOWN_EVENTS = (Trigger.COMPLETED, Trigger.FAILED, Trigger.PROGRESS)
+_ID = "<int(min=0, max=9223372036854775807):delivery_id>"
+
+
+def add_views(blueprint: Blueprint) -> None:
+    """Give a blueprint the pages."""
+    for rule, view, method in (
+        ("/", overview, "GET"),
+        ("/deliveries", deliveries, "GET"),
+        ("/deliveries/new", new_deliveries, "GET"),
+        (f"/deliveries/{_ID}", delivery, "GET"),
+        (f"/deliveries/{_ID}/body", body, "GET"),
+        (f"/deliveries/{_ID}/replay", replay_one, "POST"),
+        ("/task", task, "GET"),
+        ("/forwards", forwards, "GET"),
+        ("/replay", dry_run, "GET"),
+        ("/replay", replay_many, "POST"),
+        ("/find", find, "GET"),
+    ):
+        blueprint.add_url_rule(rule, view_func=view, methods=[method])
+    blueprint.register_error_handler(HTTPException, _refused)
+    blueprint.register_error_handler(SQLAlchemyError, _database_failed)
+
+
+# --- the overview --------------------------------------------------------------------------------------------
+
+
+def overview() -> Response:
+    """How things stand."""
+    state, now = get_state(), get_state().clock()
+    range_ = request.args.get("range", "day")
+    if range_ not in _OVERVIEW_RANGES:
+        raise BadRequest("There is no such range.")
+    with reading(state) as read:
+        numbers = read_overview(read, state.delivery_model, window_since(range_, now), now)
+        backlog = read_backlog(read, state)
+        alerts = raised_alerts(read, state)
+    return page(
+        "overview.html",
+        numbers=numbers,
+        backlog=backlog,
+        alerts=alerts,
+        jobs=next_runs(state),
+        kinds=KINDS,
+        chart=_chart(numbers),
+        range=range_,
+        ranges={name: RANGES[name] for name in _OVERVIEW_RANGES},
+    )
+
+
+def _chart(numbers: Overview) -> Any:
+    if not numbers.hours:
+        return None
+    words = "%H:%M" if numbers.hours[0].start.date() == numbers.hours[-1].start.date() else "%d %b %H:%M"
+    labels = [f"{hour.start:{words}}" for hour in numbers.hours]
+    series = {kind: [hour.counts[kind] for hour in numbers.hours] for kind in KINDS}
+    return stacked_bars(labels, series, described_by="chart-name")
+
+
+# --- deliveries ----------------------------------------------------------------------------------------------
+
+
+def deliveries() -> Response:
+    """The history."""
+    state = get_state()
+    wish = wanted(request.args, state.clock())
+    before, after = cursor(request.args, "before"), cursor(request.args, "after")
+    found = Page([])
+    if not wish.problems:
+        with reading(state) as read:
+            found = read_deliveries_page(read, state.delivery_model, wish, before=before, after=after)
+    is_first = before is None and found.newer is None
+    return page(
+        "deliveries.html",
+        status=400 if wish.problems else 200,
+        wish=wish,
+        page=found,
+        is_first=is_first,
+        went_up=after is not None,
+        live=url_for(".new_deliveries", **wish.given) if is_first and wish.chosen.until is None else None,
+        **_choices(),
+    )
+
+
+def new_deliveries() -> Response:
+    """What came after a known delivery: rows for the table that a browser already shows."""
+    state, after = get_state(), cursor(request.args, "after")
+    wish = wanted(request.args, state.clock())
+    if after is None or wish.problems:
+        raise BadRequest("Name the newest delivery that is known, in `after`.")
+    with reading(state) as read:
+        rows = deliveries_newer_than(read, state.delivery_model, wish, after)
+    return Response(fragment("new_deliveries.html", rows=rows), mimetype="text/html") if rows else Response(status=204)
+
+
+def delivery(delivery_id: int) -> Response:
+    """One delivery."""
+    return _delivery_page(delivery_id)
+
+
+def body(delivery_id: int) -> Response:
+    """The raw body, to be saved and not to be shown."""
+    state, model = get_state(), get_state().delivery_model
+    with reading(state) as read:
+        found = read.first(state.db.select(model.body).where(model.id == delivery_id))
+    if found is None or not found[0]:
+        raise NotFound("There is no such delivery, or it has no body.")
+    response = Response(bytes(found[0]), mimetype="application/octet-stream")
+    response.headers["Content-Disposition"] = f"attachment; filename=delivery-{delivery_id}.bin"
+    return response
+
+
+def replay_one(delivery_id: int) -> AnyResponse:
+    """Apply one event again."""
+    check_form()
+    try:
+        applied = replay(get_state(), delivery_id)
+    except DeliveryNotFound as error:
+        raise NotFound(error.message) from error
+    except HandlerFailed as error:
+        where = "" if error.delivery_id is None else f" It is kept as delivery {error.delivery_id}."
+        return _delivery_page(delivery_id, status=500, problem=error.message + where)
+    except WebhookError as error:
+        status = error.status if isinstance(error, RequestRefused) else 409
+        return _delivery_page(delivery_id, status=status, problem=error.message)
+    return redirect(url_for(".delivery", delivery_id=applied.delivery_id, replayed=1), 303)
+
+
+def _delivery_page(delivery_id: int, *, status: int = 200, problem: str = "") -> Response:
+    state = get_state()
+    with reading(state) as read:
+        found = read_delivery_details(read, state, delivery_id)
+    if found is None:
+        raise NotFound(f"There is no delivery {delivery_id}; it may have been purged.")
+    can_be_replayed = (
+        found.size > 0
+        and found.row["task_id"] is not None
+        and (found.row["verdict"] != Verdict.REJECTED or found.row["scheme"] is not None)
+    )
+    return page(
+        "delivery.html",
+        status=status,
+        problem=problem,
+        found=found,
+        row=found.row,
+        curl=curl_command(state.settings, found.row, found.beginning, found.size) if found.size else None,
+        can_be_replayed=can_be_replayed,
+        was_replayed="replayed" in request.args,
+    )
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------
+
+
+def task() -> Response:
+    """One task with its timeline, by either of its ids."""
+    state, any_id = get_state(), request.args.get("id", "")
+    if "\0" in any_id:
+        raise NotFound("There is no such task.")
+    with reading(state) as read:
+        found = read_task_details(read, state, any_id)
+        steps, steps_page = timeline(
+            read,
+            state,
+            any_id if found is None else found.row["task_id"],
+            before=cursor(request.args, "before"),
+            after=cursor(request.args, "after"),
+        )
+    if found is None and not steps:
+        raise NotFound(f"There is no task {any_id[:255]}, and no delivery names one.")
+    return page(
+        "task.html",
+        task_id=any_id if found is None else found.row["task_id"],
+        found=found,
+        steps=steps,
+        page=steps_page,
+    )
+
+
+# --- forwards ------------------------------------------------------------------------------------------------
+
+
+def forwards() -> Response:
+    """What is sent on."""
+    state, status, like = get_state(), request.args.get("status", ""), cursor(request.args, "like")
+    if status not in {"", *STATES}:
+        raise BadRequest("There is no such state.")
+    before, after = cursor(request.args, "before"), cursor(request.args, "after")
+    with reading(state) as read:
+        url = None if like is None else url_of(read, state, like)
+        if like is not None and url is None:
+            raise NotFound("There is no such forward; it may have been purged.")
+        found = read_forwards_page(read, state, status=status, url=url, before=before, after=after)
+        by_url = forwards_by_url(read, state)
+    given = {**({"status": status} if status else {}), **({"like": like} if like is not None else {})}
+    return page("forwards.html", page=found, by_url=by_url, states=STATES, wanted=status, like=like, given=given)
+
+
+# --- bulk replay ---------------------------------------------------------------------------------------------
+
+
+def dry_run() -> Response:
+    """Choose deliveries, and see how many a replay would apply again."""
+    state = get_state()
+    wish = wanted(request.args, state.clock())
+    plan = None
+    if not wish.is_empty and not wish.problems:
+        with reading(state) as read:
+            plan = make_plan(read, state.delivery_model, wish, after=cursor(request.args, "after") or 0)
+    order = (
+        signed("order", plan.order.to_json()) if plan is not None and plan.order.total and has_secret_key() else None
+    )
+    return page("replay.html", status=400 if wish.problems else 200, wish=wish, plan=plan, order=order, **_choices())
+
+
+def replay_many() -> Response:
+    """Replay the next chunk of what was counted."""
+    check_form()
+    order = Order.from_json(read_signed("order", request.form.get("order", "")))
+    order, is_finished = carry_out(get_state(), order)
+    return page(
+        "replayed.html",
+        order=order,
+        is_finished=is_finished,
+        next=None if is_finished else signed("order", order.to_json()),
+    )
+
+
+# --- the rest ------------------------------------------------------------------------------------------------
+
+
+def find() -> AnyResponse:
+    """Go to the delivery with a number, or to the task with an id."""
+    text = request.args.get("q", "").strip()
+    if not text:
+        return redirect(url_for(".deliveries"), 303)
+    delivery_id = cursor({"id": text}, "id")
+    if delivery_id is not None:
+        return redirect(url_for(".delivery", delivery_id=delivery_id), 303)
+    return redirect(url_for(".task", id=text), 303)
+
+
+def _choices() -> dict[str, Any]:
+    """What the filter form offers."""
+    return {
+        "ranges": RANGES,
+        "verdicts": [verdict.value for verdict in Verdict],
+        "sources": [source.value for source in Source],
+        "events": list(dict.fromkeys([*map(str, _KNOWN_EVENTS), *get_state().custom_events])),
+    }
+
+
+def _refused(error: HTTPException) -> AnyResponse:
+    if error.code is None or error.response is not None:  # the host's permission answered by itself
+        return error.get_response()
+    bare = isinstance(error, NotPermitted)
+    return page("message.html", status=error.code, title=error.name, message=error.description or "", bare=bare)
+
+
+def _database_failed(error: SQLAlchemyError) -> Response:
+    logger.error("A history page could not be read.", exc_info=error)
+    return page(
+        "message.html",
+        status=503,
+        title="The database did not answer",
+        message="The log says why. `flask webhook doctor` tells whether the tables are up to date.",
+    )
