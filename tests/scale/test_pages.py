@@ -116,7 +116,7 @@ def test_every_page_is_quick_and_takes_a_bounded_number_of_statements(visitor):
             answer = visitor.get(path)
         assert answer.status_code in {200, 204, 404}, path
         count = len([statement for statement in statements if statement != "COMMIT"])
-        took = milliseconds(lambda path=path: visitor.get(path), 7 if IS_FULL else 3)
+        took = milliseconds(lambda path=path: visitor.get(path), 7 if IS_FULL else 1)
         lines.append(f"{took:7.1f} ms = {took / lookup:5.0f} lookups, {count} statements: {path}")
         if count > MOST_STATEMENTS or took > MOST_RATIO * lookup or (IS_FULL and took > MOST_MS):
             slow.append(lines[-1])

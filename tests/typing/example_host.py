@@ -33,6 +33,7 @@ from flask_contenthub_webhook import (
     task_failed,
     verify_signature,
 )
+from flask_contenthub_webhook.contrib.dashboard import create_dashboard
 
 db = SQLAlchemy()
 webhook = ContentHubWebhook()
@@ -46,6 +47,7 @@ def create_app() -> Flask:
     except ConfigurationError as error:
         assert_type(error.message, str)
         raise
+    app.register_blueprint(create_dashboard(permission=lambda: True), url_prefix="/webhooks")
     return app
 
 

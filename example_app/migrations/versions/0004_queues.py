@@ -53,12 +53,12 @@ def create_forwards() -> None:
         sa.Column("event", sa.String(64), nullable=False),
         sa.Column("url", sa.String(2048), nullable=False),
         sa.Column("message_id", sa.String(255), nullable=False),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("next_try_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.Column("finished_at", Moment, nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forwards"),
     )
     op.create_index("ix_webhook_forwards_delivery_id", "webhook_forwards", ["delivery_id"])

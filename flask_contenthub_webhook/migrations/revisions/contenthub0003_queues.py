@@ -62,12 +62,12 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("event", sa.String(64), nullable=False),
             sa.Column("url", sa.String(2048), nullable=False),
             sa.Column("message_id", sa.String(255), nullable=False),
-            sa.Column("body", Blob, nullable=False),
             sa.Column("status", sa.String(16), nullable=False),
             sa.Column("tries", sa.Integer(), nullable=False),
             sa.Column("next_try_at", Moment, nullable=True),
             sa.Column("created_at", Moment, nullable=False),
             sa.Column("finished_at", Moment, nullable=True),
+            sa.Column("body", Blob, nullable=False),
         ],
         ATTEMPTS: [
             sa.Column("id", Id, nullable=False),
