@@ -69,7 +69,7 @@ def page_with_table(name: str) -> str:
 
 
 def _default(value: Any) -> str:
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return "none"
     if isinstance(value, tuple):
         return ", ".join(_default(item) for item in value)

@@ -18,6 +18,7 @@
 """
 
 from ._version import __version__
+from .alerts.check import AlertStatus
 from .config import InsecureConfiguration
 from .creators.protocol import Creator, Job, RemoteState, Report
 from .errors import (
@@ -47,8 +48,10 @@ from .models import DeliveryMixin, GenerationTaskMixin, default_models
 from .processing import RetryReport
 from .reconcile import ReconcileReport
 from .signals import (
+    alert_changed,
     callback_rejected,
     delivery_processed,
+    failure_rate_exceeded,
     forward_finished,
     reconcile_finished,
     task_cancelled,
@@ -66,6 +69,7 @@ from .verifier import WebhookSignatureVerifier, create_verifier, generate_signat
 __all__ = [
     "EXISTS",
     "MISSING",
+    "AlertStatus",
     "Applied",
     "ConfigurationError",
     "ContentHubWebhook",
@@ -100,10 +104,12 @@ __all__ = [
     "WebhookHandler",
     "WebhookSignatureVerifier",
     "__version__",
+    "alert_changed",
     "callback_rejected",
     "create_verifier",
     "default_models",
     "delivery_processed",
+    "failure_rate_exceeded",
     "forward_finished",
     "generate_secret",
     "generate_signature",

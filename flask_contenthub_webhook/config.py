@@ -20,6 +20,7 @@ from .config_values import Network
 from .errors import ConfigurationError
 from .events import EVENT_NAME, EVENT_NAME_RULE
 from .forwarding.targets import ForwardTarget, configured_targets
+from .transitions import Verdict
 
 __all__ = ["OPTIONS", "InsecureConfiguration", "Option", "Settings", "load_settings"]
 
@@ -71,6 +72,12 @@ class Settings:
     forward_concurrency: int
     forward_allowed_networks: tuple[Network, ...]
     history_retention: timedelta
+    history_retention_by_verdict: Mapping[Verdict, timedelta]
+    failure_rate_alert: float
+    silence_alert_minutes: float
+    signature_failure_alert: int
+    alert_window: timedelta
+    alert_min_sample: int
     scheduler_enabled: bool
     creator_base_url: str | None
     creator_api_key: str | None
@@ -343,6 +350,49 @@ OPTIONS: tuple[Option, ...] = (
         timedelta(days=90),
         values.days,
         "Days that deliveries are kept; 0 keeps them for ever.",
+    ),
+    Option(
+        "WEBHOOK_HISTORY_RETENTION_BY_VERDICT",
+        "history_retention_by_verdict",
+        {},
+        values.days_by_verdict,
+        "Days for single verdicts instead, such as rejected=7,dead=365 or a mapping; 0 keeps them for ever.",
+    ),
+    Option(
+        "WEBHOOK_FAILURE_RATE_ALERT",
+        "failure_rate_alert",
+        0.10,
+        values.limit(float, 1),
+        "Share of recent events that may fail in the host's handlers before an alert is raised; 0: no such alert.",
+    ),
+    Option(
+        "WEBHOOK_SILENCE_ALERT",
+        "silence_alert_minutes",
+        30.0,
+        values.limit(float, 10_080),
+        "Minutes without any callback, while tasks wait for one, before an alert is raised; 0: no such alert.",
+    ),
+    Option(
+        "WEBHOOK_SIGNATURE_FAILURE_ALERT",
+        "signature_failure_alert",
+        20,
+        values.limit(int, 1_000_000),
+        "Recent requests that may fail the signature check before an alert is raised, where it is also three times "
+        "more than before; 0: no such alert.",
+    ),
+    Option(
+        "WEBHOOK_ALERT_WINDOW",
+        "alert_window",
+        timedelta(seconds=300),
+        values.seconds(10),
+        "Seconds that count as recent for the alerts; they are checked ten times as often.",
+    ),
+    Option(
+        "WEBHOOK_ALERT_MIN_SAMPLE",
+        "alert_min_sample",
+        20,
+        values.number(int, 1, 1_000_000),
+        "Recent events without which the failure rate raises no alert.",
     ),
     Option(
         "WEBHOOK_SCHEDULER_ENABLED",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
 from .signatures import sign_standard
+from .transitions import Verdict
 
 __all__ = ["Network"]
 
@@ -54,6 +55,12 @@ def number(kind: type[int | float], low: float, high: float | None = None, unit:
     return parse
 
 
+def limit(kind: type[int | float], high: float) -> Callable[[Any], Any]:
+    """A limit that something is measured against; 0, as nothing at all, switches it off."""
+    read = number(kind, 0, high)
+    return lambda value: kind(0) if value is None or value == "" else read(value)
+
+
 def seconds(low: float) -> Callable[[Any], timedelta]:
     """Seconds, or a timedelta."""
     read = number(float, low, unit="seconds")
@@ -67,6 +74,24 @@ def seconds(low: float) -> Callable[[Any], timedelta]:
 def days(value: Any) -> timedelta:
     """Days, also parts of one."""
     return timedelta(days=number(float, 0, 36_500, "days")(value))
+
+
+def days_by_verdict(value: Any) -> Mapping[Verdict, timedelta]:
+    """Days for each of some verdicts, as a mapping or as text."""
+    if not isinstance(value, Mapping):
+        pairs = [item.partition("=") for item in items(value)]
+        value = {name.strip(): number.strip() for name, _, number in pairs}
+    found: dict[Verdict, timedelta] = {}
+    for name, number_of_days in value.items():
+        if name not in {*Verdict}:
+            raise ValueError(
+                f"has {name!r}; allowed: {', '.join(Verdict)}, each with days, such as rejected=7,dead=365"
+            )
+        try:
+            found[Verdict(name)] = days(number_of_days)
+        except ValueError as error:
+            raise ValueError(f"has {name}={number_of_days!s}, which {error}") from None
+    return found
 
 
 def optional_text(value: Any) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
+from .alerts.check import AlertStatus, check_alerts, read_alerts
 from .callback_urls import build_callback_url
 from .cli import webhook_group
 from .client_certificates import check_certificate_support
@@ -40,6 +41,7 @@ from .scheduler import start_scheduler, start_with_first_request, stop_scheduler
 from .state import EXTENSION_KEY, Subscription, WebhookState, get_state
 from .store import Store
 from .submission import SubmitReport, cancel, new_task, retry, submit_due
+from .transitions import Verdict
 from .views import blueprint
 
 if TYPE_CHECKING:
@@ -289,9 +291,17 @@ class ContentHubWebhook:
         """Stop them; with ``wait`` a running job ends first."""
         stop_scheduler(app, wait=wait)
 
-    def purge(self, *, before: datetime | None = None) -> int:
+    def purge(self, *, before: datetime | None = None, verdicts: Collection[Verdict | str] = ()) -> int:
         """Delete old history; see :func:`.purge.purge_deliveries`."""
-        return purge_deliveries(get_state(), before=before)
+        return purge_deliveries(get_state(), before=before, verdicts=verdicts)
+
+    def check_alerts(self) -> list[AlertStatus]:
+        """Raise and clear the alerts, and tell of each change once; see :func:`.alerts.check.check_alerts`."""
+        return check_alerts(get_state())
+
+    def alerts(self) -> list[AlertStatus]:
+        """Where the alerts stand, as the last check left them."""
+        return read_alerts(get_state())
 
     # --- deliveries ------------------------------------------------------------------------------------------
 

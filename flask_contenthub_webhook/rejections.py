@@ -27,7 +27,8 @@ __all__ = ["Refusal", "RejectionLog"]
 
 logger = logging.getLogger(__name__)
 
-_WINDOW = timedelta(minutes=5)
+WINDOW = timedelta(minutes=5)
+"""How long a row is counted up before another one is opened."""
 _INTERVAL = timedelta(seconds=5)
 _SAMPLE_BYTES = 2048
 
@@ -100,7 +101,7 @@ class RejectionLog:
             if tally.written is not None and now - tally.written < self._interval:
                 return
             count, tally.pending, tally.written = tally.pending, 0, now
-            row = tally.row if tally.opened is not None and now - tally.opened < _WINDOW else None
+            row = tally.row if tally.opened is not None and now - tally.opened < WINDOW else None
         try:
             with core_transaction(state) as unit:
                 if row is None or not state.store.add_occurrences(unit, row, count, now):

@@ -20,9 +20,10 @@ from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask, request
 
+from .alerts.check import check_alerts
 from .forwarding.sending import send_due_forwards
 from .processing import retry_due_deliveries
-from .purge import purge_deliveries
+from .purge import purge_regularly
 from .reconcile import reconcile
 from .shutdown import stop_on_signals
 from .state import get_state
@@ -71,7 +72,8 @@ JOBS = (
     Job("submit", submit_due, lambda _: timedelta(seconds=5)),
     Job("retry-deliveries", retry_due_deliveries, _soon_where_nobody_else_works),
     Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
-    Job("purge", purge_deliveries, lambda _: timedelta(hours=1)),
+    Job("alerts", check_alerts, lambda settings: settings.alert_window / 10),
+    Job("purge", purge_regularly, lambda _: timedelta(hours=1)),
 )
 
 
@@ -82,6 +84,7 @@ def start_scheduler(app: Flask) -> None:
         if state.scheduler is not None and state.scheduler_pid == os.getpid():
             return
         scheduler = _build(state)
+        state.stopping.clear()
         scheduler.start()
         state.scheduler, state.scheduler_pid = scheduler, os.getpid()
     atexit.register(stop_scheduler, app, wait=False)
@@ -98,6 +101,7 @@ def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
     state = get_state(app)
     with state.scheduler_lock:
         scheduler, state.scheduler = state.scheduler, None
+        state.stopping.set()
     if scheduler is not None and scheduler.running and state.scheduler_pid == os.getpid():
         scheduler.shutdown(wait=wait)
 

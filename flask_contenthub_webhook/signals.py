@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from flask import Flask
 
 __all__ = [
+    "alert_changed",
     "callback_rejected",
     "delivery_processed",
+    "failure_rate_exceeded",
     "forward_finished",
     "reconcile_finished",
     "task_cancelled",
@@ -78,6 +80,16 @@ callback_rejected = _signals.signal("contenthub-callback-rejected")
 """A request was refused. Arguments: ``reason`` (the error code), ``status`` (of the answer), ``request`` (a dict of
 facts without secrets: method, path, remote_addr, content_length, user_agent). Errors in receivers are logged and
 never felt."""
+
+alert_changed = _signals.signal("contenthub-alert-changed")
+"""An alert was raised or cleared, by whichever process found it; sent by one process only, and once. Arguments:
+``alert`` (an ``AlertStatus``: name, raised, value, limit, sample, window, message). Errors in receivers are logged and
+never felt."""
+
+failure_rate_exceeded = _signals.signal("contenthub-failure-rate-exceeded")
+"""The alert ``failure_rate`` alone, when it is raised, and once when it is cleared; ``alert_changed`` is sent as well.
+Arguments: ``rate`` (0 to 1), ``sample`` (events that it was measured on), ``window`` (a timedelta), ``cleared``. Errors
+in receivers are logged and never felt."""
 
 
 def send_quietly(

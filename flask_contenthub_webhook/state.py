@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .forwarding.posting import Poster
     from .guards import RateGuard
     from .rejections import RejectionLog
+    from .retention import PurgeMemory
     from .store import Store
 
 __all__ = ["EXTENSION_KEY", "Clock", "Subscription", "WebhookState", "get_state"]
@@ -84,6 +85,8 @@ class WebhookState:
         inbox: how full the inbox is, where events are not applied inline.
         wake: called after an event was accepted for later.
         engine: where the tables live, once that is known not to change.
+        stopping: set while the scheduler is being stopped; a job that takes long ends early.
+        purge_memory: what this process remembers of its purges.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
         clock: tells the time; tests move it.
         observers: are told of everything that happens, see :mod:`.observers`.
@@ -110,6 +113,8 @@ class WebhookState:
     inbox: InboxGauge = field(default_factory=InboxGauge)
     wake: Waker = _wake_nobody
     engine: Engine | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    purge_memory: PurgeMemory | None = None
     subscriptions: list[Subscription] = field(default_factory=list)
     clock: Clock = utc_now
     observers: list[Observer] = field(default_factory=list)

@@ -137,15 +137,6 @@ class Statements:
             .values({d["occurrences"]: d["occurrences"] + sa.bindparam("at_count")})
         )
         self.delivery_by_id = sa.select(*d.values()).where(by_delivery_id)
-        self.oldest_deliveries = (
-            sa.select(
-                d["id"].label("id"), d["received_at"].label("received_at"), d["next_retry_at"].label("next_retry_at")
-            )
-            .where(d["id"] > sa.bindparam("at_id"))
-            .order_by(d["id"])
-            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
-        )
-        self.delete_deliveries = sa.delete(deliveries.table).where(d["id"].in_(sa.bindparam("at_ids", expanding=True)))
         self.was_applied = (
             sa.select(d["id"])
             .where(

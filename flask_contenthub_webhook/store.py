@@ -319,15 +319,6 @@ class Store:
         row = self.connection_of(unit).execute(self._sql(unit).delivery_by_id, {"at_id": delivery_id}).one_or_none()
         return None if row is None else dict(zip(self.deliveries.columns, row, strict=True))
 
-    def oldest_deliveries(self, unit: Unit, *, after: int, limit: int) -> list[Row]:
-        """``id``, ``received_at`` and ``next_retry_at`` of the rows behind an id, oldest first."""
-        rows = self.connection_of(unit).execute(self._sql(unit).oldest_deliveries, {"at_id": after, "at_limit": limit})
-        return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
-
-    def delete_deliveries(self, unit: Unit, delivery_ids: Sequence[int]) -> None:
-        """Delete history rows."""
-        self.connection_of(unit).execute(self._sql(unit).delete_deliveries, {"at_ids": list(delivery_ids)})
-
     def was_applied(self, unit: Unit, task_id: str, digest: str | None, message_id: str | None) -> bool:
         """Whether an event with this body, or this message id, was already applied to the task; None matches none."""
         found = self.connection_of(unit).execute(
@@ -335,6 +326,10 @@ class Store:
             {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id},
         )
         return found.first() is not None
+
+    def features(self, unit: Unit) -> Features:
+        """What the database can do."""
+        return self._sql(unit).features
 
     # --- plumbing --------------------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ class AlertMixin:
     changed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """When it was last raised or cleared."""
     checked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When a check last found it to be so: any check while it is clear, one that found it above its limit while it is
+    raised."""
     value: Mapped[float | None] = mapped_column(sa.Double)
     """What was measured, in the alert's own unit."""
     sample: Mapped[int] = mapped_column(sa.Integer, default=0)

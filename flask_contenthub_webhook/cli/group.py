@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .alerts import alerts_command
 from .deliveries import deliveries_group
 from .doctor import doctor_command
 from .forwards import forwards_group
@@ -43,6 +44,7 @@ for _command in (
     deliveries_group,
     forwards_group,
     stats_command,
+    alerts_command,
     reconcile_command,
     submit_command,
     worker_command,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.reading import Row, count_where, reading, select_all
+from flask_contenthub_webhook.retention import Rule, expired
 from flask_contenthub_webhook.selection import latency_summary
 from flask_contenthub_webhook.transitions import OPEN_STATES, TaskState
 
@@ -101,10 +102,9 @@ def sum_tasks(state: WebhookState, now: datetime) -> list[Row]:
 # --- deliveries ----------------------------------------------------------------------------------------------
 
 
-def count_expired(state: WebhookState, before: datetime) -> int:
+def count_expired(state: WebhookState, rules: Sequence[Rule]) -> int:
     """How many deliveries a purge would delete."""
-    delivery = state.delivery_model
-    query = sa.select(sa.func.count().label("n")).where(delivery.received_at < before, delivery.next_retry_at.is_(None))
+    query = sa.select(sa.func.count().label("n")).where(expired(state.delivery_model, rules))
     with reading(state) as read:
         return int(read.rows(query)[0]["n"])
 

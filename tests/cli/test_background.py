@@ -102,13 +102,14 @@ class TestScheduler:
         prepared(sqlite_url)
         process = start(*FLASK, "webhook", "scheduler", **env(sqlite_url, journal))
         process.wait_for(lambda: "The scheduler runs" in process.stdout, "the scheduler")
-        process.wait_for(lambda: process.stderr.count(RAN) >= 4, "the first run of each job")
+        process.wait_for(lambda: process.stderr.count(RAN) >= 5, "the first run of each job")
 
         started = time.monotonic()
         assert process.terminate() == 0
 
         assert time.monotonic() - started < 5
         assert re.search(r"^reconcile: every 1 s$", process.stdout, re.MULTILINE)
+        assert re.search(r"^alerts: every 30 s$", process.stdout, re.MULTILINE)
         assert re.search(r"^purge: every 3600 s$", process.stdout, re.MULTILINE)
         assert process.stdout.endswith("Stopped.\n")
         assert "Traceback" not in process.stderr

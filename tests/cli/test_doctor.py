@@ -355,6 +355,19 @@ def test_work_that_nobody_does_is_noticed(setup):
     assert "flask webhook scheduler" in found
 
 
+def test_an_alert_that_is_raised_is_repeated(setup):
+    host = setup()
+    handed_over = host.clock() - timedelta(hours=1)
+    host.add_task(callback_url="https://hub.example/callback", submitted_at=handed_over)
+    with host.app.app_context():
+        host.webhook.check_alerts()
+
+    found = troubles(host)["warn alerts"]
+
+    assert "No callback has come for 30 min" in found
+    assert "can reach WEBHOOK_CALLBACK_BASE_URL" in found
+
+
 class TestBrokenConfiguration:
     def test_it_is_one_finding_where_the_group_is_there_without_the_app(self, sqlite_url):
         def create_app() -> Flask:

@@ -288,6 +288,22 @@ class TestPurge:
         assert run_json(host, "purge", "--older-than", 101)["deliveries"] == 0
         assert run_json(host, "purge", "--older-than", 0.5)["deliveries"] == 1
 
+    def test_verdicts_can_be_chosen(self, host, old):
+        assert run_json(host, "purge", "--verdict", "rejected", "--verdict", "dead")["deliveries"] == 0
+        assert "1 delivery (processed from before" in run(host, "purge", "--verdict", "processed").stdout
+        assert run_json(host, "purge", "--verdict", "processed", "--yes")["deliveries"] == 1
+        assert len(host.deliveries()) == 2
+
+    def test_it_says_what_goes_when(self, hosts, sqlite_url):
+        host = hosts(sqlite_url, WEBHOOK_HISTORY_RETENTION_BY_VERDICT="rejected=7,dead=0")
+
+        expired = run_json(host, "purge")["expired"]
+
+        assert [rule["verdicts"] for rule in expired][1] == ["rejected"]
+        assert "dead" not in expired[0]["verdicts"]
+        assert expired[0]["before"] < expired[1]["before"]
+        assert run(host, "purge", "--verdict", "dead").exit_code == 2
+
     def test_history_that_is_kept_for_ever_needs_an_age(self, hosts, sqlite_url):
         host = hosts(sqlite_url, WEBHOOK_HISTORY_RETENTION_DAYS=0)
 

@@ -14,7 +14,7 @@ from flask_contenthub_webhook.signatures import verify_url
 from tests.cli.conftest import run, run_json
 from tests.support.host import SECRET, completed
 
-LISTS = [("tasks",), ("tasks", "show", "x"), ("deliveries", "list"), ("deliveries", "show", 1), ("stats",)]
+LISTS = [("tasks",), ("tasks", "show", "x"), ("deliveries", "list"), ("deliveries", "show", 1), ("stats",), ("alerts",)]
 
 
 def test_the_group_is_there_on_every_app_and_lists_its_commands(sqlite_host):
@@ -22,7 +22,7 @@ def test_the_group_is_there_on_every_app_and_lists_its_commands(sqlite_host):
 
     assert result.exit_code == 0
     for name in (
-        *("deliveries", "doctor", "migrations", "purge", "reconcile", "scheduler"),
+        *("alerts", "deliveries", "doctor", "migrations", "purge", "reconcile", "scheduler"),
         *("secret", "send", "simulate", "stats", "submit", "tasks", "url"),
     ):
         assert f"\n  {name} " in result.stdout
@@ -44,6 +44,7 @@ def test_the_group_is_there_on_every_app_and_lists_its_commands(sqlite_host):
         ("deliveries", "replay", "1", "--verdict", "dead"),
         ("reconcile", "--once", "--limit", "0"),
         ("purge", "--older-than", "-1"),
+        ("purge", "--verdict", "odd"),
         ("simulate", "--lose", "2"),
     ],
 )
@@ -104,6 +105,8 @@ class TestWithoutRich:
             ("secret",),
             ("url", "t"),
             ("purge",),
+            ("purge", "--yes"),
+            ("alerts", "--json"),
             ("deliveries", "list", "--json"),
         ],
     )

@@ -12,6 +12,7 @@ from collections import Counter
 import httpx
 import pytest
 
+from flask_contenthub_webhook.scheduler import JOBS
 from tests.cli.conftest import run
 from tests.cli.test_background import FLASK, RAN, env, prepared
 from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until
@@ -60,7 +61,12 @@ def test_each_of_two_gunicorn_workers_runs_one_after_its_first_request(gunicorn,
     deadline = time.monotonic() + 20
     while len(seen) < 2 and time.monotonic() < deadline:
         seen.add(int(httpx.get(f"{server.base_url}/pid").text))
-    wait_until(lambda: server.log.count(RAN) >= 8, timeout=20, what="each job in each worker", log=lambda: server.log)
+    wait_until(
+        lambda: server.log.count(RAN) >= 2 * len(JOBS),
+        timeout=20,
+        what="each job in each worker",
+        log=lambda: server.log,
+    )
 
     assert seen == set(server.worker_pids()) == set(passes(journal))
     assert server.log.count(STARTED) == 2
@@ -83,7 +89,7 @@ def test_a_serving_process_that_is_told_to_stop_ends_in_order(start, settings, j
     process = start(*FLASK, "run", "--port", str(port), **settings)
     process.wait_for(lambda: "Running on" in process.stderr, "the server")
     httpx.get(f"http://127.0.0.1:{port}/pid")
-    process.wait_for(lambda: process.stderr.count(RAN) >= 4, "the first run of each job")
+    process.wait_for(lambda: process.stderr.count(RAN) >= len(JOBS), "the first run of each job")
 
     process.send(signal.SIGINT)
     process.wait(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.support.host import Host, completed
+from flask_contenthub_webhook import purge as purge_module
+from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]
 
@@ -26,6 +29,13 @@ def rows(host: Host, count: int, *, days: float, **values: Any) -> None:
 def purge(host: Host, **options: Any) -> int:
     with host.app.app_context():
         return host.webhook.purge(**options)
+
+
+def purge_regularly(host: Host) -> tuple[int, int]:
+    """As the scheduler does: the rows that went, and the pages that were looked at."""
+    with host.app.app_context(), host.statements() as statements:
+        deleted = purge_module.purge_regularly(host.state)
+    return deleted, sum(line.startswith("SELECT") for line in statements)
 
 
 def ages(host: Host) -> list[int]:
@@ -62,8 +72,25 @@ def test_thousands_go_in_batches_each_in_a_transaction_of_its_own(host):
     with host.statements() as statements:
         assert purge(host) == 2500
     deletes = [line for line in statements if line.startswith("DELETE")]
-    assert len(deletes) == statements.count("COMMIT") == 3
+    assert len(deletes) == statements.count("COMMIT") >= 2500 / 500
+    assert sum(line.startswith("SELECT") for line in statements) == 4  # three pages, and what was sent on
     assert ages(host) == [1] * 10
+
+
+def test_a_batch_is_as_large_as_its_time_allows(sqlite_host, monkeypatch):
+    sizes: list[int] = []
+    rows(sqlite_host, 1500, days=100)
+    monkeypatch.setattr(purge_module, "_HOLD", 1e9)
+    with sqlite_host.app.app_context():
+        purge_module.purge_deliveries(sqlite_host.state, on_progress=sizes.append)
+    assert sizes == [10, 20, 40, 80, 160, 320, 370, 500]  # a page ends after 1000
+
+    sizes.clear()
+    rows(sqlite_host, 45, days=100)
+    monkeypatch.setattr(purge_module, "_HOLD", 0)
+    with sqlite_host.app.app_context():
+        purge_module.purge_deliveries(sqlite_host.state, on_progress=sizes.append)
+    assert sizes == [10, 10, 10, 10, 5]
 
 
 def test_a_thousand_that_wait_do_not_hide_what_is_behind_them(host):
@@ -107,3 +134,127 @@ def test_tasks_stay(host):
 
 def test_an_empty_history(host):
     assert purge(host) == 0
+
+
+# --- by verdict ----------------------------------------------------------------------------------------------------
+
+
+BY_VERDICT = {"rejected": 7, "duplicate": 30, "dead": 365, "replayed": 0}
+
+
+def verdicts(host: Host) -> Counter[tuple[str, int]]:
+    now = host.clock.now
+    return Counter((row.verdict, round((now - row.received_at) / timedelta(days=1))) for row in host.deliveries())
+
+
+def test_each_verdict_goes_at_its_own_age(hosts, database_url):
+    host = hosts(database_url, WEBHOOK_HISTORY_RETENTION_BY_VERDICT=BY_VERDICT)
+    for days in (400, 200, 60, 20, 3):
+        for verdict in ("processed", "rejected", "duplicate", "dead", "replayed"):
+            rows(host, 1, days=days, verdict=verdict)
+    assert purge(host) == 10
+    kept = {"processed": (60, 20, 3), "rejected": (3,), "duplicate": (20, 3), "dead": (200, 60, 20, 3)}
+    kept["replayed"] = (400, 200, 60, 20, 3)
+    assert verdicts(host) == Counter((verdict, days) for verdict, all_days in kept.items() for days in all_days)
+
+
+def test_single_verdicts_can_be_chosen(host):
+    for verdict in ("processed", "rejected", "dead"):
+        rows(host, 2, days=100, verdict=verdict)
+    assert purge(host, verdicts=["rejected"]) == 2
+    assert purge(host, verdicts=["dead", "rejected"], before=host.clock.now - timedelta(days=99)) == 2
+    assert verdicts(host) == {("processed", 100): 2}
+    with pytest.raises(ValueError, match="odd"):
+        purge(host, verdicts=["odd"])
+
+
+def test_the_scheduler_walks_through_the_whole_history_once_a_day_and_else_looks_at_what_is_new(hosts, database_url):
+    host = hosts(database_url, WEBHOOK_HISTORY_RETENTION_BY_VERDICT={"rejected": 7, "duplicate": 30})
+    for days in range(50, 0, -1):
+        rows(host, 100, days=days)
+        rows(host, 1, days=days, verdict="rejected")
+        rows(host, 1, days=days, verdict="duplicate")
+    rows(host, 1, days=0.5, verdict="rejected")
+    assert purge_regularly(host) == (43 + 20, 6)  # of five thousand rows all but those of a week; and what was sent on
+
+    host.clock.advance(3600)
+    assert purge_regularly(host) == (2, 3)  # one rejected and one duplicate have just come of age: a page for each
+    host.clock.advance(3600)
+    deleted, pages = purge_regularly(host)
+    assert (deleted, pages <= 3) == (0, True)
+
+    host.clock.advance(23 * 3600)
+    deleted, pages = purge_regularly(host)
+    assert (deleted, pages >= 6) == (2, True)
+
+
+def test_what_expires_by_its_verdict_alone_goes_the_next_day(hosts, sqlite_url):
+    host = hosts(sqlite_url, WEBHOOK_HISTORY_RETENTION_BY_VERDICT={"dead": 365})
+    rows(host, 1, days=200, verdict="dead")
+    rows(host, 1500, days=1)
+    assert purge_regularly(host)[0] == 0
+    with host.app.app_context():
+        host.db.session.execute(sa.text("UPDATE webhook_deliveries SET verdict = 'replayed' WHERE verdict = 'dead'"))
+        host.db.session.commit()
+    host.clock.advance(3600)
+    assert purge_regularly(host)[0] == 0
+    host.clock.advance(86_400)
+    assert purge_regularly(host)[0] == 1
+
+
+# --- beside others -------------------------------------------------------------------------------------------------
+
+
+def test_it_ends_with_the_batch_at_hand_when_the_scheduler_is_stopped_and_goes_on_later(sqlite_host):
+    rows(sqlite_host, 100, days=100)
+    sqlite_host.state.stopping.set()
+    assert purge_regularly(sqlite_host)[0] == 10
+    assert sqlite_host.state.purge_memory is None
+    sqlite_host.state.stopping.clear()
+    assert purge_regularly(sqlite_host)[0] == 90
+
+
+def test_a_row_that_comes_to_wait_between_the_look_and_the_deletion_is_kept(host):
+    rows(host, 3, days=100, verdict="failed")
+    engine, changed = host.engine, list[bool]()
+
+    def revive(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE") and not changed:
+            changed.append(True)
+            cursor.execute("UPDATE webhook_deliveries SET next_retry_at = received_at WHERE id = 2")
+
+    sa.event.listen(engine, "before_cursor_execute", revive)
+    assert purge(host) == 2
+    assert [row.id for row in host.deliveries()] == [2]
+
+
+def test_a_row_that_somebody_holds_is_left_to_the_next_purge_and_not_waited_for(postgres_host):
+    rows(postgres_host, 30, days=100)
+    with postgres_host.engine.begin() as other:
+        other.execute(sa.text("SELECT id FROM webhook_deliveries WHERE id IN (7, 25) FOR UPDATE"))
+        assert purge(postgres_host) == 28
+    assert purge(postgres_host) == 2
+
+
+@pytest.mark.parametrize("skip_locked", [True, False])
+def test_two_at_once_delete_everything_once(hosts, database_url, skip_locked):
+    host = hosts(database_url)
+    if not skip_locked:
+        host.use_features(returning=False, skip_locked=False)
+    rows(host, 600, days=100)
+    rows(host, 5, days=1)
+
+    def purge_to_the_end() -> int:
+        with host.app.app_context():
+            return purge_module.purge_deliveries(host.state, stop=threading.Event())
+
+    deleted = at_once(purge_to_the_end, purge_to_the_end)
+    assert sum(deleted) + purge(host) == 600
+    assert len(ages(host)) == 5
+
+
+def test_rows_whose_times_are_out_of_order_are_found_where_they_are_few(host):
+    for days in (1, 200, 5, 100):
+        rows(host, 3, days=days)
+    assert purge(host) == 6
+    assert ages(host) == [1, 1, 1, 5, 5, 5]

@@ -16,7 +16,7 @@ from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]
 BASE = "https://hub.example"
-NAMES = {"reconcile", "submit", "retry-deliveries", "forward", "purge"}
+NAMES = {"reconcile", "submit", "retry-deliveries", "forward", "alerts", "purge"}
 PATIENCE = 15
 
 
@@ -114,6 +114,8 @@ def test_every_job_runs_at_the_start_and_does_its_work(hub):
     assert hub.task(failed).status == "completed"
     assert hub.task(old).status == "completed"
     assert hub.deliveries(old) == []
+    with hub.app.app_context():
+        assert all(alert.checked_at == hub.clock.now for alert in hub.webhook.alerts())
 
 
 def test_jobs_run_in_an_application_context(hub):
@@ -177,7 +179,7 @@ def test_starting_twice_is_starting_once(hub):
     assert hub.state.scheduler is first
     assert first is not None
     assert {job.id for job in first.get_jobs()} == NAMES == {job.name for job in JOBS}
-    assert len(first.get_jobs()) == 5
+    assert len(first.get_jobs()) == len(NAMES)
 
 
 def test_starting_at_once_in_many_threads_is_starting_once(hub):
@@ -249,6 +251,13 @@ def test_how_often_the_jobs_run_and_what_a_missed_time_means(hosts, sqlite_url):
     assert host.state.scheduler is not None
     jobs = {job.id: job for job in host.state.scheduler.get_jobs()}
     seconds = {name: job.trigger.interval.total_seconds() for name, job in jobs.items()}
-    assert seconds == {"reconcile": 20, "submit": 5, "retry-deliveries": 10, "forward": 5, "purge": 3600}
+    assert seconds == {
+        "reconcile": 20,
+        "submit": 5,
+        "retry-deliveries": 10,
+        "forward": 5,
+        "alerts": 30,
+        "purge": 3600,
+    }
     assert {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in jobs.values()} == {(True, 1, None)}
     host.webhook.stop_scheduler(host.app)

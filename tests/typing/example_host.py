@@ -10,6 +10,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_contenthub_webhook import (
     EXISTS,
+    AlertStatus,
     Applied,
     ConfigurationError,
     ContentHubWebhook,
@@ -24,6 +25,7 @@ from flask_contenthub_webhook import (
     WebhookError,
     WebhookHandler,
     WebhookSignatureVerifier,
+    alert_changed,
     create_verifier,
     default_models,
     delivery_processed,
@@ -81,6 +83,11 @@ def submit() -> None:
     assert_type(webhook.replay_forward(7), None)
 
 
+@alert_changed.connect
+def page(app: Flask, *, alert: AlertStatus, **extra: Any) -> None:
+    app.logger.warning("%s: %s", alert.name, alert.message)
+
+
 @webhook.on("illustrated", where={"result.images": EXISTS})
 def illustrate(app: Flask, *, task: Any, **extra: Any) -> int:
     return len(task.task_id)
@@ -98,6 +105,8 @@ def operate(delivery_id: int) -> str:
     report = webhook.retry_due_deliveries(limit=10)
     assert_type(report, RetryReport)
     assert_type(report.outcomes[Verdict.PROCESSED], int)
+    assert_type(webhook.check_alerts(), list[AlertStatus])
+    assert_type(webhook.purge(verdicts=["rejected", Verdict.DUPLICATE]), int)
     return webhook.callback_url("0b5f6a2e-7a0c-4b1e-9c65-2f6d4d6c7f10", 2, base_url="https://hub.example")
 
 

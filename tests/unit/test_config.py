@@ -15,6 +15,7 @@ from flask_contenthub_webhook.errors import ConfigurationError
 
 SECRET = "a-secret-that-is-long-enough-for-a-test"
 SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
 
 # What DESIGN section 9 promises. None and () both mean "off".
 DEFAULTS: dict[str, Any] = {
@@ -46,7 +47,12 @@ LATER: dict[str, Any] = {
     "WEBHOOK_POLL_BATCH": 500,
     "WEBHOOK_POLL_CONCURRENCY": 8,
     "WEBHOOK_HISTORY_RETENTION_DAYS": timedelta(days=90),
+    "WEBHOOK_HISTORY_RETENTION_BY_VERDICT": {},
     "WEBHOOK_FAILURE_RATE_ALERT": 0.10,
+    "WEBHOOK_SILENCE_ALERT": 30,
+    "WEBHOOK_SIGNATURE_FAILURE_ALERT": 20,
+    "WEBHOOK_ALERT_WINDOW": 300 * SECOND,
+    "WEBHOOK_ALERT_MIN_SAMPLE": 20,
     "WEBHOOK_SCHEDULER_ENABLED": False,
     "CREATOR_API_BASE_URL": None,
     "CREATOR_API_KEY": None,
@@ -110,6 +116,15 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("WEBHOOK_RETRY_BACKOFF", "1,2.5", (SECOND, 2.5 * SECOND)),
     ("WEBHOOK_RETRY_BACKOFF", [5, timedelta(seconds=6)], (5 * SECOND, 6 * SECOND)),
     ("WEBHOOK_RETRY_BACKOFF", 7, (7 * SECOND,)),
+    ("WEBHOOK_HISTORY_RETENTION_BY_VERDICT", "rejected=7, dead=0.5", {"rejected": 7 * DAY, "dead": DAY / 2}),
+    ("WEBHOOK_HISTORY_RETENTION_BY_VERDICT", {"stale": 0}, {"stale": 0 * DAY}),
+    ("WEBHOOK_HISTORY_RETENTION_BY_VERDICT", "", {}),
+    ("WEBHOOK_FAILURE_RATE_ALERT", "0.25", 0.25),
+    *[("WEBHOOK_FAILURE_RATE_ALERT", value, 0) for value in (None, 0, "0", "")],
+    ("WEBHOOK_SILENCE_ALERT", "2.5", 2.5),
+    ("WEBHOOK_SIGNATURE_FAILURE_ALERT", "5", 5),
+    ("WEBHOOK_ALERT_WINDOW", "60", 60 * SECOND),
+    ("WEBHOOK_ALERT_MIN_SAMPLE", 1, 1),
 ]
 BAD: list[tuple[str, Any]] = [
     *[("WEBHOOK_ENABLED", value) for value in ("maybe", 2, None)],
@@ -136,6 +151,15 @@ BAD: list[tuple[str, Any]] = [
     *[("WEBHOOK_TASK_TIMEOUT", value) for value in (0, "x", None)],
     *[("WEBHOOK_MAX_RETRIES", value) for value in (-1, 1.5, "x", None, True)],
     *[("WEBHOOK_RETRY_BACKOFF", value) for value in typed("", "x", "-1", [], None, {})],
+    *[
+        ("WEBHOOK_HISTORY_RETENTION_BY_VERDICT", v)
+        for v in typed("odd=1", "dead", "dead=x", "dead=-1", 7, {"dead": []})
+    ],
+    *[("WEBHOOK_FAILURE_RATE_ALERT", value) for value in ("10%", 10, -0.1, True)],
+    *[("WEBHOOK_SILENCE_ALERT", value) for value in ("never", -1)],
+    *[("WEBHOOK_SIGNATURE_FAILURE_ALERT", value) for value in (1.5, -1)],
+    *[("WEBHOOK_ALERT_WINDOW", value) for value in (0, None, "5m")],
+    *[("WEBHOOK_ALERT_MIN_SAMPLE", value) for value in (0, None, 2.5)],
 ]
 
 

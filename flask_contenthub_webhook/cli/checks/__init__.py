@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .alerts import check_raised_alerts
 from .backlog import check_backlog
 from .base_url import check_base_url
 from .callback import check_callback
@@ -24,6 +25,7 @@ CHECKS: Sequence[Callable[[Examination], list[Finding]]] = (
     check_base_url,
     check_schema,
     check_backlog,
+    check_raised_alerts,
     check_creator,
     check_callback,
     check_clock,  # last: it looks at the answers of the two before

@@ -1,0 +1,38 @@
+"""``flask webhook alerts``: where the alerts stand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from flask_contenthub_webhook.alerts.check import AlertStatus, check_alerts, read_alerts
+from flask_contenthub_webhook.state import get_state
+
+from .commands import AppCommand
+from .documents import json_option, print_document
+from .terminal import Screen, moment
+
+__all__ = ["alerts_command"]
+
+
+@click.command("alerts", cls=AppCommand, short_help="Show where the alerts stand.")
+@click.option("--check", is_flag=True, help="Check them first, as the scheduler does; a change is told as well.")
+@json_option
+def alerts_command(*, check: bool, as_json: bool) -> None:
+    """Show where the alerts stand. Exit code 1 when one is raised."""
+    screen = None if as_json else Screen()
+    alerts = (check_alerts if check else read_alerts)(get_state())
+    if screen is None:
+        print_document({"alerts": [asdict(alert) for alert in alerts]})
+    else:
+        screen.table(["!alert", "!is", "!since", "!checked", "what"], [_cells(alert) for alert in alerts])
+    if any(alert.raised for alert in alerts):
+        raise click.exceptions.Exit(1)
+
+
+def _cells(alert: AlertStatus) -> tuple[str, ...]:
+    standing = "RAISED" if alert.raised else "clear" if alert.enabled else "off"
+    if alert.checked_at is None:
+        return alert.name, standing, "", "never", "Run `flask webhook scheduler`, or this command with --check."
+    return alert.name, standing, moment(alert.changed_at), moment(alert.checked_at), alert.message
