@@ -20,7 +20,7 @@ from .errors import DatabaseUnavailable, RequestRefused, TaskNotFound
 from .history import delivery_values
 from .identity import attempt_spoken_for, check_belongs
 from .inbound import Applied, Inbound
-from .transitions import TaskState, Verdict
+from .transitions import TaskState, Trigger, Verdict
 
 if TYPE_CHECKING:
     from .entities import Row, Unit
@@ -48,13 +48,14 @@ def accept(state: WebhookState, inbound: Inbound) -> Applied:
         DatabaseUnavailable: nothing was written.
     """
     state.inbox.check(state)
+    notify = state.inbox.may_notify()
     try:
         with core_transaction(state) as unit:
-            applied = _accept(state, unit, inbound)
+            applied = _accept(state, unit, inbound, notify=notify)
     except SQLAlchemyError as error:
         logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
         raise DatabaseUnavailable from error
-    state.inbox.count(1)
+    state.inbox.count(1, notified=notify)
     state.wake(applied.task_id)
     return applied
 
@@ -76,7 +77,7 @@ def accept_many(state: WebhookState, batch: Sequence[Inbound]) -> list[Applied |
             tasks = state.store.find_tasks(unit, {inbound.task_id for inbound in batch})
             checked = [_checked(inbound, _found(inbound, tasks)) for inbound in batch]
             rows = [
-                _values(state, inbound, now, task=task)
+                _values(state, inbound, now) | _told_by_task(state, unit, inbound, task)
                 for inbound, task in zip(batch, checked, strict=True)
                 if not isinstance(task, RequestRefused)
             ]
@@ -87,7 +88,7 @@ def accept_many(state: WebhookState, batch: Sequence[Inbound]) -> list[Applied |
         logger.warning("The database did not take a batch: %s", type(error).__name__, exc_info=error)
         raise DatabaseUnavailable from error
     outcomes = [task if isinstance(task, RequestRefused) else _queued(task, next(kept)) for task in checked]
-    state.inbox.count(len(rows))
+    state.inbox.count(len(rows), notified=bool(rows))
     for task_id in {outcome.task_id for outcome in outcomes if isinstance(outcome, Applied)}:
         state.wake(task_id)
     return outcomes
@@ -116,15 +117,19 @@ def put_off(state: WebhookState, inbound: Inbound, reason: str) -> Applied:
     return applied
 
 
-def _accept(state: WebhookState, unit: Unit, inbound: Inbound) -> Applied:
+def _accept(state: WebhookState, unit: Unit, inbound: Inbound, *, notify: bool) -> Applied:
     """Nearly every event is its task's, so the row is written without a look at the task wherever SQL can tell."""
     now, ours = state.clock(), inbound.task_id
     named = None if inbound.bound_to_task or inbound.event.task_id == ours else inbound.event.task_id
     values = _values(state, inbound, now)
+    kept = None
     if named is not None:
         del values["attempt"]
-    kept = state.store.inbox.accept(unit, ours, values, creator_task_id=named, notify=state.inbox.may_notify())
+    if named is not None or not _is_about_whatever_runs(inbound):
+        kept = state.store.inbox.accept(unit, ours, values, creator_task_id=named, notify=notify)
     if kept is None:
+        if notify:
+            state.store.inbox.notify(unit)
         return _write_known(state, unit, inbound, now, due=state.inbox.first_due(state, now))
     delivery_id, status = kept
     return Applied(verdict=Verdict.QUEUED, delivery_id=delivery_id, task_id=ours, status=TaskState(status))
@@ -136,7 +141,8 @@ def _write_known(
     task = _checked(inbound, state.store.read_task(unit, inbound.task_id, by_any_id=inbound.by_any_id))
     if isinstance(task, RequestRefused):
         raise task
-    values = _values(state, inbound, now, task=task) | {"next_retry_at": due, "reason": reason}
+    values = _values(state, inbound, now) | {"next_retry_at": due, "reason": reason}
+    values |= _told_by_task(state, unit, inbound, task)
     return _queued(task, state.store.insert_delivery(unit, values)["id"], reason or "")
 
 
@@ -155,22 +161,33 @@ def _checked(inbound: Inbound, task: Row | None) -> Row | RequestRefused:
     return task
 
 
-def _values(state: WebhookState, inbound: Inbound, now: datetime, *, task: Row | None = None) -> dict[str, Any]:
-    """The row of an event that waits."""
-    values = delivery_values(inbound, inbound.task_id, now) | {
+def _values(state: WebhookState, inbound: Inbound, now: datetime) -> dict[str, Any]:
+    """The row of an event that waits, as far as the event tells."""
+    return delivery_values(inbound, inbound.task_id, now) | {
         "processed_at": None,
         "latency_ms": None,
         "verdict": Verdict.QUEUED.value,
         "tries": 0,
         "next_retry_at": state.inbox.first_due(state, now),
     }
-    if task is not None:
-        values |= {
-            "task_id": task["task_id"],
-            "attempt": attempt_spoken_for(inbound, task),
-            "status_before": task["status"],
-        }
-    return values
+
+
+def _told_by_task(state: WebhookState, unit: Unit, inbound: Inbound, task: Row) -> dict[str, Any]:
+    """The rest of the row.
+
+    However long an event waits, it cannot speak for an attempt that began after it came. Only a copy of what was
+    applied already names none: then the history tells what it is, as it does where nothing waits.
+    """
+    attempt = attempt_spoken_for(inbound, task)
+    if attempt is None and _is_about_whatever_runs(inbound):
+        is_copy = state.store.was_applied(unit, task["task_id"], inbound.digest, inbound.message_id)
+        attempt = None if is_copy else task["attempt"]
+    return {"task_id": task["task_id"], "attempt": attempt, "status_before": task["status"]}
+
+
+def _is_about_whatever_runs(inbound: Inbound) -> bool:
+    """Whether it matters for which attempt an event speaks, and the request does not say."""
+    return inbound.attempt is None and inbound.trigger not in {Trigger.COMPLETED, Trigger.CUSTOM}
 
 
 def _queued(task: Row, delivery_id: int, reason: str = "") -> Applied:

@@ -25,17 +25,18 @@ _NOTIFY_INTERVAL = 0.05
 """Seconds between two wake-ups from one process. Workers that found something look again for longer than that, and
 PostgreSQL serializes the commits of transactions that notify."""
 
-_RECOUNT = 1.0
-"""Seconds after which the inbox is counted again."""
-
 
 class InboxGauge:
     """How full the inbox is, as far as this process knows; safe for threads.
 
     Counting costs, so it is done about once a second, and between two counts this process adds what it accepted.
+
+    Args:
+        recount: seconds after which the inbox is counted again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, recount: float = 1.0) -> None:
+        self._recount = recount
         self._lock = threading.Lock()
         self._waiting = 0
         self._counted_at = float("-inf")
@@ -51,7 +52,7 @@ class InboxGauge:
         if not limit:
             return
         now = time.monotonic()
-        if now - self._counted_at > _RECOUNT and self._lock.acquire(blocking=False):
+        if now - self._counted_at >= self._recount and self._lock.acquire(blocking=False):
             try:
                 self._counted_at = now
                 self._waiting = self._count(state, limit)
@@ -60,17 +61,20 @@ class InboxGauge:
         if self._waiting >= limit:
             raise InboxFull
 
-    def count(self, accepted: int) -> None:
-        """Add what this process accepted; not exact between threads, which the next count mends."""
+    def count(self, accepted: int, *, notified: bool) -> None:
+        """Add what this process accepted; not exact between threads, which the next count mends.
+
+        Args:
+            accepted: how many events were committed.
+            notified: whether that woke the workers.
+        """
         self._waiting += accepted
+        if notified:
+            self._notified_at = time.monotonic()
 
     def may_notify(self) -> bool:
-        """Whether it is time to wake workers again."""
-        now = time.monotonic()
-        if now - self._notified_at < _NOTIFY_INTERVAL:
-            return False
-        self._notified_at = now
-        return True
+        """Whether it is time to wake workers again; a wake-up that is rolled back does not count."""
+        return time.monotonic() - self._notified_at >= _NOTIFY_INTERVAL
 
     def first_due(self, state: WebhookState, now: datetime) -> datetime:
         """When the sweep may take a new event: at once, or after Celery had its chance."""

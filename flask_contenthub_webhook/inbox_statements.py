@@ -39,10 +39,10 @@ class InboxStatements:
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
         table = deliveries.table
 
-        due = sa.and_(d["next_retry_at"].is_not(None), d["next_retry_at"] <= at_now)
-        self.heads = self._claim(due, at_now, fresh=False)
-        of_task = d["task_id"] == sa.bindparam("at_task_id")
-        self.head_of_task = self._claim(sa.and_(of_task, sa.or_(due, self._is_fresh(d))), at_now, fresh=True)
+        due = _is_due(d, at_now)
+        head = self._first_in_line(sa.bindparam("at_task_id", type_=d["task_id"].type), at_now, fresh=True)
+        self.heads = self._claim(*self._heads(due, at_now, at_limit))
+        self.head_of_task = self._claim(sa.or_(due, _is_fresh(d)), sa.select(d["id"]).where(d["id"] == head))
 
         self.claim_one = (
             sa.update(table)
@@ -57,7 +57,7 @@ class InboxStatements:
         )
         self.release = (
             sa.update(table)
-            .where(d["id"].in_(sa.bindparam("at_ids", expanding=True)), ours)
+            .where(d["id"] == sa.bindparam("at_id"), ours)
             .values({d["next_retry_at"]: sa.literal(AT_ONCE, moment), d["claimed_until"]: sa.null()})
         )
         waiting = sa.select(sa.literal(1)).where(d["next_retry_at"].is_not(None)).limit(at_limit)
@@ -91,7 +91,7 @@ class InboxStatements:
             task = task.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
         insert = (
             sa.insert(self._deliveries.table)
-            .from_select([d[key] for key in values], task.with_only_columns(*values.values()), include_defaults=False)
+            .from_select([d[key] for key in values], task.with_only_columns(*values.values()))
             .returning(d["id"].label("new_id"), d["status_before"].label("status"))
         )
         if not notify:
@@ -99,40 +99,63 @@ class InboxStatements:
         kept = insert.cte("kept")
         return sa.select(kept.c.new_id, kept.c.status, sa.func.pg_notify(CHANNEL, ""))
 
-    def _claim(self, wanted: sa.ColumnElement[bool], at_now: Any, *, fresh: bool) -> tuple[Any, Any]:
-        """The claim, and the SELECT of candidates for databases that cannot say what they changed."""
+    def _heads(self, due: sa.ColumnElement[bool], at_now: Any, at_limit: Any) -> tuple[Any, Any]:
+        """What is due, and of that the first in line of each task.
+
+        A task may have thousands of events that wait behind its first. Each costs a look, so that only so many are
+        looked at in one go.
+        """
         d = self._deliveries.columns
-        earlier, later = (self._deliveries.table.alias(name) for name in ("earlier", "later"))
-        e, f = ({key: table.c[column.key] for key, column in d.items()} for table in (earlier, later))
-        at_until = sa.bindparam("at_until", type_=d["next_retry_at"].type)
-        held_up = [e["next_retry_at"] <= at_now, e["claimed_until"] > at_now]
-        if fresh:
-            held_up.append(self._is_fresh(e))
-        blocked = (
-            sa.exists()
-            .where(e["task_id"] == d["task_id"], e["id"] < d["id"], e["next_retry_at"].is_not(None), sa.or_(*held_up))
-            .correlate(self._deliveries.table)
-        )
-        candidates = (
-            sa.select(d["id"], d["next_retry_at"])
-            .where(wanted, ~blocked)
+        window = (
+            sa.select(*(d[key].label(key) for key in ("id", "task_id", "next_retry_at")))
+            .where(due)
             .order_by(d["next_retry_at"])
-            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
+            .limit(sa.bindparam("at_window", type_=sa.Integer()))
+            .subquery("due")
         )
-        heads = candidates.with_only_columns(d["id"])
+        first = self._first_in_line(window.c.task_id, at_now, fresh=False)
+        in_window = sa.select(d["id"]).join(window, window.c.id == d["id"]).where(window.c.id == first)
+        return due, in_window.limit(at_limit)
+
+    def _first_in_line(self, task_id: Any, at_now: Any, *, fresh: bool) -> Any:
+        """The first delivery of a task that is due, or in somebody's hands; one step into the index of its queue.
+
+        Asking whether there is none before a delivery would say the same, but a database may make one join of that,
+        and compare all that waits with all that waits.
+        """
+        earlier = self._deliveries.table.alias("earlier")
+        e = {key: earlier.c[column.key] for key, column in self._deliveries.columns.items()}
+        in_line = [e["next_retry_at"] <= at_now, e["claimed_until"] > at_now]
+        if fresh:
+            in_line.append(_is_fresh(e))
+        return (
+            sa.select(e["id"])
+            .where(e["task_id"] == task_id, e["next_retry_at"].is_not(None), sa.or_(*in_line))
+            .order_by(e["id"])
+            .limit(1)
+            .correlate_except(earlier)
+            .scalar_subquery()
+        )
+
+    def _claim(self, wanted: sa.ColumnElement[bool], heads: sa.Select[Any]) -> tuple[Any, Any]:
+        """The claim, and the SELECT of candidates for databases that cannot say what they changed."""
+        d, table = self._deliveries.columns, self._deliveries.table
+        later = table.alias("later")
+        f = {key: later.c[column.key] for key, column in d.items()}
+        heads = heads.where(wanted)
+        candidates = heads.with_only_columns(d["id"], d["next_retry_at"])
+        heads = heads.with_only_columns(d["id"].label("head_id"))
         if self.features.skip_locked:
-            heads = heads.with_for_update(skip_locked=True, of=self._deliveries.table)
-        more = sa.exists().where(
-            f["task_id"] == d["task_id"],
-            f["id"] > d["id"],
-            f["next_retry_at"].is_not(None),
-            f["next_retry_at"] <= at_now,
-        )
+            heads = heads.with_for_update(skip_locked=True, of=table)
+        more: sa.ColumnElement[bool] = sa.true()
+        if self.features.skip_locked:  # SQLite cannot use an index here, and asking again costs it little
+            waits_behind = (f["task_id"] == d["task_id"], f["id"] > d["id"], f["next_retry_at"].is_not(None))
+            more = sa.exists().where(*waits_behind).correlate(table)
         claim = (
-            sa.update(self._deliveries.table)
-            .where(d["id"].in_(sa.select(heads.cte("heads").c.id)), wanted)
-            .values(self._taken(at_until))
-            .returning(*d.values(), more.correlate(self._deliveries.table).label("more_of_task"))
+            sa.update(table)
+            .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), wanted)
+            .values(self._taken(sa.bindparam("at_until", type_=d["next_retry_at"].type)))
+            .returning(*d.values(), more.label("more_of_task"))
         )
         return claim, candidates
 
@@ -142,7 +165,11 @@ class InboxStatements:
         tries = sa.case((d["claimed_until"].is_not(None), d["tries"] + 1), else_=d["tries"])
         return {d["tries"]: tries, d["next_retry_at"]: at_until, d["claimed_until"]: at_until}
 
-    @staticmethod
-    def _is_fresh(d: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-        """Accepted, and never in anybody's hands: its own wake-up may take it before the sweep would."""
-        return sa.and_(d["verdict"] == Verdict.QUEUED.value, d["tries"] == 0, d["claimed_until"].is_(None))
+
+def _is_due(d: Mapping[str, sa.ColumnElement[Any]], at_now: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(d["next_retry_at"].is_not(None), d["next_retry_at"] <= at_now)
+
+
+def _is_fresh(d: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
+    """Accepted, and never in anybody's hands: its own wake-up may take it before the sweep would."""
+    return sa.and_(d["verdict"] == Verdict.QUEUED.value, d["tries"] == 0, d["claimed_until"].is_(None))

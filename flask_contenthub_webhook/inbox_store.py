@@ -15,12 +15,17 @@ from .inbox_statements import InboxStatements
 __all__ = ["Claimed", "InboxStore"]
 
 
+_WINDOW = 1_000
+"""Deliveries that a claim looks at. Where none of them is the first of its task that is free, it looks at all."""
+_EVERYTHING = 2**31 - 1
+
+
 class Claimed(NamedTuple):
     """A delivery in our hands.
 
     Args:
         row: its attributes; ``claimed_until`` is when we lose it.
-        more: True where further deliveries of its task were due behind it.
+        more: True where further deliveries of its task may wait behind it.
     """
 
     row: Row
@@ -86,18 +91,26 @@ class InboxStore:
             now: deliveries due by then.
             until: the end of the lease; where the work never ends, somebody claims again after it.
             limit: how many at the most.
-            task_id: of this task only; then also what was accepted and is not due for the sweep yet.
+            task_id: the first of this task only; also one that was accepted and is not due for the sweep yet.
         """
-        sql, connection = self._sql(unit), self._connection(unit)
-        window: dict[str, Any] = {"at_now": now, "at_limit": limit}
+        parameters = {"at_now": now, "at_until": until}
         if task_id is not None:
-            window["at_task_id"] = task_id
-        claim, candidates = sql.heads if task_id is None else sql.head_of_task
+            return self._claim(unit, self._sql(unit).head_of_task, {**parameters, "at_task_id": task_id})
+        for window in (_WINDOW, _EVERYTHING):
+            within = {**parameters, "at_limit": limit, "at_window": window}
+            if claimed := self._claim(unit, self._sql(unit).heads, within):
+                return claimed
+        return []
+
+    def _claim(self, unit: Unit, statements: tuple[Any, Any], parameters: dict[str, Any]) -> list[Claimed]:
+        sql, connection = self._sql(unit), self._connection(unit)
+        claim, candidates = statements
         if sql.features.returning:
-            claimed = connection.execute(claim, {**window, "at_until": until}).all()
+            claimed = connection.execute(claim, parameters).all()
             return sorted((self._claimed(row) for row in claimed), key=lambda one: one.row["id"])
+        until = parameters.pop("at_until")
         taken: list[Claimed] = []
-        for delivery_id, seen in connection.execute(candidates, window).all():
+        for delivery_id, seen in connection.execute(candidates, parameters).all():
             one = {"at_id": delivery_id, "at_seen": seen, "at_until": until}
             if connection.execute(sql.claim_one, one).rowcount == 1:
                 row = connection.execute(sql.delivery_by_id, {"at_id": delivery_id}).one()
@@ -110,8 +123,8 @@ class InboxStore:
         return bool(self._connection(unit).execute(self._sql(unit).renew, one).rowcount)
 
     def release(self, unit: Unit, rows: Sequence[Row]) -> None:
-        """Give back what was claimed in one go and not begun; it is due at once."""
-        given_back = {"at_ids": [row["id"] for row in rows], "at_seen": rows[0]["claimed_until"]}
+        """Give back what was claimed and not begun; it is due at once."""
+        given_back = [{"at_id": row["id"], "at_seen": row["claimed_until"]} for row in rows]
         self._connection(unit).execute(self._sql(unit).release, given_back)
 
     def count_waiting(self, unit: Unit, *, most: int) -> int:

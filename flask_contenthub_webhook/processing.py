@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .database import core_transaction
+from .database import Trouble, core_transaction, trouble_of
 from .errors import (
     CreatorError,
     DatabaseUnavailable,
@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 _LEASE = 6
 """A claimed delivery is left alone for this many times WEBHOOK_TIMEOUT."""
+
+_LONGEST_HOLD = 1.0
+"""Seconds for which deliveries that were claimed together are kept, while others might work on them."""
 
 
 @dataclass(slots=True)
@@ -157,14 +160,15 @@ def work_off(
         report: is brought up to date.
         limit: deliveries, at the most.
         task_id: of this task only.
-        is_stopped: asked before each delivery; when it says so, the rest is given back.
+        is_stopped: asked before each delivery; when it says so, the rest is given back. It is, too, when handlers take
+            so long that others had better take it.
     """
+    claimed: list[Claimed] = []
+    one: Claimed | None = None
     try:
-        claimed = _claim(state, limit, task_id)
-        while claimed:
-            if is_stopped():
-                _release(state, [one.row for one in claimed])
-                return
+        claimed += _claim(state, limit, task_id)
+        began = time.monotonic()
+        while claimed and not is_stopped() and time.monotonic() - began < _LONGEST_HOLD:
             one = claimed.pop(0)
             report.claimed += 1
             report.outcomes[_apply_claimed(state, one.row)] += 1
@@ -173,6 +177,10 @@ def work_off(
     except (DatabaseUnavailable, SQLAlchemyError) as error:
         logger.warning("Deliveries that wait are left to the next pass.", exc_info=error)
         report.interrupted = True
+        if one is not None and _is_of_others_making(error):
+            claimed.insert(0, one)
+    finally:
+        _give_back(state, [one.row for one in claimed])
 
 
 def _lease(state: WebhookState) -> timedelta:
@@ -188,9 +196,21 @@ def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed
         return state.store.inbox.claim(unit, now=now, until=now + _lease(state), limit=limit, task_id=task_id)
 
 
-def _release(state: WebhookState, rows: Sequence[Row]) -> None:
-    with core_transaction(state) as unit:
-        state.store.inbox.release(unit, rows)
+def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
+    """Let others have what was not begun; where the database is away, its lease ends by itself."""
+    if not rows:
+        return
+    try:
+        with core_transaction(state) as unit:
+            state.store.inbox.release(unit, rows)
+    except SQLAlchemyError as error:
+        logger.warning("%d deliveries could not be given back; their leases will end.", len(rows), exc_info=error)
+
+
+def _is_of_others_making(error: Exception) -> bool:
+    """Whether others kept the task, or the database, to themselves; what an event itself is at fault for counts."""
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    return not isinstance(cause, SQLAlchemyError) or trouble_of(cause) is Trouble.BUSY
 
 
 def _is_still_ours(state: WebhookState, row: Row) -> bool:

@@ -129,7 +129,9 @@ class Statements:
         )
 
         self.insert_delivery = sa.insert(deliveries.table)
-        self.insert_deliveries = self.insert_delivery.returning(d["id"], sort_by_parameter_order=True)
+        # SQLite numbers the rows in their order anyway; asked to say so, SQLAlchemy would insert them one by one.
+        in_order = dialect.name != "sqlite"
+        self.insert_deliveries = self.insert_delivery.returning(d["id"], sort_by_parameter_order=in_order)
         self.update_delivery = sa.update(deliveries.table).where(by_delivery_id, is_unsettled(d))
         self.add_occurrences = (
             sa.update(deliveries.table)
@@ -169,11 +171,13 @@ class Claim:
             is_due.append(soon)
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
         self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
-        candidates = self.select_due.with_only_columns(t["id"])
+        candidates = self.select_due.with_only_columns(t["id"].label("due_id"))
         if features.skip_locked:
             candidates = candidates.with_for_update(skip_locked=True)
         claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()})
-        self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.id)), *is_due).returning(*t.values())
+        self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.due_id)), *is_due).returning(
+            *t.values()
+        )
         seen = sa.bindparam("at_seen", type_=t[due].type)
         self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
 

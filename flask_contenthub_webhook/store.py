@@ -284,7 +284,7 @@ class Store:
         sql = self._sql(unit)
         if not sql.features.insert_many:
             return [self.insert_delivery(unit, values)["id"] for values in rows]
-        return list(self.connection_of(unit).execute(sql.insert_deliveries, parameters).scalars())
+        return sorted(self.connection_of(unit).execute(sql.insert_deliveries, parameters).scalars())
 
     def update_delivery(self, unit: Unit, delivery_id: int, values: Row) -> bool:
         """Change a history row that still waits for its effect, or is parked.

@@ -16,6 +16,8 @@ from .database import unit_of_work
 from .inbox_statements import CHANNEL
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from .state import WebhookState
 
 __all__ = ["Alarm"]
@@ -38,7 +40,7 @@ class Alarm:
 
     def __init__(self, state: WebhookState) -> None:
         self._state = state
-        self._connection: Any = None
+        self._connection: Connection | None = None
         self._tried_at = float("-inf")
 
     @property
@@ -50,17 +52,17 @@ class Alarm:
         """Wait for some seconds, or less where there is work, or where we are stopped.
 
         Returns:
-            True where the database said that there is work.
+            True where the database said that there is work, or may have said so while nobody listened.
         """
-        if self._connection is None and time.monotonic() - self._tried_at > _RECONNECT:
-            self._listen()
-        if self._connection is None:
+        if self._connection is None and time.monotonic() - self._tried_at > _RECONNECT and self._listen():
+            return True
+        if (connection := self._connection) is None:
             stopped.wait(seconds)
             return False
         end = time.monotonic() + seconds
         try:
             while not stopped.is_set() and (left := end - time.monotonic()) > 0:
-                if self._was_notified(min(left, _SLICE)):
+                if _was_notified(connection.connection.dbapi_connection, min(left, _SLICE)):
                     return True
         except Exception as error:
             logger.warning("The connection that listens was lost; it is made again.", exc_info=error)
@@ -76,38 +78,36 @@ class Alarm:
     ) -> None:
         self._close()
 
-    def _listen(self) -> None:
-        """Take a connection of our own out of the pool, for good."""
+    def _listen(self) -> bool:
+        """Take a connection of our own out of the pool, for good; whether that was to be had."""
         self._tried_at = time.monotonic()
         try:
             with unit_of_work(self._state) as session:
                 engine = self._state.store.engine_of(session)
-            if engine.dialect.name != "postgresql" or engine.dialect.driver not in {"psycopg", "psycopg2"}:
-                return
-            pooled = engine.raw_connection()
-            connection: Any = pooled.driver_connection
-            pooled.detach()
-            connection.autocommit = True
-            connection.cursor().execute(f"LISTEN {CHANNEL}")
+            if engine.dialect.name == "postgresql" and engine.dialect.driver in {"psycopg", "psycopg2"}:
+                self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                self._connection.detach()
+                self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
         except (SQLAlchemyError, OSError) as error:
             logger.warning("The database cannot wake us now; we look by ourselves.", exc_info=error)
-            return
-        self._connection = connection
-
-    def _was_notified(self, seconds: float) -> bool:
-        connection = self._connection
-        if hasattr(connection, "notifies") and callable(connection.notifies):  # psycopg 3
-            return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
-        ready, _, _ = select.select([connection], [], [], seconds)
-        if not ready:
-            return False
-        connection.poll()
-        was_notified = bool(connection.notifies)
-        connection.notifies.clear()
-        return was_notified
+            self._close()
+        return self.is_listening
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(Exception):  # it may be broken already
                 connection.close()
+
+
+def _was_notified(connection: Any, seconds: float) -> bool:
+    """Whether the driver's connection hears anything within some seconds."""
+    if callable(connection.notifies):  # psycopg 3
+        return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
+    ready, _, _ = select.select([connection], [], [], seconds)
+    if not ready:
+        return False
+    connection.poll()
+    was_notified = bool(connection.notifies)
+    connection.notifies.clear()
+    return was_notified

@@ -7,7 +7,9 @@ killed only loses its leases. The main thread looks whether anything is due, on 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -53,12 +55,13 @@ class Worker:
         self._threads = threads or state.settings.worker_threads
         self._batch = batch or state.settings.worker_batch
         self._stopped = threading.Event()
-        self._work = threading.Event()
+        self._found = threading.Event()
+        self._bell: queue.Queue[None] = queue.Queue(1)
 
     def stop(self) -> None:
         """Finish the deliveries in hand, give back the rest, and return from :meth:`run`; safe in a signal handler."""
         self._stopped.set()
-        self._work.set()
+        self._ring()
 
     def run(self, *, on_start: Callable[[], None] = lambda: None) -> None:
         """Work until :meth:`stop` is called.
@@ -81,21 +84,24 @@ class Worker:
                 thread.join()
 
     def _look_out(self) -> None:
-        """Wake the threads whenever something is due."""
-        wait = _SHORTEST_WAIT
+        """Wake a thread whenever something is due."""
+        wait, was_due = _SHORTEST_WAIT, False
         with Alarm(self._state) as alarm:
             while not self._stopped.is_set():
-                if self._is_anything_due():
-                    self._work.set()
+                is_due = self._is_anything_due()
+                if is_due:
+                    self._ring()
+                # What stays due, but cannot be claimed, waits behind something in others' hands: no reason to hurry.
+                if self._found.is_set() or (is_due and not was_due):
                     wait = _SHORTEST_WAIT
-                elif alarm.wait(wait, self._stopped):
-                    self._work.set()
+                self._found.clear()
+                was_due = is_due
+                if alarm.wait(wait, self._stopped):
+                    self._ring()
                     wait = _SHORTEST_WAIT
-                    continue
                 else:
-                    wait = min(wait * _GROWTH, _LONGEST_SLEEP if alarm.is_listening else _LONGEST_WAIT)
-                    continue
-                self._stopped.wait(wait)
+                    rests = alarm.is_listening and not is_due
+                    wait = min(wait * _GROWTH, _LONGEST_SLEEP if rests else _LONGEST_WAIT)
 
     def _is_anything_due(self) -> bool:
         try:
@@ -106,13 +112,19 @@ class Worker:
             self._stopped.wait(_AFTER_TROUBLE)
             return False
 
+    def _ring(self) -> None:
+        """Wake one thread; where none waits, the next one that would does not."""
+        with contextlib.suppress(queue.Full):
+            self._bell.put_nowait(None)
+
     def _work_off(self) -> None:
         """One thread."""
         while not self._stopped.is_set():
-            self._work.wait()
-            self._work.clear()
+            self._bell.get()
             while not self._stopped.is_set() and self._work_off_some():
-                self._work.set()  # where there was something, the others may find something, too
+                self._found.set()
+                self._ring()  # where there was something, another may find something, too
+        self._ring()  # the next one is to stop, too
 
     def _work_off_some(self) -> bool:
         report = RetryReport()

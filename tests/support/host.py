@@ -100,13 +100,13 @@ class Host:
         self._connected.append((signal, receiver))
         return receiver
 
-    def use_features(self, *, returning: bool, skip_locked: bool) -> None:
-        """Use the database as if it could do no more than this."""
+    def use_features(self, **features: bool) -> None:
+        """Use the database as if it could do no more than this; without arguments, no more than every one can."""
         self.state.store = Store(
             self.state.task_model,
             self.state.delivery_model,
             lock_timeout=self.state.settings.timeout,
-            features=Features(returning=returning, skip_locked=skip_locked),
+            features=Features(**{"returning": False, "skip_locked": False, **features}),
         )
 
     def close(self) -> None:
