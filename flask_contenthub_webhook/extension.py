@@ -45,6 +45,7 @@ from .transitions import Verdict
 from .views import blueprint
 
 if TYPE_CHECKING:
+    from celery import Celery
     from flask_sqlalchemy import SQLAlchemy
 
 __all__ = ["ContentHubWebhook"]
@@ -79,6 +80,7 @@ class ContentHubWebhook:
         task_model: type[Any] | None = None,
         delivery_model: type[Any] | None = None,
         creator: Creator | None = None,
+        celery: Celery | None = None,
     ) -> None:
         """Register the extension on an application. Does no I/O and starts no thread.
 
@@ -89,6 +91,8 @@ class ContentHubWebhook:
             delivery_model: a model with the columns of ``DeliveryMixin``; by default one is made.
             creator: the service that does the jobs; by default an ``HttpCreator`` for CREATOR_API_BASE_URL, or a
                 ``CliCreator`` for CREATOR_CLI_PATH.
+            celery: the Celery application that applies events under WEBHOOK_PROCESSING=celery; by default what is in
+                ``app.extensions["celery"]`` when the first event comes.
 
         Raises:
             ConfigurationError: a configuration value cannot be used; names the key.
@@ -103,7 +107,7 @@ class ContentHubWebhook:
         add_own_tables(db)
         task_model = task_model if task_model is not None else default_task_model(db)
         delivery_model = delivery_model if delivery_model is not None else default_delivery_model(db)
-        app.extensions[EXTENSION_KEY] = WebhookState(
+        state = WebhookState(
             app=app,
             db=db,
             settings=settings,
@@ -124,6 +128,9 @@ class ContentHubWebhook:
             rate=RateGuard(app, settings.rate_limit) if settings.rate_limit else None,
             subscriptions=self._subscriptions,
         )
+        if settings.processing == "celery":
+            _use_celery(state, celery)
+        app.extensions[EXTENSION_KEY] = state
         watch_commits(db)
         if settings.scheduler_enabled:
             start_with_first_request(app)
@@ -315,3 +322,12 @@ class ContentHubWebhook:
     def retry_due_deliveries(self, *, limit: int = 100) -> RetryReport:
         """Try again what handlers failed at and what is due; see :func:`.processing.retry_due_deliveries`."""
         return retry_due_deliveries(get_state(), limit=limit)
+
+
+def _use_celery(state: WebhookState, celery_app: Celery | None) -> None:
+    try:
+        from .contrib.celery import CeleryEngine
+    except ImportError as error:
+        raise ConfigurationError(f"WEBHOOK_PROCESSING is celery, but: {error}") from error
+    state.celery = CeleryEngine(state, celery_app)
+    state.wake = state.celery.wake

@@ -63,8 +63,8 @@ def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
 
 
 def _soon_where_nobody_else_works(settings: Settings) -> timedelta:
-    """A small host may leave the inbox to the scheduler alone."""
-    return timedelta(seconds=1 if settings.processing == "worker" else 10)
+    """A small host may leave the inbox to the scheduler alone, and every host may lose its workers or its broker."""
+    return timedelta(seconds=10 if settings.processing == "inline" else 1)
 
 
 JOBS = (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
     from sqlalchemy import Engine
 
+    from .contrib.celery import CeleryEngine
     from .dispatcher import Dispatcher
     from .forwarding.lanes import Lanes
     from .forwarding.outbox import Outbox
@@ -44,7 +45,7 @@ EventHandler = Callable[..., Any]
 
 
 def _wake_nobody(task_id: str) -> None:
-    """Workers look by themselves, or listen to the database."""
+    """Workers look by themselves, or listen to the database; only Celery's need a message."""
 
 
 class Subscription(NamedTuple):
@@ -87,6 +88,7 @@ class WebhookState:
         engine: where the tables live, once that is known not to change.
         stopping: set while the scheduler is being stopped; a job that takes long ends early.
         purge_memory: what this process remembers of its purges.
+        celery: what wakes Celery's workers and is run by them, under WEBHOOK_PROCESSING=celery.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
         clock: tells the time; tests move it.
         observers: are told of everything that happens, see :mod:`.observers`.
@@ -115,6 +117,7 @@ class WebhookState:
     engine: Engine | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     purge_memory: PurgeMemory | None = None
+    celery: CeleryEngine | None = None
     subscriptions: list[Subscription] = field(default_factory=list)
     clock: Clock = utc_now
     observers: list[Observer] = field(default_factory=list)

@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 import trustme
 from alembic import command
+from celery import Celery
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
@@ -23,6 +25,8 @@ from flask_migrate import Migrate, init
 
 from flask_contenthub_webhook import InsecureConfiguration
 from flask_contenthub_webhook.cli import webhook_group
+from flask_contenthub_webhook.cli.checks import Examination
+from flask_contenthub_webhook.cli.checks.celery import check_celery
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.cli.conftest import run, run_json
 from tests.cli.proxy import Fault, proxy
@@ -366,6 +370,39 @@ def test_an_alert_that_is_raised_is_repeated(setup):
 
     assert "No callback has come for 30 min" in found
     assert "can reach WEBHOOK_CALLBACK_BASE_URL" in found
+
+
+class TestCelery:
+    def found(self, hosts: Callable[..., Host], url: str, celery: Celery | None) -> dict[str, list[str]]:
+        """Messages by level and check."""
+        host = hosts(url, WEBHOOK_PROCESSING="celery")
+        if celery is not None:
+            host.app.extensions["celery"] = celery
+        found: dict[str, list[str]] = {}
+        for finding in check_celery(Examination(host.state, httpx.Client())):
+            found.setdefault(f"{finding.level} {finding.check}", []).append(f"{finding.message} {finding.remedy}")
+        return found
+
+    def test_where_another_engine_applies_events_it_is_not_looked_at(self, host):
+        assert check_celery(Examination(host.state, httpx.Client())) == []
+
+    def test_an_app_without_a_celery_application_is_told_so(self, hosts, sqlite_url):
+        assert "Pass celery= to init_app" in self.found(hosts, sqlite_url, None)["fail celery"][0]
+
+    def test_a_broker_that_is_away_is_told(self, hosts, sqlite_url):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            broker = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+
+        found = self.found(hosts, sqlite_url, Celery("host", broker=broker, set_as_current=False))
+
+        assert "The broker does not answer" in found["fail celery"][0]
+        assert "flask webhook scheduler" in found["ok sweep"][0]
+
+    def test_a_broker_without_workers_is_told(self, hosts, sqlite_url, monkeypatch):
+        monkeypatch.setattr("flask_contenthub_webhook.cli.checks.celery._TIMEOUT", 0.1)
+        celery = Celery("host", broker="memory://", set_as_current=False)
+
+        assert "no Celery worker answers" in self.found(hosts, sqlite_url, celery)["warn celery"][0]
 
 
 class TestBrokenConfiguration:

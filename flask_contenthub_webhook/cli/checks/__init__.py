@@ -8,6 +8,7 @@ from .alerts import check_raised_alerts
 from .backlog import check_backlog
 from .base_url import check_base_url
 from .callback import check_callback
+from .celery import check_celery
 from .clock import check_clock
 from .creator import check_creator
 from .findings import Examination, Finding, Level
@@ -26,6 +27,7 @@ CHECKS: Sequence[Callable[[Examination], list[Finding]]] = (
     check_schema,
     check_backlog,
     check_raised_alerts,
+    check_celery,
     check_creator,
     check_callback,
     check_clock,  # last: it looks at the answers of the two before
