@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test coverage lint format types docs bench ci clean
+.PHONY: help demo serve test coverage lint format types docs bench growth latency ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -44,8 +44,14 @@ docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html
 	$(BIN) -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
-bench: $(VENV)/.installed-bench ## measure against the bare floors
+bench: $(VENV)/.installed-bench ## measure against floors written by hand (ARGS=--quick: a look; ARGS=--profile)
 	@$(BIN) -m benchmarks $(ARGS)
+
+growth: $(VENV)/.installed-bench ## measure a callback as the tables grow to 1,000,000 rows, and show the query plans
+	@$(BIN) -m benchmarks.growth $(ARGS)
+
+latency: $(VENV)/.installed-bench ## measure the time from acceptance to effect (ARGS="--mode celery")
+	@$(BIN) -m benchmarks.latency $(ARGS)
 
 ci: ## everything that CI runs
 	@.ci/run

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +16,12 @@ from tests.support.postgres import PostgresServer
 
 from .hosts import ENGINE_OPTIONS, contents, deliveries, metadata, tasks, tune
 
-__all__ = ["DATABASES", "Database", "Kind", "WrongCount", "open_database"]
+__all__ = ["DATABASES", "Database", "Kind", "WrongCount", "open_database", "open_databases"]
 
 Kind = Literal["sqlite", "postgresql"]
 DATABASES: tuple[Kind, ...] = ("sqlite", "postgresql")
 
+_ROOM = 1 << 30
 _insert_task = sa.insert(tasks)
 
 
@@ -33,25 +35,37 @@ def open_database(kind: Kind, *, durable: bool) -> Iterator[Database]:
 
     Args:
         kind: which.
-        durable: PostgreSQL writes through to the disk. Off, no disk hides what the applications cost.
+        durable: write through to the disk. Off, no disk hides what the applications cost: PostgreSQL does not wait
+            for it, and SQLite's file is kept in memory where the system has a place for that.
     """
-    if kind == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            yield from _opened(f"sqlite:///{Path(directory) / 'bench.sqlite3'}")
-    else:
-        settings = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "4GB"}
-        with PostgresServer(durable=durable, settings=settings) as server:
-            yield from _opened(server.create_database())
+    with open_databases(kind, 1, durable=durable, in_memory=not durable) as (database,):
+        yield database
 
 
-def _opened(url: str) -> Iterator[Database]:
-    engine = sa.create_engine(url, **ENGINE_OPTIONS)
-    tune(engine)
-    metadata.create_all(engine)
-    try:
-        yield Database(url, engine)
-    finally:
-        engine.dispose()
+@contextmanager
+def open_databases(kind: Kind, count: int, *, durable: bool, in_memory: bool) -> Iterator[list[Database]]:
+    """The same several times, on one server."""
+    with ExitStack() as stack:
+        if kind == "sqlite":
+            place = _memory() if in_memory else None
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=place)))
+            urls = [f"sqlite:///{directory / f'bench-{number}.sqlite3'}" for number in range(count)]
+        else:
+            settings = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "4GB"}
+            server = stack.enter_context(PostgresServer(durable=durable, settings=settings))
+            urls = [server.create_database() for _ in range(count)]
+        databases = [Database(url, sa.create_engine(url, **ENGINE_OPTIONS)) for url in urls]
+        for database in databases:
+            stack.callback(database.engine.dispose)
+            tune(database.engine)
+            metadata.create_all(database.engine)
+        yield databases
+
+
+def _memory() -> Path | None:
+    """A folder in memory with room enough."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() and shutil.disk_usage(shared).free > _ROOM else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +105,30 @@ class Database:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)" if sqlite else "ANALYZE"))
 
-    def check(self, task_ids: Sequence[str], *, effects: bool, history: str | None) -> None:
-        """Raise :class:`WrongCount` unless every task was treated once and only once.
+    def check(
+        self, statuses: Mapping[str, Sequence[str]], *, effects: Sequence[str], history: Sequence[tuple[str, str]]
+    ) -> None:
+        """Raise :class:`WrongCount` unless every request was treated once and only once.
 
         Args:
-            task_ids: one for each request.
-            effects: whether each must have its content.
-            history: the verdict of the one delivery that each must have; None where there must be none.
+            statuses: the tasks that must be in each state.
+            effects: the tasks that must have one content each, and no others.
+            history: the task and the verdict of every delivery that must be there, and no others.
         """
-        expected = sorted(task_ids)
         with self.engine.connect() as connection:
-            completed = connection.scalars(sa.select(tasks.c.task_id).where(tasks.c.status == "completed"))
-            written = connection.scalars(sa.select(contents.c.task_id))
-            recorded = connection.execute(sa.select(deliveries.c.task_id, deliveries.c.verdict))
             found: list[tuple[str, list[Any], list[Any]]] = [
-                ("completed tasks", list(completed), expected),
-                ("contents", list(written), expected if effects else []),
                 (
-                    "deliveries",
-                    [(task_id, verdict) for task_id, verdict in recorded],
-                    [] if history is None else [(task_id, history) for task_id in expected],
-                ),
+                    f"{status} tasks",
+                    list(connection.scalars(sa.select(tasks.c.task_id).where(tasks.c.status == status))),
+                    list(wanted),
+                )
+                for status, wanted in statuses.items()
+            ]
+            recorded = connection.execute(sa.select(deliveries.c.task_id, deliveries.c.verdict))
+            found += [
+                ("contents", list(connection.scalars(sa.select(contents.c.task_id))), list(effects)),
+                ("deliveries", [(task_id, verdict) for task_id, verdict in recorded], list(history)),
             ]
         for what, there, wanted in found:
-            if sorted(there) != wanted:
-                raise WrongCount(f"{len(there)} {what} after {len(task_ids)} requests, not {len(wanted)}, or others.")
+            if sorted(there) != sorted(wanted):
+                raise WrongCount(f"{len(there)} {what}, not {len(wanted)}, or others.")

@@ -25,6 +25,7 @@ from .callbacks import SECRET
 __all__ = ["ENGINE_OPTIONS", "FACTORIES", "contents", "db", "deliveries", "metadata", "tasks", "tune"]
 
 Handler = Literal["core", "orm"]
+Processing = Literal["inline", "worker", "celery"]
 
 ENGINE_OPTIONS: dict[str, Any] = {"pool_size": 5}
 
@@ -63,13 +64,14 @@ def tune(engine: sa.Engine) -> None:
 # --- the extension -------------------------------------------------------------------------------------------
 
 
-def product(url: str, *, signed: bool = False, handler: Handler = "core") -> Flask:
+def product(url: str, *, signed: bool = False, handler: Handler = "core", processing: Processing = "inline") -> Flask:
     """A host with the extension.
 
     Args:
         url: of the database.
         signed: require signatures.
         handler: whether the host's handler writes through Core, as the floors do, or with ``db.session.add``.
+        processing: where events are applied; of another than ``inline`` only the acceptance is measured here.
     """
     app = Flask(__name__)
     app.config.update(
@@ -78,6 +80,8 @@ def product(url: str, *, signed: bool = False, handler: Handler = "core") -> Fla
         WEBHOOK_ENABLED=True,
         WEBHOOK_SECRET_KEY=SECRET if signed else None,
         WEBHOOK_REQUIRE_SIGNATURE=signed,
+        WEBHOOK_PROCESSING=processing,
+        WEBHOOK_INBOX_LIMIT=0,  # nobody works it off
     )
     db.init_app(app)
     ContentHubWebhook().init_app(app, db)
@@ -97,6 +101,7 @@ def _publish_through_orm(_: Flask, *, task: Any, result: Any, **_extra: Any) -> 
 
 # --- the floors ----------------------------------------------------------------------------------------------
 
+_AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 _OPEN = ("pending", "submitted", "processing")
 _complete = (
     sa.update(tasks)
@@ -164,6 +169,16 @@ def floors(url: str) -> Flask:
             connection.execute(_insert_delivery, row)
         return _answer("duplicate")
 
+    @app.post("/accept/<task_id>")
+    def accept(task_id: str) -> Response:
+        """One history row that waits for a worker, COMMIT."""
+        received_at = datetime.now(UTC)
+        body = request.get_data()
+        payload = json.loads(body)
+        with engine.begin() as connection:
+            connection.execute(_insert_delivery, _waiting(task_id, payload, body, received_at))
+        return _answer("queued", 202)
+
     return app
 
 
@@ -218,26 +233,10 @@ def _history(
     before: str,
 ) -> dict[str, Any]:
     return {
-        "task_id": task_id,
-        "event": payload["event"],
-        "attempt": request.args.get("attempt", type=int),
-        "source": "webhook",
-        "scheme": None,
-        "message_id": None,
+        **_arrival(task_id, payload, body, received_at),
         "tries": 1,
-        "occurrences": 1,
-        "late": False,
-        "replay_of": None,
-        "occurred_at": datetime.fromisoformat(payload["timestamp"]),
-        "received_at": received_at,
         "processed_at": now,
         "latency_ms": (now - received_at) / timedelta(milliseconds=1),
-        "remote_addr": request.remote_addr,
-        "headers": {
-            name: "[redacted]" if name in _SECRET_HEADERS else value for name, value in request.headers.items()
-        },
-        "body": body,
-        "body_digest": hashlib.sha256(body).hexdigest(),
         "verdict": verdict,
         "reason": None if verdict == "processed" else "The task is already completed.",
         "status_before": before,
@@ -245,8 +244,43 @@ def _history(
     }
 
 
+def _waiting(task_id: str, payload: dict[str, Any], body: bytes, received_at: datetime) -> dict[str, Any]:
+    return {
+        **_arrival(task_id, payload, body, received_at),
+        "tries": 0,
+        "processed_at": None,
+        "latency_ms": None,
+        "verdict": "queued",
+        "next_retry_at": _AT_ONCE,
+        "status_before": "processing",
+    }
+
+
+def _arrival(task_id: str, payload: dict[str, Any], body: bytes, received_at: datetime) -> dict[str, Any]:
+    """What the extension writes down of a callback, whatever becomes of it."""
+    return {
+        "task_id": task_id,
+        "event": payload["event"],
+        "attempt": request.args.get("attempt", type=int),
+        "source": "webhook",
+        "scheme": None,
+        "message_id": None,
+        "occurrences": 1,
+        "late": False,
+        "replay_of": None,
+        "occurred_at": datetime.fromisoformat(payload["timestamp"]),
+        "received_at": received_at,
+        "remote_addr": request.remote_addr,
+        "headers": {
+            name: "[redacted]" if name in _SECRET_HEADERS else value for name, value in request.headers.items()
+        },
+        "body": body,
+        "body_digest": hashlib.sha256(body).hexdigest(),
+    }
+
+
 def _answer(outcome: str, status: int = 200) -> Response:
-    return Response(json.dumps({"success": status == 200, "outcome": outcome}), status, mimetype="application/json")
+    return Response(json.dumps({"success": status < 300, "outcome": outcome}), status, mimetype="application/json")
 
 
 FACTORIES: dict[str, Callable[..., Flask]] = {

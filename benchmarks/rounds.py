@@ -3,91 +3,40 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.support.gunicorn import Gunicorn
 
-from .callbacks import Signing, new_task_ids, request_bytes
+from .callbacks import new_task_ids, request_bytes
+from .contestants import Contestant
 from .databases import Database
-from .load import generate
+from .load import Load, LoadGenerator
 
-__all__ = ["BY_HAND", "CONTESTANTS", "Contestant", "Figures", "Ratio", "run_rounds"]
+__all__ = ["SERVINGS", "Figures", "Ratio", "Serving", "cpu_seconds", "percentile", "run_rounds", "serve"]
 
-_CALLBACK = "/api/v1/content/callback/"
-_WARM_UP = 150
+_WARM_UP = 100
+_SLICE = 50
+"""Callbacks in one turn; a multiple of this makes a round."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
-    """One way to take callbacks.
-
-    Args:
-        name: for the table.
-        factory: the application in :mod:`.hosts`, with ``{url}`` for the database's URL.
-        path: where the callbacks go, up to the task id.
-        signing: how they are signed.
-        status: the state of the tasks before.
-        effects: whether each callback must have its effect.
-        history: the verdict of the delivery that each must leave.
-        floors: the names of the contestants that it is compared with.
-    """
+class Serving(NamedTuple):
+    """A way to run gunicorn."""
 
     name: str
-    factory: str
-    path: str = _CALLBACK
-    signing: Signing = "none"
-    status: str = "processing"
-    effects: bool = True
-    history: str | None = "processed"
-    floors: tuple[str, ...] = ()
+    workers: int
+    threads: int
 
     @property
-    def is_extension(self) -> bool:
-        """False for a floor."""
-        return self.factory.startswith("product")
-
-    @property
-    def is_duplicate(self) -> bool:
-        """True where the tasks are completed already."""
-        return self.status == "completed"
+    def worker_class(self) -> str:
+        """As gunicorn names it."""
+        return "sync" if self.threads == 1 else "gthread"
 
 
-BARE, BY_HAND, IN_SESSION = "bare floor", "same writes by hand", "the same in db.session"
-SELECT_INSERT = "duplicate by hand"
-_FLOORS = (BARE, BY_HAND, IN_SESSION)
-CONTESTANTS = (
-    Contestant(name=BARE, factory="floors({url!r})", path="/bare/", history=None),
-    Contestant(name=BY_HAND, factory="floors({url!r})", path="/by-hand/", floors=(BARE,)),
-    Contestant(name=IN_SESSION, factory="session_floor({url!r})", path="/session/", floors=(BARE, BY_HAND)),
-    Contestant(name="extension, unsigned", factory="product({url!r})", floors=_FLOORS),
-    Contestant(name="extension, url token", factory="product({url!r}, signed=True)", signing="url", floors=_FLOORS),
-    Contestant(
-        name="extension, contenthub header",
-        factory="product({url!r}, signed=True)",
-        signing="contenthub",
-        floors=_FLOORS,
-    ),
-    Contestant(name="extension, ORM handler", factory="product({url!r}, handler='orm')", floors=_FLOORS),
-    Contestant(
-        name=SELECT_INSERT,
-        factory="floors({url!r})",
-        path="/duplicate/",
-        status="completed",
-        effects=False,
-        history="duplicate",
-    ),
-    Contestant(
-        name="extension, duplicate",
-        factory="product({url!r})",
-        status="completed",
-        effects=False,
-        history="duplicate",
-        floors=(SELECT_INSERT,),
-    ),
-)
+SERVINGS = (Serving("2 sync workers", 2, 1), Serving("gthread, 2 workers of 4 threads", 2, 4))
 
 
 @dataclass(slots=True)
@@ -98,14 +47,37 @@ class Figures:
     """Callbacks per second."""
     cpu: list[float] = field(default_factory=list)
     """Processor seconds that gunicorn's workers took for one callback."""
-    latencies: list[float] = field(default_factory=list)
-    """Seconds, of all callbacks."""
+    p50: list[float] = field(default_factory=list)
+    """Seconds."""
+    p99: list[float] = field(default_factory=list)
+    """Seconds."""
     generator: list[float] = field(default_factory=list)
     """The share of one processor that the load generator took."""
 
-    def percentile(self, percent: int) -> float:
-        """A percentile of the latencies."""
-        return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+    def add(self, turns: _Turns) -> None:
+        """A round."""
+        count = len(turns.latencies)
+        self.rates.append(count / turns.seconds)
+        self.cpu.append(turns.cpu / count)
+        self.p50.append(percentile(turns.latencies, 50))
+        self.p99.append(percentile(turns.latencies, 99))
+        self.generator.append(turns.generator / turns.seconds)
+
+
+@dataclass(slots=True)
+class _Turns:
+    """The turns of one contestant in one round; seconds."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+    generator: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+
+    def add(self, load: Load, cpu: float) -> None:
+        self.seconds += load.seconds
+        self.cpu += cpu
+        self.generator += load.cpu_seconds
+        self.latencies += load.latencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,84 +94,124 @@ class Ratio:
         ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
         return cls(statistics.median(ratios), ratios[0], ratios[-1])
 
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
 
 def run_rounds(
     database: Database,
     contestants: Sequence[Contestant],
+    serving: Serving,
     *,
     rounds: int,
     requests: int,
     in_flight: int,
-    workers: int,
     progress: Callable[[str], None],
 ) -> dict[str, Figures]:
-    """Measure every contestant once a round.
+    """Measure every contestant in every round, in many short turns.
 
-    The order turns by one place each round, so that nobody always follows the same neighbour.
+    What else a machine does comes and goes within seconds. So a round is cut into slices of a fraction of a second, in
+    each of which everybody has a turn, and contestants are compared within a round. The order turns by one place each
+    slice, and is reversed in every second one: nobody always follows the same neighbour.
 
     Args:
         database: the one database of all.
         contestants: who takes part.
+        serving: how.
         rounds: how often.
         requests: callbacks in one round of one contestant.
         in_flight: callbacks that are under way at any time.
-        workers: of each gunicorn, of the kind sync.
         progress: is told what is going on.
     """
     figures = {contestant.name: Figures() for contestant in contestants}
-    with _servers(database, contestants, workers) as servers:
-        for contestant in contestants:
-            progress(f"warming up: {contestant.name}")
-            _leg(database, contestant, servers[contestant.factory], Figures(), count=_WARM_UP, in_flight=in_flight)
+    groups = [
+        [one for one in contestants if one.kind == kind] for kind in dict.fromkeys(one.kind for one in contestants)
+    ]
+    with LoadGenerator() as generator, _servers(database, contestants, serving) as servers:
+        progress("warming up")
+        for group in groups:
+            _round(database, group, servers, generator, requests=_WARM_UP, in_flight=in_flight)
         for number in range(rounds):
-            turn = number % len(contestants)
-            for contestant in (*contestants[turn:], *contestants[:turn]):
-                progress(f"round {number + 1} of {rounds}: {contestant.name}")
-                _leg(
-                    database,
-                    contestant,
-                    servers[contestant.factory],
-                    figures[contestant.name],
-                    count=requests,
-                    in_flight=in_flight,
-                )
+            for group in groups:
+                progress(f"round {number + 1} of {rounds}: {group[0].kind}")
+                measured = _round(database, group, servers, generator, requests=requests, in_flight=in_flight)
+                for contestant, one in zip(group, measured, strict=True):
+                    figures[contestant.name].add(one)
     return figures
 
 
+def _round(
+    database: Database,
+    group: Sequence[Contestant],
+    servers: Mapping[str, Gunicorn],
+    generator: LoadGenerator,
+    *,
+    requests: int,
+    in_flight: int,
+) -> list[_Turns]:
+    """One round of contestants of one kind; it counts only where every request had its one effect."""
+    task_ids = [new_task_ids(requests) for _ in group]
+    database.fill([task_id for ids in task_ids for task_id in ids], status=group[0].status_before)
+    turns = [_Turns() for _ in group]
+    for number, first in enumerate(range(0, requests, _SLICE)):
+        for place in _order(len(group), number):
+            contestant, server = group[place], servers[group[place].factory]
+            ids = task_ids[place][first : first + _SLICE]
+            messages = [request_bytes(contestant.path, task_id, contestant.signing) for task_id in ids]
+            before = cpu_seconds(server.worker_pids())
+            load = generator.play(server.port, messages, in_flight=in_flight, answer=contestant.answer)
+            if load.failures:
+                raise RuntimeError(f"{contestant.name}: {dict(load.failures)}\n{server.log[-4000:]}")
+            turns[place].add(load, cpu_seconds(server.worker_pids()) - before)
+    _check(database, group, task_ids)
+    return turns
+
+
+def _check(database: Database, group: Sequence[Contestant], task_ids: Sequence[Sequence[str]]) -> None:
+    everybody = list(zip(group, task_ids, strict=True))
+    database.check(
+        {group[0].status_after: [task_id for _, ids in everybody for task_id in ids]},
+        effects=[task_id for one, ids in everybody if one.has_effects for task_id in ids],
+        history=[(task_id, one.verdict) for one, ids in everybody if one.verdict is not None for task_id in ids],
+    )
+
+
+def _order(count: int, number: int) -> list[int]:
+    turned = [(place + number) % count for place in range(count)]
+    return turned[::-1] if number % 2 else turned
+
+
 @contextmanager
-def _servers(database: Database, contestants: Sequence[Contestant], workers: int) -> Iterator[dict[str, Gunicorn]]:
+def _servers(database: Database, contestants: Sequence[Contestant], serving: Serving) -> Iterator[dict[str, Gunicorn]]:
     with ExitStack() as stack:
         yield {
-            factory: stack.enter_context(
-                Gunicorn(f"benchmarks.hosts:{factory.format(url=database.url)}", workers=workers, timeout=120)
-            )
+            factory: stack.enter_context(serve(factory, database, serving))
             for factory in dict.fromkeys(contestant.factory for contestant in contestants)
         }
 
 
-def _leg(
-    database: Database, contestant: Contestant, server: Gunicorn, into: Figures, *, count: int, in_flight: int
-) -> None:
-    """One turn of one contestant. It counts only where every request had its one effect."""
-    task_ids = new_task_ids(count)
-    database.fill(task_ids, status=contestant.status)
-    messages = [request_bytes(contestant.path, task_id, contestant.signing) for task_id in task_ids]
-    before = _cpu_seconds(server)
-    load = generate(server.port, messages, in_flight=in_flight)
-    used = _cpu_seconds(server) - before
-    if load.failures:
-        raise RuntimeError(f"{contestant.name}: {dict(load.failures)}\n{server.log[-4000:]}")
-    database.check(task_ids, effects=contestant.effects, history=contestant.history)
-    into.rates.append(count / load.seconds)
-    into.cpu.append(used / count)
-    into.latencies += load.latencies
-    into.generator.append(load.cpu_seconds / load.seconds)
+def serve(factory: str, database: Database, serving: Serving) -> Gunicorn:
+    """A gunicorn for one of the applications, not started yet."""
+    return Gunicorn(
+        f"benchmarks.hosts:{factory.format(url=database.url)}",
+        workers=serving.workers,
+        worker_class=serving.worker_class,
+        threads=serving.threads,
+        timeout=120,
+        options=("--preload",),  # nothing is connected before the fork, and it starts in half the time
+    )
 
 
-def _cpu_seconds(server: Gunicorn) -> float:
-    """What the workers have taken so far; NaN where the system does not tell."""
+def percentile(values: Sequence[float], percent: int) -> float:
+    """A percentile of measured values."""
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """What processes have taken so far, with all their threads; NaN where the system does not tell."""
     try:
-        ticks = [Path(f"/proc/{pid}/schedstat").read_text().split()[0] for pid in server.worker_pids()]
+        threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
+        nanoseconds = [int((thread / "schedstat").read_text().split()[0]) for thread in threads]
     except OSError:
         return float("nan")
-    return sum(map(int, ticks)) / 1e9
+    return sum(nanoseconds) / 1e9

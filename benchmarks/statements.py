@@ -6,25 +6,22 @@ protocol message: each ReadyForQuery of the server ends one round trip.
 
 from __future__ import annotations
 
-import io
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask
-from werkzeug.wrappers import Response
 
 from . import hosts
 from .callbacks import new_task_ids, request_bytes
+from .contestants import Contestant
 from .databases import Database
-from .rounds import Contestant
+from .in_process import build, call, engine_of, environ_of
 
-__all__ = ["Asked", "build", "call", "count_statements", "engine_of", "environ_of"]
+__all__ = ["Asked", "count_statements"]
 
 _TABLES = {hosts.tasks.name: "task", hosts.deliveries.name: "history", hosts.contents.name: "content"}
 _WARM_UP = 10  # psycopg prepares a statement that comes for the sixth time
@@ -46,76 +43,18 @@ class Asked:
 def count_statements(database: Database, contestant: Contestant) -> Asked:
     """Send one callback, in this process, and watch."""
     task_ids = new_task_ids(_WARM_UP + 1)
-    database.fill(task_ids, status=contestant.status)
+    database.fill(task_ids, status=contestant.status_before)
     app = build(contestant, database)
     engine = engine_of(app)
     try:
-        for task_id in task_ids[:-1]:
-            call(app, request_bytes(contestant.path, task_id, contestant.signing))
+        environs = [environ_of(request_bytes(contestant.path, task_id, contestant.signing)) for task_id in task_ids]
+        for environ in environs[:-1]:
+            call(app, environ, answer=contestant.answer)
         with _watched(engine) as asked:
-            call(app, request_bytes(contestant.path, task_ids[-1], contestant.signing))
+            call(app, environs[-1], answer=contestant.answer)
         return asked
     finally:
         engine.dispose()
-
-
-def build(contestant: Contestant, database: Database) -> Flask:
-    """The contestant's application, in this process."""
-    factory, arguments = contestant.factory.format(url=database.url).split("(", 1)
-    with warnings.catch_warnings(action="ignore"):  # that there is no secret is the point
-        app: Flask = eval(f"make({arguments}", {"make": hosts.FACTORIES[factory]})  # our own text, as for gunicorn
-    return app
-
-
-def engine_of(app: Flask) -> sa.Engine:
-    """The engine that an application of :mod:`.hosts` works with."""
-    engine = app.extensions.get("benchmark_engine")
-    if engine is None:
-        with app.app_context():
-            engine = hosts.db.engine
-    assert isinstance(engine, sa.Engine)
-    return engine
-
-
-def environ_of(request: bytes) -> dict[str, Any]:
-    """The WSGI environment that gunicorn would make of a request."""
-    head, body = request.split(b"\r\n\r\n", 1)
-    first, *lines = head.decode("ascii").split("\r\n")
-    _, target, protocol = first.split(" ")
-    path, _, query = target.partition("?")
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": "POST",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "RAW_URI": target,
-        "SERVER_PROTOCOL": protocol,
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "80",
-        "SERVER_SOFTWARE": "benchmark",
-        "REMOTE_ADDR": "127.0.0.1",
-        "REMOTE_PORT": "1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": io.StringIO(),
-        "wsgi.multithread": False,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "wsgi.input_terminated": True,
-    }
-    for line in lines:
-        name, value = line.split(": ", 1)
-        key = name.upper().replace("-", "_")
-        environ[key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"] = value
-    return environ
-
-
-def call(app: Flask, request: bytes) -> None:
-    """Send one request through the application; it must be answered with 200."""
-    response = Response.from_app(app.wsgi_app, environ_of(request))
-    if response.status_code != 200:
-        raise RuntimeError(f"{response.status}: {response.get_data(as_text=True)}")
 
 
 @contextmanager
