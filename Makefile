@@ -12,10 +12,10 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test coverage lint format types docs bench growth latency ci clean
+.PHONY: help demo serve test chaos coverage lint format types docs bench growth latency dist release-check ci clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.installed-demo ## set up the example app, play real callbacks at it and show what happened
 	@$(BIN) -m example_app.demo
@@ -25,6 +25,10 @@ serve: $(VENV)/.installed-demo ## run the example app until Ctrl-C (CREATOR=simu
 
 test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name -x")
 	$(BIN) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: $(VENV)/.installed-test ## run the tests of kills, outages and races at their full sizes, a quarter of an hour
+	SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 \
+		$(BIN) -m pytest tests/chaos -rP $(ARGS)
 
 coverage: $(VENV)/.installed-test ## run all tests and show which lines and branches they miss
 	$(BIN) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
@@ -52,6 +56,15 @@ growth: $(VENV)/.installed-bench ## measure a callback as the tables grow to 1,0
 
 latency: $(VENV)/.installed-bench ## measure the time from acceptance to effect (ARGS="--mode celery")
 	@$(BIN) -m benchmarks.latency $(ARGS)
+
+dist: $(VENV)/.installed-release ## build the sdist and the wheel into dist, and look at them
+	rm -rf dist
+	$(BIN) -m build --outdir dist
+	$(BIN) -m twine check --strict dist/*
+	$(BIN) .ci/check_archives.py dist
+
+release-check: dist ## install what was built, with the lowest and the newest versions, on every Python that is here
+	.ci/release $(ARGS)
 
 ci: ## everything that CI runs
 	@.ci/run

@@ -1,8 +1,12 @@
-"""The database away, restarted, or locked by somebody else: 503 and come again, never a wrong answer."""
+"""The database away, restarted, or locked by somebody else: 503 and come again, never a wrong answer.
+
+``CHAOS_OUTAGE=5`` keeps it away for so many seconds.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -16,7 +20,9 @@ from sqlalchemy import make_url
 from tests.support.raw_http import callback, completed, failed, post, send, send_together
 from tests.support.web_server import figure, serve
 
-AWAY = 5.0
+AWAY = float(os.environ.get("CHAOS_OUTAGE", "2"))
+LOCKED = 1.5
+"""Seconds for which somebody holds a lock that we are ready to wait for."""
 
 pytestmark = pytest.mark.slow
 
@@ -143,14 +149,14 @@ class TestLocked:
         requests = [post(callback(good), completed(good)), post(callback(bad), failed(bad))]
         with ThreadPoolExecutor(1) as pool, locked(patient, good, bad) as release:
             pending = pool.submit(send_together, patient.port, requests)
-            time.sleep(3)
+            time.sleep(LOCKED)
             assert not pending.done()
             release()
             answers = pending.result()
 
         for task_id, answer in zip([good, bad], answers, strict=True):
             assert (answer.status, answer.outcome) == (200, "processed")
-            assert 2.5 < answer.seconds < 5
+            assert LOCKED - 0.5 < answer.seconds < LOCKED + 2
             assert patient.database.verdicts(task_id) == ["processed"]
 
     def test_copies_that_wait_for_the_lock_together_have_one_effect(self, patient):

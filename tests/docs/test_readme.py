@@ -67,25 +67,41 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def quickstart(tmp_path: Path, port: int) -> Iterator[tuple[Shell, list[str]]]:
-    """The reader's folder after every command up to the running server, and the commands that are left."""
-    (tmp_path / "app.py").write_text(_block("python").replace(":5000", f":{port}"), encoding="utf-8")
-    shell = Shell(tmp_path)
+def _way() -> tuple[list[str], str, list[str]]:
+    """The commands of the quickstart: up to the server, the server, and after it."""
     commands = _commands(_block("console", "db init")) + _commands(_block("console", "curl"))
     server_at = next(index for index, command in enumerate(commands) if command.endswith("run &"))
-    for command in commands[:server_at]:
+    return commands[:server_at], commands[server_at].removesuffix(" &"), commands[server_at + 1 :]
+
+
+@pytest.fixture(scope="module")
+def set_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reader's folder after every command up to the server."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    (folder / "app.py").write_text(_block("python"), encoding="utf-8")
+    shell = Shell(folder)
+    for command in _way()[0]:
         shell.run(command)
+    return folder
+
+
+@pytest.fixture
+def quickstart(set_up: Path, tmp_path: Path, port: int) -> Iterator[tuple[Shell, list[str]]]:
+    """A copy of the reader's folder with the server running, and the commands that are left."""
+    folder = shutil.copytree(set_up, tmp_path / "quickstart")
+    (folder / "app.py").write_text(_block("python").replace(":5000", f":{port}"), encoding="utf-8")
+    shell = Shell(folder)
+    _, run, left = _way()
     server = subprocess.Popen(
-        [*commands[server_at].removesuffix(" &").split(), "--port", str(port)],
-        cwd=tmp_path,
+        [*run.split(), "--port", str(port)],
+        cwd=folder,
         env=shell.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         _wait_for(port)
-        yield shell, commands[server_at + 1 :]
+        yield shell, left
     finally:
         server.terminate()
         server.wait(timeout=10)

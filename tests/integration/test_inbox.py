@@ -558,15 +558,17 @@ def test_a_batch_is_queued_with_a_verdict_for_each_in_order(hub: Host) -> None:
 def test_a_batch_of_a_hundred_costs_no_more_statements_than_one_of_two(hosts: Build, database_url: str) -> None:
     host = build(hosts, database_url)
     tasks = [host.add_task() for _ in range(100)]
+    host.state.inbox = InboxGauge(recount=3600)
+    host.post(tasks[0], progress(tasks[0]))  # counts the inbox, for an hour
     costs = []
     for size in (2, 100):
         with host.statements() as seen:
             answer = host.post_batch([completed(task_id) for task_id in tasks[:size]], scheme="contenthub")
         assert told(answer)["success"]
-        costs.append([statement.split()[0] for statement in seen if "count(" not in statement])
+        costs.append([statement.split()[0] for statement in seen])
     wake = ["SELECT"] if host.engine.dialect.name == "postgresql" else []
     assert costs[1] == ["SELECT", "INSERT", *wake, "COMMIT"]
-    assert len(waiting(host)) == 102
+    assert len(waiting(host)) == 103
 
 
 def test_an_inline_batch_is_still_one_transaction_for_each(hosts: Build, sqlite_url: str) -> None:

@@ -153,7 +153,7 @@ def test_all_children_are_watched_by_one_thread_that_ends_with_them(cli, creator
 
 
 def test_a_program_outlives_the_process_that_started_it(cli):
-    cli.fault("work", "1.5")
+    cli.fault("work", "60")
     script = f"""
         from flask_contenthub_webhook.creators import CliCreator, Job
         print(CliCreator({str(cli.path)!r}).submit(Job(creator_task_id={ID!r}), wait=0).state)
@@ -165,6 +165,7 @@ def test_a_program_outlives_the_process_that_started_it(cli):
 
     assert done.stdout == "open\n"
     assert cli.tasks == []
+    cli.fault("stop")
     eventually(lambda: cli.tasks, "the job is done after its submitter ended")
 
 
