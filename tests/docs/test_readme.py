@@ -19,11 +19,17 @@ from tests.support.processes import PROJECT_ROOT, clean_environment
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART = README.split("## Quickstart")[1].split("## What your handlers see")[0]
+IN_CHINESE = PROJECT_ROOT / "docs" / "quickstart.zh.md"
 
 
 def _block(language: str, containing: str = "") -> str:
     blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", QUICKSTART, re.DOTALL)
     return next(block for block in blocks if containing in block)
+
+
+def _code(page: str) -> list[str]:
+    """Every block of code, fenced or indented, in order."""
+    return re.findall(r"^```\w+\n(?:.*\n)*?```$|^    .+$", page, re.MULTILINE)
 
 
 def _commands(block: str) -> list[str]:
@@ -157,3 +163,16 @@ def test_the_quickstart_refuses_a_callback_without_a_token(quickstart: tuple[She
 def test_the_readme_names_the_two_commands() -> None:
     assert "make demo" in README
     assert "make test" in README
+
+
+def test_the_chinese_quickstart_has_the_very_code_that_runs_here() -> None:
+    in_english = README.split("## Quickstart")[1].split("## Where to go on")[0]
+
+    assert _code(IN_CHINESE.read_text(encoding="utf-8")) == _code(in_english)
+    assert len(_code(in_english)) == 7
+
+
+def test_the_chinese_quickstart_is_found_from_the_front_pages() -> None:
+    for page in (README, (PROJECT_ROOT / "docs" / "index.md").read_text(encoding="utf-8")):
+        assert "中文快速入门" in page
+        assert "quickstart.zh" in page

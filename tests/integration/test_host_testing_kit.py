@@ -21,7 +21,7 @@ def publish(app, *, task, result, **extra):
     db.session.add(Article(task_id=task.task_id, body=result["content"]))
 
 
-def create_app(database: str) -> Flask:
+def create_app(database: str, **config) -> Flask:
     app = Flask(__name__)
     app.config.update(
         TESTING=True,
@@ -29,6 +29,7 @@ def create_app(database: str) -> Flask:
         WEBHOOK_ENABLED=True,
         WEBHOOK_SECRET_KEY="a-secret-of-at-least-32-characters",
         WEBHOOK_CALLBACK_BASE_URL="https://hub.example.com",
+        **config,
     )
     db.init_app(app)
     webhook.init_app(app, db)

@@ -559,7 +559,7 @@ def test_a_batch_of_a_hundred_costs_no_more_statements_than_one_of_two(hosts: Bu
     host = build(hosts, database_url)
     tasks = [host.add_task() for _ in range(100)]
     host.state.inbox = InboxGauge(recount=3600)
-    host.post(tasks[0], progress(tasks[0]))  # counts the inbox, for an hour
+    host.post(tasks[0], progress(tasks[0], 5))  # counts the inbox, for an hour
     costs = []
     for size in (2, 100):
         with host.statements() as seen:

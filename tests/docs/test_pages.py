@@ -1,0 +1,113 @@
+"""What the pages name is there: links and anchors, commands and their options, configuration keys, public names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import flask_contenthub_webhook
+from flask_contenthub_webhook import errors, signatures, verifier
+from flask_contenthub_webhook.cli import webhook_group
+from flask_contenthub_webhook.config import OPTIONS
+from tests.support.processes import PROJECT_ROOT
+
+DOCS = PROJECT_ROOT / "docs"
+PAGES = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+FENCED = re.compile(r"^(```+).*?^\1$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
+CODE_SPAN = re.compile(r"`[^`\n]+`")
+COMMAND = re.compile(r"flask (?:--app \S+ )?webhook +([^`|#\n]+)")
+KEY = re.compile(r"\b(?:WEBHOOK|CREATOR)_[A-Z][A-Z_]*\b")
+
+
+# --- links -------------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_link_within_the_project_leads_somewhere(page: Path):
+    prose = CODE_SPAN.sub("", FENCED.sub("", page.read_text(encoding="utf-8")))
+    targets = [target for target in LINK.findall(prose) if not re.match(r"\w+:", target)]
+
+    assert [target for target in targets if not _exists(page, target)] == []
+
+
+def _exists(page: Path, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    return file.exists() and (not anchor or anchor in set(_anchors(file)))
+
+
+def _anchors(page: Path) -> Iterator[str]:
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    for heading in re.findall(r"^#{1,3} +(.+)$", FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_a_link_to_nowhere_would_be_found(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n\n## What is `here`?\n", encoding="utf-8")
+
+    assert _exists(page, "page.md")
+    assert _exists(page, "#what-is-here")
+    assert not _exists(page, "#what-is-there")
+    assert not _exists(page, "other.md")
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_command_and_option_exists(page: Path):
+    named = COMMAND.findall(page.read_text(encoding="utf-8"))
+
+    assert [words for words in named if not _is_command(words.split())] == []
+
+
+def _is_command(words: list[str]) -> bool:
+    """Whether the words lead to a command (or a group with a page of its own), with options that it has."""
+    command: click.Command = webhook_group
+    rest = iter(words)
+    for word in rest:
+        if not isinstance(command, click.Group) or word.startswith("-"):
+            rest = iter([word, *rest])
+            break
+        if word not in command.commands:
+            return False
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return {word for word in rest if re.match(r"--[a-z]", word)} <= known
+
+
+def test_a_command_or_an_option_that_does_not_exist_would_be_found():
+    assert _is_command(["deliveries", "replay", "--verdict", "dead", "--yes"])
+    assert not _is_command(["deliveries", "forget"])
+    assert not _is_command(["doctor", "--heal"])
+
+
+# --- configuration and names -------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_configuration_key_exists(page: Path):
+    assert set(KEY.findall(page.read_text(encoding="utf-8"))) <= {option.key for option in OPTIONS}
+
+
+def test_the_reference_lists_every_public_name():
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    listed = set(re.findall(r"auto\w+:: flask_contenthub_webhook(?:\.[a-z_.]+)?\.(\w+)$", pages, re.MULTILINE))
+    whole_modules = {*errors.__all__, *signatures.__all__, *verifier.__all__}
+
+    assert [name for name in flask_contenthub_webhook.__all__ if name not in listed | whole_modules] == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = {line.rpartition("<")[2].rstrip(">") for block in FENCED.finditer(index) for line in block[0].splitlines()}
+
+    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} <= listed
