@@ -1,5 +1,9 @@
 """How Sphinx builds the documentation. Nothing here needs the network."""
 
+from typing import Any
+
+from sphinx.application import Sphinx
+
 from flask_contenthub_webhook._version import __version__
 
 project = "flask-contenthub-webhook"
@@ -19,3 +23,22 @@ autodoc_typehints = "description"
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+
+_as_written: dict[str, list[str]] = {}
+
+
+def remember(_app: Sphinx, what: str, name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon in the first line of a variable's docstring for the variable's type."""
+    if what == "data":
+        _as_written[name] = lines.copy()
+
+
+def put_back(_app: Sphinx, _what: str, name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Undo what Napoleon did to a variable's docstring; none of ours has sections."""
+    lines[:] = _as_written.pop(name, lines)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx; Napoleon runs at 500, between the two."""
+    app.connect("autodoc-process-docstring", remember, priority=400)
+    app.connect("autodoc-process-docstring", put_back, priority=600)

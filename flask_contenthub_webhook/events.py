@@ -121,6 +121,11 @@ class _Progress(_Envelope, frozen=True, kw_only=True):
     progress: _ProgressReport
 
 
+for _shape in (_Envelope, _Completed, _Failed, _Progress):
+    # msgspec learns a shape when it is first used, and two threads that make it do so at once crash the process.
+    msgspec.json.Decoder(_shape)
+
+
 # --- what the application works with -------------------------------------------------------------------------
 
 

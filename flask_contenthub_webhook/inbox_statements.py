@@ -102,35 +102,40 @@ class InboxStatements:
     def _heads(self, due: sa.ColumnElement[bool], at_now: Any, at_limit: Any) -> tuple[Any, Any]:
         """What is due, and of that the first in line of each task.
 
-        A task may have thousands of events that wait behind its first. Each costs a look, so that only so many are
-        looked at in one go.
+        A task may have thousands of events that wait behind its first. So tasks are looked for in what is due, only so
+        much of which is read in one go, and each task is looked at once.
         """
         d = self._deliveries.columns
+        at_window = sa.bindparam("at_window", type_=sa.Integer())
         window = (
             sa.select(*(d[key].label(key) for key in ("id", "task_id", "next_retry_at")))
             .where(due)
             .order_by(d["next_retry_at"])
-            .limit(sa.bindparam("at_window", type_=sa.Integer()))
+            .limit(at_window)
             .subquery("due")
         )
-        first = self._first_in_line(window.c.task_id, at_now, fresh=False)
-        in_window = sa.select(d["id"]).join(window, window.c.id == d["id"]).where(window.c.id == first)
-        return due, in_window.limit(at_limit)
+        since = (sa.func.min(window.c.next_retry_at), sa.func.min(window.c.id))
+        queues = sa.select(window.c.task_id).group_by(window.c.task_id).order_by(*since).limit(at_window)
+        task_id = queues.subquery("queues").c.task_id
+        first = self._first_in_line(task_id, at_now, fresh=False)
+        firsts = sa.join(task_id.table, self._deliveries.table, d["id"] == first)
+        return due, sa.select(d["id"]).select_from(firsts).limit(at_limit)
 
     def _first_in_line(self, task_id: Any, at_now: Any, *, fresh: bool) -> Any:
-        """The first delivery of a task that is due, or in somebody's hands; one step into the index of its queue.
+        """The id of the first delivery of a task, or NULL where that is in somebody's hands.
 
-        Asking whether there is none before a delivery would say the same, but a database may make one join of that,
-        and compare all that waits with all that waits.
+        It is one step into the index of the task's queue. Asking whether there is none before a delivery would say the
+        same, but a database may make one join of that, and compare all that waits with all that waits.
         """
         earlier = self._deliveries.table.alias("earlier")
         e = {key: earlier.c[column.key] for key, column in self._deliveries.columns.items()}
-        in_line = [e["next_retry_at"] <= at_now, e["claimed_until"] > at_now]
+        free = e["next_retry_at"] <= at_now
         if fresh:
-            in_line.append(_is_fresh(e))
+            free = sa.or_(free, _is_fresh(e))
         return (
-            sa.select(e["id"])
-            .where(e["task_id"] == task_id, e["next_retry_at"].is_not(None), sa.or_(*in_line))
+            sa.select(sa.case((free, e["id"])))
+            .where(e["task_id"] == task_id, e["next_retry_at"].is_not(None))
+            .where(sa.or_(free, e["claimed_until"] > at_now))
             .order_by(e["id"])
             .limit(1)
             .correlate_except(earlier)
@@ -142,7 +147,6 @@ class InboxStatements:
         d, table = self._deliveries.columns, self._deliveries.table
         later = table.alias("later")
         f = {key: later.c[column.key] for key, column in d.items()}
-        heads = heads.where(wanted)
         candidates = heads.with_only_columns(d["id"], d["next_retry_at"])
         heads = heads.with_only_columns(d["id"].label("head_id"))
         if self.features.skip_locked:

@@ -100,7 +100,9 @@ def test_every_configuration_key_exists(page: Path):
 
 def test_the_reference_lists_every_public_name():
     pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    listed = set(re.findall(r"auto\w+:: flask_contenthub_webhook(?:\.[a-z_.]+)?\.(\w+)$", pages, re.MULTILINE))
+    listed = set(
+        re.findall(r"(?:auto\w+|py:data):: flask_contenthub_webhook(?:\.[a-z_.]+)?\.(\w+)$", pages, re.MULTILINE)
+    )
     whole_modules = {*errors.__all__, *signatures.__all__, *verifier.__all__}
 
     assert [name for name in flask_contenthub_webhook.__all__ if name not in listed | whole_modules] == []

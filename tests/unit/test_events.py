@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -291,3 +293,24 @@ def test_an_event_is_frozen():
 def test_a_wrong_field_is_refused_with_its_path(payload: dict[str, Any], path: str):
     with pytest.raises(InvalidPayload, match=path):
         parse_event(payload)
+
+
+_FIRST_EVENTS = """
+import sys
+from flask_contenthub_webhook.events import parse_event
+from tests.support.host import completed, custom, failed, progress
+
+called = set()
+sys.setprofile(lambda frame, *_: called.add(frame.f_code.co_name))
+for payload in (completed("t"), failed("t"), progress("t", 5), custom("t", "illustrated")):
+    parse_event(payload, custom_types={"illustrated"})
+sys.setprofile(None)
+assert "parse_event" in called
+print(sorted(name for name in called if name.startswith("get_class_annotations")))
+"""
+
+
+def test_shapes_are_known_before_the_first_events_come_in_several_threads_at_once() -> None:
+    first = subprocess.run([sys.executable, "-c", _FIRST_EVENTS], capture_output=True, text=True, check=True)
+
+    assert first.stdout == "[]\n"
