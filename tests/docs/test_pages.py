@@ -10,7 +10,7 @@ import click
 import pytest
 
 import flask_contenthub_webhook
-from flask_contenthub_webhook import errors, signatures, verifier
+from flask_contenthub_webhook import errors, signals, signatures, verifier
 from flask_contenthub_webhook.cli import webhook_group
 from flask_contenthub_webhook.config import OPTIONS
 from tests.support.processes import PROJECT_ROOT
@@ -106,6 +106,12 @@ def test_the_reference_lists_every_public_name():
     whole_modules = {*errors.__all__, *signatures.__all__, *verifier.__all__}
 
     assert [name for name in flask_contenthub_webhook.__all__ if name not in listed | whole_modules] == []
+
+
+def test_the_page_about_signals_has_every_signal_in_its_table():
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", (DOCS / "signals.md").read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert [name for name in signals.__all__ if f"`{name}`" not in rows] == []
 
 
 def test_every_page_is_in_the_table_of_contents():

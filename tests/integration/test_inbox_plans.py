@@ -19,7 +19,7 @@ from tests.support.host import Host, make_host
 from tests.support.web_server import figure
 from tests.support.workers import size
 
-SETTLED = size("INBOX_SETTLED", 5_000)
+SETTLED = size("INBOX_SETTLED", 20_000)
 WAITING = size("INBOX_WAITING", 1_000)
 OF_THE_QUEUE = {"ix_webhook_deliveries_next_retry_at", "ix_webhook_deliveries_waiting", "pk_webhook_deliveries"}
 OF_THE_HISTORY = "ix_webhook_deliveries_task_id"
