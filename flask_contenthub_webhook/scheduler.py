@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 _SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
 """What servers put into the environment of a request, and a test client does not."""
 
+_LOOK_UP = 1.0
+"""Seconds after which the main thread looks whether a signal came: one that arrives just before it falls asleep for ever
+would never be seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -118,7 +122,8 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
         try:
             start_scheduler(app)
             on_start()
-            stopped.wait()
+            while not stopped.wait(_LOOK_UP):
+                pass
         finally:
             stop_scheduler(app, wait=True)
 

@@ -13,11 +13,13 @@ from flask_contenthub_webhook.errors import DatabaseUnavailable, ForwardNotFound
 from .sending import forward_next
 
 if TYPE_CHECKING:
+    from flask_contenthub_webhook.pace import Pace
     from flask_contenthub_webhook.state import WebhookState
 
 __all__ = ["purge_forwards", "replay_forward"]
 
-_BATCH = 1000
+_PAGE = 1000
+"""Rows that are looked at in one statement."""
 
 
 def replay_forward(state: WebhookState, forward_id: int) -> None:
@@ -46,27 +48,23 @@ def replay_forward(state: WebhookState, forward_id: int) -> None:
     state.forward_dispatcher.kick(state, forward_next)
 
 
-def purge_forwards(state: WebhookState, before: datetime) -> int:
-    """Delete forwards that were finished long ago, and their attempts, in small batches.
+def purge_forwards(state: WebhookState, before: datetime, pace: Pace) -> None:
+    """Delete forwards that were finished long ago, and their attempts.
 
     Ids grow with time, so the walk begins at the oldest row and ends where the rows get younger; nothing is scanned.
 
     Args:
         state: the application's state.
         before: delete what was finished earlier.
-
-    Returns:
-        How many forwards were deleted.
+        pace: how fast.
     """
-    deleted, after = 0, 0
+    after = 0
     while True:
         with unit_of_work(state) as session:
-            oldest = state.outbox.oldest(session, after=after, limit=_BATCH)
-            expired = [row["id"] for row in oldest if row["finished_at"] is not None and row["finished_at"] < before]
-            if expired:
-                state.outbox.delete(session, expired)
-                session.commit()
-        deleted += len(expired)
-        if len(oldest) < _BATCH or oldest[-1]["created_at"] >= before:
-            return deleted
+            oldest = state.outbox.oldest(session, after=after, limit=_PAGE)
+        expired = [row["id"] for row in oldest if row["finished_at"] is not None and row["finished_at"] < before]
+        if not pace.delete(expired, state.outbox.delete):
+            return
+        if len(oldest) < _PAGE or oldest[-1]["created_at"] >= before:
+            return
         after = oldest[-1]["id"]

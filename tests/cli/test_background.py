@@ -102,7 +102,7 @@ class TestScheduler:
         prepared(sqlite_url)
         process = start(*FLASK, "webhook", "scheduler", **env(sqlite_url, journal))
         process.wait_for(lambda: "The scheduler runs" in process.stdout, "the scheduler")
-        process.wait_for(lambda: process.stderr.count(RAN) >= 5, "the first run of each job")
+        process.wait_for(lambda: process.stderr.count(RAN) >= 6, "the first run of each job")
 
         started = time.monotonic()
         assert process.terminate() == 0

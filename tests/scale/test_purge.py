@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FULL = 100_000
-ROWS = int(os.environ.get("PURGE_ROWS", "5000"))
+ROWS = int(os.environ.get("PURGE_ROWS", "2000"))
 BODY = int(os.environ.get("PURGE_BODY", "2000"))
 PER_SECOND = float(os.environ.get("PURGE_RATE", "40"))
-PHASE = 2.0 if ROWS >= FULL else 0.4
+PHASE = 2.0 if ROWS >= FULL else 0.3
 CLIENTS = 4
 WAITING = 100
 """Every so many rows one is still to be tried again."""
