@@ -42,8 +42,8 @@ _SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
 """What servers put into the environment of a request, and a test client does not."""
 
 _LOOK_UP = 1.0
-"""Seconds after which the main thread looks whether a signal came: one that arrives just before it falls asleep for ever
-would never be seen."""
+"""Seconds after which the main thread looks whether a signal came: one that arrives just before it falls asleep for
+ever would not be seen."""
 
 
 @dataclass(frozen=True, slots=True)
