@@ -56,10 +56,9 @@ def purge_deliveries(
     chosen = [Verdict(verdict) for verdict in verdicts]
     rules = retention_rules(state.settings, state.clock(), chosen, before=before)
     pace = Pace(state, stop)
-    if not chosen:
-        _purge_forwards(state, before, pace)
     walk = _Walk(state, rules, pace, on_progress)
-    walk.through(_spans(state, rules, None))
+    if walk.through(_spans(state, rules, None)) and not chosen:
+        _purge_forwards(state, before, pace)
     return walk.deleted
 
 
@@ -70,10 +69,10 @@ def purge_regularly(state: WebhookState) -> int:
     """
     now, memory, pace = state.clock(), state.purge_memory, Pace(state, state.stopping)
     rules = retention_rules(state.settings, now)
-    _purge_forwards(state, None, pace)
     walk = _Walk(state, rules, pace)
     if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
         state.purge_memory = PurgeMemory.after(memory, now)
+        _purge_forwards(state, None, pace)
     return walk.deleted
 
 

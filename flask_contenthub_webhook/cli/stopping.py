@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from flask_contenthub_webhook.shutdown import stop_on_signals
 
 __all__ = ["stop_event"]
 
@@ -14,9 +15,5 @@ __all__ = ["stop_event"]
 def stop_event() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set, instead of ending the process. For the main thread."""
     stopped = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with stop_on_signals(stopped.set):
         yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
