@@ -21,8 +21,8 @@ _LONG_LISTS = (
 _KEPT = 90
 """A list that is shorter stays as it is."""
 _WHOLE_TABLE = re.compile(r"Seq Scan on (\w+)|^\W*SCAN (\w+)(?! USING)", re.MULTILINE)
-_NO_TABLE = {"heads", "changed", "recorded", "settled", "kept", "anon_1", "CONSTANT"}
-"""What a statement has made itself."""
+_MADE = re.compile(r"^\W*(?:MATERIALIZE|CO-ROUTINE) (\w+)", re.MULTILINE)
+"""What a statement makes itself on the way, and may well read from beginning to end."""
 
 
 class Statement(NamedTuple):
@@ -73,8 +73,9 @@ def explain(engine: sa.Engine, statement: Statement) -> Plan:
         ask, line = "EXPLAIN (COSTS OFF) ", 0
     with engine.connect() as connection:
         lines = [str(row[line]) for row in connection.exec_driver_sql(ask + statement.text, statement.parameters)]
-    found = _WHOLE_TABLE.findall("\n".join(lines))
-    scanned = [name for pair in found for name in pair if name and name not in _NO_TABLE]
+    text = "\n".join(lines)
+    made = {*_MADE.findall(text), "CONSTANT"}
+    scanned = [name for pair in _WHOLE_TABLE.findall(text) for name in pair if name and name not in made]
     return Plan(_shortened(statement.text), lines, scanned)
 
 
