@@ -116,7 +116,8 @@ def test_two_workers_share_the_work(hub: Site) -> None:
     hub.complete(tasks)
     hub.wait_until_done()
     assert hub.database.contents(*tasks) == dict.fromkeys(tasks, 1)
-    assert all("completed: processed" in worker.log for worker in workers)
+    if not hub.database.is_sqlite:  # whose one writer's lock goes to whoever asks at the right moment
+        assert all("completed: processed" in worker.log for worker in workers)
 
 
 def test_a_handler_that_takes_two_seconds_does_not_slow_the_acceptance_of_others(
