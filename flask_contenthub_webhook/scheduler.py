@@ -25,7 +25,7 @@ from .forwarding.sending import send_due_forwards
 from .processing import retry_due_deliveries
 from .purge import purge_regularly
 from .reconcile import reconcile
-from .shutdown import stop_on_signals
+from .shutdown import stop_on_signals, wait_for_stop
 from .state import get_state
 from .submission import submit_due
 
@@ -40,10 +40,6 @@ logger = logging.getLogger(__name__)
 
 _SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
 """What servers put into the environment of a request, and a test client does not."""
-
-_LOOK_UP = 1.0
-"""Seconds after which the main thread looks whether a signal came: one that arrives just before it falls asleep for
-ever would not be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +118,7 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
         try:
             start_scheduler(app)
             on_start()
-            while not stopped.wait(_LOOK_UP):
-                pass
+            wait_for_stop(stopped)
         finally:
             stop_scheduler(app, wait=True)
 

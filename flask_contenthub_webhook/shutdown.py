@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["stop_on_signals"]
+__all__ = ["stop_on_signals", "wait_for_stop"]
+
+_LONGEST_WAIT = 1.0
 
 
 @contextmanager
@@ -25,3 +29,13 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def wait_for_stop(stopped: threading.Event, seconds: float = math.inf) -> None:
+    """Wait in the main thread until it is set, or for so many seconds.
+
+    Not in one wait: Python may overlook a signal that comes while it begins to wait, and sees it when the wait ends.
+    """
+    end = time.monotonic() + seconds
+    while not stopped.is_set() and (left := end - time.monotonic()) > 0:
+        stopped.wait(min(left, _LONGEST_WAIT))

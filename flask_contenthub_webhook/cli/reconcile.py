@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,12 @@ import click
 from flask_contenthub_webhook.errors import ConfigurationError
 from flask_contenthub_webhook.reconcile import ReconcileReport, reconcile
 from flask_contenthub_webhook.scheduler import JOBS
+from flask_contenthub_webhook.shutdown import stop_on_signals, wait_for_stop
 from flask_contenthub_webhook.state import get_state
 
 from .commands import DATABASE_ERRORS, AppCommand, database_words
 from .documents import json_option, print_document
 from .logs import show_logs
-from .stopping import stop_event
 from .terminal import escaped
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def _run(state: WebhookState, limit: int, *, as_json: bool) -> None:
         raise click.UsageError("--json goes with --once: one document is all that it prints.")
     show_logs()
     interval = next(job.interval(state.settings) for job in JOBS if job.name == "reconcile").total_seconds()
-    with stop_event() as stopped:
+    stopped = threading.Event()
+    with stop_on_signals(stopped.set):
         click.echo(f"A pass every {interval:g} s, until SIGTERM or Ctrl-C.")
         while not stopped.is_set():
             try:
@@ -66,7 +68,7 @@ def _run(state: WebhookState, limit: int, *, as_json: bool) -> None:
             else:
                 if report.claimed or report.paused:
                     click.echo(_words(report))
-            stopped.wait(interval)
+            wait_for_stop(stopped, interval)
     click.echo("Stopped.")
 
 

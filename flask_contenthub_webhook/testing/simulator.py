@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import ssl
 import threading
@@ -17,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
+
+from flask_contenthub_webhook.shutdown import stop_on_signals, wait_for_stop
 
 from .behaviour import Behaviour
 from .faults import Faults
@@ -422,14 +423,9 @@ def run_simulator(
     """
     simulator = CreatorSimulator(**options) if simulator is None else simulator
     stopped = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with simulator:
-            (announce or _print_url)(simulator)
-            stopped.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with stop_on_signals(stopped.set), simulator:
+        (announce or _print_url)(simulator)
+        wait_for_stop(stopped)
     return simulator
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
+from flask_sqlalchemy import SQLAlchemy
 
 from tests.support.host import completed, failed, make_host, progress
 from tests.support.long_history import task_id_of, write_history
@@ -187,7 +188,7 @@ class TestPaging:
 
     def test_a_host_without_the_index_searches_all_the_same(self, hosts, database_url, monkeypatch):
         monkeypatch.setattr(f"{SEARCH}.MOST_ROWS", 100)
-        visitor = Visitor(hosts(database_url, after=open_to_all))
+        visitor = Visitor(hosts(database_url, db=SQLAlchemy(), after=open_to_all))
         table = visitor.host.state.delivery_model.__table__
         others = {index for index in table.indexes if "unsettled" not in str(index.name)}
         monkeypatch.setattr(table, "indexes", others)

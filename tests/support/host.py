@@ -296,6 +296,8 @@ def make_host(
     app.config.update({key: value for key, value in settings.items() if value is not ...})
     own_models = db is not None or models is not None
     db = db if db is not None else SQLAlchemy() if own_models else _shared_database()
+    if not own_models:
+        assert _shape(db) == db.metadata.info["shape"], "a test changed what all hosts share: give it a `db` of its own"
     db.init_app(app)
     content = db.metadata.info.get("content") or _content_model(db)
     if before is not None:
@@ -320,7 +322,14 @@ def _shared_database() -> SQLAlchemy:
     db = SQLAlchemy()
     default_models(db)
     _content_model(db)
+    db.metadata.info["shape"] = _shape(db)
     return db
+
+
+def _shape(db: SQLAlchemy) -> dict[str, tuple[int, ...]]:
+    """Whether two tests that share the models share the same ones."""
+    tables = db.metadata.tables.items()
+    return {name: (len(table.columns), len(table.constraints), len(table.indexes)) for name, table in tables}
 
 
 def _make_tables(engine: sa.Engine) -> None:
