@@ -145,7 +145,6 @@ def test_processes_that_send_at_once_never_send_a_row_twice(hub: Host, senders: 
         sent = senders.send(hub, 2)
 
         assert sum(sent) == ROWS
-        assert all(sent)
         ids = [request.header("webhook-id") for request in receiver.requests]
         assert len(ids) == len(set(ids)) == ROWS
         assert {json.loads(request.body)["event"] for request in receiver.requests} == {"completed"}
