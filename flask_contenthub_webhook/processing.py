@@ -57,7 +57,7 @@ class RetryReport:
     Args:
         claimed: deliveries that were due and ours.
         outcomes: how many of them ended with which verdict; ``failed`` are tried again later.
-        interrupted: True where the database went away; what was left is tried again after the lease.
+        interrupted: True where the database went away; what was left is given back, or tried again after the lease.
     """
 
     claimed: int = 0
@@ -241,9 +241,7 @@ def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
             return verdict
         verdict = apply_event(state, inbound, kept=row).verdict
         _warn_if_slow(state, inbound, time.monotonic() - started)
-    except AlreadySettled:
-        return _verdict_of(state, row)
-    except HandlerFailed:
+    except (AlreadySettled, HandlerFailed):
         return _verdict_of(state, row)
     except DatabaseUnavailable:
         raise

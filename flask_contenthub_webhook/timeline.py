@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-__all__ = ["DISORDER", "first_id_since", "received"]
+__all__ = ["DISORDER", "first_id_since", "received", "search_id"]
 
 DISORDER = timedelta(minutes=2)
 """How far ids and times may disagree: a row gets its id when it is written, which is after it was received (a handler
@@ -58,18 +58,20 @@ def first_id_since(session: Session, model: type[Any], moment: datetime) -> int:
         model: the delivery model, or any with ``id`` and ``received_at``.
         moment: an aware time.
     """
-    found = session.scalar(_search(model, moment), bind_arguments={"mapper": sa.inspect(model)})
+    found = session.scalar(search_id(model, moment), bind_arguments={"mapper": sa.inspect(model)})
     return 0 if found is None else int(found)
 
 
-def _search(model: type[Any], moment: datetime) -> sa.Select[Any]:
-    """Each row of the recursion is a range, ``width`` ids from ``first`` on, that the answer is in or right behind.
+def search_id(model: type[Any], moment: datetime, name: str = "ranges") -> sa.Select[Any]:
+    """The statement of :func:`first_id_since`, under a name of its own where another statement holds several.
+
+    Each row of the recursion is a range, ``width`` ids from ``first`` on, that the answer is in or right behind.
 
     The upper half is taken where the row in the middle, or the first one behind a gap there, is too old.
     """
     # Two selects: SQLite takes min() and max() from the index only where each stands alone.
     lowest, highest = (sa.select(end(model.id)).scalar_subquery() for end in (sa.func.min, sa.func.max))
-    ranges = sa.select(lowest.label("first"), (highest - lowest + 1).label("width")).cte("ranges", recursive=True)
+    ranges = sa.select(lowest.label("first"), (highest - lowest + 1).label("width")).cte(name, recursive=True)
     first, width = ranges.c.first, ranges.c.width
     half = width - width // 2
     middle = sa.select(model.received_at).where(model.id >= first + half - 1).order_by(model.id).limit(1)

@@ -1,4 +1,4 @@
-"""The servers and databases that tests ask for by name."""
+"""The servers, databases and host applications that tests ask for by name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.gunicorn import Gunicorn
+from tests.support.host import Host, make_host
 from tests.support.postgres import PostgresServer
 from tests.support.processes import HOST_VARIABLES
 
@@ -89,6 +90,38 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database: the test runs once on each kind."""
     url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return url
+
+
+@pytest.fixture
+def hosts() -> Iterator[Callable[..., Host]]:
+    """A function that takes the arguments of `make_host`."""
+    made: list[Host] = []
+
+    def build(database_url: str, **config: Any) -> Host:
+        made.append(make_host(database_url, **config))
+        return made[-1]
+
+    yield build
+    for host in made:
+        host.close()
+
+
+@pytest.fixture
+def host(hosts: Callable[..., Host], database_url: str) -> Host:
+    """The default host application, on each kind of database."""
+    return hosts(database_url)
+
+
+@pytest.fixture
+def sqlite_host(hosts: Callable[..., Host], sqlite_url: str) -> Host:
+    """The default host application, where the kind of database does not matter."""
+    return hosts(sqlite_url)
+
+
+@pytest.fixture
+def postgres_host(hosts: Callable[..., Host], postgres_url: str) -> Host:
+    """The default host application on PostgreSQL, for what needs several connections at once."""
+    return hosts(postgres_url)
 
 
 @pytest.fixture

@@ -16,25 +16,8 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
-from flask_contenthub_webhook.creators import HttpCreator
-from tests.support.host import Host, make_host
+from tests.support.host import Host
 from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until
-
-
-@pytest.fixture
-def hosts() -> Iterator[Callable[..., Host]]:
-    """A function that takes the arguments of `make_host`."""
-    made: list[Host] = []
-
-    def build(database_url: str, **config: Any) -> Host:
-        made.append(make_host(database_url, **config))
-        return made[-1]
-
-    yield build
-    for host in made:
-        if isinstance(host.state.creator, HttpCreator):
-            host.state.creator.close()
-        host.close()
 
 
 @pytest.fixture

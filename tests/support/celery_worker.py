@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 from .celery_host import CELERY_APP
-from .processes import PROJECT_ROOT, Guard, ServerError, clean_environment, wait_until
+from .processes import PROJECT_ROOT, Guard, ServerError, Service, clean_environment, wait_until
 
 Pool = Literal["prefork", "threads", "solo"]
 
 
-class CeleryWorker:
+class CeleryWorker(Service):
     """A worker of `celery_host`, started with `start()` or as a context manager.
 
     Args:
@@ -85,20 +85,6 @@ class CeleryWorker:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._forget()
-
-    def close(self) -> None:
-        """Stop for good and remove the log."""
-        try:
-            self.stop()
-        finally:
-            self._directory.cleanup()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
 
     def __exit__(self, *_: object) -> None:
         print(f"--- celery log\n{self.log[-5_000:]}")  # noqa: T201 - captured, shown on failure

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from .processes import PROJECT_ROOT, Guard, ServerError, clean_environment, wait_until
+from .processes import PROJECT_ROOT, Guard, ServerError, Service, clean_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CONFIG = Path(__file__).with_name("gunicorn_conf.py")
 
 
-class Gunicorn:
+class Gunicorn(Service):
     """A gunicorn on a free port of 127.0.0.1, started with `start()` or as a context manager.
 
     Ready means that every worker has loaded the application. The port is bound before gunicorn runs and handed to it,
@@ -154,23 +154,6 @@ class Gunicorn:
             self._process = self._guard = None
             for path in self._workers_path.iterdir():
                 path.unlink()
-
-    def close(self) -> None:
-        """Stop for good and remove the log."""
-        try:
-            self.stop()
-        finally:
-            self._directory.cleanup()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         def holds() -> bool:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
 from flask_contenthub_webhook import Applied, ContentHubWebhook, default_models, task_completed
+from flask_contenthub_webhook.creators import HttpCreator
 from flask_contenthub_webhook.events import Internal
 from flask_contenthub_webhook.inbound import Inbound, Source
 from flask_contenthub_webhook.lifecycle import apply_event
@@ -112,6 +113,8 @@ class Host:
         )
 
     def close(self) -> None:
+        if isinstance(self.state.creator, HttpCreator):
+            self.state.creator.close()
         for signal, receiver in self._connected:
             signal.disconnect(receiver)  # with a sender named, blinker keeps the receiver, and with it this whole host
         with self.app.app_context():

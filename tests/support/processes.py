@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,35 @@ class Guard:
     def release(self) -> None:
         self._shell.kill()
         self._shell.communicate()
+
+
+class Service:
+    """A process with a directory of its own for its log and its files."""
+
+    _directory: tempfile.TemporaryDirectory[str]
+
+    def start(self) -> Self:
+        raise NotImplementedError
+
+    def stop(self) -> object:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop for good and remove every file."""
+        try:
+            self.stop()
+        finally:
+            self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

