@@ -369,6 +369,20 @@ def test_a_column_written_by_hand_never_harms_the_event(sqlite_hub, caplog):
     assert "it is passed over" in caplog.text
 
 
+def test_no_connection_is_held_while_a_receiver_thinks(hub):
+    in_use: list[int] = []
+
+    def think(*_: Any) -> int:
+        in_use.append(hub.host.engine.pool.checkedout())
+        return 200
+
+    with Receiver(think) as receiver:
+        hub.complete(hub.submit(receiver.url()))
+        hub.send(limit=1)  # and looks for no other meanwhile
+
+    assert (in_use, hub.statuses()) == ([0], ["delivered"])
+
+
 def test_it_is_sent_right_after_the_commit_by_a_thread(hubs, database_url, receiver):
     hub = hubs(database_url, WEBHOOK_SUBMIT_THREADS=2)
     hub.complete(hub.submit(receiver.url("/1"), receiver.url("/2")))

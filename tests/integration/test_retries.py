@@ -13,9 +13,9 @@ from flask import Flask
 from flask_contenthub_webhook import DeliveryNotFound, HandlerFailed, ReplayRefused, task_failed, task_progress
 from flask_contenthub_webhook.inbound import Source
 from flask_contenthub_webhook.lifecycle import apply_event
-from flask_contenthub_webhook.processing import _inbound_of, _read, replay, retry_due_deliveries
+from flask_contenthub_webhook.processing import _inbound_of, _read, _set_verdict, replay, retry_due_deliveries
 from flask_contenthub_webhook.store import AlreadySettled
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.transitions import Trigger, Verdict
 from tests.support.host import (
     PREFIX,
     BrokenHandler,
@@ -305,6 +305,21 @@ def test_a_delivery_given_to_two_workers_has_one_effect_and_keeps_its_verdict(an
     assert host.delivery(row.id).verdict == "processed"
     assert host.post(task_id, failed(task_id)).json["outcome"] == "duplicate"  # type: ignore[index]
     assert host.task(task_id).attempt == 2
+
+
+def test_a_result_whose_delivery_was_settled_meanwhile_completes_nothing(any_host: Host):
+    """A worker that lost its lease long ago, and a task that the host has opened again since."""
+    host, task_id = any_host, any_host.add_task()
+    row = break_once(host, task_id)
+    held = _read(host.state, row.id)
+    assert held is not None
+    _set_verdict(host.state, row.id, Verdict.IGNORED, reason="by another")
+
+    with pytest.raises(AlreadySettled):
+        apply_event(host.state, _inbound_of(host.state, held, Source.WEBHOOK), kept=held)
+
+    assert (host.task(task_id).status, host.contents()) == ("submitted", [])
+    assert host.delivery(row.id).verdict == "ignored"
 
 
 @pytest.mark.parametrize("features", [ALL_FEATURES, NO_FEATURES])
