@@ -431,10 +431,12 @@ class TestNoTransactionIsOpenWhileTheCreatorIsCalled:
 
     def test_in_the_background(self, hosts, database_url):
         hub = with_own_creator(hosts(database_url, WEBHOOK_CALLBACK_BASE_URL=BASE, WEBHOOK_SUBMIT_THREADS=1))
-        idle = threading.Event()
+        committed, idle = threading.Event(), threading.Event()
+        hub.state.dispatcher.run(committed.wait, 10)  # this thread's own connection is back in the pool by then
         with hub.app.app_context():
             hub.webhook.submit(topic="Tea")
         hub.state.dispatcher.run(idle.set)
+        committed.set()
         assert idle.wait(10)
         assert (own(hub).calls, own(hub).connections_in_use) == (["submit"], [0])
 
