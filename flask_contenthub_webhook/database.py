@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from flask import g, has_app_context
 from flask_sqlalchemy.session import Session as FlaskSession
+from sqlalchemy import Connection, exc
 from sqlalchemy import event as sa_event
-from sqlalchemy import exc
 from sqlalchemy.orm import Session
-
-from .entities import Unit
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -22,10 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommitForbidden",
+    "Transaction",
     "Trouble",
     "check_transaction",
     "core_transaction",
     "forbid_commit",
+    "transaction",
     "trouble_of",
     "unit_of_work",
     "watch_commits",
@@ -68,22 +68,68 @@ def unit_of_work(state: WebhookState) -> Iterator[Session]:
         yield session
 
 
+class Transaction:
+    """A transaction on the connection of our tables, which a session joins where handlers take part in it.
+
+    Most of what is written needs no session, and a session costs as much as a statement.
+
+    Args:
+        state: the application's state.
+        connection: nothing has begun on it yet.
+        session: the session that it belongs to already, if any.
+    """
+
+    def __init__(self, state: WebhookState, connection: Connection, session: Session | None = None) -> None:
+        self.connection = connection
+        self._state = state
+        self._session = session
+        self._contexts = ExitStack()
+
+    def session(self) -> Session:
+        """``db.session``, in this transaction."""
+        session = self._session
+        if session is None:
+            session = self._session = self._contexts.enter_context(unit_of_work(self._state))
+            session.join_transaction_mode = "control_fully"
+        if not session.in_transaction():
+            session.connection(bind_arguments={"bind": self.connection})
+        return session
+
+    def commit(self) -> None:
+        """Keep it all."""
+        (self._session or self.connection).commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Undo what is not committed."""
+        self._contexts.__exit__(*error)
+
+
 @contextmanager
-def core_transaction(state: WebhookState) -> Iterator[Unit]:
-    """A transaction without a session, for what no handler takes part in; it commits at the end.
+def transaction(state: WebhookState) -> Iterator[Transaction]:
+    """A transaction that whoever began it commits.
 
     A host whose own session class chooses among databases is asked each time; that costs a session.
     """
     engine = state.engine
     if engine is None:
         with unit_of_work(state) as session:
-            if type(session).get_bind is not FlaskSession.get_bind:
-                yield session
-                session.commit()
+            if type(session).get_bind is not FlaskSession.get_bind or session.twophase:
+                yield Transaction(state, state.store.connection_of(session), session)
                 return
             engine = state.engine = state.store.engine_of(session)
-    with engine.begin() as connection:
-        yield connection
+    with engine.connect() as connection, Transaction(state, connection) as begun:
+        yield begun
+
+
+@contextmanager
+def core_transaction(state: WebhookState) -> Iterator[Connection]:
+    """A transaction without a session, for what no handler takes part in; it commits at the end."""
+    with transaction(state) as begun:
+        yield begun.connection
+        begun.commit()
 
 
 def watch_commits(db: SQLAlchemy) -> None:
@@ -93,14 +139,17 @@ def watch_commits(db: SQLAlchemy) -> None:
 
 
 @contextmanager
-def forbid_commit(session: Session) -> Iterator[None]:
+def forbid_commit(session: Session, connection: Connection) -> Iterator[None]:
     """Inside this block, commits of ``db.session`` in the current application context raise; savepoints are free.
+
+    Args:
+        session: ``db.session``, in a transaction.
+        connection: the connection of that transaction.
 
     Raises:
         CommitForbidden: also at the end, where somebody hid the error, or ended the transaction in another way.
     """
-    transaction, connection = session.get_transaction(), session.connection()
-    begun = connection.get_transaction()
+    transaction, begun = session.get_transaction(), connection.get_transaction()
     setattr(g, _GUARD, [])
     try:
         yield
@@ -116,7 +165,7 @@ def forbid_commit(session: Session) -> Iterator[None]:
         )
 
 
-def check_transaction(session: Session) -> None:
+def check_transaction(connection: Connection) -> None:
     """Refuse to commit a transaction that the database has given up on.
 
     PostgreSQL answers COMMIT with a silent ROLLBACK after a statement failed, even one whose error a handler hid;
@@ -125,7 +174,6 @@ def check_transaction(session: Session) -> None:
     Raises:
         CommitForbidden: the commit would keep nothing.
     """
-    connection = session.connection()
     driver = connection.connection.dbapi_connection
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     if connection.dialect.name == "postgresql":

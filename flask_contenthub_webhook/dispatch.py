@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blinker import NamedSignal
 
 from . import signals
-from .database import check_transaction, forbid_commit
+from .database import Transaction, check_transaction, forbid_commit
 from .events import Event, Internal
 from .transitions import Decision, TaskState
 
 if TYPE_CHECKING:
     from flask import Flask
-    from sqlalchemy.orm import Session
 
     from .state import WebhookState
 
@@ -83,21 +82,24 @@ def handlers_of(
     return calls
 
 
-def call_handlers(app: Flask, session: Session, calls: Sequence[HandlerCall], *, task: Any, delivery: Any) -> None:
+def call_handlers(
+    app: Flask, transaction: Transaction, calls: Sequence[HandlerCall], *, task: Any, delivery: Any
+) -> None:
     """Call them all, and write what they added to the session.
 
     Raises:
         HandlerError: one raised, committed or rolled back, or what it added cannot be written.
     """
+    session, connection = transaction.session(), transaction.connection
     for call in calls:
         name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
         try:
-            with forbid_commit(session):
+            with forbid_commit(session, connection):
                 app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)
         except Exception as error:
             raise HandlerError(name) from error
     try:
         session.flush()
-        check_transaction(session)
+        check_transaction(connection)
     except Exception as error:
         raise HandlerError("flush") from error

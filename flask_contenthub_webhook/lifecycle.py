@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from . import signals
 from .changes import changes_of, error_of, stored_result
-from .database import Trouble, trouble_of, unit_of_work
+from .database import Transaction, Trouble, transaction, trouble_of, unit_of_work
 from .dispatch import HandlerError, call_handlers, handlers_of
 from .errors import DatabaseUnavailable, HandlerFailed, TaskNotFound, TransitionRefused
 from .events import Completed, Failed, Internal, Progress
@@ -26,8 +26,6 @@ from .observers import tell_of_event
 from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from .state import WebhookState
     from .store import Row
 
@@ -66,8 +64,8 @@ def apply_event(state: WebhookState, inbound: Inbound, *, kept: Row | None = Non
     """
     for attempt in range(_ROUNDS):
         try:
-            with unit_of_work(state) as session:
-                return _Application(state, session, inbound, kept).run(lock=attempt > 0)
+            with transaction(state) as begun:
+                return _Application(state, begun, inbound, kept).run(lock=attempt > 0)
         except _LostRace:
             continue
         except HandlerError as error:
@@ -143,16 +141,16 @@ def _words_of(error: HandlerError) -> str:
 class _Application:
     """One event in one transaction."""
 
-    def __init__(self, state: WebhookState, session: Session, inbound: Inbound, kept: Row | None) -> None:
+    def __init__(self, state: WebhookState, transaction: Transaction, inbound: Inbound, kept: Row | None) -> None:
         self.state = state
-        self.session = session
+        self.transaction = transaction
+        self.unit = transaction.connection
         self.inbound = inbound
         self.event = inbound.event
         self.trigger = inbound.trigger
         self.kept = kept
         self.spoken_for = inbound.attempt
         self.now = state.clock()
-        self.unit = state.store.connection_of(session)
 
     def run(self, *, lock: bool) -> Applied:
         done = None
@@ -279,27 +277,28 @@ class _Application:
     def _call_handlers(self, task: Row, delivery: Row, decision: Decision) -> None:
         """The host's handlers, then the commit."""
         if decision.verdict is not Verdict.PROCESSED:
-            self.session.commit()
+            self.transaction.commit()
             return
         if task["forward_to"] or self.state.settings.forward_to:
-            write_forwards(self.state, self.session, self.event, decision, task=task, delivery=delivery)
+            write_forwards(self.state, self.transaction.session(), self.event, decision, task=task, delivery=delivery)
         calls = handlers_of(self.state, self.event, decision, self._arguments(decision))
         if not calls:
-            self.session.commit()
+            self.transaction.commit()
             return
         store = self.state.store
         attempt = self.spoken_for
         if attempt is None:
             attempt = task["attempt"] - 1 if decision.will_retry else task["attempt"]
+        session = self.transaction.session()
         try:
             call_handlers(
                 self.state.app,
-                self.session,
+                self.transaction,
                 calls,
-                task=store.tasks.persistent(self.session, task),
-                delivery=store.deliveries.persistent(self.session, delivery),
+                task=store.tasks.persistent(session, task),
+                delivery=store.deliveries.persistent(session, delivery),
             )
-            self.session.commit()
+            self.transaction.commit()
         except HandlerError as error:
             error.task_id, error.attempt = task["task_id"], attempt
             raise
@@ -336,12 +335,12 @@ class _Application:
             )
         tell_of_event(self.state, self.inbound, applied.verdict)
         if signals.delivery_processed.receivers:
-            store = self.state.store
+            store, session = self.state.store, self.transaction.session()
             signals.send_quietly(
                 signals.delivery_processed,
                 self.state.app,
-                clean_up=self.session.rollback,
-                delivery=self.session.get(store.deliveries.model, delivery["id"]),
-                task=self.session.get(store.tasks.model, task["id"]),
+                clean_up=session.rollback,
+                delivery=session.get(store.deliveries.model, delivery["id"]),
+                task=session.get(store.tasks.model, task["id"]),
                 outcome=applied.verdict.value,
             )

@@ -20,7 +20,12 @@ from .transitions import OPEN_STATES, TaskState, Verdict
 __all__ = ["Claim", "Options", "Statements"]
 
 _SET_BY_COMPLETION = {"status", "result", "finished_at", "updated_at"}
-_BOOKKEEPING = {
+_SELDOM_READ = {
+    "requirements",
+    "target_audience",
+    "keywords",
+    "tone",
+    "priority",
     "earlier_creator_task_ids",
     "max_retries",
     "timeout_seconds",
@@ -38,8 +43,8 @@ _BOOKKEEPING = {
     "deadline_at",
     "created_at",
 }
-"""What handlers of a completed task hardly ever read: reading it back would cost more than the SELECT that loads it for
-the handler that does."""
+"""What handlers of a completed task hardly ever read, the creator's instructions and our own bookkeeping: reading it back
+each time costs more than the SELECT that loads it for the handler that does."""
 
 
 class Options(NamedTuple):
@@ -62,7 +67,7 @@ class Statements:
         by_delivery_id = d["id"] == sa.bindparam("at_id")
 
         self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
-        self.returned = [key for key in t if key not in {*_SET_BY_COMPLETION, *self.cleared, *_BOOKKEEPING}]
+        self.returned = [key for key in t if key not in {*_SET_BY_COMPLETION, *self.cleared, *_SELDOM_READ}]
         at_now = sa.bindparam("at_now", type_=t["updated_at"].type)
         complete = (
             sa.update(tasks.table)

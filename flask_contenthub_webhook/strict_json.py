@@ -38,10 +38,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
         InvalidJSON: not UTF-8, not JSON, or JSON that this application refuses to interpret; says what and where.
         InvalidPayload: JSON, but not an object.
     """
-    if _holds_too_many_values(body):
+    if len(body) > MAX_VALUES and _holds_too_many_values(body):  # a mark is a byte
         raise InvalidJSON(f"The body holds more than {MAX_VALUES} values.")
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
+        text = body.decode("utf-8")
+        value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise InvalidJSON(f"The body is not UTF-8: byte {error.start} is wrong.") from None
     except json.JSONDecodeError as error:
@@ -50,7 +51,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
     if not isinstance(value, dict):
         raise InvalidPayload(f"The body must be a JSON object, not {_kind(value)}.")
-    if b"\\u" in body or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+    if "\\u" in text or text.count("{") + text.count("[") > MAX_DEPTH:
         check_value(value)
     return value
 
