@@ -155,7 +155,7 @@ def _round(
     turns = [_Turns() for _ in group]
     for number, first in enumerate(range(0, requests, _SLICE)):
         for place in _order(len(group), number):
-            contestant, server = group[place], servers[group[place].factory]
+            contestant, server = group[place], servers[group[place].name]
             ids = task_ids[place][first : first + _SLICE]
             messages = [request_bytes(contestant.path, task_id, contestant.signing) for task_id in ids]
             before = cpu_seconds(server.worker_pids())
@@ -183,10 +183,11 @@ def _order(count: int, number: int) -> list[int]:
 
 @contextmanager
 def _servers(database: Database, contestants: Sequence[Contestant], serving: Serving) -> Iterator[dict[str, Gunicorn]]:
+    """One for each: whoever shared one would find it warmer than the others do theirs."""
     with ExitStack() as stack:
         yield {
-            factory: stack.enter_context(serve(factory, database, serving))
-            for factory in dict.fromkeys(contestant.factory for contestant in contestants)
+            contestant.name: stack.enter_context(serve(contestant.factory, database, serving))
+            for contestant in contestants
         }
 
 
