@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from flask import g, has_app_context
@@ -12,6 +13,8 @@ from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import Connection, exc
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
+
+from .sqlite import begin_writing
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -83,13 +86,14 @@ class Transaction:
         self.connection = connection
         self._state = state
         self._session = session
-        self._contexts = ExitStack()
+        self._joined: AbstractContextManager[Session] | None = None
 
     def session(self) -> Session:
         """``db.session``, in this transaction."""
         session = self._session
         if session is None:
-            session = self._session = self._contexts.enter_context(unit_of_work(self._state))
+            self._joined = unit_of_work(self._state)
+            session = self._session = self._joined.__enter__()
             session.join_transaction_mode = "control_fully"
         if not session.in_transaction():
             session.connection(bind_arguments={"bind": self.connection})
@@ -102,32 +106,44 @@ class Transaction:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Undo what is not committed."""
-        self._contexts.__exit__(*error)
+    def __exit__(
+        self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Undo what is not committed, and let the session go."""
+        if self._joined is not None:
+            self._joined.__exit__(type_, error, trace)
 
 
 @contextmanager
-def transaction(state: WebhookState) -> Iterator[Transaction]:
+def transaction(state: WebhookState, *, writes: bool = True) -> Iterator[Transaction]:
     """A transaction that whoever began it commits.
 
     A host whose own session class chooses among databases is asked each time; that costs a session.
+
+    Args:
+        state: the application's state.
+        writes: False for one that only reads.
     """
     engine = state.engine
     if engine is None:
         with unit_of_work(state) as session:
             if type(session).get_bind is not FlaskSession.get_bind or session.twophase:
-                yield Transaction(state, state.store.connection_of(session), session)
+                connection = state.store.connection_of(session)
+                if writes:
+                    begin_writing(connection, state.write_turn)
+                yield Transaction(state, connection, session)
                 return
             engine = state.engine = state.store.engine_of(session)
     with engine.connect() as connection, Transaction(state, connection) as begun:
+        if writes:
+            begin_writing(connection, state.write_turn)
         yield begun
 
 
 @contextmanager
-def core_transaction(state: WebhookState) -> Iterator[Connection]:
+def core_transaction(state: WebhookState, *, writes: bool = True) -> Iterator[Connection]:
     """A transaction without a session, for what no handler takes part in; it commits at the end."""
-    with transaction(state) as begun:
+    with transaction(state, writes=writes) as begun:
         yield begun.connection
         begun.commit()
 

@@ -82,7 +82,7 @@ class InboxGauge:
 
     def _count(self, state: WebhookState, most: int) -> int:
         try:
-            with core_transaction(state) as unit:
+            with core_transaction(state, writes=False) as unit:
                 return state.store.inbox.count_waiting(unit, most=most)
         except SQLAlchemyError as error:
             logger.warning("The inbox could not be counted.", exc_info=error)

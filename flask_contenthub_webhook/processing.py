@@ -291,7 +291,7 @@ def replay(state: WebhookState, delivery_id: int) -> Applied:
 
 def _read(state: WebhookState, delivery_id: int) -> Row | None:
     try:
-        with core_transaction(state) as unit:
+        with core_transaction(state, writes=False) as unit:
             return state.store.read_delivery(unit, delivery_id)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error

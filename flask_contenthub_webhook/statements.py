@@ -43,7 +43,7 @@ _SELDOM_READ = {
     "deadline_at",
     "created_at",
 }
-"""What handlers of a completed task hardly ever read, the creator's instructions and our own bookkeeping: reading it back
+"""What handlers of a completed task hardly ever read: the creator's orders, and our own bookkeeping. Reading it back
 each time costs more than the SELECT that loads it for the handler that does."""
 
 

@@ -37,7 +37,7 @@ def fetch_missing_result(state: WebhookState, inbound: Inbound) -> Inbound:
     if state.creator is None or not isinstance(event, Completed) or not event.missing:
         return inbound
     try:
-        with core_transaction(state) as unit:
+        with core_transaction(state, writes=False) as unit:
             task = state.store.read_task(unit, inbound.task_id, by_any_id=inbound.by_any_id)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error

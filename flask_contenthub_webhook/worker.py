@@ -105,7 +105,7 @@ class Worker:
 
     def _is_anything_due(self) -> bool:
         try:
-            with core_transaction(self._state) as unit:
+            with core_transaction(self._state, writes=False) as unit:
                 return self._state.store.inbox.is_anything_due(unit, self._state.clock())
         except SQLAlchemyError as error:
             logger.warning("The inbox cannot be read now: %s", type(error).__name__, exc_info=error)
