@@ -14,6 +14,10 @@ from .transitions import UNSETTLED, TaskState
 __all__ = ["Completion", "is_unsettled"]
 
 
+_TOLD_BY_REPEATS = ("verdict", "reason")
+"""What is different in the history row of a repeat."""
+
+
 class Completion:
     """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip."""
 
@@ -30,10 +34,10 @@ class Completion:
         self._update = update.returning(*(tasks.columns[key] for key in returned)) if features.returning else update
         self._deliveries = deliveries
         self._task_id, self._previous = (tasks.columns[key].key for key in ("task_id", "previous_status"))
-        self._with_history: dict[tuple[str, ...], sa.Select[Any]] = {}
+        self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
         self._settling: dict[tuple[str, ...], sa.Select[Any]] = {}
-        self._repeated: dict[tuple[str, ...], Any] = {}
-        self._of_completed_task = (*of_task, tasks.columns["status"] == TaskState.COMPLETED.value)
+        self._repeating: dict[tuple[str, ...], Any] = {}
+        self._of_completed = (*of_task, tasks.columns["status"] == TaskState.COMPLETED.value)
         self._status = tasks.columns["status"]
         self.records = features.modifying_cte
 
@@ -42,23 +46,23 @@ class Completion:
         """The UPDATE."""
         return self._update
 
-    def with_history(self, keys: tuple[str, ...]) -> sa.Select[Any]:
-        """The UPDATE and the INSERT of the history row, whose values are bound as ``history_KEY``.
+    def recording(self, keys: tuple[str, ...]) -> sa.Select[Any]:
+        """The UPDATE and the INSERT of the history row, its values bound as ``history_KEY``; or else :meth:`repeating`.
 
-        A history row is written exactly when a task was changed, since it is made from what the UPDATE returns; the
-        state that the task had comes from there, too.
+        A history row is written exactly when a task was changed or is completed, since it is made from what the UPDATE
+        returns or a SELECT finds. Both see the task as it was when the statement began, so what is completed now is no
+        repeat; of a repeat, all but ``recorded_id`` is NULL.
         """
-        if keys not in self._with_history:
-            d = self._deliveries.columns
+        if keys not in self._recording:
             changed = self._update.cte("changed")
-            values = [sa.bindparam(f"history_{key}", type_=d[key].type) for key in keys]
-            insert = sa.insert(self._deliveries.table).from_select(
-                [*(d[key] for key in keys), d["status_before"]], sa.select(*values, changed.c[self._previous])
-            )
-            recorded = insert.returning(d["id"].label("recorded_id")).cte("recorded")
-            joined = changed.join(recorded, sa.true())
-            self._with_history[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
-        return self._with_history[keys]
+            update = sa.select(*self._bound(_TOLD_BY_REPEATS, "history"), changed.c[self._previous].label("status"))
+            told = sa.union_all(update, self._found(_TOLD_BY_REPEATS)).cte("told")
+            same = tuple(key for key in keys if key not in _TOLD_BY_REPEATS)
+            row = sa.select(*self._bound(same, "history"), *told.c)
+            recorded = self._insert((*same, *_TOLD_BY_REPEATS), row).cte("recorded")
+            joined = recorded.outerjoin(changed, sa.true())
+            self._recording[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
+        return self._recording[keys]
 
     def settling(self, keys: tuple[str, ...]) -> sa.Select[Any]:
         """The UPDATE, and that of a history row that waited, ``at_id``, if nobody settled it meanwhile."""
@@ -76,16 +80,27 @@ class Completion:
             self._settling[keys] = sa.select(*changed.c, settled.c.recorded_id).select_from(joined)
         return self._settling[keys]
 
-    def repeated(self, keys: tuple[str, ...]) -> Any:
-        """The INSERT of a history row, as in :meth:`with_history`, if the task is completed already."""
-        if keys not in self._repeated:
-            d = self._deliveries.columns
-            values = [sa.bindparam(f"history_{key}", type_=d[key].type).label(None) for key in keys]
-            task = sa.select(*values, self._status).where(*self._of_completed_task)
-            columns = [*(d[key] for key in keys), d["status_before"]]
-            insert = sa.insert(self._deliveries.table).from_select(columns, task, include_defaults=False)
-            self._repeated[keys] = insert.returning(d["id"])
-        return self._repeated[keys]
+    def repeating(self, keys: tuple[str, ...]) -> Any:
+        """The INSERT of a history row if the task is completed already; what differs is bound as ``repeat_KEY``."""
+        if keys not in self._repeating:
+            same = tuple(key for key in keys if key not in _TOLD_BY_REPEATS)
+            row = self._found(_TOLD_BY_REPEATS, before=self._bound(same, "history"))
+            self._repeating[keys] = self._insert((*same, *_TOLD_BY_REPEATS), row)
+        return self._repeating[keys]
+
+    def _found(self, keys: Sequence[str], *, before: Sequence[sa.ColumnElement[Any]] = ()) -> sa.Select[Any]:
+        """What a repeat tells, and the task's state, if the task is completed."""
+        return sa.select(*before, *self._bound(keys, "repeat"), self._status.label("status")).where(*self._of_completed)
+
+    def _bound(self, keys: Sequence[str], prefix: str) -> list[sa.ColumnElement[Any]]:
+        d = self._deliveries.columns
+        return [sa.bindparam(f"{prefix}_{key}", type_=d[key].type).label(key) for key in keys]
+
+    def _insert(self, keys: Sequence[str], row: sa.Select[Any]) -> Any:
+        d = self._deliveries.columns
+        columns = [*(d[key] for key in keys), d["status_before"]]
+        insert = sa.insert(self._deliveries.table).from_select(columns, row, include_defaults=False)
+        return insert.returning(d["id"].label("recorded_id"))
 
 
 def is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:

@@ -174,29 +174,22 @@ class _Application:
 
     def _complete(self) -> tuple[Row, Decision, Row] | None:
         """Nearly every callback completes an open task, and most others repeat it: both without reading it first."""
-        store, ours, decision = self.state.store, self.inbound.task_id, _COMPLETED
+        ours = self.inbound.task_id
         named = None if self.inbound.bound_to_task or self.event.task_id == ours else self.event.task_id
-        history = self._history(ours, decision, TaskState.COMPLETED)
-        written = store.complete_open(
+        written = self.state.store.complete(
             self.unit,
             ours,
             named,
             result=stored_result(self.event, self.state.settings),
             now=self.now,
-            history=history,
+            history=self._history(ours, _COMPLETED, TaskState.COMPLETED),
+            repeat={"verdict": _REPEATED.verdict.value, "reason": _REPEATED.reason},
             delivery_id=None if self.kept is None else self.kept["id"],
         )
-        if written is not None:
-            task, delivery = written
-            return task, decision, {**(self.kept or SETTLED), **delivery}
-        if self.kept is not None or signals.delivery_processed.receivers:  # those want the whole task
+        if written is None:
             return None
-        history |= {"verdict": _REPEATED.verdict.value, "reason": _REPEATED.reason}
-        delivery_id = store.repeat_completed(self.unit, ours, named, history)
-        if delivery_id is None:
-            return None
-        task = {"task_id": ours, "status": TaskState.COMPLETED}
-        return task, _REPEATED, {**history, "id": delivery_id}
+        decision = _REPEATED if written.is_repeat else _COMPLETED
+        return written.task, decision, {**(self.kept or SETTLED), **written.delivery}
 
     def _decide_and_change(self, *, lock: bool) -> tuple[Row, Decision, Row]:
         """Read the task, decide, and change it if nobody else did meanwhile."""
@@ -341,6 +334,6 @@ class _Application:
                 self.state.app,
                 clean_up=session.rollback,
                 delivery=session.get(store.deliveries.model, delivery["id"]),
-                task=session.get(store.tasks.model, task["id"]),
+                task=store.task_of(session, task),
                 outcome=applied.verdict.value,
             )

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from .completion import Completion
 from .entities import Entities, Row, Unit
 from .features import Features
 from .inbox_store import InboxStore
 from .statements import Claim, Options, Statements
 from .transitions import TaskState
 
-__all__ = ["AlreadySettled", "Features", "Row", "Store"]
+__all__ = ["AlreadySettled", "Features", "Row", "Store", "Written"]
 
 
 class AlreadySettled(Exception):
     """A delivery that was to be tried again has had its effect, or was parked, by somebody else's doing."""
+
+
+class Written(NamedTuple):
+    """What became of a ``completed``.
+
+    Args:
+        task: the attributes of the task that are worth having at hand.
+        delivery: those of the history row.
+        is_repeat: whether the task was completed before.
+    """
+
+    task: Row
+    delivery: Row
+    is_repeat: bool = False
 
 
 class Store:
@@ -58,7 +73,7 @@ class Store:
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    def complete_open(
+    def complete(
         self,
         unit: Unit,
         task_id: str,
@@ -67,9 +82,10 @@ class Store:
         result: Row,
         now: datetime,
         history: Row,
+        repeat: Row,
         delivery_id: int | None = None,
-    ) -> tuple[Row, Row] | None:
-        """Complete a task that is open, without reading it first, and write its history row.
+    ) -> Written | None:
+        """Complete a task that is open, or write down a repeat for one that is completed, without reading it first.
 
         Args:
             unit: the transaction.
@@ -78,68 +94,90 @@ class Store:
             result: the result to keep.
             now: the time of the change.
             history: the history row, but for ``status_before``.
-            delivery_id: the history row is there already, and waits; ``history`` is what changes in it.
+            repeat: what is different in the history row of a repeat: ``verdict`` and ``reason``.
+            delivery_id: the history row is there already, and waits; ``history`` is what changes in it. Then nothing
+                is done for a repeat.
 
         Returns:
-            The task's attributes that are worth having at hand, and those of its history row; None where no such task
-            was open, and nothing was written.
+            What was written; None where nothing was, because there is no such task in such a state, or this database
+            cannot tell.
 
         Raises:
             AlreadySettled: the waiting history row does not wait any more; roll back.
         """
-        sql, connection = self._sql(unit), self.connection_of(unit)
-        changed = {"status": TaskState.COMPLETED.value, "result": result, "finished_at": now, "updated_at": now}
+        sql = self._sql(unit)
         parameters = {"at_task_id": task_id, "at_result": result, "at_now": now}
         if creator_task_id is not None:
             parameters["at_creator_task_id"] = creator_task_id
         complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
-        if complete.records:
-            parameters |= {f"history_{key}": value for key, value in history.items()}
-            if delivery_id is not None:
-                parameters["at_id"] = delivery_id
-            statement = complete.with_history if delivery_id is None else complete.settling
-            row = connection.execute(statement(tuple(history)), parameters).one_or_none()
-            if row is None:
-                return None
-            *values, recorded_id = row
-            if recorded_id is None:
-                raise AlreadySettled
-            task = {**changed, **sql.cleared, **dict(zip(sql.returned, values, strict=True))}
-            return task, {**history, "status_before": task["previous_status"], "id": recorded_id}
-        outcome = connection.execute(complete.alone, parameters)
-        completed: Row | None = None
-        if not sql.features.returning:
-            completed = self.read_task(unit, task_id) if outcome.rowcount == 1 else None
-        elif (found := outcome.one_or_none()) is not None:
-            completed = {**changed, **sql.cleared, **dict(zip(sql.returned, found, strict=True))}
-        if completed is None:
-            return None
-        written = {**history, "status_before": completed["previous_status"]}
+        way = self._complete_at_once if complete.records else self._complete_in_steps
+        return way(unit, complete, parameters, history=history, repeat=repeat, delivery_id=delivery_id)
+
+    def _complete_at_once(
+        self,
+        unit: Unit,
+        complete: Completion,
+        parameters: dict[str, Any],
+        *,
+        history: Row,
+        repeat: Row,
+        delivery_id: int | None,
+    ) -> Written | None:
+        bound = _prefixed("history", history) | parameters
         if delivery_id is None:
-            return completed, self.insert_delivery(unit, written)
-        return completed, self.settle_delivery(unit, delivery_id, written)
-
-    def repeat_completed(self, unit: Unit, task_id: str, creator_task_id: str | None, history: Row) -> int | None:
-        """Write the history row of another ``completed`` of a completed task, without reading the task first.
-
-        Args:
-            unit: the transaction.
-            task_id: our id.
-            creator_task_id: where given, the row's own ``creator_task_id`` must be this.
-            history: the history row, but for ``status_before``.
-
-        Returns:
-            The id of the row; None where the task is not completed, or this database cannot tell.
-        """
-        sql = self._sql(unit)
-        if not sql.features.insert_from_select:
+            statement = complete.recording(tuple(history))
+            bound |= _prefixed("repeat", repeat)
+        else:
+            statement = complete.settling(tuple(history))
+            bound["at_id"] = delivery_id
+        row = self.connection_of(unit).execute(statement, bound).one_or_none()
+        if row is None:
             return None
-        complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
-        parameters = {f"history_{key}": value for key, value in history.items()} | {"at_task_id": task_id}
-        if creator_task_id is not None:
-            parameters["at_creator_task_id"] = creator_task_id
-        found = self.connection_of(unit).execute(complete.repeated(tuple(history)), parameters).scalar_one_or_none()
-        return None if found is None else int(found)
+        *values, recorded_id = row
+        if recorded_id is None:
+            raise AlreadySettled
+        told = dict(zip(self._sql(unit).returned, values, strict=True))
+        if told["id"] is None:
+            return _repeat(parameters, {**history, **repeat, "id": recorded_id})
+        delivery = {**history, "status_before": told["previous_status"], "id": recorded_id}
+        return Written(self._completed(unit, parameters, told), delivery)
+
+    def _complete_in_steps(
+        self,
+        unit: Unit,
+        complete: Completion,
+        parameters: dict[str, Any],
+        *,
+        history: Row,
+        repeat: Row,
+        delivery_id: int | None,
+    ) -> Written | None:
+        connection, features = self.connection_of(unit), self._sql(unit).features
+        outcome = connection.execute(complete.alone, parameters)
+        task: Row | None = None
+        if not features.returning:
+            task = self.read_task(unit, parameters["at_task_id"]) if outcome.rowcount == 1 else None
+        elif (found := outcome.one_or_none()) is not None:
+            told = dict(zip(self._sql(unit).returned, found, strict=True))
+            task = self._completed(unit, parameters, told)
+        if task is not None:
+            written = {**history, "status_before": task["previous_status"]}
+            if delivery_id is None:
+                return Written(task, self.insert_delivery(unit, written))
+            return Written(task, self.settle_delivery(unit, delivery_id, written))
+        if delivery_id is not None or not features.insert_from_select:
+            return None
+        same = {key: value for key, value in history.items() if key not in repeat}
+        bound = {key: value for key, value in parameters.items() if key not in {"at_result", "at_now"}}
+        bound |= _prefixed("history", same) | _prefixed("repeat", repeat)
+        recorded_id = connection.execute(complete.repeating(tuple(history)), bound).scalar_one_or_none()
+        return None if recorded_id is None else _repeat(parameters, {**history, **repeat, "id": recorded_id})
+
+    def _completed(self, unit: Unit, parameters: Row, told: Row) -> Row:
+        """A task as it is now, from what was set and what the UPDATE told."""
+        result, now = parameters["at_result"], parameters["at_now"]
+        set_ = {"status": TaskState.COMPLETED.value, "result": result, "finished_at": now, "updated_at": now}
+        return {**set_, **self._sql(unit).cleared, **told}
 
     def read_task(self, unit: Unit, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
         """Every attribute of a task.
@@ -171,6 +209,13 @@ class Store:
                 task = self._task_values(row)
                 found.setdefault(task[key], task)
         return found
+
+    def task_of(self, session: Session, values: Row) -> Any:
+        """The object of a task of which the ``task_id``, at least, is at hand; None where it is gone."""
+        model = self.tasks.model
+        if "id" in values:
+            return session.get(model, values["id"])
+        return session.scalars(sa.select(model).filter_by(task_id=values["task_id"])).one_or_none()
 
     def compare_and_set(self, unit: Unit, seen: Row, values: Row) -> bool:
         """Change a task if, and only if, nobody changed it since it was read; the row count decides."""
@@ -354,3 +399,12 @@ class Store:
 
     def _task_values(self, row: sa.Row[Any]) -> Row:
         return dict(zip(self.tasks.columns, row, strict=True))
+
+
+def _repeat(parameters: Row, delivery: Row) -> Written:
+    task = {"task_id": parameters["at_task_id"], "status": TaskState.COMPLETED.value}
+    return Written(task, delivery, is_repeat=True)
+
+
+def _prefixed(prefix: str, values: Row) -> dict[str, Any]:
+    return {f"{prefix}_{key}": value for key, value in values.items()}
