@@ -7,19 +7,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .entities import Entities
+from .entities import Entities, Row
 from .features import Features
-from .transitions import UNSETTLED, TaskState
+from .history import decision_values
+from .transitions import COMPLETED_BEFORE, COMPLETED_NOW, UNSETTLED, TaskState
 
-__all__ = ["Completion", "is_unsettled"]
+__all__ = ["FIRST", "REPEAT", "Completion", "is_unsettled", "literal"]
 
-
-_TOLD_BY_REPEATS = ("verdict", "reason")
-"""What is different in the history row of a repeat."""
+FIRST = decision_values(COMPLETED_NOW, TaskState.COMPLETED)
+"""What the history row of an event that completes a task always tells."""
+REPEAT = decision_values(COMPLETED_BEFORE, TaskState.COMPLETED)
+"""The same where the task was completed before."""
 
 
 class Completion:
-    """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip."""
+    """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip.
+
+    What is always the same stands in the statements as it is; each bound value costs the driver and the server time.
+    """
 
     def __init__(
         self,
@@ -37,8 +42,8 @@ class Completion:
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
         self._settling: dict[tuple[str, ...], sa.Select[Any]] = {}
         self._repeating: dict[tuple[str, ...], Any] = {}
-        self._of_completed = (*of_task, tasks.columns["status"] == TaskState.COMPLETED.value)
         self._status = tasks.columns["status"]
+        self._of_completed = (*of_task, self._status == literal(TaskState.COMPLETED.value))
         self.records = features.modifying_cte
 
     @property
@@ -47,19 +52,19 @@ class Completion:
         return self._update
 
     def recording(self, keys: tuple[str, ...]) -> sa.Select[Any]:
-        """The UPDATE and the INSERT of the history row, its values bound as ``history_KEY``; or else :meth:`repeating`.
+        """The UPDATE and the INSERT of a history row of the task, if it is open, or else :meth:`repeating`.
 
-        A history row is written exactly when a task was changed or is completed, since it is made from what the UPDATE
-        returns or a SELECT finds. Both see the task as it was when the statement began, so what is completed now is no
-        repeat; of a repeat, all but ``recorded_id`` is NULL.
+        A history row is made from what the UPDATE returns or a SELECT finds. Both see the task as it was when the
+        statement began, so what is completed now is no repeat; of a repeat, all but ``recorded_id`` is NULL.
+
+        Args:
+            keys: the attributes of the history row whose values are bound, as ``history_KEY``.
         """
         if keys not in self._recording:
             changed = self._update.cte("changed")
-            update = sa.select(*self._bound(_TOLD_BY_REPEATS, "history"), changed.c[self._previous].label("status"))
-            told = sa.union_all(update, self._found(_TOLD_BY_REPEATS)).cte("told")
-            same = tuple(key for key in keys if key not in _TOLD_BY_REPEATS)
-            row = sa.select(*self._bound(same, "history"), *told.c)
-            recorded = self._insert((*same, *_TOLD_BY_REPEATS), row).cte("recorded")
+            first = sa.select(*_literals(FIRST), changed.c[self._previous].label("status_before"))
+            told = sa.union_all(first, self._repeat()).cte("told")
+            recorded = self._insert(keys, sa.select(*self._bound(keys), *told.c)).cte("recorded")
             joined = recorded.outerjoin(changed, sa.true())
             self._recording[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
         return self._recording[keys]
@@ -69,7 +74,8 @@ class Completion:
         if keys not in self._settling:
             d = self._deliveries.columns
             changed = self._update.cte("changed")
-            values: dict[Any, Any] = {d[key]: sa.bindparam(f"history_{key}", type_=d[key].type) for key in keys}
+            values: dict[Any, Any] = {d[key]: literal(value) for key, value in FIRST.items()}
+            values |= {d[value.key]: value.element for value in self._bound(keys)}
             update = (
                 sa.update(self._deliveries.table)
                 .where(d["id"] == sa.bindparam("at_id"), is_unsettled(d), d["task_id"] == changed.c[self._task_id])
@@ -81,24 +87,23 @@ class Completion:
         return self._settling[keys]
 
     def repeating(self, keys: tuple[str, ...]) -> Any:
-        """The INSERT of a history row if the task is completed already; what differs is bound as ``repeat_KEY``."""
+        """The INSERT of a history row, with values bound as in :meth:`recording`, if the task is completed already."""
         if keys not in self._repeating:
-            same = tuple(key for key in keys if key not in _TOLD_BY_REPEATS)
-            row = self._found(_TOLD_BY_REPEATS, before=self._bound(same, "history"))
-            self._repeating[keys] = self._insert((*same, *_TOLD_BY_REPEATS), row)
+            self._repeating[keys] = self._insert(keys, self._repeat(self._bound(keys)))
         return self._repeating[keys]
 
-    def _found(self, keys: Sequence[str], *, before: Sequence[sa.ColumnElement[Any]] = ()) -> sa.Select[Any]:
-        """What a repeat tells, and the task's state, if the task is completed."""
-        return sa.select(*before, *self._bound(keys, "repeat"), self._status.label("status")).where(*self._of_completed)
+    def _repeat(self, before: Sequence[sa.Label[Any]] = ()) -> sa.Select[Any]:
+        """What a repeat tells, if the task is completed."""
+        told = (*_literals(REPEAT), self._status.label("status_before"))
+        return sa.select(*before, *told).where(*self._of_completed)
 
-    def _bound(self, keys: Sequence[str], prefix: str) -> list[sa.ColumnElement[Any]]:
+    def _bound(self, keys: Sequence[str]) -> list[sa.Label[Any]]:
         d = self._deliveries.columns
-        return [sa.bindparam(f"{prefix}_{key}", type_=d[key].type).label(key) for key in keys]
+        return [sa.bindparam(f"history_{key}", type_=d[key].type).label(key) for key in keys]
 
     def _insert(self, keys: Sequence[str], row: sa.Select[Any]) -> Any:
         d = self._deliveries.columns
-        columns = [*(d[key] for key in keys), d["status_before"]]
+        columns = [d[key] for key in (*keys, *FIRST, "status_before")]
         insert = sa.insert(self._deliveries.table).from_select(columns, row, include_defaults=False)
         return insert.returning(d["id"].label("recorded_id"))
 
@@ -106,3 +111,16 @@ class Completion:
 def is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
     """Whether the event of a history row has had no effect yet."""
     return sa.or_(*(d["verdict"] == verdict.value for verdict in UNSETTLED))
+
+
+def _literals(values: Row) -> list[sa.Label[Any]]:
+    return [literal(value).label(key) for key, value in values.items()]
+
+
+def literal(value: str | bool | None) -> sa.ColumnElement[Any]:
+    """A value of our own as a part of the statement."""
+    if value is None:
+        return sa.null()
+    if isinstance(value, bool):
+        return sa.true() if value else sa.false()
+    return sa.literal_column("'" + value.replace("'", "''") + "'", sa.String())

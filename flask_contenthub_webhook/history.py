@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .backoff import jittered
 from .database import core_transaction
 from .inbound import Inbound
-from .transitions import Verdict
+from .transitions import Decision, Verdict
 
 if TYPE_CHECKING:
     from .entities import Row
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SETTLED",
+    "decision_values",
     "delivery_values",
     "is_secret_name",
     "processing_times",
@@ -53,7 +54,6 @@ def delivery_values(inbound: Inbound, task_id: str, now: datetime) -> dict[str, 
         "message_id": inbound.message_id,
         "tries": 1,
         "occurrences": 1,
-        "late": False,
         "replay_of": inbound.replay_of,
         "occurred_at": inbound.event.occurred_at,
         "received_at": inbound.received_at,
@@ -62,6 +62,16 @@ def delivery_values(inbound: Inbound, task_id: str, now: datetime) -> dict[str, 
         "headers": dict(inbound.headers),
         "body": inbound.body,
         "body_digest": inbound.digest,
+    }
+
+
+def decision_values(decision: Decision, status_after: str) -> dict[str, Any]:
+    """The columns that follow from what was decided, but for the state that the task had before."""
+    return {
+        "verdict": decision.verdict.value,
+        "reason": decision.reason or None,
+        "status_after": str(status_after),
+        "late": decision.late,
     }
 
 
@@ -126,7 +136,7 @@ def record_failure(
     }
     with core_transaction(state) as unit:
         if kept is None:
-            values = {**delivery_values(inbound, task_id, now), "attempt": attempt, **outcome}
+            values = {**delivery_values(inbound, task_id, now), "late": False, "attempt": attempt, **outcome}
             kept = state.store.insert_delivery(unit, values)
         else:
             state.store.update_delivery(unit, kept["id"], outcome)

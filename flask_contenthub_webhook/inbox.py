@@ -164,6 +164,7 @@ def _checked(inbound: Inbound, task: Row | None) -> Row | RequestRefused:
 def _values(state: WebhookState, inbound: Inbound, now: datetime) -> dict[str, Any]:
     """The row of an event that waits, as far as the event tells."""
     return delivery_values(inbound, inbound.task_id, now) | {
+        "late": False,
         "processed_at": None,
         "latency_ms": None,
         "verdict": Verdict.QUEUED.value,

@@ -19,11 +19,11 @@ from .dispatch import HandlerError, call_handlers, handlers_of
 from .errors import DatabaseUnavailable, HandlerFailed, TaskNotFound, TransitionRefused
 from .events import Completed, Failed, Internal, Progress
 from .forwarding.writing import write_forwards
-from .history import SETTLED, delivery_values, processing_times, record_failure
+from .history import SETTLED, decision_values, delivery_values, processing_times, record_failure
 from .identity import attempt_spoken_for, check_belongs
 from .inbound import Applied, Inbound
 from .observers import tell_of_event
-from .transitions import Decision, TaskState, TaskView, Trigger, Verdict, decide
+from .transitions import COMPLETED_BEFORE, COMPLETED_NOW, Decision, TaskState, TaskView, Trigger, Verdict, decide
 
 if TYPE_CHECKING:
     from .state import WebhookState
@@ -35,11 +35,6 @@ logger = logging.getLogger(__name__)
 
 _ROUNDS = 3
 """Tries of one transaction that lost a race; from the second on it locks the row before it reads."""
-
-
-_COMPLETED = Decision(Verdict.PROCESSED, TaskState.COMPLETED)
-_REPEATED = decide(Trigger.COMPLETED, TaskView(status=TaskState.COMPLETED, attempt=1, max_retries=0))
-"""What the table says of the two events that nearly all callbacks are."""
 
 
 class _LostRace(Exception):
@@ -182,13 +177,12 @@ class _Application:
             named,
             result=stored_result(self.event, self.state.settings),
             now=self.now,
-            history=self._history(ours, _COMPLETED, TaskState.COMPLETED),
-            repeat={"verdict": _REPEATED.verdict.value, "reason": _REPEATED.reason},
+            history=self._arrival(ours),
             delivery_id=None if self.kept is None else self.kept["id"],
         )
         if written is None:
             return None
-        decision = _REPEATED if written.is_repeat else _COMPLETED
+        decision = COMPLETED_BEFORE if written.is_repeat else COMPLETED_NOW
         return written.task, decision, {**(self.kept or SETTLED), **written.delivery}
 
     def _decide_and_change(self, *, lock: bool) -> tuple[Row, Decision, Row]:
@@ -208,7 +202,8 @@ class _Application:
             if not store.compare_and_set(self.unit, seen, values):
                 raise _LostRace
             task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
-        history = {**self._history(seen["task_id"], decision, task["status"]), "status_before": seen["status"]}
+        told = decision_values(decision, task["status"])
+        history = {**self._arrival(seen["task_id"]), **told, "status_before": seen["status"]}
         return task, decision, self._write_history(history)
 
     def _decide(self, task: Row) -> Decision:
@@ -246,19 +241,11 @@ class _Application:
 
     # --- the history, the handlers, the commit ---------------------------------------------------------------
 
-    def _history(self, task_id: str, decision: Decision, status_after: str) -> dict[str, Any]:
-        """The history row, but for the state that the task had before; of one that waits, what changes."""
+    def _arrival(self, task_id: str) -> dict[str, Any]:
+        """The history row, but for what is decided; of one that waits, what changes."""
         if self.kept is None:
-            arrival = delivery_values(self.inbound, task_id, self.now)
-        else:
-            arrival = {**processing_times(self.inbound, self.now), **SETTLED}
-        return {
-            **arrival,
-            "verdict": decision.verdict.value,
-            "reason": decision.reason or None,
-            "status_after": str(status_after),
-            "late": decision.late,
-        }
+            return delivery_values(self.inbound, task_id, self.now)
+        return {**processing_times(self.inbound, self.now), **SETTLED}
 
     def _write_history(self, values: Row) -> Row:
         """A new row, or the row of an earlier try brought up to date."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from .completion import Completion, is_unsettled
+from .completion import Completion, is_unsettled, literal
 from .entities import Entities
 from .features import Features
 from .transitions import OPEN_STATES, TaskState, Verdict
@@ -71,9 +71,11 @@ class Statements:
         at_now = sa.bindparam("at_now", type_=t["updated_at"].type)
         complete = (
             sa.update(tasks.table)
-            .where(by_task_id, sa.or_(*(t["status"] == state.value for state in OPEN_STATES)), *wait)
-            .values({t["previous_status"]: t["status"], t["version"]: t["version"] + 1})
-            .values({t["status"]: TaskState.COMPLETED.value, t["finished_at"]: at_now, t["updated_at"]: at_now})
+            .where(by_task_id, sa.or_(*(t["status"] == literal(state.value) for state in OPEN_STATES)), *wait)
+            .values({t["previous_status"]: t["status"], t["version"]: t["version"] + sa.literal_column("1")})
+            .values(
+                {t["status"]: literal(TaskState.COMPLETED.value), t["finished_at"]: at_now, t["updated_at"]: at_now}
+            )
             .values({t["result"]: sa.bindparam("at_result", type_=t["result"].type)})
             .values({t[key]: sa.null() for key in self.cleared})
         )
@@ -212,5 +214,5 @@ def _lock_timeout_clause(dialect: sa.Dialect, lock_timeout: str) -> Sequence[sa.
     """
     if dialect.name != "postgresql":
         return ()
-    setting = sa.select(sa.func.set_config("lock_timeout", lock_timeout, sa.true()))
+    setting = sa.select(sa.func.set_config(literal("lock_timeout"), literal(lock_timeout), sa.true()))
     return (setting.scalar_subquery().is_not(None),)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from .completion import Completion
+from .completion import FIRST, REPEAT, Completion
 from .entities import Entities, Row, Unit
 from .features import Features
 from .inbox_store import InboxStore
@@ -82,7 +82,6 @@ class Store:
         result: Row,
         now: datetime,
         history: Row,
-        repeat: Row,
         delivery_id: int | None = None,
     ) -> Written | None:
         """Complete a task that is open, or write down a repeat for one that is completed, without reading it first.
@@ -93,8 +92,7 @@ class Store:
             creator_task_id: where given, the row's own ``creator_task_id`` must be this.
             result: the result to keep.
             now: the time of the change.
-            history: the history row, but for ``status_before``.
-            repeat: what is different in the history row of a repeat: ``verdict`` and ``reason``.
+            history: the history row, but for what is decided here.
             delivery_id: the history row is there already, and waits; ``history`` is what changes in it. Then nothing
                 is done for a repeat.
 
@@ -111,24 +109,16 @@ class Store:
             parameters["at_creator_task_id"] = creator_task_id
         complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
         way = self._complete_at_once if complete.records else self._complete_in_steps
-        return way(unit, complete, parameters, history=history, repeat=repeat, delivery_id=delivery_id)
+        return way(unit, complete, parameters, history, delivery_id)
 
     def _complete_at_once(
-        self,
-        unit: Unit,
-        complete: Completion,
-        parameters: dict[str, Any],
-        *,
-        history: Row,
-        repeat: Row,
-        delivery_id: int | None,
+        self, unit: Unit, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
     ) -> Written | None:
-        bound = _prefixed("history", history) | parameters
+        keys, bound = tuple(history), _bound(history) | parameters
         if delivery_id is None:
-            statement = complete.recording(tuple(history))
-            bound |= _prefixed("repeat", repeat)
+            statement = complete.recording(keys)
         else:
-            statement = complete.settling(tuple(history))
+            statement = complete.settling(keys)
             bound["at_id"] = delivery_id
         row = self.connection_of(unit).execute(statement, bound).one_or_none()
         if row is None:
@@ -138,19 +128,12 @@ class Store:
             raise AlreadySettled
         told = dict(zip(self._sql(unit).returned, values, strict=True))
         if told["id"] is None:
-            return _repeat(parameters, {**history, **repeat, "id": recorded_id})
-        delivery = {**history, "status_before": told["previous_status"], "id": recorded_id}
+            return _repeat(parameters, history, recorded_id)
+        delivery = {**history, **FIRST, "status_before": told["previous_status"], "id": recorded_id}
         return Written(self._completed(unit, parameters, told), delivery)
 
     def _complete_in_steps(
-        self,
-        unit: Unit,
-        complete: Completion,
-        parameters: dict[str, Any],
-        *,
-        history: Row,
-        repeat: Row,
-        delivery_id: int | None,
+        self, unit: Unit, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
     ) -> Written | None:
         connection, features = self.connection_of(unit), self._sql(unit).features
         outcome = connection.execute(complete.alone, parameters)
@@ -161,17 +144,16 @@ class Store:
             told = dict(zip(self._sql(unit).returned, found, strict=True))
             task = self._completed(unit, parameters, told)
         if task is not None:
-            written = {**history, "status_before": task["previous_status"]}
+            written = {**history, **FIRST, "status_before": task["previous_status"]}
             if delivery_id is None:
                 return Written(task, self.insert_delivery(unit, written))
             return Written(task, self.settle_delivery(unit, delivery_id, written))
         if delivery_id is not None or not features.insert_from_select:
             return None
-        same = {key: value for key, value in history.items() if key not in repeat}
-        bound = {key: value for key, value in parameters.items() if key not in {"at_result", "at_now"}}
-        bound |= _prefixed("history", same) | _prefixed("repeat", repeat)
+        bound = _bound(history) | parameters
+        del bound["at_result"], bound["at_now"]
         recorded_id = connection.execute(complete.repeating(tuple(history)), bound).scalar_one_or_none()
-        return None if recorded_id is None else _repeat(parameters, {**history, **repeat, "id": recorded_id})
+        return None if recorded_id is None else _repeat(parameters, history, recorded_id)
 
     def _completed(self, unit: Unit, parameters: Row, told: Row) -> Row:
         """A task as it is now, from what was set and what the UPDATE told."""
@@ -401,10 +383,10 @@ class Store:
         return dict(zip(self.tasks.columns, row, strict=True))
 
 
-def _repeat(parameters: Row, delivery: Row) -> Written:
+def _repeat(parameters: Row, history: Row, recorded_id: int) -> Written:
     task = {"task_id": parameters["at_task_id"], "status": TaskState.COMPLETED.value}
-    return Written(task, delivery, is_repeat=True)
+    return Written(task, {**history, **REPEAT, "id": recorded_id}, is_repeat=True)
 
 
-def _prefixed(prefix: str, values: Row) -> dict[str, Any]:
-    return {f"{prefix}_{key}": value for key, value in values.items()}
+def _bound(history: Row) -> dict[str, Any]:
+    return {f"history_{key}": value for key, value in history.items()}

@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "COMPLETED_BEFORE",
+    "COMPLETED_NOW",
     "OPEN_STATES",
     "TERMINAL_STATES",
     "TRANSITIONS",
@@ -261,3 +263,9 @@ def _progress(task: TaskView, percentage: float | None, occurred_at: datetime | 
 
 def _is_later(new: datetime | None, stored: datetime | None) -> bool:
     return new is not None and (stored is None or new > stored)
+
+
+COMPLETED_NOW: Final = decide(Trigger.COMPLETED, TaskView(status=TaskState.SUBMITTED, attempt=1, max_retries=0))
+"""What a ``completed`` does to any open task."""
+COMPLETED_BEFORE: Final = decide(Trigger.COMPLETED, TaskView(status=TaskState.COMPLETED, attempt=1, max_retries=0))
+"""What it does to any completed one."""
