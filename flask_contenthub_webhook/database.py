@@ -28,6 +28,7 @@ __all__ = [
     "check_transaction",
     "core_transaction",
     "forbid_commit",
+    "single_statement",
     "transaction",
     "trouble_of",
     "unit_of_work",
@@ -146,6 +147,22 @@ def core_transaction(state: WebhookState, *, writes: bool = True) -> Iterator[Co
     with transaction(state, writes=writes) as begun:
         yield begun.connection
         begun.commit()
+
+
+@contextmanager
+def single_statement(state: WebhookState) -> Iterator[Connection]:
+    """A connection for one statement that writes, and others that only read or notify.
+
+    PostgreSQL commits such a statement by itself, which saves two of three round trips. Elsewhere this is a
+    transaction, which commits at the end.
+    """
+    engine = state.engine
+    if engine is None or engine.dialect.name != "postgresql":
+        with core_transaction(state) as connection:
+            yield connection
+        return
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def watch_commits(db: SQLAlchemy) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .backoff import jittered
-from .database import core_transaction
+from .database import core_transaction, single_statement
 from .errors import DatabaseUnavailable, RequestRefused, TaskNotFound
 from .history import delivery_values
 from .identity import attempt_spoken_for, check_belongs
@@ -50,7 +50,7 @@ def accept(state: WebhookState, inbound: Inbound) -> Applied:
     state.inbox.check(state)
     notify = state.inbox.may_notify()
     try:
-        with core_transaction(state) as unit:
+        with single_statement(state) as unit:
             applied = _accept(state, unit, inbound, notify=notify)
     except SQLAlchemyError as error:
         logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
@@ -128,9 +128,10 @@ def _accept(state: WebhookState, unit: Unit, inbound: Inbound, *, notify: bool) 
     if named is not None or not _is_about_whatever_runs(inbound):
         kept = state.store.inbox.accept(unit, ours, values, creator_task_id=named, notify=notify)
     if kept is None:
+        applied = _write_known(state, unit, inbound, now, due=state.inbox.first_due(state, now))
         if notify:
             state.store.inbox.notify(unit)
-        return _write_known(state, unit, inbound, now, due=state.inbox.first_due(state, now))
+        return applied
     delivery_id, status = kept
     return Applied(verdict=Verdict.QUEUED, delivery_id=delivery_id, task_id=ours, status=TaskState(status))
 

@@ -134,17 +134,18 @@ class TestAcceptance:
             assert (answer.status_code, told(answer)["error"]["code"]) == (status, code)
         assert waiting(lite) == []
 
-    def test_it_costs_one_statement_and_a_commit(self, hosts: Build, database_url: str) -> None:
+    def test_it_costs_one_statement_which_postgresql_commits_by_itself(self, hosts: Build, database_url: str) -> None:
         host = build(hosts, database_url)
         task_id, named = host.add_task(), host.add_task(creator_task_id="theirs")
         host.post(task_id, completed(task_id))  # counts the inbox, and prepares
         with host.statements() as seen:
             host.post(task_id, completed(task_id), attempt=1)
-        assert [statement.split()[0] for statement in seen] == ["INSERT", "COMMIT"]
+        whole = ["INSERT"] if host.engine.dialect.name == "postgresql" else ["INSERT", "COMMIT"]
+        assert [statement.split()[0] for statement in seen] == whole
         host.post_signed(named, completed("theirs"), "contenthub")
         with host.statements() as seen:
             host.post_signed(named, completed("theirs"), "contenthub")
-        assert len(seen) == 2
+        assert [statement.split()[0] for statement in seen] == whole
 
     def test_a_database_that_is_away_is_said_with_503(self, hosts: Build, postgres_url: str, postgres: Any) -> None:
         host = build(hosts, postgres_url)
