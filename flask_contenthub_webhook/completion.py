@@ -38,7 +38,7 @@ class Completion:
     ) -> None:
         self._update = update.returning(*(tasks.columns[key] for key in returned)) if features.returning else update
         self._deliveries = deliveries
-        self._task_id, self._previous = (tasks.columns[key].key for key in ("task_id", "previous_status"))
+        self._previous = tasks.columns["previous_status"].key
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
         self._settling: dict[tuple[str, ...], sa.Select[Any]] = {}
         self._repeating: dict[tuple[str, ...], Any] = {}
@@ -78,8 +78,9 @@ class Completion:
             values |= {d[value.key]: value.element for value in self._bound(keys)}
             update = (
                 sa.update(self._deliveries.table)
-                .where(d["id"] == sa.bindparam("at_id"), is_unsettled(d), d["task_id"] == changed.c[self._task_id])
-                .values({**values, d["status_before"]: changed.c[self._previous]})
+                .where(d["id"] == sa.bindparam("at_id"), is_unsettled(d), d["task_id"] == sa.bindparam("at_task_id"))
+                .where(sa.exists().select_from(changed))
+                .values({**values, d["status_before"]: sa.select(changed.c[self._previous]).scalar_subquery()})
             )
             settled = update.returning(d["id"].label("recorded_id")).cte("settled")
             joined = changed.outerjoin(settled, sa.true())

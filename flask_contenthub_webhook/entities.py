@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 __all__ = ["Entities", "Row", "Unit"]
@@ -31,6 +31,7 @@ class Entities:
         self.model = model
         self.table: sa.Table = mapper.local_table
         self.columns: dict[str, sa.Column[Any]] = {attr.key: attr.columns[0] for attr in mapper.column_attrs}
+        self._loadable = frozenset(mapper.column_attrs.keys())
         self._primary_key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self._renamed = any(key != column.key for key, column in self.columns.items())
         self._manager = mapper.class_manager
@@ -57,19 +58,13 @@ class Entities:
             return session.get(self.model, tuple(values[key] for key in self._primary_key))
         instance = self._manager.new_instance()
         instance.__dict__.update(values)
-        make_transient_to_detached(instance)
-        _attach(session, instance)
+        # What follows is make_transient_to_detached() and session.add(), without looking at every attribute twice.
+        state = instance_state(instance)
+        state.key = self._mapper.identity_key_from_primary_key([values[key] for key in self._primary_key])
+        state.expired_attributes.update(self._loadable.difference(values))
+        attach = getattr(session, "_save_or_update_impl", None)
+        if attach is None:
+            session.add(instance)
+        else:
+            attach(state)
         return instance
-
-
-def _attach(session: Session, instance: Any) -> None:
-    """``session.add`` of an object that has just been made, and has nothing that could come with it.
-
-    Looking for that takes longer than all else that is done to the object, so SQLAlchemy's own inner step is used where
-    there is one.
-    """
-    attach = getattr(session, "_save_or_update_impl", None)
-    if attach is None:
-        session.add(instance)
-    else:
-        attach(instance_state(instance))

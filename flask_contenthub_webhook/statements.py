@@ -19,13 +19,14 @@ from .transitions import OPEN_STATES, TaskState, Verdict
 
 __all__ = ["Claim", "Options", "Statements"]
 
-_SET_BY_COMPLETION = {"status", "result", "finished_at", "updated_at"}
+_KNOWN_AT_COMPLETION = {"task_id", "status", "result", "finished_at", "updated_at"}
 _SELDOM_READ = {
     "requirements",
     "target_audience",
     "keywords",
     "tone",
     "priority",
+    "version",
     "earlier_creator_task_ids",
     "max_retries",
     "timeout_seconds",
@@ -67,7 +68,7 @@ class Statements:
         by_delivery_id = d["id"] == sa.bindparam("at_id")
 
         self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
-        self.returned = [key for key in t if key not in {*_SET_BY_COMPLETION, *self.cleared, *_SELDOM_READ}]
+        self.returned = [key for key in t if key not in {*_KNOWN_AT_COMPLETION, *self.cleared, *_SELDOM_READ}]
         at_now = sa.bindparam("at_now", type_=t["updated_at"].type)
         complete = (
             sa.update(tasks.table)

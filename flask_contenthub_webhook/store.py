@@ -158,8 +158,15 @@ class Store:
     def _completed(self, unit: Unit, parameters: Row, told: Row) -> Row:
         """A task as it is now, from what was set and what the UPDATE told."""
         result, now = parameters["at_result"], parameters["at_now"]
-        set_ = {"status": TaskState.COMPLETED.value, "result": result, "finished_at": now, "updated_at": now}
-        return {**set_, **self._sql(unit).cleared, **told}
+        return {
+            "task_id": parameters["at_task_id"],
+            "status": TaskState.COMPLETED.value,
+            "result": result,
+            "finished_at": now,
+            "updated_at": now,
+            **self._sql(unit).cleared,
+            **told,
+        }
 
     def read_task(self, unit: Unit, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
         """Every attribute of a task.
