@@ -41,7 +41,7 @@ class Completion:
         self._previous = tasks.columns["previous_status"].key
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
         self._settling: dict[tuple[str, ...], sa.Select[Any]] = {}
-        self._repeating: dict[tuple[str, ...], Any] = {}
+        self._repeating: dict[tuple[str, ...], sa.Insert] = {}
         self._status = tasks.columns["status"]
         self._of_completed = (*of_task, self._status == literal(TaskState.COMPLETED.value))
         self.records = features.modifying_cte
@@ -64,7 +64,8 @@ class Completion:
             changed = self._update.cte("changed")
             first = sa.select(*_literals(FIRST), changed.c[self._previous].label("status_before"))
             told = sa.union_all(first, self._repeat()).cte("told")
-            recorded = self._insert(keys, sa.select(*self._bound(keys), *told.c)).cte("recorded")
+            insert = self._insert(keys, sa.select(*self._bound(keys), *told.c))
+            recorded = insert.returning(self._deliveries.columns["id"].label("recorded_id")).cte("recorded")
             joined = recorded.outerjoin(changed, sa.true())
             self._recording[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
         return self._recording[keys]
@@ -87,7 +88,7 @@ class Completion:
             self._settling[keys] = sa.select(*changed.c, settled.c.recorded_id).select_from(joined)
         return self._settling[keys]
 
-    def repeating(self, keys: tuple[str, ...]) -> Any:
+    def repeating(self, keys: tuple[str, ...]) -> sa.Insert:
         """The INSERT of a history row, with values bound as in :meth:`recording`, if the task is completed already."""
         if keys not in self._repeating:
             self._repeating[keys] = self._insert(keys, self._repeat(self._bound(keys)))
@@ -102,11 +103,10 @@ class Completion:
         d = self._deliveries.columns
         return [sa.bindparam(f"history_{key}", type_=d[key].type).label(key) for key in keys]
 
-    def _insert(self, keys: Sequence[str], row: sa.Select[Any]) -> Any:
+    def _insert(self, keys: Sequence[str], row: sa.Select[Any]) -> sa.Insert:
         d = self._deliveries.columns
         columns = [d[key] for key in (*keys, *FIRST, "status_before")]
-        insert = sa.insert(self._deliveries.table).from_select(columns, row, include_defaults=False)
-        return insert.returning(d["id"].label("recorded_id"))
+        return sa.insert(self._deliveries.table).from_select(columns, row, include_defaults=False)
 
 
 def is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:

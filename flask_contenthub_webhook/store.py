@@ -152,8 +152,8 @@ class Store:
             return None
         bound = _bound(history) | parameters
         del bound["at_result"], bound["at_now"]
-        recorded_id = connection.execute(complete.repeating(tuple(history)), bound).scalar_one_or_none()
-        return None if recorded_id is None else _repeat(parameters, history, recorded_id)
+        outcome = connection.execute(complete.repeating(tuple(history)), bound)
+        return _repeat(parameters, history, outcome.lastrowid) if outcome.rowcount == 1 else None
 
     def _completed(self, unit: Unit, parameters: Row, told: Row) -> Row:
         """A task as it is now, from what was set and what the UPDATE told."""
