@@ -99,6 +99,31 @@ def test_a_receiver_gets_the_row_as_it_will_be_committed(host: Host):
     ]
 
 
+def attributes_of(row: Any) -> dict[str, Any]:
+    return {column.key: getattr(row, column.key) for column in sa.inspect(type(row)).column_attrs}
+
+
+def test_what_a_receiver_gets_are_the_rows_as_a_session_would_have_loaded_them(host: Host):
+    task_id, seen = host.add_task(creator_task_id="creator-1", requirements="long", keywords=["a"]), []
+
+    def look(app: Flask, **arguments: Any) -> None:
+        for name in ("task", "delivery"):
+            state = sa.inspect(arguments[name])
+            seen.append((state.persistent, state.modified, state.session is host.db.session()))
+        with host.statements() as statements:
+            seen.extend(attributes_of(arguments[name]) for name in ("task", "delivery"))
+        seen.append(sum(statement.startswith("SELECT") for statement in statements))
+
+    host.connect(task_completed, look)
+
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
+    of_task, of_delivery, task, delivery, selects = seen
+    assert of_task == of_delivery == (True, False, True)
+    assert task == attributes_of(host.task(task_id))
+    assert delivery == attributes_of(host.deliveries()[0])
+    assert selects == 1  # for what a receiver of a task hardly ever asks for
+
+
 def test_a_change_of_the_task_by_a_receiver_commits_with_it(host: Host):
     task_id = host.add_task()
 
@@ -387,13 +412,16 @@ def test_delivery_processed_comes_after_the_commit(host: Host):
 
 
 @pytest.mark.parametrize(("event", "outcome"), [(completed, "duplicate"), (failed, "ignored")])
-def test_delivery_processed_tells_of_what_had_no_effect_too(sqlite_host: Host, event: Any, outcome: str):
-    host, task_id, seen = sqlite_host, sqlite_host.add_task(status="completed"), []
-    host.connect(delivery_processed, lambda app, *, outcome, **extra: seen.append(outcome))
+def test_delivery_processed_tells_of_what_had_no_effect_too(host: Host, event: Any, outcome: str):
+    task_id, seen = host.add_task(status="completed"), []
 
+    def look(app: Flask, *, task: Any, delivery: Any, outcome: str, **extra: Any) -> None:
+        seen.append((task.task_id, task.topic, delivery.task_id, delivery.verdict, outcome))
+
+    host.connect(delivery_processed, look)
     host.post(task_id, event(task_id))
 
-    assert seen == [outcome]
+    assert seen == [(task_id, host.task(task_id).topic, task_id, outcome, outcome)]
 
 
 def test_an_error_after_the_commit_is_not_felt(host: Host, caplog: pytest.LogCaptureFixture):
