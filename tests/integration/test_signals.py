@@ -104,7 +104,8 @@ def attributes_of(row: Any) -> dict[str, Any]:
 
 
 def test_what_a_receiver_gets_are_the_rows_as_a_session_would_have_loaded_them(host: Host):
-    task_id, seen = host.add_task(creator_task_id="creator-1", requirements="long", keywords=["a"]), []
+    task_id = host.add_task(creator_task_id="creator-1", requirements="long", keywords=["a"])
+    seen: list[Any] = []
 
     def look(app: Flask, **arguments: Any) -> None:
         for name in ("task", "delivery"):
