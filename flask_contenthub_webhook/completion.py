@@ -111,7 +111,7 @@ class Completion:
 
 def is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
     """Whether the event of a history row has had no effect yet."""
-    return sa.or_(*(d["verdict"] == verdict.value for verdict in UNSETTLED))
+    return sa.or_(*(d["verdict"] == literal(verdict.value) for verdict in UNSETTLED))
 
 
 def _literals(values: Row) -> list[sa.Label[Any]]:
