@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from flask_contenthub_webhook import errors
-from flask_contenthub_webhook.config import OPTIONS
 from flask_contenthub_webhook.contrib.prometheus import METRICS
+from flask_contenthub_webhook.options import OPTIONS
 from flask_contenthub_webhook.transitions import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
 HERE = Path(__file__).parent

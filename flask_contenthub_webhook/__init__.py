@@ -42,6 +42,7 @@ from .extension import ContentHubWebhook
 from .forwarding.sending import ForwardReport
 from .forwarding.targets import ForwardTarget
 from .handler import WebhookHandler
+from .handover import SubmitReport
 from .inbound import Applied
 from .matching import EXISTS, MISSING
 from .models import DeliveryMixin, GenerationTaskMixin, default_models
@@ -62,7 +63,6 @@ from .signals import (
     task_timed_out,
 )
 from .signatures import generate_secret
-from .submission import SubmitReport
 from .transitions import TaskState, Verdict
 from .verifier import WebhookSignatureVerifier, create_verifier, generate_signature, verify_signature
 

@@ -30,6 +30,7 @@ from .forwarding.sending import ForwardReport, send_due_forwards
 from .forwarding.targets import ForwardTarget
 from .forwarding.upkeep import replay_forward
 from .guards import RateGuard
+from .handover import SubmitReport, submit_due
 from .inbound import Applied
 from .matching import Where, parse_where
 from .models import add_own_tables, default_delivery_model, default_task_model
@@ -40,7 +41,7 @@ from .rejections import RejectionLog
 from .scheduler import start_scheduler, start_with_first_request, stop_scheduler
 from .state import EXTENSION_KEY, Subscription, WebhookState, get_state
 from .store import Store
-from .submission import SubmitReport, cancel, new_task, retry, submit_due
+from .submission import cancel, new_task, retry
 from .transitions import Verdict
 from .views import blueprint
 
@@ -271,7 +272,7 @@ class ContentHubWebhook:
         return cancel(get_state(), task_id)
 
     def submit_due(self, *, limit: int = 100) -> SubmitReport:
-        """Hand over what is due and what a crash left; see :func:`.submission.submit_due`."""
+        """Hand over what is due and what a crash left; see :func:`.handover.submit_due`."""
         return submit_due(get_state(), limit=limit)
 
     def reconcile(self, *, limit: int = 10_000) -> ReconcileReport:

@@ -22,12 +22,12 @@ from flask import Flask, request
 
 from .alerts.check import check_alerts
 from .forwarding.sending import send_due_forwards
+from .handover import submit_due
 from .processing import retry_due_deliveries
 from .purge import purge_regularly
 from .reconcile import reconcile
 from .shutdown import stop_on_signals, wait_for_stop
 from .state import get_state
-from .submission import submit_due
 
 if TYPE_CHECKING:
     from .config import Settings

@@ -8,6 +8,7 @@ the lock is asked for when the transaction begins, every fraction of a milliseco
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-__all__ = ["begin_writing"]
+__all__ = ["Turn", "begin_writing"]
 
 _SHORT = 0.00005
 """Seconds between two questions at first, about as long as a callback holds the lock."""
@@ -25,12 +26,26 @@ _PATIENCE = 0.1
 """Seconds after which that is so."""
 
 
-def begin_writing(connection: Connection, turn: threading.Lock) -> None:
+class Turn:
+    """Lets one thread of a process at a time ask for the write lock; to the others, waiting for that costs nothing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def lock(self) -> threading.Lock:
+        """What to hold while asking."""
+        if self._pid != os.getpid():  # a forked child may have inherited the lock of a thread that it has not
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        return self._lock
+
+
+def begin_writing(connection: Connection, turn: Turn) -> None:
     """Begin a transaction that will write; on SQLite it has the write lock then.
 
     Args:
         connection: no statement was executed in its transaction yet.
-        turn: held while a thread of this process asks; the others wait for it, which costs them nothing.
+        turn: of the threads of this process that write into the same file.
 
     Raises:
         sqlalchemy.exc.OperationalError: SQLITE_BUSY; others kept the lock for the whole ``busy_timeout``.
@@ -45,16 +60,16 @@ def begin_writing(connection: Connection, turn: threading.Lock) -> None:
     (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        if not _begin(driver, turn, timeout / 1000):
+        if not _begin(driver, turn.lock(), timeout / 1000):
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises, as any statement of SQLAlchemy's does
     finally:
         driver.execute(f"PRAGMA busy_timeout = {timeout:d}")
 
 
-def _begin(driver: sqlite3.Connection, turn: threading.Lock, timeout: float) -> bool:
+def _begin(driver: sqlite3.Connection, lock: threading.Lock, timeout: float) -> bool:
     """Whether it has begun within the time; False as well where something other than another writer is in the way."""
     began = time.monotonic()
-    if not turn.acquire(timeout=timeout):
+    if not lock.acquire(timeout=timeout):
         return False
     try:
         while True:
@@ -68,4 +83,4 @@ def _begin(driver: sqlite3.Connection, turn: threading.Lock, timeout: float) -> 
                 return True
             time.sleep(_SHORT if waited < _PATIENCE else _LONG)
     finally:
-        turn.release()
+        lock.release()

@@ -17,6 +17,7 @@ from .matching import Where, matches
 from .models import utc_now
 from .observers import Observer
 from .pause import Pause
+from .sqlite import Turn
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -86,7 +87,7 @@ class WebhookState:
         inbox: how full the inbox is, where events are not applied inline.
         wake: called after an event was accepted for later.
         engine: where the tables live, once that is known not to change.
-        write_turn: held by the thread that asks SQLite for its write lock.
+        write_turn: whose turn it is to ask SQLite for its write lock.
         stopping: set while the scheduler is being stopped; a job that takes long ends early.
         purge_memory: what this process remembers of its purges.
         celery: what wakes Celery's workers and is run by them, under WEBHOOK_PROCESSING=celery.
@@ -116,7 +117,7 @@ class WebhookState:
     inbox: InboxGauge = field(default_factory=InboxGauge)
     wake: Waker = _wake_nobody
     engine: Engine | None = None
-    write_turn: threading.Lock = field(default_factory=threading.Lock)
+    write_turn: Turn = field(default_factory=Turn)
     stopping: threading.Event = field(default_factory=threading.Event)
     purge_memory: PurgeMemory | None = None
     celery: CeleryEngine | None = None

@@ -11,8 +11,8 @@ import click
 import httpx
 
 from flask_contenthub_webhook.callback_urls import address_callback_url, build_callback_url, without_secrets
-from flask_contenthub_webhook.config import SCHEMES
 from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.options import SCHEMES
 from flask_contenthub_webhook.signatures import (
     CONTENTHUB_HEADER,
     GITHUB_HEADER,

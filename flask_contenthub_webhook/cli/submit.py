@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.handover import submit_due
 from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.submission import submit_due
 
 from .commands import AppCommand
 from .documents import json_option, print_document

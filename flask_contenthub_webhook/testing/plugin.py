@@ -55,10 +55,10 @@ def webhook_clock(app: Flask) -> Iterator[MovableClock]:
 @pytest.fixture
 def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
     """Runs what the scheduler would run, once: submissions, reconciliation, retries of failed deliveries."""
+    from flask_contenthub_webhook.handover import submit_due
     from flask_contenthub_webhook.processing import retry_due_deliveries
     from flask_contenthub_webhook.reconcile import reconcile
     from flask_contenthub_webhook.state import get_state
-    from flask_contenthub_webhook.submission import submit_due
 
     def run() -> ReconcileReport:
         state = get_state(app)

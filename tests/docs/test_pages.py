@@ -12,7 +12,7 @@ import pytest
 import flask_contenthub_webhook
 from flask_contenthub_webhook import errors, signals, signatures, verifier
 from flask_contenthub_webhook.cli import webhook_group
-from flask_contenthub_webhook.config import OPTIONS
+from flask_contenthub_webhook.options import OPTIONS
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"

@@ -182,12 +182,15 @@ def test_raised_alerts_have_a_banner(visitor):
     host, alert = visitor.host, default_alert_model(visitor.host.db)
     with host.app.app_context():
         raised = {"value": 0.173, "sample": 52, "checked_at": host.clock(), "changed_at": host.clock()}
-        host.db.session.add_all([alert(name="<b>rate", raised=True, **raised), alert(name="silence", raised=False)])
+        host.db.session.add_all(
+            [alert(name="failure_rate", raised=True, **raised), alert(name="silence", raised=False)]
+        )
         host.db.session.commit()
 
     page = visitor.see("/")
 
-    assert "<b>rate is raised since 2026-11-24 09:30:00: measured 0.173 on a sample of 52" in page.text
+    assert "The handlers failed at 17.3% of 52 events within 5 min (limit: 10.0%)." in page.text
+    assert "Raised since 2026-11-24 09:30:00, last checked 2026-11-24 09:30:00 (failure_rate)." in page.text
     assert "silence" not in page.text
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
-from flask_contenthub_webhook import ContentHubWebhook, submission
+from flask_contenthub_webhook import ContentHubWebhook, handover
 from tests.support import web_host
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ webhook = ContentHubWebhook()
 def create_app() -> Flask:
     """The application, configured by the environment alone."""
     if margin := os.environ.get("TEST_SOAK_LEASE_MARGIN"):
-        submission._LEASE_MARGIN = timedelta(seconds=float(margin))
+        handover._LEASE_MARGIN = timedelta(seconds=float(margin))
     app = web_host.create_app()
 
     @app.post("/submit")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from flask_contenthub_webhook.config import OPTIONS, InsecureConfiguration, Option, load_settings
+from flask_contenthub_webhook.config import InsecureConfiguration, load_settings
 from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.options import OPTIONS, Option
 
 SECRET = "a-secret-that-is-long-enough-for-a-test"
 SECOND = timedelta(seconds=1)

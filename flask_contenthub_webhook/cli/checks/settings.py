@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 
-from flask_contenthub_webhook.config import OPTIONS
 from flask_contenthub_webhook.creators import HttpCreator
+from flask_contenthub_webhook.options import OPTIONS
 
 from .findings import Examination, Finding, Level
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.alerts.models import default_alert_model
 from flask_contenthub_webhook.forwarding.models import default_forward_models
 from flask_contenthub_webhook.inbound import Source
 from flask_contenthub_webhook.models import UTCDateTime
@@ -24,7 +23,7 @@ from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
 if TYPE_CHECKING:
     from flask_contenthub_webhook.state import WebhookState
 
-__all__ = ["KINDS", "Hour", "Overview", "next_runs", "raised_alerts", "read_backlog", "read_overview"]
+__all__ = ["KINDS", "Hour", "Overview", "next_runs", "read_backlog", "read_overview"]
 
 KINDS = ("accepted", "duplicates", "rejected", "failed", "dead")
 _KIND_OF = {
@@ -245,11 +244,3 @@ def next_runs(state: WebhookState) -> list[tuple[str, datetime | None]]:
     if scheduler is None or state.scheduler_pid != os.getpid() or not scheduler.running:
         return []
     return sorted((str(job.id), job.next_run_time) for job in scheduler.get_jobs())
-
-
-def raised_alerts(read: Reading, state: WebhookState) -> list[Row]:
-    """The alerts that are raised now."""
-    alert = default_alert_model(state.db)
-    keys = ("name", "changed_at", "checked_at", "value", "sample")
-    query = sa.select(*(getattr(alert, key).label(key) for key in keys)).where(alert.raised).order_by(alert.name)
-    return read.rows(query)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
+from flask_contenthub_webhook.alerts.check import read_alerts
 from flask_contenthub_webhook.errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
 from flask_contenthub_webhook.inbound import Source
 from flask_contenthub_webhook.processing import replay
@@ -26,7 +27,7 @@ from .filters import RANGES, cursor, wanted, window_since
 from .forms import check_form, has_secret_key, read_signed, signed
 from .forwards import STATES, forwards_by_url, read_forwards_page, url_of
 from .listing import deliveries_newer_than, read_deliveries_page
-from .overview import KINDS, Overview, next_runs, raised_alerts, read_backlog, read_overview
+from .overview import KINDS, Overview, next_runs, read_backlog, read_overview
 from .rendering import fragment, page
 from .search import Page
 
@@ -71,12 +72,11 @@ def overview() -> Response:
     with reading(state) as read:
         numbers = read_overview(read, state.delivery_model, window_since(range_, now), now)
         backlog = read_backlog(read, state)
-        alerts = raised_alerts(read, state)
     return page(
         "overview.html",
         numbers=numbers,
         backlog=backlog,
-        alerts=alerts,
+        alerts=[alert for alert in read_alerts(state) if alert.raised],
         jobs=next_runs(state),
         kinds=KINDS,
         chart=_chart(numbers),
