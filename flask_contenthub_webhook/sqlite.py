@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 __all__ = ["Turn", "begin_writing"]
 
-_SHORT = 0.00005
+_SHORT = 0.0001
 """Seconds between two questions at first: less than a callback holds the lock, and who waits has nothing else to do."""
 _LONG = 0.005
 """Seconds between two questions where somebody holds it for longer."""
