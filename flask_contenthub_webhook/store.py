@@ -373,9 +373,9 @@ class Store:
             return unit
         return unit.connection(bind_arguments={"mapper": self.tasks.model})
 
-    def engine_of(self, session: Session) -> sa.Engine:
+    def bind_of(self, session: Session) -> sa.Engine | sa.Connection:
         """Where the tables live, as this session sees it."""
-        return session.get_bind(mapper=sa.inspect(self.tasks.model)).engine
+        return session.get_bind(mapper=sa.inspect(self.tasks.model))
 
     def _sql(self, unit: Unit) -> Statements:
         if self._prepared is None:

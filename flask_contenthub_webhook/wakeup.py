@@ -83,7 +83,7 @@ class Alarm:
         self._tried_at = time.monotonic()
         try:
             with unit_of_work(self._state) as session:
-                engine = self._state.store.engine_of(session)
+                engine = self._state.store.bind_of(session).engine
             if engine.dialect.name == "postgresql" and engine.dialect.driver in {"psycopg", "psycopg2"}:
                 self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                 self._connection.detach()

@@ -1,0 +1,87 @@
+"""Hosts whose `db.session` is not what most hosts have: it is theirs, and events are applied in it all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from flask_sqlalchemy.session import Session
+
+from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin, delivery_processed
+from tests.support.host import Host, completed
+
+Build = Callable[..., Host]
+
+
+class ChoosingSession(Session):
+    """Chooses among databases, as a host does that reads from a replica."""
+
+    asked = 0
+
+    def get_bind(self, *arguments: Any, **named: Any) -> Any:
+        ChoosingSession.asked += 1
+        return super().get_bind(*arguments, **named)
+
+
+def in_another_database(db: SQLAlchemy) -> dict[str, Any]:
+    """The tables of the extension, beside the host's own database."""
+    task = type("Job", (GenerationTaskMixin, db.Model), {"__tablename__": "jobs", "__bind_key__": "jobs"})
+    delivery = type("Event", (DeliveryMixin, db.Model), {"__tablename__": "job_events", "__bind_key__": "jobs"})
+    return {"task_model": task, "delivery_model": delivery}
+
+
+@pytest.fixture(params=["a session class of its own", "tables in another database"])
+def host(request: pytest.FixtureRequest, hosts: Build, database_url: str, tmp_path: Any) -> Host:
+    if request.param == "a session class of its own":
+        ChoosingSession.asked = 0
+        return hosts(database_url, db=SQLAlchemy(session_options={"class_": ChoosingSession}))
+    other = f"sqlite:///{tmp_path / 'host.db'}"
+    binds = {"jobs": database_url}
+    return hosts(other, db=SQLAlchemy(), models=in_another_database, SQLALCHEMY_BINDS=binds)
+
+
+def test_events_are_applied_once_in_the_hosts_session(host: Host):
+    task_id, seen = host.add_task(), []
+
+    def look(app: Flask, *, task: Any, delivery: Any, outcome: str, **extra: Any) -> None:
+        seen.append((task.task_id, delivery.verdict, outcome))
+
+    host.connect(delivery_processed, look)
+    outcomes = [host.post(task_id, completed(task_id), attempt=1).get_json()["outcome"] for _ in range(2)]
+
+    assert outcomes == ["processed", "duplicate"]
+    assert seen == [(task_id, outcome, outcome) for outcome in outcomes]
+    assert len(host.contents(task_id)) == 1
+    assert host.task(task_id).status == "completed"
+    if issubclass(host.db.session.session_factory.class_, ChoosingSession):
+        assert ChoosingSession.asked > 0
+
+
+def test_a_handler_that_fails_takes_everything_with_it_and_is_called_again(host: Host):
+    task_id = host.add_task()
+    host.publisher.broken = True
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 500
+    assert (host.contents(task_id), host.task(task_id).status) == ([], "submitted")
+
+    host.publisher.broken = False
+    host.clock.advance(seconds=40)
+    assert host.retry().outcomes == {"processed": 1}
+    assert (len(host.contents(task_id)), host.task(task_id).status) == (1, "completed")
+
+
+def test_a_test_of_the_hosts_may_undo_all_that_an_event_did(hosts: Build, database_url: str):
+    """The engine is replaced by a connection in a transaction that the test rolls back in the end."""
+    host = hosts(database_url, db=SQLAlchemy())
+    task_id = host.add_task()
+    engine = host.engine
+    with engine.connect() as connection:
+        outer = connection.begin()
+        host.db._app_engines[host.app][None] = connection  # type: ignore[assignment]
+        assert host.post(task_id, completed(task_id), attempt=1).get_json()["outcome"] == "processed"
+        assert host.task(task_id).status == "completed"
+        outer.rollback()
+    host.db._app_engines[host.app][None] = engine
+    assert (host.task(task_id).status, host.contents(), host.deliveries()) == ("submitted", [], [])
