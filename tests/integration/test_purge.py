@@ -74,6 +74,8 @@ def test_thousands_go_in_batches_each_in_a_transaction_of_its_own(host):
         assert purge(host) == 2500
     deletes = [line for line in statements if line.startswith("DELETE")]
     assert len(deletes) == statements.count("COMMIT") >= 2500 / 500
+    tidied = statements.count("PRAGMA wal_checkpoint(PASSIVE)")  # by the purge, so that no callback's commit has to
+    assert tidied == (len(deletes) if host.engine.dialect.name == "sqlite" else 0)
     assert sum(line.startswith("SELECT") and "webhook_deliveries" in line for line in statements) == 3
     assert ages(host) == [1] * 10
 
