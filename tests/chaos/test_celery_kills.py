@@ -25,7 +25,7 @@ from tests.support.gunicorn import Gunicorn
 from tests.support.postgres import PostgresServer
 from tests.support.processes import wait_until
 from tests.support.raw_http import callback, completed, post, send
-from tests.support.redis import RedisServer
+from tests.support.redis import NO_REDIS, RedisServer, find_redis
 from tests.support.web_database import HostDatabase
 from tests.support.web_host import create_app
 from tests.support.web_server import figure
@@ -107,6 +107,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(postgres: PostgresServer) -> Iterator[Site]:
+    if find_redis() is None:
+        pytest.skip(NO_REDIS)
     url = postgres.create_database()
     database = HostDatabase(url).create()
     with RedisServer() as redis:

