@@ -147,6 +147,14 @@ class TestAcceptance:
             host.post_signed(named, completed("theirs"), "contenthub")
         assert [statement.split()[0] for statement in seen] == whole
 
+    def test_workers_are_woken_when_the_row_is_there(self, hosts: Build, postgres_url: str) -> None:
+        host = build(hosts, postgres_url)
+        task_id = host.add_task()
+        with host.statements() as seen:
+            host.post(task_id, failed(task_id))  # speaks for no attempt, so the task is looked at first
+        steps = ["notify" if "pg_notify" in one else "row" for one in seen if "pg_notify" in one or "INSERT" in one]
+        assert steps == ["row", "notify"]
+
     def test_a_database_that_is_away_is_said_with_503(self, hosts: Build, postgres_url: str, postgres: Any) -> None:
         host = build(hosts, postgres_url)
         task_id = host.add_task()
