@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import psycopg
 from sqlalchemy import make_url
 
-from .processes import Guard, ServerError, clean_environment, wait_until
+from .processes import Guard, ServerError, Service, clean_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ _UNPRIVILEGED_USERS = ("nobody", "daemon")
 _PORT = 5432  # names the socket file; nothing listens on TCP
 
 
-class PostgresServer:
+class PostgresServer(Service):
     """A PostgreSQL server in a folder of its own, reachable through a unix socket only.
 
     Usable as a context manager. As root it runs as an unprivileged user, because PostgreSQL refuses to run as root.
@@ -144,22 +144,8 @@ class PostgresServer:
         """Drop a database of `create_database`, disconnecting whoever still uses it."""
         self._execute(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
 
-    def close(self) -> None:
-        """Stop for good and remove every file."""
-        try:
-            self.stop()
-        finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _remove_files(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
     def _data(self) -> Path:

@@ -68,7 +68,10 @@ class Service:
         try:
             self.stop()
         finally:
-            self._directory.cleanup()
+            self._remove_files()
+
+    def _remove_files(self) -> None:
+        self._directory.cleanup()
 
     def __enter__(self) -> Self:
         try:
