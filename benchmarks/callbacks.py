@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Literal
 
-from flask_contenthub_webhook.signatures import CONTENTHUB_HEADER, sign_contenthub, sign_url
+from flask_contenthub_webhook.core.signatures import CONTENTHUB_HEADER, sign_contenthub, sign_url
 
 __all__ = ["SECRET", "Signing", "new_task_ids", "request_bytes"]
 

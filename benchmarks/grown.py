@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.inbox_statements import AT_ONCE
+from flask_contenthub_webhook.storage.inbox_statements import AT_ONCE
 
 from .callbacks import new_task_ids, request_bytes
 from .contestants import CONTESTANTS

@@ -21,10 +21,10 @@ from flask import Flask
 from rich.console import Console
 from rich.table import Table
 
-from flask_contenthub_webhook.database import unit_of_work
-from flask_contenthub_webhook.processing import RetryReport, work_off
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.transitions import Verdict
+from flask_contenthub_webhook.core.state_machine import Verdict
+from flask_contenthub_webhook.engine.process import RetryReport, work_off
+from flask_contenthub_webhook.runtime.state import get_state
+from flask_contenthub_webhook.storage.transactions import unit_of_work
 
 from .callbacks import new_task_ids, request_bytes
 from .contestants import CONTESTANTS, Contestant

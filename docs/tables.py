@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from flask_contenthub_webhook import errors
+from flask_contenthub_webhook.config.keys import OPTIONS
 from flask_contenthub_webhook.contrib.prometheus import METRICS
-from flask_contenthub_webhook.options import OPTIONS
-from flask_contenthub_webhook.transitions import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
+from flask_contenthub_webhook.core.state_machine import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
 HERE = Path(__file__).parent
 PAGES = {"configuration.md": "options", "http.md": "errors", "how-it-works.md": "transitions", "metrics.md": "metrics"}

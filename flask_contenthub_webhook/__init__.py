@@ -18,9 +18,21 @@
 """
 
 from ._version import __version__
-from .alerts.check import AlertStatus
-from .config import InsecureConfiguration
+from .compat import (
+    WebhookSignatureVerifier,
+    create_verifier,
+    generate_signature,
+    verify_signature,
+)
+from .compat_handler import WebhookHandler
+from .config.settings import InsecureConfiguration
+from .core.filters import EXISTS, MISSING
+from .core.forward_targets import ForwardTarget
+from .core.received import Applied
+from .core.signatures import generate_secret
+from .core.state_machine import TaskState, Verdict
 from .creators.protocol import Creator, Job, RemoteState, Report
+from .engine.process import RetryReport
 from .errors import (
     ConfigurationError,
     CreatorError,
@@ -39,15 +51,9 @@ from .errors import (
     WebhookError,
 )
 from .extension import ContentHubWebhook
-from .forwarding.sending import ForwardReport
-from .forwarding.targets import ForwardTarget
-from .handler import WebhookHandler
-from .handover import SubmitReport
-from .inbound import Applied
-from .matching import EXISTS, MISSING
-from .models import DeliveryMixin, GenerationTaskMixin, default_models
-from .processing import RetryReport
-from .reconcile import ReconcileReport
+from .forwarding.send import ForwardReport
+from .models.defaults import DeliveryMixin, GenerationTaskMixin, default_models
+from .operations.alerts import AlertStatus
 from .signals import (
     alert_changed,
     callback_rejected,
@@ -62,9 +68,8 @@ from .signals import (
     task_submitted,
     task_timed_out,
 )
-from .signatures import generate_secret
-from .transitions import TaskState, Verdict
-from .verifier import WebhookSignatureVerifier, create_verifier, generate_signature, verify_signature
+from .tasks.handover import SubmitReport
+from .tasks.reconcile import ReconcileReport
 
 __all__ = [
     "EXISTS",

@@ -9,41 +9,41 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
-from .alerts.check import AlertStatus, check_alerts, read_alerts
-from .callback_urls import build_callback_url
 from .cli import webhook_group
-from .client_certificates import check_certificate_support
-from .config import Settings, load_settings
+from .config.settings import Settings, load_settings
+from .core.callback_urls import build_callback_url
+from .core.events import EVENT_NAME, EVENT_NAME_RULE
+from .core.filters import Where, parse_where
+from .core.forward_targets import ForwardTarget
+from .core.received import Applied
+from .core.state_machine import Verdict
 from .creators.configured import configured_creator
 from .creators.guarded import GuardedCreator
 from .creators.protocol import Creator
-from .csrf import exempt_from_csrf
-from .database import watch_commits
-from .dispatcher import Dispatcher
+from .engine.process import RetryReport, replay, retry_due_deliveries
 from .errors import ConfigurationError
-from .events import EVENT_NAME, EVENT_NAME_RULE
-from .forwarding.lanes import Lanes
-from .forwarding.models import default_forward_models
-from .forwarding.outbox import Outbox
-from .forwarding.posting import Poster
-from .forwarding.sending import ForwardReport, send_due_forwards
-from .forwarding.targets import ForwardTarget
-from .forwarding.upkeep import replay_forward
-from .guards import RateGuard
-from .handover import SubmitReport, submit_due
-from .inbound import Applied
-from .matching import Where, parse_where
-from .models import add_own_tables, default_delivery_model, default_task_model
-from .processing import RetryReport, replay, retry_due_deliveries
-from .purge import purge_deliveries
-from .reconcile import ReconcileReport, reconcile
-from .rejections import RejectionLog
-from .scheduler import start_scheduler, start_with_first_request, stop_scheduler
-from .state import EXTENSION_KEY, Subscription, WebhookState, get_state
-from .store import Store
-from .submission import cancel, new_task, retry
-from .transitions import Verdict
-from .views import blueprint
+from .forwarding.post import Poster
+from .forwarding.replay import replay_forward
+from .forwarding.send import ForwardReport, send_due_forwards
+from .models.defaults import add_own_tables, default_delivery_model, default_task_model
+from .models.forward import default_forward_models
+from .operations.alerts import AlertStatus, check_alerts, read_alerts
+from .operations.purge import purge_deliveries
+from .operations.scheduler import start_scheduler, start_with_first_request, stop_scheduler
+from .runtime.background import Dispatcher
+from .runtime.forward_lanes import Lanes
+from .runtime.refusals import RejectionLog
+from .runtime.state import EXTENSION_KEY, Subscription, WebhookState, get_state
+from .storage.forwards import Outbox
+from .storage.store import Store
+from .storage.transactions import watch_commits
+from .tasks.handover import SubmitReport, submit_due
+from .tasks.reconcile import ReconcileReport, reconcile
+from .tasks.submit import cancel, new_task, retry
+from .web.client_certificates import check_certificate_support
+from .web.csrf import exempt_from_csrf
+from .web.guards import RateGuard
+from .web.views import blueprint
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -180,7 +180,7 @@ class ContentHubWebhook:
         return subscribe
 
     def callback_url(self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None) -> str:
-        """The URL under which the creator reports on a task; see :func:`.callback_urls.build_callback_url`."""
+        """The URL under which the creator reports on a task; see :func:`.core.callback_urls.build_callback_url`."""
         return build_callback_url(get_state().settings, task_id, attempt, base_url=base_url)
 
     # --- tasks -----------------------------------------------------------------------------------------------
@@ -272,27 +272,27 @@ class ContentHubWebhook:
         return cancel(get_state(), task_id)
 
     def submit_due(self, *, limit: int = 100) -> SubmitReport:
-        """Hand over what is due and what a crash left; see :func:`.handover.submit_due`."""
+        """Hand over what is due and what a crash left; see :func:`.tasks.handover.submit_due`."""
         return submit_due(get_state(), limit=limit)
 
     def reconcile(self, *, limit: int = 10_000) -> ReconcileReport:
-        """Ask the creator about every task that is due for it; see :func:`.reconcile.reconcile`."""
+        """Ask the creator about every task that is due for it; see :func:`.tasks.reconcile.reconcile`."""
         return reconcile(get_state(), limit=limit)
 
     # --- forwarding ------------------------------------------------------------------------------------------
 
     def send_due_forwards(self, *, limit: int = 1000) -> ForwardReport:
-        """Send on what is due; see :func:`.forwarding.sending.send_due_forwards`."""
+        """Send on what is due; see :func:`.forwarding.send.send_due_forwards`."""
         return send_due_forwards(get_state(), limit=limit)
 
     def replay_forward(self, forward_id: int) -> None:
-        """Send a forward again that is delivered or dead; see :func:`.forwarding.upkeep.replay_forward`."""
+        """Send a forward again that is delivered or dead; see :func:`.forwarding.replay.replay_forward`."""
         replay_forward(get_state(), forward_id)
 
     # --- background ------------------------------------------------------------------------------------------
 
     def start_scheduler(self, app: Flask) -> None:
-        """Run the periodic jobs in threads of this process; see :mod:`.scheduler`."""
+        """Run the periodic jobs in threads of this process; see :mod:`.operations.scheduler`."""
         start_scheduler(app)
 
     def stop_scheduler(self, app: Flask, *, wait: bool = True) -> None:
@@ -300,11 +300,11 @@ class ContentHubWebhook:
         stop_scheduler(app, wait=wait)
 
     def purge(self, *, before: datetime | None = None, verdicts: Collection[Verdict | str] = ()) -> int:
-        """Delete old history; see :func:`.purge.purge_deliveries`."""
+        """Delete old history; see :func:`.operations.purge.purge_deliveries`."""
         return purge_deliveries(get_state(), before=before, verdicts=verdicts)
 
     def check_alerts(self) -> list[AlertStatus]:
-        """Raise and clear the alerts, and tell of each change once; see :func:`.alerts.check.check_alerts`."""
+        """Raise and clear the alerts, and tell of each change once; see :func:`.operations.alerts.check_alerts`."""
         return check_alerts(get_state())
 
     def alerts(self) -> list[AlertStatus]:
@@ -314,14 +314,14 @@ class ContentHubWebhook:
     # --- deliveries ------------------------------------------------------------------------------------------
 
     def replay(self, delivery_id: int) -> Applied:
-        """Apply the event of a delivery again; see :func:`.processing.replay`.
+        """Apply the event of a delivery again; see :func:`.engine.process.replay`.
 
         Call it outside a transaction: the event is applied in one of its own.
         """
         return replay(get_state(), delivery_id)
 
     def retry_due_deliveries(self, *, limit: int = 100) -> RetryReport:
-        """Try again what handlers failed at and what is due; see :func:`.processing.retry_due_deliveries`."""
+        """Try again what handlers failed at and what is due; see :func:`.engine.process.retry_due_deliveries`."""
         return retry_due_deliveries(get_state(), limit=limit)
 
 

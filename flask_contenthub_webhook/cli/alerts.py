@@ -6,9 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from flask_contenthub_webhook.alerts.check import AlertStatus, check_alerts, read_alerts
-from flask_contenthub_webhook.state import get_state
-
+from ..operations.alerts import AlertStatus, check_alerts, read_alerts
+from ..runtime.state import get_state
 from .commands import AppCommand
 from .documents import json_option, print_document
 from .terminal import Screen, moment

@@ -12,9 +12,8 @@ from flask.cli import ScriptInfo
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from flask_contenthub_webhook.errors import WebhookError
-from flask_contenthub_webhook.state import EXTENSION_KEY
-
+from ..errors import WebhookError
+from ..runtime.state import EXTENSION_KEY
 from .terminal import escaped
 
 __all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "clean_errors", "database_words", "enter_app"]

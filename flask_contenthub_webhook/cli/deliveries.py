@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from flask_contenthub_webhook.errors import DeliveryNotFound
-from flask_contenthub_webhook.inbound import Source
-from flask_contenthub_webhook.reading import Row
-from flask_contenthub_webhook.selection import DeliveryFilter, read_deliveries, read_delivery
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.transitions import Verdict
-
+from ..core.received import Source
+from ..core.state_machine import Verdict
+from ..errors import DeliveryNotFound
+from ..runtime.state import get_state
+from ..storage.delivery_queries import DeliveryFilter, read_deliveries, read_delivery
+from ..storage.queries import Row
 from .commands import AppGroup
 from .documents import json_option, print_document
 from .parameters import read_moment

@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 from flask import current_app
 
-from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.state import get_state
-
+from ..errors import ConfigurationError
+from ..runtime.state import get_state
 from .checks import CHECKS, Examination, Finding, Level
 from .commands import PlainCommand, enter_app
 from .documents import json_option, print_document

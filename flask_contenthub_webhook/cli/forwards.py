@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flask_contenthub_webhook.creators.words import shown_url
-from flask_contenthub_webhook.errors import DatabaseUnavailable, ForwardNotFound, WebhookError
-from flask_contenthub_webhook.forwarding.outbox import DEAD, DELIVERED, WAITING
-from flask_contenthub_webhook.forwarding.upkeep import replay_forward
-from flask_contenthub_webhook.reading import Row
-from flask_contenthub_webhook.state import get_state
-
+from ..core.redaction import shown_url
+from ..errors import DatabaseUnavailable, ForwardNotFound, WebhookError
+from ..forwarding.replay import replay_forward
+from ..runtime.state import get_state
+from ..storage.forward_queries import (
+    ForwardFilter,
+    count_forwards,
+    finished_ids,
+    read_attempts,
+    read_forward,
+    read_forwards,
+)
+from ..storage.forwards import DEAD, DELIVERED, WAITING
+from ..storage.queries import Row
 from .commands import AppGroup
 from .documents import json_option, print_document
-from .forward_queries import ForwardFilter, count_forwards, finished_ids, read_attempts, read_forward, read_forwards
 from .parameters import read_moment
 from .terminal import Screen, counted, moment, pretty
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ..runtime.state import WebhookState
 
 __all__ = ["forwards_group"]
 

@@ -13,7 +13,7 @@ from .documents import json_option, print_document
 from .terminal import escaped
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.migrations import InstalledRevision
+    from ..migrations import InstalledRevision
 
 __all__ = ["migrations_group"]
 
@@ -31,7 +31,7 @@ def migrations_group() -> None:
 @json_option
 def install_command(directory: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Write the packaged revisions that are not there yet on top of the newest of yours; touches no database."""
-    from flask_contenthub_webhook.migrations import install_revisions
+    from ..migrations import install_revisions
 
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     revisions = install_revisions(app, directory, dry_run=dry_run)

@@ -8,14 +8,13 @@ from datetime import timedelta
 
 import click
 
-from flask_contenthub_webhook.purge import purge_deliveries
-from flask_contenthub_webhook.retention import Rule, retention_rules
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.transitions import Verdict
-
+from ..core.state_machine import Verdict
+from ..operations.purge import purge_deliveries
+from ..operations.retention import Rule, retention_rules
+from ..runtime.state import get_state
+from ..storage.task_queries import count_expired
 from .commands import AppCommand
 from .documents import json_option, print_document
-from .queries import count_expired
 from .terminal import Screen, counted, moment
 
 __all__ = ["purge_command"]

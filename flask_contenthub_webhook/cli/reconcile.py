@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.reconcile import ReconcileReport, reconcile
-from flask_contenthub_webhook.scheduler import JOBS
-from flask_contenthub_webhook.shutdown import stop_on_signals, wait_for_stop
-from flask_contenthub_webhook.state import get_state
-
+from ..errors import ConfigurationError
+from ..operations.scheduler import JOBS
+from ..runtime.shutdown import stop_on_signals, wait_for_stop
+from ..runtime.state import get_state
+from ..tasks.reconcile import ReconcileReport, reconcile
 from .commands import DATABASE_ERRORS, AppCommand, database_words
 from .documents import json_option, print_document
 from .logs import show_logs
 from .terminal import escaped
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ..runtime.state import WebhookState
 
 __all__ = ["reconcile_command"]
 

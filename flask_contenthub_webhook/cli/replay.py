@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flask_contenthub_webhook.bulk_replay import BulkReplay, replay_each
-from flask_contenthub_webhook.selection import DeliveryFilter, count_matching, replayable_ids
-
+from ..engine.replay import BulkReplay, replay_each
+from ..storage.delivery_queries import DeliveryFilter, count_matching, replayable_ids
 from .documents import print_document
 from .terminal import Screen, counted
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ..runtime.state import WebhookState
 
 __all__ = ["replay_chosen", "replay_ids"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 from flask import current_app
 
-from flask_contenthub_webhook.scheduler import JOBS, run_scheduler
-from flask_contenthub_webhook.state import get_state
-
+from ..operations.scheduler import JOBS, run_scheduler
+from ..runtime.state import get_state
 from .commands import AppCommand
 from .logs import show_logs
 

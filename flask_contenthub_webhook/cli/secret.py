@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flask_contenthub_webhook.signatures import generate_secret
-
+from ..core.signatures import generate_secret
 from .commands import PlainCommand
 
 __all__ = ["secret_command"]

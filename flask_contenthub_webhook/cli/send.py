@@ -10,10 +10,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import httpx
 
-from flask_contenthub_webhook.callback_urls import address_callback_url, build_callback_url, without_secrets
-from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.options import SCHEMES
-from flask_contenthub_webhook.signatures import (
+from ..config.keys import SCHEMES
+from ..core.callback_urls import address_callback_url, build_callback_url, without_secrets
+from ..core.signatures import (
     CONTENTHUB_HEADER,
     GITHUB_HEADER,
     STANDARD_ID_HEADER,
@@ -23,8 +22,8 @@ from flask_contenthub_webhook.signatures import (
     sign_github,
     sign_standard,
 )
-from flask_contenthub_webhook.state import get_state
-
+from ..errors import ConfigurationError
+from ..runtime.state import get_state
 from .commands import AppCommand
 from .documents import json_option, print_document
 from .http import connection_words, http_client
@@ -33,7 +32,7 @@ from .sample_events import sample_event, to_body
 from .terminal import escaped, pretty
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.config import Settings
+    from ..config.settings import Settings
 
 __all__ = ["send_command"]
 

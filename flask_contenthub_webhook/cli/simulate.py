@@ -14,7 +14,7 @@ from .parameters import RATE
 from .terminal import escaped
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.testing import CreatorSimulator
+    from ..testing import CreatorSimulator
 
 __all__ = ["simulate_command"]
 
@@ -92,7 +92,7 @@ def simulate_command(
     its documentation says (--api paper). A summary follows at the end; with --json it is all that stands on stdout,
     and the URL goes to stderr.
     """
-    from flask_contenthub_webhook.testing import CreatorSimulator, Faults, run_simulator
+    from ..testing import CreatorSimulator, Faults, run_simulator
 
     rates = {name: options.pop(name) for name in _FAULTS}
     try:

@@ -8,14 +8,13 @@ from typing import Any
 
 import click
 
-from flask_contenthub_webhook.reading import Row
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.transitions import OPEN_STATES, TaskState, Verdict
-
+from ..core.state_machine import OPEN_STATES, TaskState, Verdict
+from ..runtime.state import get_state
+from ..storage.queries import Row
+from ..storage.task_queries import read_latencies, sum_deliveries, sum_tasks
 from .commands import AppCommand
 from .documents import json_option, print_document
 from .parameters import read_moment
-from .queries import read_latencies, sum_deliveries, sum_tasks
 from .terminal import Screen, moment
 
 __all__ = ["stats_command"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.handover import submit_due
-from flask_contenthub_webhook.state import get_state
-
+from ..errors import ConfigurationError
+from ..runtime.state import get_state
+from ..tasks.handover import submit_due
 from .commands import AppCommand
 from .documents import json_option, print_document
 from .terminal import counted

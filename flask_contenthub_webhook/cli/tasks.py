@@ -6,18 +6,17 @@ from datetime import datetime
 
 import click
 
-from flask_contenthub_webhook.callback_urls import without_secrets
-from flask_contenthub_webhook.errors import TaskNotFound
-from flask_contenthub_webhook.reading import Row
-from flask_contenthub_webhook.selection import DeliveryFilter, read_deliveries
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.transitions import TaskState
-
+from ..core.callback_urls import without_secrets
+from ..core.state_machine import TaskState
+from ..errors import TaskNotFound
+from ..runtime.state import get_state
+from ..storage.delivery_queries import DeliveryFilter, read_deliveries
+from ..storage.queries import Row
+from ..storage.task_queries import read_task, read_tasks
 from .commands import AppGroup
 from .deliveries import delivery_cells, delivery_columns
 from .documents import json_option, print_document
 from .parameters import read_moment
-from .queries import read_task, read_tasks
 from .terminal import Screen, counted, moment, pretty
 
 __all__ = ["tasks_group"]

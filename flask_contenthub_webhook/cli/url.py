@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from flask_contenthub_webhook.callback_urls import build_callback_url
-from flask_contenthub_webhook.state import get_state
-
+from ..core.callback_urls import build_callback_url
+from ..runtime.state import get_state
 from .commands import AppCommand
 from .documents import json_option, print_document
 from .parameters import read_attempt

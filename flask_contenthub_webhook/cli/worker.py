@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 from flask import current_app
 
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.worker import run_worker
-
+from ..engine.worker import run_worker
+from ..runtime.state import get_state
 from .commands import AppCommand
 from .logs import show_logs
 

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
-from flask_contenthub_webhook.dispatcher import Dispatcher
-from flask_contenthub_webhook.processing import RetryReport, work_off
+from ..engine.process import RetryReport, work_off
+from ..runtime.background import Dispatcher
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ..runtime.state import WebhookState
 
 __all__ = ["TASK_NAME", "CeleryEngine"]
 

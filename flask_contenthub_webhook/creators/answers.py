@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from flask_contenthub_webhook.errors import CreatorUnclear
-
+from ..core.redaction import shown
+from ..errors import CreatorUnclear
 from .protocol import RemoteState, Report
-from .words import shown
 
 __all__ = [
     "STATES",

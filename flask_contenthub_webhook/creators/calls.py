@@ -15,10 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from flask_contenthub_webhook.errors import ConfigurationError, CreatorRefused, CreatorUnclear, CreatorUnreachable
-
+from ..core.redaction import Redactor, shown, shown_url
+from ..errors import ConfigurationError, CreatorRefused, CreatorUnclear, CreatorUnreachable
 from .answers import creator_error, error_words, parse_json
-from .words import Redactor, shown, shown_url
 
 __all__ = ["AccessRefused", "Answer", "Calls", "ConnectionCut", "NoAnswer"]
 

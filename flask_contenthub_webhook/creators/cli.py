@@ -13,18 +13,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from flask_contenthub_webhook.errors import (
+from ..core.redaction import Redactor, shown
+from ..errors import (
     ConfigurationError,
     CreatorError,
     CreatorRefused,
     CreatorUnclear,
     CreatorUnreachable,
 )
-
 from .answers import read_row, row_id
 from .processes import Child, Keeper
 from .protocol import Job, RemoteState, Report
-from .words import Redactor, shown
 
 __all__ = ["CliCreator"]
 

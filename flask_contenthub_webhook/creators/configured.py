@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from flask_contenthub_webhook.config import Settings
-
+from ..config.settings import Settings
 from .protocol import Creator
 
 __all__ = ["configured_creator"]

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from flask_contenthub_webhook.errors import CreatorError, CreatorUnclear
-
+from ..errors import CreatorError, CreatorUnclear
 from .protocol import Creator, Job, Report
 
 __all__ = ["GuardedCreator"]

@@ -19,14 +19,13 @@ from urllib.parse import quote
 
 import httpx
 
-from flask_contenthub_webhook.errors import (
+from ..errors import (
     ConfigurationError,
     CreatorError,
     CreatorRefused,
     CreatorUnclear,
     CreatorUnreachable,
 )
-
 from .answers import failure, read_data, read_row, result_fields, row_id
 from .calls import AccessRefused, Answer, Calls, ConnectionCut, NoAnswer
 from .holds import Holds

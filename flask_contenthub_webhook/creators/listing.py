@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask_contenthub_webhook.errors import CreatorError, CreatorUnclear
-
+from ..errors import CreatorError, CreatorUnclear
 from .answers import read_row, read_time, row_id
 from .protocol import Report
 

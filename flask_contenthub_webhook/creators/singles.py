@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
-from flask_contenthub_webhook.errors import CreatorError, CreatorUnreachable
-
+from ..errors import CreatorError, CreatorUnreachable
 from .calls import ConnectionCut
 from .protocol import Report
 

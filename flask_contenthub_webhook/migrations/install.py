@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase
 
-from flask_contenthub_webhook.errors import WebhookError
-from flask_contenthub_webhook.models import DeliveryMixin, GenerationTaskMixin
-from flask_contenthub_webhook.state import get_state
+from ..errors import WebhookError
+from ..models.defaults import DeliveryMixin, GenerationTaskMixin
+from ..runtime.state import get_state
 
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory

@@ -10,9 +10,23 @@ from typing import Any
 
 from .article import stored_result
 from .behaviour import Behaviour
-from .envelope import WORKFLOW_TYPE, error_answer, iso_time, success_answer, task_row, to_json
+from .envelope import (
+    WORKFLOW_TYPE,
+    error_answer,
+    iso_time,
+    success_answer,
+    task_row,
+    to_json,
+)
 from .ledger import Ledger, TaskRecord
-from .validation import STATES, Invalid, MalformedJSON, Submission, check_list_query, check_submission
+from .validation import (
+    STATES,
+    Invalid,
+    MalformedJSON,
+    Submission,
+    check_list_query,
+    check_submission,
+)
 from .wire import Request
 from .workshop import Died, Workshop
 

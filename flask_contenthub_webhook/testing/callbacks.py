@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from flask_contenthub_webhook.callback_urls import build_callback_url
-from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.signatures import (
+from ..core.callback_urls import build_callback_url
+from ..core.signatures import (
     CONTENTHUB_HEADER,
     GITHUB_HEADER,
     STANDARD_ID_HEADER,
@@ -25,7 +24,8 @@ from flask_contenthub_webhook.signatures import (
     sign_github,
     sign_standard,
 )
-from flask_contenthub_webhook.state import get_state
+from ..errors import ConfigurationError
+from ..runtime.state import get_state
 
 __all__ = ["CallbackSender", "sign_headers"]
 

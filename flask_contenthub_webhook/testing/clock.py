@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Flask
 
-from flask_contenthub_webhook.state import get_state
+from ..runtime.state import get_state
 
 __all__ = ["MovableClock"]
 

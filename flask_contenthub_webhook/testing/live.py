@@ -9,7 +9,7 @@ from typing import Self
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from flask_contenthub_webhook.state import get_state
+from ..runtime.state import get_state
 
 __all__ = ["LiveApp"]
 

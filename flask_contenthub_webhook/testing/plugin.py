@@ -14,8 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from flask import Flask
 
-    from flask_contenthub_webhook.reconcile import ReconcileReport
-
+    from ..tasks.reconcile import ReconcileReport
     from .callbacks import CallbackSender
     from .clock import MovableClock
     from .live import LiveApp
@@ -55,10 +54,10 @@ def webhook_clock(app: Flask) -> Iterator[MovableClock]:
 @pytest.fixture
 def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
     """Runs what the scheduler would run, once: submissions, reconciliation, retries of failed deliveries."""
-    from flask_contenthub_webhook.handover import submit_due
-    from flask_contenthub_webhook.processing import retry_due_deliveries
-    from flask_contenthub_webhook.reconcile import reconcile
-    from flask_contenthub_webhook.state import get_state
+    from ..engine.process import retry_due_deliveries
+    from ..runtime.state import get_state
+    from ..tasks.handover import submit_due
+    from ..tasks.reconcile import reconcile
 
     def run() -> ReconcileReport:
         state = get_state(app)
@@ -85,10 +84,9 @@ def creator_simulator(app: Flask) -> Iterator[CreatorSimulator]:
 
     Nothing is handed over in the background: ``webhook_pass()`` does it when the test wants it.
     """
-    from flask_contenthub_webhook.creators import HttpCreator
-    from flask_contenthub_webhook.dispatcher import Dispatcher
-    from flask_contenthub_webhook.state import get_state
-
+    from ..creators import HttpCreator
+    from ..runtime.background import Dispatcher
+    from ..runtime.state import get_state
     from .simulator import CreatorSimulator
 
     state = get_state(app)

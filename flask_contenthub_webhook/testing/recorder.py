@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from flask import Flask
 
-from flask_contenthub_webhook import signals
+from .. import signals
 
 __all__ = ["RecordedSignal", "SignalRecorder"]
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from flask_contenthub_webhook.shutdown import stop_on_signals, wait_for_stop
-
+from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from .behaviour import Behaviour
 from .faults import Faults
 from .ledger import CallbackRecord, Ledger, TaskRecord, TaskState

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 import sqlalchemy as sa
 
 from flask_contenthub_webhook import default_models
+from flask_contenthub_webhook.core.state_machine import OPEN_STATES
 from flask_contenthub_webhook.testing import FORGED_CONTENT, CreatorSimulator, Faults
-from flask_contenthub_webhook.transitions import OPEN_STATES
 from tests.support.gunicorn import Gunicorn
 from tests.support.processes import PROJECT_ROOT, Guard, clean_environment, wait_until
 from tests.support.soak_host import FACTORY

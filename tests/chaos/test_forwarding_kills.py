@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.forwarding.posting import Answer, Poster
+from flask_contenthub_webhook.forwarding.post import Answer, Poster
 from tests.support.host import Host, completed, make_host
 from tests.support.processes import PROJECT_ROOT, clean_environment
 from tests.support.receiver import Receiver, Reply

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from flask_contenthub_webhook.cli.terminal import escaped
-from flask_contenthub_webhook.signatures import verify_url
+from flask_contenthub_webhook.core.signatures import verify_url
 from tests.cli.conftest import run, run_json
 from tests.support.host import SECRET, completed
 

@@ -10,9 +10,11 @@ import click
 import pytest
 
 import flask_contenthub_webhook
-from flask_contenthub_webhook import errors, signals, signatures, verifier
+from flask_contenthub_webhook import compat as verifier
+from flask_contenthub_webhook import errors, signals
 from flask_contenthub_webhook.cli import webhook_group
-from flask_contenthub_webhook.options import OPTIONS
+from flask_contenthub_webhook.config.keys import OPTIONS
+from flask_contenthub_webhook.core import signatures
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"

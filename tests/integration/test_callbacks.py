@@ -12,7 +12,7 @@ from flask import Flask, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_contenthub_webhook import WebhookHandler, task_failed, task_progress
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.core.state_machine import Trigger
 from tests.support.host import (
     BODY_SCHEMES,
     OTHER_SECRET,

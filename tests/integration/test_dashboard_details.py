@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.forwarding.models import default_forward_models
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.core.state_machine import Trigger
+from flask_contenthub_webhook.models.forward import default_forward_models
 from tests.support.host import completed, failed, progress
 from tests.support.pages import AT
 

@@ -30,10 +30,10 @@ from flask_contenthub_webhook import (
     forward_finished,
     generate_secret,
 )
-from flask_contenthub_webhook.features import Features
-from flask_contenthub_webhook.forwarding.outbox import Outbox
-from flask_contenthub_webhook.forwarding.posting import Poster
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.core.state_machine import Trigger
+from flask_contenthub_webhook.forwarding.post import Poster
+from flask_contenthub_webhook.storage.dialect import Features
+from flask_contenthub_webhook.storage.forwards import Outbox
 from tests.support.host import SECRET, Host, at_once, completed, custom, failed, progress
 from tests.support.receiver import Received, Receiver, Reply
 

@@ -12,12 +12,7 @@ import werkzeug.serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_contenthub_webhook.signatures import (
-    sign_contenthub,
-    sign_github,
-    sign_standard,
-    sign_url,
-)
+from flask_contenthub_webhook.core.signatures import sign_contenthub, sign_github, sign_standard, sign_url
 from tests.support.raw_http import callback, chunks, completed, failed, pieces_of, post, send
 from tests.support.web_host import create_app, db
 from tests.support.web_server import figure, serve

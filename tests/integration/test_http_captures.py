@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_contenthub_webhook.signatures import sign_url
+from flask_contenthub_webhook.core.signatures import sign_url
 from tests.support.raw_http import callback
 from tests.support.web_server import serve
 

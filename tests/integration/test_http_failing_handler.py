@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from flask_contenthub_webhook.models import utc_now
-from flask_contenthub_webhook.processing import retry_due_deliveries
-from flask_contenthub_webhook.state import get_state
+from flask_contenthub_webhook.engine.process import retry_due_deliveries
+from flask_contenthub_webhook.models.defaults import utc_now
+from flask_contenthub_webhook.runtime.state import get_state
 from tests.support.raw_http import completed, failed
 from tests.support.web_host import create_app, db
 from tests.support.web_server import serve

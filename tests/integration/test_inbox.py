@@ -17,13 +17,13 @@ from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
 from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin, task_failed, task_progress
+from flask_contenthub_webhook.core.state_machine import Verdict
 from flask_contenthub_webhook.creators import RemoteState, Report
+from flask_contenthub_webhook.engine.process import RetryReport, _apply_claimed, _claim, work_off
+from flask_contenthub_webhook.engine.worker import Worker
 from flask_contenthub_webhook.errors import CreatorUnreachable
-from flask_contenthub_webhook.inbox_gauge import InboxGauge
-from flask_contenthub_webhook.models import UTCDateTime
-from flask_contenthub_webhook.processing import RetryReport, _apply_claimed, _claim, work_off
-from flask_contenthub_webhook.transitions import Verdict
-from flask_contenthub_webhook.worker import Worker
+from flask_contenthub_webhook.models.defaults import UTCDateTime
+from flask_contenthub_webhook.runtime.backpressure import InboxGauge
 from tests.support.host import Host, completed, custom, encode, failed, progress
 
 Build = Callable[..., Host]
@@ -369,7 +369,7 @@ def test_later_events_of_a_task_wait_while_an_earlier_one_is_in_hand(hub: Host) 
 
 
 def test_one_busy_task_keeps_no_other_from_its_turn(hub: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_contenthub_webhook.inbox_store._WINDOW", 3)
+    monkeypatch.setattr("flask_contenthub_webhook.storage.inbox._WINDOW", 3)
     log, busy, other = Log(hub), hub.add_task(), hub.add_task()
     log.send(busy, *range(6))
     log.send(other, 10)
@@ -455,7 +455,7 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_begun(hub: Host) -> None
 def test_a_slow_handler_does_not_keep_the_rest_of_its_batch_from_others(
     hub: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_contenthub_webhook.processing._LONGEST_HOLD", 0.01)
+    monkeypatch.setattr("flask_contenthub_webhook.engine.process._LONGEST_HOLD", 0.01)
     log = Log(hub)
     log.act = lambda number: time.sleep(0.02)
     for number in range(3):

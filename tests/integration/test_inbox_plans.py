@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.inbox_statements import AT_ONCE
+from flask_contenthub_webhook.storage.inbox_statements import AT_ONCE
 from tests.support.host import Host, make_host
 from tests.support.web_server import figure
 from tests.support.workers import size

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind
 
 from flask_contenthub_webhook import delivery_processed
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
-from flask_contenthub_webhook.scheduler import start_scheduler, stop_scheduler
+from flask_contenthub_webhook.operations.scheduler import start_scheduler, stop_scheduler
 from tests.support.host import Host, completed
 
 STATEMENTS = {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}

@@ -22,11 +22,11 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook import task_completed
+from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import HttpCreator
-from flask_contenthub_webhook.models import default_models
-from flask_contenthub_webhook.reconcile import reconcile
+from flask_contenthub_webhook.models.defaults import default_models
+from flask_contenthub_webhook.tasks.reconcile import reconcile
 from flask_contenthub_webhook.testing import CreatorSimulator, Faults
-from flask_contenthub_webhook.transitions import Trigger
 from tests.support import web_host
 from tests.support.host import completed
 from tests.support.processes import PROJECT_ROOT, clean_environment

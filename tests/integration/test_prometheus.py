@@ -19,15 +19,15 @@ from flask import Flask, request
 from prometheus_client import CollectorRegistry, generate_latest
 
 from flask_contenthub_webhook import ConfigurationError, generate_secret
-from flask_contenthub_webhook.alerts.models import default_alert_model
 from flask_contenthub_webhook.contrib.prometheus import METRICS, WebhookMetrics
 from flask_contenthub_webhook.contrib.prometheus.collector import DatabaseCollector
 from flask_contenthub_webhook.contrib.prometheus.instruments import Instruments
 from flask_contenthub_webhook.contrib.prometheus.recorder import Recorder
+from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import RemoteState, Report
-from flask_contenthub_webhook.forwarding.models import default_forward_models
-from flask_contenthub_webhook.observers import tell_of_forward
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.models.alert import default_alert_model
+from flask_contenthub_webhook.models.forward import default_forward_models
+from flask_contenthub_webhook.runtime.observers import tell_of_forward
 from tests.support.host import PREFIX, Host, completed, custom, failed, progress
 from tests.support.receiver import Receiver
 from tests.support.scrapes import Scrape

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.signatures import CONTENTHUB_HEADER, sign_contenthub, sign_url
+from flask_contenthub_webhook.core.signatures import CONTENTHUB_HEADER, sign_contenthub, sign_url
 from tests.support.metrics_host import FACTORY
 from tests.support.processes import PROJECT_ROOT, clean_environment
 from tests.support.raw_http import PREFIX, Answer, callback, completed, failed, post, send_together

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook import pace
-from flask_contenthub_webhook import purge as purge_module
+from flask_contenthub_webhook.operations import purge as purge_module
+from flask_contenthub_webhook.operations import throttled_delete as pace
 from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from flask_contenthub_webhook import reconcile_finished, task_failed, task_timed_out
 from flask_contenthub_webhook.creators import HttpCreator, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorRefused, CreatorUnclear, CreatorUnreachable
-from flask_contenthub_webhook.store import Features, Store
+from flask_contenthub_webhook.storage.store import Features, Store
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.support.host import Host, at_once, completed, failed, make_host, progress
 from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until

@@ -11,11 +11,11 @@ import pytest
 from flask import Flask
 
 from flask_contenthub_webhook import DeliveryNotFound, HandlerFailed, ReplayRefused, task_failed, task_progress
-from flask_contenthub_webhook.inbound import Source
-from flask_contenthub_webhook.lifecycle import apply_event
-from flask_contenthub_webhook.processing import _inbound_of, _read, _set_verdict, replay, retry_due_deliveries
-from flask_contenthub_webhook.store import AlreadySettled
-from flask_contenthub_webhook.transitions import Trigger, Verdict
+from flask_contenthub_webhook.core.received import Source
+from flask_contenthub_webhook.core.state_machine import Trigger, Verdict
+from flask_contenthub_webhook.engine.apply import apply_event
+from flask_contenthub_webhook.engine.process import _inbound_of, _read, _set_verdict, replay, retry_due_deliveries
+from flask_contenthub_webhook.storage.store import AlreadySettled
 from tests.support.host import (
     PREFIX,
     BrokenHandler,

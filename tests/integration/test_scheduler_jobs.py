@@ -11,7 +11,7 @@ import pytest
 from flask import current_app, has_app_context
 
 from flask_contenthub_webhook.creators import RemoteState, Report
-from flask_contenthub_webhook.scheduler import JOBS
+from flask_contenthub_webhook.operations.scheduler import JOBS
 from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]

@@ -25,7 +25,7 @@ from flask_contenthub_webhook import (
     task_progress,
     task_timed_out,
 )
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.core.state_machine import Trigger
 from tests.support.host import PREFIX, SECRET, Host, completed, failed, make_host, progress
 
 Build = Callable[..., Host]

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from flask_contenthub_webhook.database import Trouble, trouble_of
-from flask_contenthub_webhook.sqlite import Turn, begin_writing
+from flask_contenthub_webhook.storage.sqlite_lock import Turn, begin_writing
+from flask_contenthub_webhook.storage.transactions import Trouble, trouble_of
 
 Connect = Callable[..., sa.Engine]
 

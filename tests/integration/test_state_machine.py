@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flask_contenthub_webhook import HandlerFailed, TransitionRefused, task_completed, task_failed, task_progress
-from flask_contenthub_webhook.events import parse_event
-from flask_contenthub_webhook.inbound import Inbound, Source
-from flask_contenthub_webhook.processing import process, replay, retry_due_deliveries
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.core.events import parse_event
+from flask_contenthub_webhook.core.received import Inbound, Source
+from flask_contenthub_webhook.core.state_machine import Trigger
+from flask_contenthub_webhook.engine.process import process, replay, retry_due_deliveries
 from tests.support.host import BrokenHandler, Host, completed, encode, failed, make_host, progress
 
 OPEN = {"pending", "submitted", "processing"}

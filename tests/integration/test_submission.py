@@ -31,9 +31,9 @@ from flask_contenthub_webhook import (
     task_failed,
     task_submitted,
 )
+from flask_contenthub_webhook.core.signatures import sign_url
 from flask_contenthub_webhook.creators import Creator, HttpCreator, Job, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorRefused, CreatorUnclear, CreatorUnreachable, TaskNotFound
-from flask_contenthub_webhook.signatures import sign_url
 from flask_contenthub_webhook.testing import CreatorSimulator
 from flask_contenthub_webhook.testing.faults import Faults
 from flask_contenthub_webhook.testing.live import LiveApp

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import HttpCreator, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorUnclear
 from flask_contenthub_webhook.testing import CreatorSimulator
-from flask_contenthub_webhook.transitions import Trigger
 from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.timeline import DISORDER, first_id_since, received
+from flask_contenthub_webhook.storage.id_search import DISORDER, first_id_since, received
 from tests.support.host import Host
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.wakeup import Alarm
+from flask_contenthub_webhook.engine.listen import Alarm
+from flask_contenthub_webhook.runtime.state import get_state
 from tests.cli.conftest import run
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import make_host

@@ -20,7 +20,7 @@ from flask_contenthub_webhook.migrations.revisions import (
     contenthub0002_deliveries,
     contenthub0003_queues,
 )
-from flask_contenthub_webhook.models import default_models
+from flask_contenthub_webhook.models.defaults import default_models
 from tests.migration.hosts import CONVENTION, MigratingHost
 
 DIALECTS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}

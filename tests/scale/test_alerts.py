@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.timeline import first_id_since
+from flask_contenthub_webhook.storage.id_search import first_id_since
 from tests.support.web_server import figure
 
 ROWS = int(os.environ.get("ALERT_ROWS", "20000"))

@@ -16,7 +16,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.reading import reading
+from flask_contenthub_webhook.storage.queries import reading
 from tests.support.host import make_host
 from tests.support.long_history import task_id_of, write_history
 from tests.support.pages import Visitor, open_to_all, plans

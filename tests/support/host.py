@@ -23,14 +23,14 @@ from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
 from flask_contenthub_webhook import Applied, ContentHubWebhook, default_models, task_completed
+from flask_contenthub_webhook.core.events import Internal
+from flask_contenthub_webhook.core.received import Inbound, Source
+from flask_contenthub_webhook.core.signatures import sign_contenthub, sign_github, sign_standard, sign_url
+from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import HttpCreator
-from flask_contenthub_webhook.events import Internal
-from flask_contenthub_webhook.inbound import Inbound, Source
-from flask_contenthub_webhook.lifecycle import apply_event
-from flask_contenthub_webhook.signatures import sign_contenthub, sign_github, sign_standard, sign_url
-from flask_contenthub_webhook.state import WebhookState
-from flask_contenthub_webhook.store import Features, Store
-from flask_contenthub_webhook.transitions import Trigger
+from flask_contenthub_webhook.engine.apply import apply_event
+from flask_contenthub_webhook.runtime.state import WebhookState
+from flask_contenthub_webhook.storage.store import Features, Store
 
 SECRET = "correct-horse-battery-staple-of-forty-bytes"
 OTHER_SECRET = "quite another secret that nobody has been given"

@@ -13,12 +13,12 @@ from datetime import timedelta
 from flask import Flask
 
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
-from flask_contenthub_webhook.models import utc_now
-from flask_contenthub_webhook.processing import replay, retry_due_deliveries
-from flask_contenthub_webhook.reconcile import reconcile
-from flask_contenthub_webhook.rejections import RejectionLog
-from flask_contenthub_webhook.state import WebhookState, get_state
-from flask_contenthub_webhook.submission import cancel
+from flask_contenthub_webhook.engine.process import replay, retry_due_deliveries
+from flask_contenthub_webhook.models.defaults import utc_now
+from flask_contenthub_webhook.runtime.refusals import RejectionLog
+from flask_contenthub_webhook.runtime.state import WebhookState, get_state
+from flask_contenthub_webhook.tasks.reconcile import reconcile
+from flask_contenthub_webhook.tasks.submit import cancel
 
 from . import web_host
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.contrib.dashboard import create_dashboard
-from flask_contenthub_webhook.rejections import RejectionLog
+from flask_contenthub_webhook.runtime.refusals import RejectionLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

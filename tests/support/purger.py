@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 
-from flask_contenthub_webhook.purge import purge_deliveries
-from flask_contenthub_webhook.state import get_state
+from flask_contenthub_webhook.operations.purge import purge_deliveries
+from flask_contenthub_webhook.runtime.state import get_state
 from tests.support import web_host
 
 

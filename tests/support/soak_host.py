@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
-from flask_contenthub_webhook import ContentHubWebhook, handover
+from flask_contenthub_webhook import ContentHubWebhook
+from flask_contenthub_webhook.tasks import handover
 from tests.support import web_host
 
 if TYPE_CHECKING:

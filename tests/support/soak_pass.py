@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.reconcile import reconcile
-from flask_contenthub_webhook.state import get_state
+from flask_contenthub_webhook.runtime.state import get_state
+from flask_contenthub_webhook.tasks.reconcile import reconcile
 from tests.support import web_host
 
 

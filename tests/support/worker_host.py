@@ -11,8 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask_contenthub_webhook.models import utc_now
-from flask_contenthub_webhook.state import Subscription, get_state
+from flask_contenthub_webhook.models.defaults import utc_now
+from flask_contenthub_webhook.runtime.state import Subscription, get_state
 from tests.support import web_host
 
 if TYPE_CHECKING:

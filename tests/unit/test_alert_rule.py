@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flask_contenthub_webhook.alerts.measures import occurrences_within
-from flask_contenthub_webhook.alerts.rule import Measure, is_raised
+from flask_contenthub_webhook.operations.alert_measures import occurrences_within
+from flask_contenthub_webhook.operations.alert_rule import Measure, is_raised
 
 WINDOW = timedelta(minutes=5)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from flask_contenthub_webhook.batches import MAX_ITEMS, BatchItem, split_batch
 from flask_contenthub_webhook.errors import InvalidPayload
+from flask_contenthub_webhook.web.batches import MAX_ITEMS, BatchItem, split_batch
 
 
 def test_items_come_out_in_order():

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from flask_contenthub_webhook.callback_urls import build_callback_url
-from flask_contenthub_webhook.config import Settings, load_settings
+from flask_contenthub_webhook.config.settings import Settings, load_settings
+from flask_contenthub_webhook.core.callback_urls import build_callback_url
+from flask_contenthub_webhook.core.signatures import verify_url
 from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.signatures import verify_url
 
 SECRET = "a-secret-that-is-long-enough-for-a-test"
 TASK = "0b5f6a2e-7a0c-4b1e-9c65-2f6d4d6c7f10"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_contenthub_webhook import canonical
-from flask_contenthub_webhook.canonical import MAX_VALUES, canonical_forms, canonical_json
+from flask_contenthub_webhook.core import canonical
+from flask_contenthub_webhook.core.canonical import MAX_VALUES, canonical_forms, canonical_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

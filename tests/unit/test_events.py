@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from flask_contenthub_webhook.core.events import Completed, Custom, Failed, Progress, parse_event
+from flask_contenthub_webhook.core.strict_json import parse_object
 from flask_contenthub_webhook.errors import InvalidPayload, UnknownEvent
-from flask_contenthub_webhook.events import Completed, Custom, Failed, Progress, parse_event
-from flask_contenthub_webhook.strict_json import parse_object
 from tests.support.host import Capture, captures, completed, custom, failed, progress
 
 CAPTURES = captures()
@@ -297,7 +297,7 @@ def test_a_wrong_field_is_refused_with_its_path(payload: dict[str, Any], path: s
 
 _FIRST_EVENTS = """
 import sys
-from flask_contenthub_webhook.events import parse_event
+from flask_contenthub_webhook.core.events import parse_event
 from tests.support.host import completed, custom, failed, progress
 
 called = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from flask_contenthub_webhook.forwarding.lanes import Lanes
+from flask_contenthub_webhook.runtime.forward_lanes import Lanes
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
 URL, OTHER = "https://one.example/", "https://two.example/"

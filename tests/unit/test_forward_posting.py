@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 import trustme
 
-from flask_contenthub_webhook.forwarding.posting import Answer, Poster
+from flask_contenthub_webhook.forwarding.post import Answer, Poster
 from tests.support.receiver import Receiver, Reply
 
 LOOPBACK = [ip_network("127.0.0.0/8")]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook import EXISTS, MISSING, ConfigurationError, ForwardTarget, InsecureConfiguration
-from flask_contenthub_webhook.config import Settings, load_settings
-from flask_contenthub_webhook.forwarding.targets import configured_targets, read_targets
+from flask_contenthub_webhook.config.settings import Settings, load_settings
+from flask_contenthub_webhook.core.forward_targets import configured_targets, read_targets
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 FULL = {

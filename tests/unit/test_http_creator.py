@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flask_contenthub_webhook.core.events import Completed, Failed, parse_event
 from flask_contenthub_webhook.creators import Creator, HttpCreator, Job, RemoteState, Report
 from flask_contenthub_webhook.creators.holds import Holds
 from flask_contenthub_webhook.errors import (
@@ -30,7 +31,6 @@ from flask_contenthub_webhook.errors import (
     CreatorUnclear,
     CreatorUnreachable,
 )
-from flask_contenthub_webhook.events import Completed, Failed, parse_event
 from tests.support.creator_server import (
     CUT,
     HANG,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook import ContentHubWebhook
-from flask_contenthub_webhook.matching import EXISTS, MISSING, leave_out, matches, parse_where, pick, to_json
+from flask_contenthub_webhook.core.filters import EXISTS, MISSING, leave_out, matches, parse_where, pick, to_json
 
 PAYLOAD = {
     "event": "illustrated",

@@ -13,8 +13,8 @@ import pytest
 import standardwebhooks.webhooks
 import svix.webhooks
 
-from flask_contenthub_webhook.canonical import canonical_forms
-from flask_contenthub_webhook.signatures import (
+from flask_contenthub_webhook.core.canonical import canonical_forms
+from flask_contenthub_webhook.core.signatures import (
     CONTENTHUB_HEADER,
     Credentials,
     Verified,

@@ -14,9 +14,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from flask_contenthub_webhook import signatures
-from flask_contenthub_webhook.errors import SignatureExpired, SignatureInvalid
-from flask_contenthub_webhook.signatures import (
+from flask_contenthub_webhook.compat import (
+    WebhookSignatureVerifier,
+    create_verifier,
+    generate_signature,
+    verify_signature,
+)
+from flask_contenthub_webhook.core import signatures
+from flask_contenthub_webhook.core.signatures import (
     Credentials,
     Secret,
     Verified,
@@ -29,12 +34,7 @@ from flask_contenthub_webhook.signatures import (
     verify_contenthub,
     verify_url,
 )
-from flask_contenthub_webhook.verifier import (
-    WebhookSignatureVerifier,
-    create_verifier,
-    generate_signature,
-    verify_signature,
-)
+from flask_contenthub_webhook.errors import SignatureExpired, SignatureInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_contenthub_webhook.core.strict_json import MAX_DEPTH, MAX_NUMBER_LENGTH, MAX_VALUES, parse_object
 from flask_contenthub_webhook.errors import InvalidJSON, InvalidPayload
-from flask_contenthub_webhook.strict_json import MAX_DEPTH, MAX_NUMBER_LENGTH, MAX_VALUES, parse_object
 
 SURROGATES = st.characters(codec="utf-8", exclude_characters="\0")
 VALUES = st.recursive(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_contenthub_webhook.transitions import (
+from flask_contenthub_webhook.core.state_machine import (
     OPEN_STATES,
     TERMINAL_STATES,
     TRANSITIONS,

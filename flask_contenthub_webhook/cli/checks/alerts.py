@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from flask_contenthub_webhook.alerts.check import read_alerts
-from flask_contenthub_webhook.cli.commands import DATABASE_ERRORS, database_words
-from flask_contenthub_webhook.cli.terminal import moment
-
+from ...operations.alerts import read_alerts
+from ..commands import DATABASE_ERRORS, database_words
+from ..terminal import moment
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_raised_alerts"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask_contenthub_webhook.cli.commands import DATABASE_ERRORS, database_words
-from flask_contenthub_webhook.cli.queries import count_waiting
-
+from ...storage.task_queries import count_waiting
+from ..commands import DATABASE_ERRORS, database_words
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_backlog"]

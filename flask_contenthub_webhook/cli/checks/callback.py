@@ -13,10 +13,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
-from flask_contenthub_webhook.callback_urls import build_callback_url, without_secrets
-from flask_contenthub_webhook.cli.http import connection_words
-from flask_contenthub_webhook.cli.sample_events import sample_event, to_body
-
+from ...core.callback_urls import build_callback_url, without_secrets
+from ..http import connection_words
+from ..sample_events import sample_event, to_body
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_callback"]

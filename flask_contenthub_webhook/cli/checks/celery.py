@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .findings import Examination, Finding, Level
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.contrib.celery import CeleryEngine
+    from ...contrib.celery import CeleryEngine
 
 __all__ = ["check_celery"]
 

@@ -7,10 +7,9 @@ import shutil
 
 import httpx
 
-from flask_contenthub_webhook.callback_urls import without_secrets
-from flask_contenthub_webhook.cli.http import connection_words
-from flask_contenthub_webhook.creators import CliCreator, HttpCreator
-
+from ...core.callback_urls import without_secrets
+from ...creators import CliCreator, HttpCreator
+from ..http import connection_words
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_creator"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import httpx
 
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["Examination", "Finding", "Level"]
 

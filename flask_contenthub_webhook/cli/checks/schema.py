@@ -7,11 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.alerts.models import default_alert_model
-from flask_contenthub_webhook.cli.commands import DATABASE_ERRORS, database_words
-from flask_contenthub_webhook.database import unit_of_work
-from flask_contenthub_webhook.forwarding.models import default_forward_models
-
+from ...models.alert import default_alert_model
+from ...models.forward import default_forward_models
+from ...storage.transactions import unit_of_work
+from ..commands import DATABASE_ERRORS, database_words
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_schema"]

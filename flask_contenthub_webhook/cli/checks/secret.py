@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from flask_contenthub_webhook.signatures import sign_standard
-
+from ...core.signatures import sign_standard
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_secrets"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 
-from flask_contenthub_webhook.creators import HttpCreator
-from flask_contenthub_webhook.options import OPTIONS
-
+from ...config.keys import OPTIONS
+from ...creators import HttpCreator
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_enabled", "check_keys", "check_signatures"]

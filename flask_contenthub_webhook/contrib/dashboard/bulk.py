@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.bulk_replay import replay_each
-from flask_contenthub_webhook.reading import Reading, Row, count_where, reading
-from flask_contenthub_webhook.selection import DeliveryFilter, can_be_replayed
-
+from ...engine.replay import replay_each
+from ...storage.delivery_queries import DeliveryFilter, can_be_replayed
+from ...storage.queries import Reading, Row, count_where, reading
 from .filters import Wanted
 from .listing import columns, search_for
 from .windows import Span, span_of
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["Order", "Plan", "carry_out", "make_plan"]
 

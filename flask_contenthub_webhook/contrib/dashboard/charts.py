@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from flask_contenthub_webhook.errors import ConfigurationError
+from ...errors import ConfigurationError
 
 __all__ = ["check_chart_support", "stacked_bars"]
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from flask_contenthub_webhook.reading import Row
+from ...storage.queries import Row
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.config import Settings
+    from ...config.settings import Settings
 
 __all__ = ["MOST_PASTED", "curl_command"]
 

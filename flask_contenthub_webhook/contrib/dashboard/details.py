@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.models import DeliveryMixin, GenerationTaskMixin
-from flask_contenthub_webhook.reading import Reading, Row
-from flask_contenthub_webhook.transitions import Verdict
-
+from ...core.state_machine import Verdict
+from ...models.defaults import DeliveryMixin, GenerationTaskMixin
+from ...storage.queries import Reading, Row
 from .bodies import MOST_READ, Shown, show_body, show_json
 from .forwards import forwards_of
 from .listing import columns
@@ -21,7 +20,7 @@ from .search import Page, Search, read_page
 from .windows import EVERYTHING, Lane
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["DeliveryDetails", "Step", "TaskDetails", "read_delivery_details", "read_task_details", "timeline"]
 

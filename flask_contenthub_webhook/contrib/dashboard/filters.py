@@ -9,9 +9,9 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from flask_contenthub_webhook.inbound import Source
-from flask_contenthub_webhook.selection import DeliveryFilter
-from flask_contenthub_webhook.transitions import Verdict
+from ...core.received import Source
+from ...core.state_machine import Verdict
+from ...storage.delivery_queries import DeliveryFilter
 
 __all__ = ["RANGES", "Wanted", "cursor", "wanted", "window_since"]
 

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.forwarding.models import default_forward_models
-from flask_contenthub_webhook.reading import Reading, Row, count_where
-
+from ...models.forward import default_forward_models
+from ...storage.queries import Reading, Row, count_where
 from .redaction import redacted_url
 from .search import Page, Search, read_page
 from .windows import EVERYTHING, MOST_ROWS, Lane
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["STATES", "forwards_by_url", "forwards_of", "read_forwards_page", "url_of"]
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.reading import Reading, Row
-
+from ...storage.queries import Reading, Row
 from .filters import Wanted
 from .search import PER_PAGE, Page, Search, read_page
 from .windows import Span, lane_of, span_of

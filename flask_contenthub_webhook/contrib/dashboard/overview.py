@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.forwarding.models import default_forward_models
-from flask_contenthub_webhook.inbound import Source
-from flask_contenthub_webhook.models import UTCDateTime
-from flask_contenthub_webhook.reading import Reading, Row
-from flask_contenthub_webhook.selection import latency_summary
-from flask_contenthub_webhook.transitions import UNSETTLED, TaskState, Verdict
-
-from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
+from ...core.received import Source
+from ...core.state_machine import UNSETTLED, TaskState, Verdict
+from ...models.defaults import UTCDateTime
+from ...models.forward import default_forward_models
+from ...storage.delivery_queries import latency_summary
+from ...storage.queries import Reading, Row
+from .windows import (
+    MOST_ROWS,
+    Lane,
+    has_unsettled_index,
+    is_unsettled,
+    span_of,
+)
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["KINDS", "Hour", "Overview", "next_runs", "read_backlog", "read_overview"]
 

@@ -13,9 +13,8 @@ from flask import Response, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from flask_contenthub_webhook._version import __version__
-from flask_contenthub_webhook.state import get_state
-
+from ..._version import __version__
+from ...runtime.state import get_state
 from .forms import has_secret_key, hidden_fields
 from .visible import marked, visible
 

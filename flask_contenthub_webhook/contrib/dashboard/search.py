@@ -10,8 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.reading import Reading, Row
-
+from ...storage.queries import Reading, Row
 from .windows import MOST_ROWS, Lane, Span
 
 __all__ = ["PER_PAGE", "Page", "Search", "read_page"]

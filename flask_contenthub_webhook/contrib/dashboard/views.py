@@ -10,14 +10,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from flask_contenthub_webhook.alerts.check import read_alerts
-from flask_contenthub_webhook.errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
-from flask_contenthub_webhook.inbound import Source
-from flask_contenthub_webhook.processing import replay
-from flask_contenthub_webhook.reading import reading
-from flask_contenthub_webhook.state import get_state
-from flask_contenthub_webhook.transitions import Trigger, Verdict
-
+from ...core.received import Source
+from ...core.state_machine import Trigger, Verdict
+from ...engine.process import replay
+from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
+from ...operations.alerts import read_alerts
+from ...runtime.state import get_state
+from ...storage.queries import reading
 from .access import NotPermitted
 from .bulk import Order, carry_out, make_plan
 from .charts import stacked_bars

@@ -14,11 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.models import named
-from flask_contenthub_webhook.reading import Reading
-from flask_contenthub_webhook.selection import DeliveryFilter
-from flask_contenthub_webhook.timeline import search_id
-from flask_contenthub_webhook.transitions import UNSETTLED
+from ...core.state_machine import UNSETTLED
+from ...models.defaults import named
+from ...storage.delivery_queries import DeliveryFilter
+from ...storage.id_search import search_id
+from ...storage.queries import Reading
 
 __all__ = ["EVERYTHING", "MOST_ROWS", "Lane", "Span", "lane_of", "span_of"]
 

@@ -17,7 +17,7 @@ from .catalogue import Metric
 from .readings import Reading, read
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["DatabaseCollector"]
 

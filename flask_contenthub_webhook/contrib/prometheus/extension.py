@@ -13,11 +13,15 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 from werkzeug.wrappers import Response
 
-from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.state import get_state
-
+from ...errors import ConfigurationError
+from ...runtime.state import get_state
 from .collector import DatabaseCollector
-from .instruments import MULTIPROC_DIR, Instruments, is_multiprocess, shared_instruments
+from .instruments import (
+    MULTIPROC_DIR,
+    Instruments,
+    is_multiprocess,
+    shared_instruments,
+)
 from .recorder import Recorder
 
 __all__ = ["WebhookMetrics"]

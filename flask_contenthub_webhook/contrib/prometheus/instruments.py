@@ -9,11 +9,10 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from flask_contenthub_webhook import errors
-from flask_contenthub_webhook.events import BUILT_IN_EVENTS
-from flask_contenthub_webhook.inbound import Source
-from flask_contenthub_webhook.transitions import Verdict
-
+from ... import errors
+from ...core.events import BUILT_IN_EVENTS
+from ...core.received import Source
+from ...core.state_machine import Verdict
 from . import catalogue
 from .catalogue import Metric
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from flask_contenthub_webhook.alerts.models import default_alert_model
-from flask_contenthub_webhook.database import unit_of_work
-from flask_contenthub_webhook.forwarding.models import default_forward_models
-from flask_contenthub_webhook.transitions import OPEN_STATES, UNSETTLED, TaskState, Verdict
+from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
+from ...models.alert import default_alert_model
+from ...models.forward import default_forward_models
+from ...storage.transactions import unit_of_work
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["COUNT_LIMIT", "Queue", "Reading", "read"]
 

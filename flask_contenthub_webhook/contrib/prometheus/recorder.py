@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
-from flask_contenthub_webhook import signals
-from flask_contenthub_webhook.inbound import Inbound, Source
-from flask_contenthub_webhook.reconcile import ReconcileReport
-from flask_contenthub_webhook.transitions import Verdict
-from flask_contenthub_webhook.views import blueprint
-
+from ... import signals
+from ...core.received import Inbound, Source
+from ...core.state_machine import Verdict
+from ...tasks.reconcile import ReconcileReport
+from ...web.views import blueprint
 from .instruments import Instruments
 
 if TYPE_CHECKING:
-    from flask_contenthub_webhook.state import WebhookState
+    from ...runtime.state import WebhookState
 
 __all__ = ["Recorder"]
 

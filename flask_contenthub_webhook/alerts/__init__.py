@@ -1,1 +1,0 @@
-"""Alerts: computed from the database, so that they are the same on every worker, and raised once."""

@@ -1,0 +1,233 @@
+"""How configured values are read.
+
+Each parser takes text or a ready value, and raises ValueError with what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..core.signatures import sign_standard
+from ..core.state_machine import Verdict
+
+__all__ = ["Network"]
+
+Network = IPv4Network | IPv6Network
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+
+def boolean(value: Any) -> bool:
+    """True or false, in any of the usual spellings."""
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("must be true or false")
+
+
+def number(kind: type[int | float], low: float, high: float | None = None, unit: str = "") -> Callable[[Any], Any]:
+    """A number within bounds."""
+    noun = ("a whole number" if kind is int else "a number") + (f" of {unit}" if unit else "")
+    bounds = f"{noun}, at least {low:g}" + (f" and at most {high:g}" if high is not None else "")
+
+    def parse(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"must be {bounds}")
+        try:
+            parsed = kind(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"must be {bounds}") from None
+        if (isinstance(value, float) and parsed != value) or not low <= parsed <= (high if high is not None else 1e15):
+            raise ValueError(f"must be {bounds}")
+        return parsed
+
+    return parse
+
+
+def limit(kind: type[int | float], high: float) -> Callable[[Any], Any]:
+    """A limit that something is measured against; 0, as nothing at all, switches it off."""
+    read = number(kind, 0, high)
+    return lambda value: kind(0) if value is None or value == "" else read(value)
+
+
+def seconds(low: float) -> Callable[[Any], timedelta]:
+    """Seconds, or a timedelta."""
+    read = number(float, low, unit="seconds")
+
+    def parse(value: Any) -> timedelta:
+        return timedelta(seconds=read(value.total_seconds() if isinstance(value, timedelta) else value))
+
+    return parse
+
+
+def days(value: Any) -> timedelta:
+    """Days, also parts of one."""
+    return timedelta(days=number(float, 0, 36_500, "days")(value))
+
+
+def days_by_verdict(value: Any) -> Mapping[Verdict, timedelta]:
+    """Days for each of some verdicts, as a mapping or as text."""
+    if not isinstance(value, Mapping):
+        pairs = [item.partition("=") for item in items(value)]
+        value = {name.strip(): number.strip() for name, _, number in pairs}
+    found: dict[Verdict, timedelta] = {}
+    for name, number_of_days in value.items():
+        if name not in {*Verdict}:
+            raise ValueError(
+                f"has {name!r}; allowed: {', '.join(Verdict)}, each with days, such as rejected=7,dead=365"
+            )
+        try:
+            found[Verdict(name)] = days(number_of_days)
+        except ValueError as error:
+            raise ValueError(f"has {name}={number_of_days!s}, which {error}") from None
+    return found
+
+
+def optional_text(value: Any) -> str | None:
+    """Text, None where it is blank."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value.strip() or None
+
+
+def items(value: Any) -> tuple[str, ...]:
+    """Text separated by commas, or a list of text, without blanks and empty items."""
+    if value is None:
+        return ()
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple | set | frozenset) or not all(isinstance(p, str) for p in parts):
+        raise ValueError("must be text separated by commas, or a list of text")
+    return tuple(p.strip() for p in parts if p.strip())
+
+
+def secrets(value: Any) -> tuple[str, ...]:
+    """One secret, or several."""
+    if isinstance(value, bytes):
+        raise ValueError("must be text, not bytes (a string, or several separated by commas, or a list)")
+    return items(value)
+
+
+def standard_secrets(value: Any) -> tuple[str, ...]:
+    """One secret, or several, that Standard Webhooks can sign with."""
+    found = secrets(value)
+    for number, secret in enumerate(found, 1):
+        try:
+            sign_standard(b"", secret, "", 0)
+        except ValueError:
+            raise ValueError(f"cannot be used: what follows whsec_ in secret {number} is not base64") from None
+    return found
+
+
+def names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...]]:
+    """Names of one form, ``what`` saying which."""
+
+    def parse(value: Any) -> tuple[str, ...]:
+        found = items(value)
+        for name in found:
+            if not re.fullmatch(pattern, name):
+                raise ValueError(f"has {name!r}; {what}")
+        return found
+
+    return parse
+
+
+def optional_names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...] | None]:
+    """The same, or None for all of them."""
+    parse = names(pattern, what)
+    return lambda value: None if value is None or (isinstance(value, str) and value in {"", "*"}) else parse(value)
+
+
+def choices(allowed: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
+    """Some of the allowed values, in the order given."""
+
+    def parse(value: Any) -> tuple[str, ...]:
+        found = items(value)
+        unknown = [name for name in found if name not in allowed]
+        if unknown or not found:
+            problem = f"has {unknown[0]!r}" if unknown else "is empty"
+            raise ValueError(f"{problem}; allowed: {', '.join(allowed)}")
+        return tuple(dict.fromkeys(found))
+
+    return parse
+
+
+def choice(allowed: tuple[str, ...]) -> Callable[[Any], str]:
+    """One of the allowed values."""
+
+    def parse(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"is {value!r}; allowed in this version: {', '.join(allowed)}")
+        return str(value)
+
+    return parse
+
+
+def networks(value: Any) -> tuple[Network, ...]:
+    """Addresses and CIDR networks."""
+    networks = []
+    for item in items(value):
+        try:
+            networks.append(ipaddress.ip_network(item))
+        except ValueError as error:
+            raise ValueError(f"has {item!r}: {error}; each item is an address or a CIDR network") from None
+    return tuple(networks)
+
+
+def certificates(value: Any) -> tuple[str, ...]:
+    """``any``, ``sha256:FINGERPRINT``, ``dns:NAME`` or ``cn:NAME``, in lower case, fingerprints without colons."""
+    checked = []
+    for item in items(value):
+        kind, _, name = item.partition(":")
+        kind, name = kind.lower(), name.strip().lower()
+        if kind == "sha256":
+            name = name.replace(":", "")
+            if not re.fullmatch(r"[0-9a-f]{64}", name):
+                raise ValueError(f"has {item!r}; a sha256 fingerprint is 64 hexadecimal digits")
+        elif kind == "any" and not name:
+            checked.append("any")
+            continue
+        elif kind not in {"dns", "cn"} or not name:
+            raise ValueError(f"has {item!r}; each item is any, sha256:FINGERPRINT, dns:NAME or cn:NAME")
+        checked.append(f"{kind}:{name}")
+    return tuple(checked)
+
+
+def prefix(value: Any) -> str:
+    """The path that routes are mounted under."""
+    if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value.strip()):
+        raise ValueError("must be a path such as /api/v1/content")
+    return value.strip().rstrip("/")
+
+
+def base_url(value: Any) -> str | None:
+    """An absolute URL that paths are put behind."""
+    text = optional_text(value)
+    if text is None:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an absolute http or https URL without query and fragment")
+    return text.rstrip("/")
+
+
+def backoff(value: Any) -> tuple[timedelta, ...]:
+    """Seconds before each further try."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, int | float | timedelta):
+        parts = [parts]
+    if not isinstance(parts, list | tuple) or not parts:
+        raise ValueError("must be seconds separated by commas, or a list of seconds, such as 30,60,120")
+    return tuple(seconds(0)(part) for part in parts)

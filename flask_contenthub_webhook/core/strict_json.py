@@ -1,0 +1,141 @@
+"""Strict JSON: what two parsers could read in two ways, or a database could not store, is refused.
+
+RFC 8259 leaves room (duplicate names, ``NaN`` in practice, lone surrogates, numbers of any length) in which senders
+and receivers disagree. A callback is read once, strictly, and everything behind this module can rely on plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from typing import Any
+
+from ..errors import InvalidJSON, InvalidPayload
+
+__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "check_value", "parse_object"]
+
+MAX_DEPTH = 64
+"""Levels of nested objects and lists."""
+MAX_NUMBER_LENGTH = 64
+"""Characters of one number."""
+MAX_VALUES = 250_000
+"""Values in one body: 16 MiB of ``[],[],`` would otherwise take half a gigabyte once parsed."""
+
+_TEXT = re.compile(rb'"[^"]*"?')
+"""A text in which nothing is escaped; one that never ends goes to the end."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a body that must be one JSON object.
+
+    Args:
+        body: the raw bytes of a request.
+
+    Raises:
+        InvalidJSON: not UTF-8, not JSON, or JSON that this application refuses to interpret; says what and where.
+        InvalidPayload: JSON, but not an object.
+    """
+    if len(body) > MAX_VALUES and _holds_too_many_values(body):  # a mark is a byte
+        raise InvalidJSON(f"The body holds more than {MAX_VALUES} values.")
+    try:
+        text = body.decode("utf-8")
+        value = _DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        raise InvalidJSON(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+    except RecursionError:
+        raise InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
+    if not isinstance(value, dict):
+        raise InvalidPayload(f"The body must be a JSON object, not {_kind(value)}.")
+    if "\\u" in text or text.count("{") + text.count("[") > MAX_DEPTH:
+        check_value(value)
+    return value
+
+
+def _holds_too_many_values(body: bytes) -> bool:
+    """Count the marks that begin or part values; those inside texts are only left out where it could matter."""
+    if _count_marks(body, 0, len(body)) <= MAX_VALUES:
+        return False
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = end = 0
+    for texts, text in enumerate(_TEXT.finditer(plain), 1):  # one walk that copies nothing, whatever the body is
+        marks += _count_marks(plain, end, text.start())
+        end = text.end()
+        if marks > MAX_VALUES or texts > 2 * MAX_VALUES:
+            return True
+    return marks + _count_marks(plain, end, len(plain)) > MAX_VALUES
+
+
+def _count_marks(body: bytes, start: int, end: int) -> int:
+    return body.count(b",", start, end) + body.count(b"[", start, end) + body.count(b"{", start, end)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise InvalidJSON(f"The name {_shown(repeated)} stands twice in one object.")
+    return value
+
+
+def _integer(literal: str) -> int:
+    return int(_bounded(literal))
+
+
+def _float(literal: str) -> float:
+    number = float(_bounded(literal))
+    if math.isinf(number):
+        raise InvalidJSON(f"The number {literal} is too large.")
+    return number
+
+
+def _bounded(literal: str) -> str:
+    if len(literal) > MAX_NUMBER_LENGTH:
+        raise InvalidJSON(f"A number has {len(literal)} characters; at most {MAX_NUMBER_LENGTH} are accepted.")
+    return literal
+
+
+def _constant(literal: str) -> float:
+    raise InvalidJSON(f"{literal} is not JSON.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+
+
+def check_value(value: Any, path: str = "$", depth: int = 1) -> None:
+    """Refuse a parsed value that is nested too deep or that no database stores; the recursion ends at MAX_DEPTH.
+
+    Raises:
+        InvalidJSON: says what and where.
+    """
+    if isinstance(value, str):
+        _check_text(value, path)
+    elif isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            raise InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
+        if isinstance(value, dict):
+            for name, item in value.items():
+                _check_text(name, f"{path}.{_shown(name)}")
+                check_value(item, f"{path}.{_shown(name)}", depth + 1)
+        else:
+            for index, item in enumerate(value):
+                check_value(item, f"{path}[{index}]", depth + 1)
+
+
+def _check_text(text: str, path: str) -> None:
+    if found := _UNSTORABLE.search(text):
+        what = "NUL" if found[0] == "\0" else "half of a surrogate pair"
+        raise InvalidJSON(f"The text at {path} holds {what}, which cannot be stored.")
+
+
+def _shown(name: str) -> str:
+    """A name for an error message: short, and printable whatever it holds."""
+    return ascii(name[:40])[1:-1]
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")

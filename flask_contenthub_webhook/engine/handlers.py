@@ -1,0 +1,105 @@
+"""Which handlers an event has, and the rule by which they are called inside the transaction.
+
+Every handler of one event runs in the one transaction that changes the task, in the order in which it was connected.
+The first that raises ends it: nothing of any of them is kept. None of them may end the transaction itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blinker import NamedSignal
+
+from .. import signals
+from ..core.events import Event, Internal
+from ..core.state_machine import Decision, TaskState
+from ..storage.transactions import Transaction, check_transaction, forbid_commit
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from ..runtime.state import WebhookState
+
+__all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of"]
+
+_SIGNALS: Mapping[TaskState, NamedSignal] = {
+    TaskState.COMPLETED: signals.task_completed,
+    TaskState.FAILED: signals.task_failed,
+    TaskState.PROCESSING: signals.task_progress,
+    TaskState.TIMEOUT: signals.task_timed_out,
+    TaskState.CANCELLED: signals.task_cancelled,
+}
+
+
+class HandlerError(Exception):
+    """A handler raised, or ended the transaction; ``__cause__`` is what it raised.
+
+    Args:
+        handler: its name.
+
+    ``task_id`` and ``attempt`` (that the event spoke for) are filled in by the caller.
+    """
+
+    def __init__(self, handler: str) -> None:
+        super().__init__(handler)
+        self.handler = handler
+        self.task_id = ""
+        self.attempt: int | None = None
+
+
+class HandlerCall(NamedTuple):
+    """A handler, and the arguments that are its own beside the task and the delivery."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+
+def handlers_of(
+    state: WebhookState, event: Event, decision: Decision, arguments: Mapping[str, Any]
+) -> list[HandlerCall]:
+    """The receivers of the signal that belongs to a change of state, then the subscribers of the event type.
+
+    Args:
+        state: the application's state.
+        event: what came.
+        decision: what it does to the task.
+        arguments: what the signal tells beside the task and the delivery.
+    """
+    signal = None if decision.to is None else _SIGNALS.get(decision.to)
+    if decision.will_retry:
+        signal = signals.task_failed
+    calls: list[HandlerCall] = []
+    if signal is not None and signal.receivers:
+        calls += [HandlerCall(receiver, arguments) for receiver in signal.receivers_for(state.app)]
+    if isinstance(event, Internal):
+        return calls
+    calls += [
+        HandlerCall(subscription.handler, {"event": event})
+        for subscription in state.subscriptions
+        if subscription.wants(event.type, event.payload)
+    ]
+    return calls
+
+
+def call_handlers(
+    app: Flask, transaction: Transaction, calls: Sequence[HandlerCall], *, task: Any, delivery: Any
+) -> None:
+    """Call them all, and write what they added to the session.
+
+    Raises:
+        HandlerError: one raised, committed or rolled back, or what it added cannot be written.
+    """
+    session, connection = transaction.session(), transaction.connection
+    for call in calls:
+        name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
+        try:
+            with forbid_commit(session, connection):
+                app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)
+        except Exception as error:
+            raise HandlerError(name) from error
+    try:
+        session.flush()
+        check_transaction(connection)
+    except Exception as error:
+        raise HandlerError("flush") from error

@@ -1,0 +1,113 @@
+"""Waiting for work: PostgreSQL says when there is some (LISTEN and NOTIFY), others are looked at now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..storage.inbox_statements import CHANNEL
+from ..storage.transactions import unit_of_work
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from ..runtime.state import WebhookState
+
+__all__ = ["Alarm"]
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 0.5
+"""Seconds in which a stop is noticed while we listen."""
+_RECONNECT = 5.0
+
+
+class Alarm:
+    """A connection that listens, where the database and its driver can do that.
+
+    Losing it costs time, never an event: the worker looks by itself, too, and the connection is made anew.
+
+    Args:
+        state: the application's state.
+    """
+
+    def __init__(self, state: WebhookState) -> None:
+        self._state = state
+        self._connection: Connection | None = None
+        self._tried_at = float("-inf")
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the database will wake us."""
+        return self._connection is not None
+
+    def wait(self, seconds: float, stopped: threading.Event) -> bool:
+        """Wait for some seconds, or less where there is work, or where we are stopped.
+
+        Returns:
+            True where the database said that there is work, or may have said so while nobody listened.
+        """
+        if self._connection is None and time.monotonic() - self._tried_at > _RECONNECT and self._listen():
+            return True
+        if (connection := self._connection) is None:
+            stopped.wait(seconds)
+            return False
+        end = time.monotonic() + seconds
+        try:
+            while not stopped.is_set() and (left := end - time.monotonic()) > 0:
+                if _was_notified(connection.connection.dbapi_connection, min(left, _SLICE)):
+                    return True
+        except Exception as error:
+            logger.warning("The connection that listens was lost; it is made again.", exc_info=error)
+            self._close()
+        return False
+
+    def __enter__(self) -> Self:
+        self._listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _listen(self) -> bool:
+        """Take a connection of our own out of the pool, for good; whether that was to be had."""
+        self._tried_at = time.monotonic()
+        try:
+            with unit_of_work(self._state) as session:
+                engine = self._state.store.bind_of(session).engine
+            if engine.dialect.name == "postgresql" and engine.dialect.driver in {"psycopg", "psycopg2"}:
+                self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                self._connection.detach()
+                self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("The database cannot wake us now; we look by ourselves.", exc_info=error)
+            self._close()
+        return self.is_listening
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # it may be broken already
+                connection.close()
+
+
+def _was_notified(connection: Any, seconds: float) -> bool:
+    """Whether the driver's connection hears anything within some seconds."""
+    if callable(connection.notifies):  # psycopg 3
+        return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
+    ready, _, _ = select.select([connection], [], [], seconds)
+    if not ready:
+        return False
+    connection.poll()
+    was_notified = bool(connection.notifies)
+    connection.notifies.clear()
+    return was_notified

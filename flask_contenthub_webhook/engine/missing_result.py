@@ -1,0 +1,78 @@
+"""Thin callbacks: ``completed`` without the result, which is fetched from the creator, with no transaction open."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..core.events import Completed, parse_event
+from ..core.received import Inbound
+from ..core.state_machine import TaskState
+from ..core.strict_json import check_value
+from ..creators.protocol import Creator, RemoteState
+from ..errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
+from ..storage.transactions import core_transaction
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+    from ..storage.store import Row
+
+__all__ = ["fetch_missing_result"]
+
+
+def fetch_missing_result(state: WebhookState, inbound: Inbound) -> Inbound:
+    """The event with the result that it lacked, or as it was where nothing is missing or nothing better can be had.
+
+    Args:
+        state: the application's state.
+        inbound: any event.
+
+    Raises:
+        CreatorError: the creator cannot say now; the event should be tried again later.
+        DatabaseUnavailable: the task could not be read.
+    """
+    event = inbound.event
+    if state.creator is None or not isinstance(event, Completed) or not event.missing:
+        return inbound
+    try:
+        with core_transaction(state, writes=False) as unit:
+            task = state.store.read_task(unit, inbound.task_id, by_any_id=inbound.by_any_id)
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
+    name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, inbound)
+    if name is None:  # unknown, settled or another's: the lifecycle says so
+        return inbound
+    fetched = _fetch(state.creator, name, event)
+    try:
+        check_value(fetched)
+        parsed = parse_event(
+            {**event.payload, "result": fetched}, required_fields=state.settings.required_result_fields
+        )
+    except RequestRefused:
+        return inbound
+    return dataclasses.replace(inbound, event=parsed)
+
+
+def _name_of(task: Row, inbound: Inbound) -> str | None:
+    """The creator's name of the attempt that the event speaks for; never one that we did not submit."""
+    names = [task["creator_task_id"], *(task["earlier_creator_task_ids"] or ())]
+    if inbound.event.task_id in names:
+        return inbound.event.task_id
+    vouched = inbound.bound_to_task or inbound.event.task_id == task["task_id"]
+    name: str | None = task["creator_task_id"] if vouched else None
+    return name
+
+
+def _fetch(creator: Creator, name: str, event: Completed) -> dict[str, object]:
+    report = creator.statuses([name]).get(name)
+    if report is None:
+        report = creator.status(name)
+    if report.state is RemoteState.OPEN:
+        raise CreatorUnclear("The callback says completed, but the creator has no result yet.")
+    if report.state is not RemoteState.COMPLETED:
+        return dict(event.result)
+    if report.result is None:
+        report = creator.result(name)
+    return {**event.result, **(report.result or {})}

@@ -1,0 +1,145 @@
+"""What a decision changes on the task's row: pure functions from an event and a row to column values."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..config.settings import Settings
+from ..core.backoff import jittered
+from ..core.callback_urls import address_callback_url
+from ..core.events import Completed, Event, Failed, Progress
+from ..core.filters import pick
+from ..core.received import Inbound
+from ..core.state_machine import Decision, TaskState, Trigger
+
+if TYPE_CHECKING:
+    from ..storage.rows import Row
+
+__all__ = ["changes_of", "error_of", "stored_result"]
+
+
+def changes_of(inbound: Inbound, decision: Decision, task: Row, *, settings: Settings, now: datetime) -> dict[str, Any]:
+    """The columns of a task and their new values.
+
+    Args:
+        inbound: the event.
+        decision: what the state machine made of it.
+        task: the row as it was read.
+        settings: the app's configuration.
+        now: the time of the change.
+    """
+    changes: dict[str, Any] = {"updated_at": now}
+    if decision.to is not None:
+        changes["status"] = decision.to.value
+    event = inbound.event
+    match decision.to:
+        case TaskState.COMPLETED:
+            changes |= _settled(now)
+            changes |= {"result": stored_result(event, settings), "error_code": None, "error_message": None}
+        case TaskState.FAILED:
+            changes |= _settled(now) | _error_columns(event)
+        case TaskState.PENDING if inbound.trigger is Trigger.RETRY:
+            changes |= _next_attempt(task, settings, due=now) | {"finished_at": None}
+        case TaskState.PENDING:
+            due = now + _backoff(task, settings)
+            changes |= _next_attempt(task, settings, due=due) | _error_columns(event)
+        case TaskState.SUBMITTED | None if inbound.trigger is Trigger.SUBMITTED:
+            changes |= _accepted(event, task, settings, now)
+        case TaskState.PROCESSING if isinstance(event, Progress):
+            changes |= _sign_of_life(event, settings, now)
+        case TaskState.TIMEOUT | TaskState.CANCELLED:
+            changes |= _settled(now)
+    return changes
+
+
+def stored_result(event: Event, settings: Settings) -> dict[str, Any]:
+    """The result fields that the task row keeps (WEBHOOK_STORED_RESULT_FIELDS)."""
+    result = event.result if isinstance(event, Completed) else {}
+    kept = settings.stored_result_fields
+    return dict(result) if kept is None else pick(result, kept)
+
+
+def error_of(event: Event) -> Mapping[str, Any]:
+    """The error object of a failure; a completion without a usable result is one of our own wording."""
+    if isinstance(event, Failed):
+        return event.error
+    missing = ", ".join(event.missing) if isinstance(event, Completed) else ""
+    return {
+        "code": "INVALID_RESULT",
+        "type": "invalid_result",
+        "message": f"The creator reported completion without a usable result; missing: {missing}.",
+    }
+
+
+def _settled(now: datetime) -> dict[str, Any]:
+    return {"finished_at": now, "next_poll_at": None, "next_submit_at": None}
+
+
+def _error_columns(event: Event) -> dict[str, Any]:
+    error = error_of(event)
+    code = error.get("code")
+    if code is None:
+        code = error.get("type")
+    return {"error_code": None if code is None else str(code)[:64], "error_message": str(error["message"])}
+
+
+def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
+    """The creator has the job: its time runs from now, and so does the patience before it is asked."""
+    patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
+    return {
+        "creator_task_id": event.payload.get("creator_task_id", task["creator_task_id"]),
+        "submitted_at": now,
+        "submitting_since": None,
+        "next_submit_at": None,
+        "next_poll_at": now + patience,
+        "polls": 0,
+        "deadline_at": now + _attempt_timeout(task, settings),
+    }
+
+
+def _sign_of_life(event: Progress, settings: Settings, now: datetime) -> dict[str, Any]:
+    return {
+        "progress": dict(event.progress),
+        "progress_percentage": event.percentage,
+        "progress_at": event.occurred_at,
+        "next_poll_at": now + settings.poll_grace,
+        "polls": 0,
+        "times_missing": 0,
+    }
+
+
+def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, Any]:
+    """Back to pending: a new attempt is due, and gets its full time from then on."""
+    earlier = list(task["earlier_creator_task_ids"] or ())
+    if task["creator_task_id"] is not None:
+        earlier.append(task["creator_task_id"])
+    attempt, url = task["attempt"] + 1, task["callback_url"]
+    return {
+        "attempt": attempt,
+        "creator_task_id": str(uuid.uuid4()),  # the creator takes a repeated id for the same run
+        "earlier_creator_task_ids": earlier,
+        "callback_url": None if url is None else address_callback_url(settings, url, task["task_id"], attempt),
+        "submitted_at": None,
+        "submitting_since": None,
+        "submit_tries": 0,
+        "polls": 0,
+        "times_missing": 0,
+        "progress": None,
+        "progress_percentage": None,
+        "progress_at": None,
+        "next_submit_at": due,
+        "next_poll_at": due + settings.poll_grace,
+        "deadline_at": due + _attempt_timeout(task, settings),
+    }
+
+
+def _backoff(task: Row, settings: Settings) -> timedelta:
+    return jittered(settings.retry_backoff[min(task["attempt"], len(settings.retry_backoff)) - 1])
+
+
+def _attempt_timeout(task: Row, settings: Settings) -> timedelta:
+    seconds = task["timeout_seconds"]
+    return settings.task_timeout if seconds is None else timedelta(seconds=seconds)

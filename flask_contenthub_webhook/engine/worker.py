@@ -1,0 +1,154 @@
+"""The worker: applies what waits in the inbox, in a few threads, until it is told to stop.
+
+Any number of workers on any number of machines may run; each claims its work in the database, and a worker that is
+killed only loses its leases. The main thread looks whether anything is due, on PostgreSQL as soon as a request says so
+(:mod:`.listen`), and the others claim and apply until nothing is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..runtime.shutdown import stop_on_signals
+from ..runtime.state import get_state
+from ..storage.transactions import core_transaction
+from .listen import Alarm
+from .process import RetryReport, work_off
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from ..runtime.state import WebhookState
+
+__all__ = ["Worker", "run_worker"]
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST_WAIT = 0.1
+"""Seconds between two looks right after something was found; longer than requests wait between two wake-ups."""
+_LONGEST_WAIT = 2.0
+"""Seconds between two looks when nothing has been found for a while, and the database does not wake us."""
+_LONGEST_SLEEP = 10.0
+"""The same where it does; what becomes due by time alone is found by then."""
+_GROWTH = 1.5
+_AFTER_TROUBLE = 1.0
+
+
+class Worker:
+    """Threads that work off the inbox.
+
+    Args:
+        state: the application's state.
+        threads: how many; each uses one database connection, and the look-out another two.
+        batch: deliveries that a thread claims in one statement.
+    """
+
+    def __init__(self, state: WebhookState, *, threads: int | None = None, batch: int | None = None) -> None:
+        self._state = state
+        self._threads = threads or state.settings.worker_threads
+        self._batch = batch or state.settings.worker_batch
+        self._stopped = threading.Event()
+        self._found = threading.Event()
+        self._bell: queue.Queue[None] = queue.Queue(1)
+
+    def stop(self) -> None:
+        """Finish the deliveries in hand, give back the rest, and return from :meth:`run`; safe in a signal handler."""
+        self._stopped.set()
+        self._ring()
+
+    def run(self, *, on_start: Callable[[], None] = lambda: None) -> None:
+        """Work until :meth:`stop` is called.
+
+        Args:
+            on_start: called once the threads run.
+        """
+        threads = [
+            threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}")
+            for number in range(self._threads)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            on_start()
+            self._look_out()
+        finally:
+            self.stop()
+            for thread in threads:
+                thread.join()
+
+    def _look_out(self) -> None:
+        """Wake a thread whenever something is due."""
+        wait, was_due = _SHORTEST_WAIT, False
+        with Alarm(self._state) as alarm:
+            while not self._stopped.is_set():
+                is_due = self._is_anything_due()
+                if is_due:
+                    self._ring()
+                # What stays due, but cannot be claimed, waits behind something in others' hands: no reason to hurry.
+                if self._found.is_set() or (is_due and not was_due):
+                    wait = _SHORTEST_WAIT
+                self._found.clear()
+                was_due = is_due
+                if alarm.wait(wait, self._stopped):
+                    self._ring()
+                    wait = _SHORTEST_WAIT
+                else:
+                    rests = alarm.is_listening and not is_due
+                    wait = min(wait * _GROWTH, _LONGEST_SLEEP if rests else _LONGEST_WAIT)
+
+    def _is_anything_due(self) -> bool:
+        try:
+            with core_transaction(self._state, writes=False) as unit:
+                return self._state.store.inbox.is_anything_due(unit, self._state.clock())
+        except SQLAlchemyError as error:
+            logger.warning("The inbox cannot be read now: %s", type(error).__name__, exc_info=error)
+            self._stopped.wait(_AFTER_TROUBLE)
+            return False
+
+    def _ring(self) -> None:
+        """Wake one thread; where none waits, the next one that would does not."""
+        with contextlib.suppress(queue.Full):
+            self._bell.put_nowait(None)
+
+    def _work_off(self) -> None:
+        """One thread."""
+        while not self._stopped.is_set():
+            self._bell.get()
+            while not self._stopped.is_set() and self._work_off_some():
+                self._found.set()
+                self._ring()  # where there was something, another may find something, too
+        self._ring()  # the next one is to stop, too
+
+    def _work_off_some(self) -> bool:
+        report = RetryReport()
+        try:
+            work_off(self._state, report, limit=self._batch, is_stopped=self._stopped.is_set)
+        except Exception:
+            logger.exception("A worker's thread met what it did not expect; it goes on.")
+            report.interrupted = True
+        if report.interrupted:
+            self._stopped.wait(_AFTER_TROUBLE)
+        return report.claimed > 0
+
+
+def run_worker(
+    app: Flask, *, threads: int | None = None, batch: int | None = None, on_start: Callable[[], None] = lambda: None
+) -> None:
+    """Work off the inbox in the foreground until SIGTERM or SIGINT; what is in hand is finished first.
+
+    Args:
+        app: the application.
+        threads: WEBHOOK_WORKER_THREADS by default.
+        batch: WEBHOOK_WORKER_BATCH by default.
+        on_start: called once the threads run.
+    """
+    worker = Worker(get_state(app), threads=threads, batch=batch)
+    with stop_on_signals(worker.stop):
+        worker.run(on_start=on_start)

@@ -1,0 +1,254 @@
+"""Sending what is due: claim a forward, post it with no transaction open, write down what came of it.
+
+Any number of processes may do so at once. A process that dies between the request and its record leaves a row whose
+lease ends, and it is sent again under the same ``webhook-id``: at least once, and a receiver can tell a copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from .. import signals
+from ..core.backoff import jittered
+from ..core.signatures import (
+    STANDARD_ID_HEADER,
+    STANDARD_SIGNATURE_HEADER,
+    STANDARD_TIMESTAMP_HEADER,
+    sign_standard,
+)
+from ..runtime.observers import tell_of_forward
+from ..storage.forwards import DEAD, DELIVERED, WAITING
+from ..storage.transactions import unit_of_work
+from .post import Answer
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+    from ..storage.rows import Row
+
+__all__ = ["ForwardReport", "forward_next", "send_due_forwards"]
+
+logger = logging.getLogger(__name__)
+
+_LEASE_MARGIN = timedelta(seconds=30)
+_LONGEST_PASS = 30.0
+"""Seconds after which a pass begins nothing new, so that it ends although there is always more."""
+_LOOK_AGAIN = 1.0
+"""Seconds between looks for more while requests are under way: a URL that hangs must not keep the others waiting."""
+_MOST_PATIENCE = timedelta(hours=1)
+"""The longest Retry-After that is honoured."""
+_OTHERS_LATER = timedelta(seconds=30)
+"""By how much the rest of a paused URL's events wait longer than the one that tries it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardReport:
+    """What one pass over the outbox did.
+
+    Args:
+        claimed: forwards that were due and ours.
+        outcomes: how many of them were ``delivered``, are ``waiting`` for another try, are ``dead``, or were
+            ``interrupted``: the database did not take what came of them, and they are sent again after the lease.
+    """
+
+    claimed: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+def send_due_forwards(state: WebhookState, *, limit: int = 1000) -> ForwardReport:
+    """Send what is due, several at a time.
+
+    Args:
+        state: the application's state.
+        limit: requests in one pass, at the most.
+    """
+    if not state.settings.forward_secrets:
+        return ForwardReport()  # nothing is ever sent unsigned
+    _push_back_what_came_since(state)
+    first = _claim(state)
+    return ForwardReport() if first is None else _send_side_by_side(state, first, limit)
+
+
+def forward_next(state: WebhookState) -> None:
+    """Send the next forward that is due, if there is one, and come back for what found no free lane meanwhile."""
+    forward = _claim(state) if state.settings.forward_secrets else None
+    if forward is not None:
+        _send(state, forward)
+        state.forward_dispatcher.kick(state, forward_next)
+
+
+# --- one pass ------------------------------------------------------------------------------------------------
+
+
+def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardReport:
+    """Send until nothing is due any more, or the pass has taken long enough."""
+    side_by_side, began = state.settings.forward_concurrency, monotonic()
+    claimed, outcomes = 0, Counter[str]()
+    under_way: set[Future[str]] = set()
+    due: Row | None = first
+    with ThreadPoolExecutor(side_by_side, "contenthub-forward") as pool:
+        while due is not None or under_way:
+            if due is not None:
+                claimed += 1
+                under_way.add(pool.submit(_send, state, due))
+            else:
+                wait(under_way, timeout=_LOOK_AGAIN, return_when=FIRST_COMPLETED)
+            done = {future for future in under_way if future.done()}
+            under_way -= done
+            outcomes.update(future.result() for future in done)
+            has_room = len(under_way) < side_by_side and claimed < limit and monotonic() - began < _LONGEST_PASS
+            due = _claim(state) if has_room else None
+    return ForwardReport(claimed, outcomes)
+
+
+def _claim(state: WebhookState) -> Row | None:
+    """Claim the forward that is due first of those whose URL may be sent to, for longer than a request may take."""
+    lanes, now = state.forward_lanes, state.clock()
+    until = now + timedelta(seconds=state.settings.forward_timeout) + _LEASE_MARGIN
+    with lanes.choosing:
+        if lanes.are_full:
+            return None
+        try:
+            with unit_of_work(state) as session:
+                claimed = state.outbox.claim(session, now=now, until=until, closed=lanes.closed(now))
+                session.commit()
+        except SQLAlchemyError as error:
+            logger.warning("No forward could be claimed; the next pass tries again.", exc_info=error)
+            return None
+        if claimed is not None:
+            lanes.enter(claimed["url"])
+    return claimed
+
+
+def _push_back_what_came_since(state: WebhookState) -> None:
+    """New events for a URL that is left alone wait as well, for the processes that do not know of its pause."""
+    for url, until in state.forward_lanes.paused(state.clock()).items():
+        _pause(state, url, until)
+
+
+# --- one forward ---------------------------------------------------------------------------------------------
+
+
+def _send(state: WebhookState, forward: Row) -> str:
+    """Post one forward and write down what came of it: ``delivered``, ``waiting``, ``dead`` or ``interrupted``."""
+    lanes, url, began = state.forward_lanes, forward["url"], state.clock()
+    try:
+        answer = state.forward_poster.post(url, bytes(forward["body"]), _headers(state, forward, began))
+    except BaseException:
+        lanes.leave(url)
+        raise
+    now, paused_until = state.clock(), None
+    if answer.error is None:
+        lanes.succeeded(url)
+    elif answer.final:
+        lanes.leave(url)
+    else:
+        paused_until = lanes.failed(url, now)
+    changes = _outcome(state, forward, answer, now)
+    _log(forward, answer, changes["status"])
+    try:
+        settled = _record(state, forward, answer, began, changes)
+    except SQLAlchemyError as error:
+        logger.warning("An answer was not recorded; the event is sent again.", exc_info=error, extra=_names(forward))
+        return "interrupted"
+    if paused_until is not None:
+        _pause(state, url, paused_until)
+    tell_of_forward(state, changes["status"])
+    if settled and changes["status"] != WAITING:
+        _tell(state, forward["id"], changes["status"])
+    return str(changes["status"])
+
+
+def _headers(state: WebhookState, forward: Row, now: datetime) -> dict[str, str]:
+    """The three headers of Standard Webhooks, with a signature for each secret."""
+    body, message_id, timestamp = bytes(forward["body"]), forward["message_id"], int(now.timestamp())
+    signatures = (sign_standard(body, secret, message_id, timestamp) for secret in state.settings.forward_secrets)
+    return {
+        STANDARD_ID_HEADER: message_id,
+        STANDARD_TIMESTAMP_HEADER: str(timestamp),
+        STANDARD_SIGNATURE_HEADER: " ".join(signatures),
+    }
+
+
+def _outcome(state: WebhookState, forward: Row, answer: Answer, now: datetime) -> dict[str, Any]:
+    """The columns that a try changes."""
+    if answer.error is None:
+        return {"status": DELIVERED, "next_try_at": None, "finished_at": now}
+    backoff, tries = state.settings.retry_backoff, forward["tries"]
+    if answer.final or tries > len(backoff):
+        return {"status": DEAD, "next_try_at": None, "finished_at": now}
+    return {
+        "status": WAITING,
+        "next_try_at": now + max(jittered(backoff[tries - 1]), _asked_for(answer.retry_after, now)),
+    }
+
+
+def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
+    """How long the receiver asks to be left alone, in seconds or by a date; at most an hour."""
+    text = (retry_after or "").strip()
+    try:
+        if text.isascii() and text.isdigit():
+            asked = timedelta(seconds=int(text[:9]))
+        else:
+            date = parsedate_to_datetime(text)
+            asked = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)) - now
+    except (ValueError, OverflowError):
+        return timedelta()
+    return min(max(asked, timedelta()), _MOST_PATIENCE)
+
+
+def _record(state: WebhookState, forward: Row, answer: Answer, began: datetime, changes: Mapping[str, Any]) -> bool:
+    attempt = {
+        "started_at": began,
+        "duration_ms": answer.duration_ms,
+        "address": answer.address,
+        "status_code": answer.status,
+        "error": answer.error,
+    }
+    with unit_of_work(state) as session:
+        settled = state.outbox.settle(session, forward, changes)
+        state.outbox.add_attempt(session, forward["id"], attempt)
+        session.commit()
+    return settled
+
+
+def _pause(state: WebhookState, url: str, until: datetime) -> None:
+    """Push back what waits for a URL that keeps failing, so that every process leaves it alone."""
+    try:
+        with unit_of_work(state) as session:
+            state.outbox.push_back(session, url, until=until, others_until=until + _OTHERS_LATER)
+            session.commit()
+    except SQLAlchemyError as error:
+        logger.warning("What waits for a failing URL could not be pushed back.", exc_info=error)
+
+
+def _tell(state: WebhookState, forward_id: int, outcome: str) -> None:
+    if not signals.forward_finished.receivers:
+        return
+    with unit_of_work(state) as session:
+        values = state.outbox.read(session, forward_id)
+        if values is not None:
+            forward = state.outbox.forwards.persistent(session, values)
+            signals.send_quietly(
+                signals.forward_finished, state.app, clean_up=session.rollback, forward=forward, outcome=outcome
+            )
+
+
+def _log(forward: Row, answer: Answer, status: str) -> None:
+    """Neither the URL nor the receiver's words: there may be secrets in them."""
+    level = logging.INFO if answer.error is None else logging.WARNING
+    came = answer.error if answer.status is None else f"HTTP {answer.status}"
+    logger.log(level, "Forward %s is %s: %s", forward["id"], status, came, extra=_names(forward))
+
+
+def _names(forward: Row) -> dict[str, Any]:
+    return {"forward_id": forward["id"], "task_id": forward["task_id"], "event": forward["event"]}

@@ -1,0 +1,146 @@
+"""What is sent on of an event, written into the outbox in the transaction that applies it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event as sa_event
+from sqlalchemy.orm import Session
+
+from ..core.events import Event, Failed, Internal
+from ..core.filters import leave_out, matches, pick
+from ..core.forward_targets import ForwardTarget, read_targets
+from ..core.state_machine import Decision, TaskState
+from ..engine.task_changes import error_of
+from .send import forward_next
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+    from ..storage.rows import Row
+
+__all__ = ["forwarded_event", "write_forwards"]
+
+logger = logging.getLogger(__name__)
+
+_ALWAYS = ("event", "taskId", "timestamp")
+_KICKS = "contenthub_webhook_forwards"
+_OWN_ENDINGS = {
+    TaskState.TIMEOUT: {"code": "TIMED_OUT", "message": "The task ran out of time."},
+    TaskState.CANCELLED: {"code": "CANCELLED", "message": "The task was cancelled."},
+}
+
+
+def write_forwards(
+    state: WebhookState, session: Session, event: Event, decision: Decision, *, task: Row, delivery: Row
+) -> None:
+    """Write one row for each URL that gets the event; they commit with the event's effect or not at all.
+
+    Args:
+        state: the application's state.
+        session: the transaction.
+        event: what came, and had an effect.
+        decision: which effect.
+        task: the task as it is now.
+        delivery: the history row.
+    """
+    now = state.clock()
+    payload = forwarded_event(event, decision, task_id=task["task_id"], now=now)
+    if payload is None:
+        return
+    rows = [
+        {
+            "delivery_id": delivery["id"],
+            "task_id": task["task_id"],
+            "event": payload["event"],
+            "url": target.url,
+            "message_id": f"msg_{uuid.uuid4().hex}",
+            "body": body_for(target, payload),
+            "status": "waiting",
+            "tries": 0,
+            "next_try_at": now,
+            "created_at": now,
+        }
+        for target in _targets(state, task)
+        if payload["event"] in target.events and matches(payload, target.where)
+    ]
+    if rows:
+        state.outbox.insert(session, rows)
+        _send_after_the_commit(session, state, len(rows))
+
+
+def forwarded_event(event: Event, decision: Decision, *, task_id: str, now: datetime) -> dict[str, Any] | None:
+    """An event as the receivers get it: the sender's own payload, under our id of the task.
+
+    An attempt that failed and is followed by another is nobody's business. What ended without the sender's word (no
+    usable result, out of time, cancelled) is told as ``failed``, so that receivers know two endings and not five.
+
+    Args:
+        event: what came.
+        decision: what it does to the task.
+        task_id: our id.
+        now: the time, for what carries none.
+
+    Returns:
+        The payload, or None where nothing is sent on.
+    """
+    match decision.to:
+        case TaskState.TIMEOUT | TaskState.CANCELLED as ending:
+            payload: dict[str, Any] = _failure(_OWN_ENDINGS[ending])
+        case TaskState.FAILED if not isinstance(event, Failed):
+            payload = _failure(error_of(event))
+        case TaskState.COMPLETED | TaskState.FAILED | TaskState.PROCESSING:
+            payload = dict(event.payload)
+        case None if not isinstance(event, Internal):
+            payload = dict(event.payload)
+        case _:
+            return None
+    moment = payload.get("timestamp") or now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    ours = {"event": payload["event"], "taskId": task_id, "timestamp": moment}
+    return ours | payload | ours
+
+
+def body_for(target: ForwardTarget, payload: dict[str, Any]) -> bytes:
+    """The bytes that one URL gets."""
+    sent = payload
+    if target.include:
+        sent = pick(sent, (*_ALWAYS, *target.include))
+    if target.exclude:
+        sent = leave_out(sent, [path for path in target.exclude if path not in _ALWAYS])
+    return json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _failure(error: Any) -> dict[str, Any]:
+    code = str(error["code"])
+    details = {"retryable": False}
+    return {"event": "failed", "status": "failed", "error": {"type": code.lower(), **error, "details": details}}
+
+
+def _targets(state: WebhookState, task: Row) -> Iterable[ForwardTarget]:
+    """The task's own targets and the application's; where both name a URL, the task's own say counts."""
+    own: tuple[ForwardTarget, ...] = ()
+    try:
+        own = read_targets(task["forward_to"] or ())
+    except ValueError as error:  # somebody wrote the column by hand; the event itself must not fail of that
+        logger.error("The task's forward_to %s; it is passed over.", error, extra={"task_id": task["task_id"]})  # noqa: TRY400
+    return {target.url: target for target in (*state.settings.forward_to, *own)}.values()
+
+
+# --- at once -------------------------------------------------------------------------------------------------
+
+
+def _send_after_the_commit(session: Session, state: WebhookState, rows: int) -> None:
+    session.info.setdefault(_KICKS, []).append((state, rows))
+    if not sa_event.contains(session, "after_commit", _kick):
+        sa_event.listen(session, "after_commit", _kick)
+
+
+def _kick(session: Session) -> None:
+    if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
+        for state, rows in session.info.pop(_KICKS, ()):
+            for _ in range(rows):
+                state.forward_dispatcher.kick(state, forward_next)

@@ -1,0 +1,52 @@
+"""Where an alert stands, the same for every process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+
+from .defaults import MODELS_KEY, UTCDateTime, named
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+__all__ = ["AlertMixin", "default_alert_model"]
+
+
+class AlertMixin:
+    """One alert: whether it is raised, and what was measured last."""
+
+    __allow_unmapped__ = False
+
+    name: Mapped[str] = mapped_column(sa.String(64), sort_order=-10)
+    raised: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
+    changed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When it was last raised or cleared."""
+    checked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When a check last found it to be so: any check while it is clear, one that found it above its limit while it is
+    raised."""
+    value: Mapped[float | None] = mapped_column(sa.Double)
+    """What was measured, in the alert's own unit."""
+    sample: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """How many things it was measured on."""
+    version: Mapped[int] = mapped_column(sa.Integer, default=1)
+    """Counts the changes; the process whose compare-and-set wins tells the world."""
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (sa.PrimaryKeyConstraint("name", name=named("pk", table)),)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {'raised' if self.raised else 'clear'}>"
+
+
+def default_alert_model(db: SQLAlchemy) -> type[Any]:
+    """The model, made once in the host's own metadata; the same on every call with the same ``db``."""
+    known: dict[str, type[Any]] = db.metadata.info.setdefault(MODELS_KEY, {})
+    if "alert" not in known:
+        known["alert"] = type("WebhookAlert", (AlertMixin, db.Model), {"__tablename__": "webhook_alerts"})
+    return known["alert"]

@@ -1,0 +1,115 @@
+"""The outbox of events that are sent on, and what became of each try."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+
+from .defaults import (
+    MODELS_KEY,
+    BigId,
+    Blob,
+    LongText,
+    UTCDateTime,
+    named,
+    utc_now,
+    waiting_index,
+)
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+__all__ = ["ForwardAttemptMixin", "ForwardMixin", "default_forward_models"]
+
+
+_IS_DEAD = sa.text("status = 'dead'")
+"""There are few of these, and people look for them among all that was delivered."""
+
+
+class ForwardMixin:
+    """One event on its way to one URL."""
+
+    __allow_unmapped__ = False
+
+    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    delivery_id: Mapped[int] = mapped_column(BigId)
+    """The delivery that is sent on; no foreign key, since either may be purged first."""
+    task_id: Mapped[str] = mapped_column(sa.String(255))
+    event: Mapped[str] = mapped_column(sa.String(64))
+    url: Mapped[str] = mapped_column(sa.String(2048))
+    message_id: Mapped[str] = mapped_column(sa.String(255))
+    """The ``webhook-id``: the same on every try, so that the receiver can tell a copy."""
+
+    status: Mapped[str] = mapped_column(sa.String(16))
+    """``waiting``, ``delivered`` or ``dead``."""
+    tries: Mapped[int] = mapped_column(sa.Integer, default=0)
+    next_try_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When it is due; null once it is delivered or dead."""
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    body: Mapped[bytes] = mapped_column(Blob)
+    """What is sent, filtered for this URL; the last column, because SQLite reads through it to whatever is behind."""
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (
+            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            sa.Index(named("ix", table, "delivery_id"), "delivery_id"),
+            waiting_index(table, "next_try_at"),
+            sa.Index(named("ix", table, "dead"), "status", postgresql_where=_IS_DEAD, sqlite_where=_IS_DEAD),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.event} {self.status}>"
+
+
+class ForwardAttemptMixin:
+    """One try to send an event on."""
+
+    __allow_unmapped__ = False
+
+    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    forward_id: Mapped[int] = mapped_column(BigId)
+    number: Mapped[int] = mapped_column(sa.Integer)
+    """From 1, over all replays."""
+    started_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    duration_ms: Mapped[float | None] = mapped_column(sa.Double)
+    address: Mapped[str | None] = mapped_column(sa.String(64))
+    """The address that the name resolved to, and that was connected to or refused."""
+    status_code: Mapped[int | None] = mapped_column(sa.Integer)
+    error: Mapped[str | None] = mapped_column(LongText)
+    """Why the try failed; null where it did not."""
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (
+            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            sa.Index(named("ix", table, "forward_id"), "forward_id", "id"),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.number} of {self.forward_id}>"
+
+
+def default_forward_models(db: SQLAlchemy) -> tuple[type[Any], type[Any]]:
+    """The two models, made once in the host's own metadata.
+
+    Args:
+        db: the host's Flask-SQLAlchemy object.
+
+    Returns:
+        ``(WebhookForward, WebhookForwardAttempt)``; the same pair on every call with the same ``db``.
+    """
+    known: dict[str, type[Any]] = db.metadata.info.setdefault(MODELS_KEY, {})
+    if "forward" not in known:
+        known["forward"] = type("WebhookForward", (ForwardMixin, db.Model), {"__tablename__": "webhook_forwards"})
+        known["forward_attempt"] = type(
+            "WebhookForwardAttempt", (ForwardAttemptMixin, db.Model), {"__tablename__": "webhook_forward_attempts"}
+        )
+    return known["forward"], known["forward_attempt"]

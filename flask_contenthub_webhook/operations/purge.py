@@ -1,0 +1,145 @@
+"""Delete history that is older than its retention, slowly enough for callbacks (:mod:`.throttled_delete`).
+
+A purge walks along the primary key: it reads a page of rows, without their bodies, and deletes what has expired of
+them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ..core.state_machine import Verdict
+from ..forwarding.replay import purge_forwards
+from ..storage.transactions import unit_of_work
+from .retention import PurgeMemory, Rule, expired, retention_rules, spans
+from .throttled_delete import MOST, Pace
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+
+__all__ = ["purge_deliveries", "purge_regularly"]
+
+_PAGE = 1000
+"""Rows that are looked at in one statement."""
+
+
+def purge_deliveries(
+    state: WebhookState,
+    *,
+    before: datetime | None = None,
+    verdicts: Collection[Verdict | str] = (),
+    on_progress: Callable[[int], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Delete deliveries that were received long ago; one that is still to be tried again is kept.
+
+    Any number of processes may do so at once. Where no verdicts are chosen, forwards that were finished before that
+    time (by default WEBHOOK_HISTORY_RETENTION_DAYS ago) go, too.
+
+    Args:
+        state: the application's state.
+        before: delete what was received earlier; by default what WEBHOOK_HISTORY_RETENTION_DAYS and
+            WEBHOOK_HISTORY_RETENTION_BY_VERDICT let go.
+        verdicts: delete deliveries with these verdicts alone; by default with any.
+        on_progress: called with how many deliveries each batch deleted.
+        stop: once it is set, the purge ends with the batch at hand.
+
+    Returns:
+        How many deliveries were deleted.
+    """
+    chosen = [Verdict(verdict) for verdict in verdicts]
+    rules = retention_rules(state.settings, state.clock(), chosen, before=before)
+    pace = Pace(state, stop)
+    walk = _Walk(state, rules, pace, on_progress)
+    if walk.through(_spans(state, rules, None)) and not chosen:
+        _purge_forwards(state, before, pace)
+    return walk.deleted
+
+
+def purge_regularly(state: WebhookState) -> int:
+    """The same, as the scheduler does it: where this process did so lately, it only looks at what is new.
+
+    Ends early while the scheduler is being stopped.
+    """
+    now, memory, pace = state.clock(), state.purge_memory, Pace(state, state.stopping)
+    rules = retention_rules(state.settings, now)
+    walk = _Walk(state, rules, pace)
+    if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
+        state.purge_memory = PurgeMemory.after(memory, now)
+        _purge_forwards(state, None, pace)
+    return walk.deleted
+
+
+class _Walk:
+    """One walk along the history.
+
+    Args:
+        state: the application's state.
+        rules: what has expired.
+        pace: how fast it is deleted.
+        on_progress: called with how many rows each batch deleted.
+    """
+
+    def __init__(
+        self,
+        state: WebhookState,
+        rules: Sequence[Rule],
+        pace: Pace,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._state, self._pace, self._on_progress = state, pace, on_progress
+        self._model = state.delivery_model
+        self._bind: dict[str, Any] = {"mapper": sa.inspect(self._model)}
+        self._condition = expired(self._model, rules)
+        self.deleted = 0
+
+    def through(self, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Walk through ranges of ids, each from one to before another; False where it was stopped."""
+        pages = (page for first, end in ranges for page in self._pages(first, end))
+        return all(self._pace.delete(ids, self._delete) for ids in pages)
+
+    def _pages(self, first: int, end: int) -> Iterator[list[int]]:
+        """The ids of expired rows, page by page. A page that has begun is looked at as a whole, beyond the end, too."""
+        row_id = self._model.id
+        query = sa.select(row_id, sa.case((self._condition, 1), else_=0)).order_by(row_id).limit(_PAGE)
+        while first < end:
+            with unit_of_work(self._state) as session:
+                page = list(session.execute(query.where(row_id >= first), bind_arguments=self._bind))
+            yield [found for found, has_expired in page if has_expired]
+            first = page[-1][0] + 1 if len(page) == _PAGE else end
+
+    def _delete(self, session: Session, ids: Sequence[int]) -> None:
+        """Delete what has expired between the first and the last of these ids."""
+        statement = self._statement(ids[0], ids[-1], skip_locked=self._state.store.features(session).skip_locked)
+        deleted = session.connection(bind_arguments=self._bind).execute(statement).rowcount
+        self.deleted += deleted
+        self._on_progress(deleted)
+
+    def _statement(self, first: int, last: int, *, skip_locked: bool) -> sa.Delete:
+        """Asks for the condition again: a row may have changed since it was read."""
+        table, row_id = sa.inspect(self._model).local_table, self._model.id
+        chosen = (row_id >= first, row_id <= last, self._condition)
+        if not skip_locked:
+            return sa.delete(table).where(*chosen)
+        # The limit, which never counts, keeps MySQL from merging the subquery into a DELETE of the same table.
+        free = sa.select(row_id.label("id")).where(*chosen).limit(MOST).with_for_update(skip_locked=True)
+        return sa.delete(table).where(row_id.in_(sa.select(free.subquery("free").c.id)))
+
+
+def _purge_forwards(state: WebhookState, before: datetime | None, pace: Pace) -> None:
+    """Forwards have no verdicts; they go at the age that holds for most deliveries."""
+    if before is not None:
+        purge_forwards(state, before, pace)
+    elif state.settings.history_retention:
+        purge_forwards(state, state.clock() - state.settings.history_retention, pace)
+
+
+def _spans(state: WebhookState, rules: Sequence[Rule], since: timedelta | None) -> list[tuple[int, int]]:
+    with unit_of_work(state) as session:
+        return spans(session, state.delivery_model, rules, since=since)

@@ -1,0 +1,109 @@
+"""How long deliveries are kept: which verdicts go at which age, and where in the history a purge has to look."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ..config.settings import Settings
+from ..core.state_machine import Verdict
+from ..storage.id_search import DISORDER, first_id_since
+
+__all__ = ["PurgeMemory", "Rule", "expired", "retention_rules", "spans"]
+
+_FULL_WALK_EVERY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Deliveries with these verdicts that were received before this time have expired."""
+
+    before: datetime
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeMemory:
+    """What this process remembers of its purges, so that it does not walk through what it has walked through.
+
+    Args:
+        walked_at: as of when the last purge that looked at everything was.
+        purged_at: as of when the last purge was.
+    """
+
+    walked_at: datetime
+    purged_at: datetime
+
+    def time_since(self, now: datetime) -> timedelta | None:
+        """How much of the history a purge has to look at again; None: all of it, which is so once a day.
+
+        A delivery may expire otherwise than by getting older: when it is replayed, its verdict changes.
+        """
+        return None if now - self.walked_at >= _FULL_WALK_EVERY else now - self.purged_at
+
+    @classmethod
+    def after(cls, memory: PurgeMemory | None, now: datetime) -> PurgeMemory:
+        """What to remember of a purge that looked at as much as ``memory`` asked for."""
+        if memory is None or memory.time_since(now) is None:
+            return cls(now, now)
+        return cls(memory.walked_at, now)
+
+
+def retention_rules(
+    settings: Settings, now: datetime, verdicts: Collection[Verdict] = (), *, before: datetime | None = None
+) -> list[Rule]:
+    """What has expired, the longest retention first.
+
+    Args:
+        settings: the configuration.
+        now: the time.
+        verdicts: of these alone; by default of all.
+        before: what was received earlier has expired, whatever the configuration says.
+    """
+    if before is not None:
+        return [Rule(before, tuple(verdicts or Verdict))]
+    by_age: dict[timedelta, list[Verdict]] = {}
+    for verdict in verdicts or Verdict:
+        age = settings.history_retention_by_verdict.get(verdict, settings.history_retention)
+        if age:
+            by_age.setdefault(age, []).append(verdict)
+    return [Rule(now - age, tuple(found)) for age, found in sorted(by_age.items(), reverse=True)]
+
+
+def expired(model: type[Any], rules: Iterable[Rule]) -> sa.ColumnElement[bool]:
+    """The condition that a delivery may be deleted; one that is still to be tried again never may."""
+    by_rule = (
+        sa.and_(model.verdict.in_([verdict.value for verdict in rule.verdicts]), model.received_at < rule.before)
+        for rule in rules
+    )
+    return sa.and_(model.next_retry_at.is_(None), sa.or_(sa.false(), *by_rule))
+
+
+def spans(
+    session: Session, model: type[Any], rules: Iterable[Rule], *, since: timedelta | None
+) -> list[tuple[int, int]]:
+    """The ranges of ids, from one to before another, in which anything can have expired, in order.
+
+    A rule concerns everything before its time. Where the same rules were applied a while ago, only what has crossed
+    that time since is left: a short piece of the history for each rule, however long the history is.
+
+    Args:
+        session: for the search.
+        model: the delivery model.
+        rules: what has expired.
+        since: how long ago they were applied; None: never.
+    """
+    merged: list[tuple[int, int]] = []
+    for rule in sorted(rules, key=lambda rule: rule.before):
+        begin = 0 if since is None else first_id_since(session, model, rule.before - since - DISORDER)
+        end = first_id_since(session, model, rule.before + DISORDER)
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged

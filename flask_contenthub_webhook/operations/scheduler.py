@@ -1,0 +1,178 @@
+"""APScheduler 3.11 adapter: which jobs run how often, and where a scheduler lives; what a job does is elsewhere.
+
+Any number of processes may run the jobs at once, since every job claims its work in the database. One process of
+``flask webhook scheduler`` is enough; small hosts let the serving process run them (WEBHOOK_SCHEDULER_ENABLED).
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job as APSchedulerJob
+from apscheduler.schedulers.background import BackgroundScheduler
+from flask import Flask, request
+
+from ..engine.process import retry_due_deliveries
+from ..forwarding.send import send_due_forwards
+from ..runtime.shutdown import stop_on_signals, wait_for_stop
+from ..runtime.state import get_state
+from ..tasks.handover import submit_due
+from ..tasks.reconcile import reconcile
+from .alerts import check_alerts
+from .purge import purge_regularly
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..runtime.state import WebhookState
+
+__all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "start_with_first_request", "stop_scheduler"]
+
+logger = logging.getLogger(__name__)
+
+
+_SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
+"""What servers put into the environment of a request, and a test client does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing that is done again and again.
+
+    Args:
+        name: as it stands in logs.
+        work: what is done, with the application's state.
+        interval: how often, from the settings.
+    """
+
+    name: str
+    work: Callable[[WebhookState], Any]
+    interval: Callable[[Settings], timedelta]
+
+
+def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
+    """Tasks have their own times; looking more often than they come due costs one small statement."""
+    return max(settings.poll_interval / 3, timedelta(seconds=1))
+
+
+def _soon_where_nobody_else_works(settings: Settings) -> timedelta:
+    """A small host may leave the inbox to the scheduler alone, and every host may lose its workers or its broker."""
+    return timedelta(seconds=10 if settings.processing == "inline" else 1)
+
+
+JOBS = (
+    Job("reconcile", reconcile, _a_third_of_the_poll_interval),
+    Job("submit", submit_due, lambda _: timedelta(seconds=5)),
+    Job("retry-deliveries", retry_due_deliveries, _soon_where_nobody_else_works),
+    Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
+    Job("alerts", check_alerts, lambda settings: settings.alert_window / 10),
+    Job("purge", purge_regularly, lambda _: timedelta(hours=1)),
+)
+
+
+def start_scheduler(app: Flask) -> None:
+    """Run the jobs in threads of this process; where they already run, nothing changes."""
+    state = get_state(app)
+    with state.scheduler_lock:
+        if state.scheduler is not None and state.scheduler_pid == os.getpid():
+            return
+        scheduler = _build(state)
+        state.stopping.clear()
+        scheduler.start()
+        state.scheduler, state.scheduler_pid = scheduler, os.getpid()
+    atexit.register(stop_scheduler, app, wait=False)
+    logger.info("The scheduler runs in this process.", extra={"jobs": [job.name for job in JOBS]})
+
+
+def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
+    """Stop the jobs of this process.
+
+    Args:
+        app: the application.
+        wait: return only after a running job has ended.
+    """
+    state = get_state(app)
+    with state.scheduler_lock:
+        scheduler, state.scheduler = state.scheduler, None
+        state.stopping.set()
+    if scheduler is not None and scheduler.running and state.scheduler_pid == os.getpid():
+        scheduler.shutdown(wait=wait)
+
+
+def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) -> None:
+    """Run the jobs in the foreground until SIGTERM or SIGINT; a running job is finished first.
+
+    Args:
+        app: the application.
+        on_start: called once the jobs run.
+    """
+    stopped = threading.Event()
+    with stop_on_signals(stopped.set):
+        try:
+            start_scheduler(app)
+            on_start()
+            wait_for_stop(stopped)
+        finally:
+            stop_scheduler(app, wait=True)
+
+
+def start_with_first_request(app: Flask) -> None:
+    """Start the scheduler with the first request that a server brings.
+
+    A CLI command, a test client and the parent of the reloader never get one, so they never run the jobs; a forked
+    worker runs its own.
+    """
+
+    def start_once() -> None:
+        state = get_state(app)
+        served = not _SERVER_MARKS.isdisjoint(request.environ)
+        if served and state.scheduler_pid != os.getpid() and not app.testing:
+            start_scheduler(app)
+
+    app.before_request_funcs.setdefault(None, []).append(start_once)
+
+
+class _Executor(ThreadPoolExecutor):  # type: ignore[misc]  # APScheduler ships no types
+    """Does not complain about a job that comes due while its threads are being stopped."""
+
+    def _do_submit_job(self, job: APSchedulerJob, run_times: list[datetime]) -> None:
+        try:
+            super()._do_submit_job(job, run_times)
+        except RuntimeError:
+            logger.debug("The job %s came due while the process was ending.", job.id)
+
+
+def _build(state: WebhookState) -> BackgroundScheduler:
+    scheduler = BackgroundScheduler(
+        executors={"default": _Executor(len(JOBS))},
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        timezone="UTC",
+    )
+    for job in JOBS:
+        seconds = job.interval(state.settings).total_seconds()
+        scheduler.add_job(
+            _run,
+            "interval",
+            (state, job),
+            id=job.name,
+            seconds=seconds,
+            jitter=seconds / 10,
+            next_run_time=datetime.now(scheduler.timezone),
+        )
+    return scheduler
+
+
+def _run(state: WebhookState, job: Job) -> None:
+    """One run, in an application context; whatever it raises, the next run comes."""
+    try:
+        with state.app.app_context():
+            job.work(state)
+    except Exception:
+        logger.exception("The job %s failed; it runs again at its next time.", job.name, extra={"job": job.name})

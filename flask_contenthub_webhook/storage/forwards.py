@@ -1,0 +1,202 @@
+"""The outbox in the database: every statement about forwards, built once for the kind of database at hand.
+
+A row is claimed by counting a try and moving its next one behind a lease, in one statement; the number of the try says
+whose claim it is. Everything goes over the connection of the tasks, since rows commit together with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from .dialect import Features
+from .rows import Entities, Row
+
+__all__ = ["DEAD", "DELIVERED", "WAITING", "Outbox"]
+
+WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
+
+
+class Outbox:
+    """What is done with forwards and their attempts.
+
+    Args:
+        task_model: decides which database this is.
+        forward_model: a model with the columns of ``ForwardMixin``.
+        attempt_model: a model with the columns of ``ForwardAttemptMixin``.
+        features: what the database can do; by default found out when it is first connected.
+    """
+
+    def __init__(
+        self,
+        task_model: type[Any],
+        forward_model: type[Any],
+        attempt_model: type[Any],
+        *,
+        features: Features | None = None,
+    ) -> None:
+        self.forwards = Entities(forward_model)
+        self.attempts = Entities(attempt_model)
+        self._task_model = task_model
+        self._features = features
+        self._prepared: _Statements | None = None
+
+    # --- writing and claiming --------------------------------------------------------------------------------
+
+    def insert(self, session: Session, rows: Sequence[Row]) -> None:
+        """Write forwards; all of them have the same keys."""
+        connection = self.connection(session)
+        connection.execute(self._sql(connection).insert, [dict(row) for row in rows])
+
+    def claim(self, session: Session, *, now: datetime, until: datetime, closed: Sequence[str]) -> Row | None:
+        """Claim the forward that is due first, and keep it from others until the lease ends.
+
+        Args:
+            session: the transaction; the caller commits.
+            now: the time.
+            until: the end of the lease; where the work never ends, somebody claims again after it.
+            closed: URLs that are not sent to now.
+        """
+        connection = self.connection(session)
+        sql = self._sql(connection)
+        window = {"at_now": now, "at_closed": list(closed)}
+        if sql.features.returning:
+            return self._values(connection.execute(sql.claim, {**window, "at_until": until}).one_or_none())
+        due = connection.execute(sql.due, window).one_or_none()
+        if due is None:
+            return None
+        claimed = {"at_id": due.id, "at_tries": due.tries, "at_now": now, "at_until": until}
+        return self.read(session, due.id) if connection.execute(sql.claim_one, claimed).rowcount == 1 else None
+
+    # --- what came of it -------------------------------------------------------------------------------------
+
+    def add_attempt(self, session: Session, forward_id: int, values: Row) -> None:
+        """Write down a try; it gets the next number."""
+        connection = self.connection(session)
+        bound = {f"at_{key}": value for key, value in values.items()}
+        connection.execute(self._sql(connection).add_attempt, {**bound, "at_id": forward_id})
+
+    def settle(self, session: Session, forward: Row, values: Row) -> bool:
+        """Write the outcome of a try, where the row still waits.
+
+        A success counts whoever had it. Anything else only counts while the claim is still ours.
+        """
+        connection = self.connection(session)
+        sql = self._sql(connection)
+        if values["status"] == DELIVERED:
+            return connection.execute(sql.settle, {**values, "at_id": forward["id"]}).rowcount == 1
+        claim = {"at_id": forward["id"], "at_tries": forward["tries"]}
+        return connection.execute(sql.settle_claimed, {**values, **claim}).rowcount == 1
+
+    def push_back(self, session: Session, url: str, *, until: datetime, others_until: datetime) -> None:
+        """Leave a URL alone: the oldest of its waiting rows tries it first, the others wait for longer."""
+        connection = self.connection(session)
+        sql = self._sql(connection)
+        oldest = connection.execute(sql.oldest_waiting, {"at_url": url}).scalar_one_or_none()
+        if oldest is not None:
+            connection.execute(sql.push_back, {"at_url": url, "at_until": others_until, "at_probe": oldest})
+            connection.execute(sql.push_back_one, {"at_id": oldest, "at_until": until})
+
+    def reset(self, session: Session, forward_id: int, now: datetime) -> bool:
+        """Let a finished forward begin anew; False where it is not finished."""
+        connection = self.connection(session)
+        return connection.execute(self._sql(connection).reset, {"at_id": forward_id, "at_now": now}).rowcount == 1
+
+    # --- reading and deleting --------------------------------------------------------------------------------
+
+    def read(self, session: Session, forward_id: int) -> Row | None:
+        """Every attribute of a forward."""
+        connection = self.connection(session)
+        return self._values(connection.execute(self._sql(connection).by_id, {"at_id": forward_id}).one_or_none())
+
+    def oldest(self, session: Session, *, after: int, limit: int) -> list[Row]:
+        """``id``, ``created_at`` and ``finished_at`` of the rows behind an id, oldest first."""
+        connection = self.connection(session)
+        rows = connection.execute(self._sql(connection).oldest, {"at_id": after, "at_limit": limit})
+        return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
+
+    def delete(self, session: Session, forward_ids: Sequence[int]) -> None:
+        """Delete forwards and their attempts."""
+        connection = self.connection(session)
+        sql = self._sql(connection)
+        connection.execute(sql.delete_attempts, {"at_ids": list(forward_ids)})
+        connection.execute(sql.delete, {"at_ids": list(forward_ids)})
+
+    # --- plumbing --------------------------------------------------------------------------------------------
+
+    def connection(self, session: Session) -> sa.Connection:
+        """The connection that the tasks are on."""
+        return session.connection(bind_arguments={"mapper": self._task_model})
+
+    def _sql(self, connection: sa.Connection) -> _Statements:
+        if self._prepared is None:
+            features = self._features or Features.of(connection.dialect)
+            self._prepared = _Statements(self.forwards, self.attempts, features)
+        return self._prepared
+
+    def _values(self, row: sa.Row[Any] | None) -> Row | None:
+        return None if row is None else dict(zip(self.forwards.columns, row, strict=True))
+
+
+class _Statements:
+    """Every statement; bound parameters beside column names begin with ``at_``."""
+
+    def __init__(self, forwards: Entities, attempts: Entities, features: Features) -> None:
+        f, a = forwards.columns, attempts.columns
+        self.features = features
+        by_id = f["id"] == sa.bindparam("at_id")
+        moment = f["next_try_at"].type
+        at_now, at_until = sa.bindparam("at_now", type_=moment), sa.bindparam("at_until", type_=moment)
+        is_due = f["next_try_at"] <= at_now
+        is_waiting = f["status"] == WAITING
+
+        self.insert = sa.insert(forwards.table)
+        self.by_id = sa.select(*f.values()).where(by_id)
+
+        is_open = f["url"].not_in(sa.bindparam("at_closed", expanding=True))
+        self.due = sa.select(f["id"], f["tries"]).where(is_due, is_open).order_by(f["next_try_at"]).limit(1)
+        candidate = self.due.with_only_columns(f["id"])
+        if features.skip_locked:
+            candidate = candidate.with_for_update(skip_locked=True)
+        claim = sa.update(forwards.table).where(is_due).values({f["tries"]: f["tries"] + 1, f["next_try_at"]: at_until})
+        self.claim = claim.where(f["id"].in_(sa.select(candidate.cte("due").c.id))).returning(*f.values())
+        is_ours = f["tries"] == sa.bindparam("at_tries")
+        self.claim_one = claim.where(by_id, is_ours)
+
+        self.settle = sa.update(forwards.table).where(by_id, is_waiting)
+        self.settle_claimed = self.settle.where(is_ours)
+        number = sa.func.coalesce(sa.func.max(a["number"]), 0) + 1
+        given = [key for key in a if key not in {"id", "forward_id", "number"}]
+        self.add_attempt = sa.insert(attempts.table).from_select(
+            [a["forward_id"], a["number"], *(a[key] for key in given)],
+            sa.select(
+                sa.bindparam("at_id", type_=a["forward_id"].type),
+                number,
+                *(sa.bindparam(f"at_{key}", type_=a[key].type) for key in given),
+            ).where(a["forward_id"] == sa.bindparam("at_id")),
+        )
+        self.oldest_waiting = sa.select(sa.func.min(f["id"])).where(
+            f["next_try_at"].is_not(None), f["url"] == sa.bindparam("at_url")
+        )
+        later = sa.update(forwards.table).where(f["next_try_at"] < at_until).values({f["next_try_at"]: at_until})
+        self.push_back = later.where(f["url"] == sa.bindparam("at_url"), f["id"] != sa.bindparam("at_probe"))
+        self.push_back_one = later.where(by_id)
+        self.reset = (
+            sa.update(forwards.table)
+            .where(by_id, f["status"].in_((DELIVERED, DEAD)))
+            .values({f["status"]: WAITING, f["tries"]: 0, f["next_try_at"]: at_now, f["finished_at"]: sa.null()})
+        )
+
+        self.oldest = (
+            sa.select(*(f[key].label(key) for key in ("id", "created_at", "finished_at")))
+            .where(f["id"] > sa.bindparam("at_id"))
+            .order_by(f["id"])
+            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
+        )
+        at_ids = sa.bindparam("at_ids", type_=f["id"].type, expanding=True)
+        self.delete = sa.delete(forwards.table).where(f["id"].in_(at_ids))
+        self.delete_attempts = sa.delete(attempts.table).where(a["forward_id"].in_(at_ids))

@@ -1,0 +1,179 @@
+"""The SQL of the inbox: deliveries that wait, put in by requests, claimed and given back by workers.
+
+A delivery waits while its ``next_retry_at`` is set. Only the first waiting delivery of a task can be claimed: a later
+one has to wait while an earlier one is due, or in somebody's hands. That keeps the events of one task in the order of
+their arrival, however many workers there are. One that waits for its next try holds nobody up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.state_machine import Verdict
+from .dialect import Features
+from .rows import Entities
+
+__all__ = ["AT_ONCE", "CHANNEL", "InboxStatements"]
+
+AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
+"""Due whatever the clock says: a clock that is set back must not make new events wait."""
+
+CHANNEL = "contenthub_webhook"
+"""The channel on which PostgreSQL wakes the workers."""
+
+
+class InboxStatements:
+    """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
+
+    def __init__(self, tasks: Entities, deliveries: Entities, features: Features) -> None:
+        self._tasks, self._deliveries = tasks, deliveries
+        self.features = features
+        self._accepting: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
+        d = deliveries.columns
+        moment = d["next_retry_at"].type
+        at_now, at_until = (sa.bindparam(name, type_=moment) for name in ("at_now", "at_until"))
+        at_limit = sa.bindparam("at_limit", type_=sa.Integer())
+        table = deliveries.table
+
+        due = _is_due(d, at_now)
+        head = self._first_in_line(sa.bindparam("at_task_id", type_=d["task_id"].type), at_now, fresh=True)
+        self.heads = self._claim(*self._heads(due, at_now, at_limit))
+        self.head_of_task = self._claim(sa.or_(due, _is_fresh(d)), sa.select(d["id"]).where(d["id"] == head))
+
+        self.claim_one = (
+            sa.update(table)
+            .where(d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment))
+            .values(self._taken(at_until))
+        )
+        ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
+        self.renew = (
+            sa.update(table)
+            .where(d["id"] == sa.bindparam("at_id"), ours)
+            .values({d["next_retry_at"]: at_until, d["claimed_until"]: at_until})
+        )
+        self.release = (
+            sa.update(table)
+            .where(d["id"] == sa.bindparam("at_id"), ours)
+            .values({d["next_retry_at"]: sa.literal(AT_ONCE, moment), d["claimed_until"]: sa.null()})
+        )
+        waiting = sa.select(sa.literal(1)).where(d["next_retry_at"].is_not(None)).limit(at_limit)
+        self.count_waiting = sa.select(sa.func.count()).select_from(waiting.subquery())
+        self.is_due = sa.select(d["id"]).where(due).limit(1)
+        self.delivery_by_id = sa.select(*d.values()).where(d["id"] == sa.bindparam("at_id"))
+        self.notify = sa.select(sa.func.pg_notify(CHANNEL, ""))
+
+    def accept(self, keys: tuple[str, ...], *, named: bool, notify: bool) -> Any:
+        """Write a delivery if there is such a task, without reading it first.
+
+        Args:
+            keys: the attributes that are written, bound as ``new_KEY``.
+            named: the payload names the creator's id, which must be the task's and tells the attempt.
+            notify: wake the workers with the same statement.
+        """
+        known = self._accepting.get((keys, named, notify))
+        if known is None:
+            known = self._accepting[keys, named, notify] = self._accept(keys, named=named, notify=notify)
+        return known
+
+    def _accept(self, keys: tuple[str, ...], *, named: bool, notify: bool) -> Any:
+        t, d = self._tasks.columns, self._deliveries.columns
+        values: dict[str, sa.ColumnElement[Any]] = {
+            key: sa.bindparam(f"new_{key}", type_=d[key].type).label(None) for key in keys
+        }
+        values["status_before"] = t["status"]
+        task = sa.select().where(t["task_id"] == sa.bindparam("at_task_id"))
+        if named:
+            values["attempt"] = t["attempt"]
+            task = task.where(t["creator_task_id"] == sa.bindparam("at_creator_task_id"))
+        insert = (
+            sa.insert(self._deliveries.table)
+            .from_select([d[key] for key in values], task.with_only_columns(*values.values()))
+            .returning(d["id"].label("new_id"), d["status_before"].label("status"))
+        )
+        if not notify:
+            return insert
+        kept = insert.cte("kept")
+        return sa.select(kept.c.new_id, kept.c.status, sa.func.pg_notify(CHANNEL, ""))
+
+    def _heads(self, due: sa.ColumnElement[bool], at_now: Any, at_limit: Any) -> tuple[Any, Any]:
+        """What is due, and of that the first in line of each task.
+
+        A task may have thousands of events that wait behind its first. So tasks are looked for in what is due, only so
+        much of which is read in one go, and each task is looked at once.
+        """
+        d = self._deliveries.columns
+        at_window = sa.bindparam("at_window", type_=sa.Integer())
+        window = (
+            sa.select(*(d[key].label(key) for key in ("id", "task_id", "next_retry_at")))
+            .where(due)
+            .order_by(d["next_retry_at"])
+            .limit(at_window)
+            .subquery("due")
+        )
+        since = (sa.func.min(window.c.next_retry_at), sa.func.min(window.c.id))
+        queues = sa.select(window.c.task_id).group_by(window.c.task_id).order_by(*since).limit(at_window)
+        task_id = queues.subquery("queues").c.task_id
+        first = self._first_in_line(task_id, at_now, fresh=False)
+        firsts = sa.join(task_id.table, self._deliveries.table, d["id"] == first)
+        return due, sa.select(d["id"]).select_from(firsts).limit(at_limit)
+
+    def _first_in_line(self, task_id: Any, at_now: Any, *, fresh: bool) -> Any:
+        """The id of the first delivery of a task, or NULL where that is in somebody's hands.
+
+        It is one step into the index of the task's queue. Asking whether there is none before a delivery would say the
+        same, but a database may make one join of that, and compare all that waits with all that waits.
+        """
+        earlier = self._deliveries.table.alias("earlier")
+        e = {key: earlier.c[column.key] for key, column in self._deliveries.columns.items()}
+        free = e["next_retry_at"] <= at_now
+        if fresh:
+            free = sa.or_(free, _is_fresh(e))
+        return (
+            sa.select(sa.case((free, e["id"])))
+            .where(e["task_id"] == task_id, e["next_retry_at"].is_not(None))
+            .where(sa.or_(free, e["claimed_until"] > at_now))
+            .order_by(e["id"])
+            .limit(1)
+            .correlate_except(earlier)
+            .scalar_subquery()
+        )
+
+    def _claim(self, wanted: sa.ColumnElement[bool], heads: sa.Select[Any]) -> tuple[Any, Any]:
+        """The claim, and the SELECT of candidates for databases that cannot say what they changed."""
+        d, table = self._deliveries.columns, self._deliveries.table
+        later = table.alias("later")
+        f = {key: later.c[column.key] for key, column in d.items()}
+        candidates = heads.with_only_columns(d["id"], d["next_retry_at"])
+        heads = heads.with_only_columns(d["id"].label("head_id"))
+        if self.features.skip_locked:
+            heads = heads.with_for_update(skip_locked=True, of=table)
+        more: sa.ColumnElement[bool] = sa.true()
+        if self.features.skip_locked:  # SQLite cannot use an index here, and asking again costs it little
+            waits_behind = (f["task_id"] == d["task_id"], f["id"] > d["id"], f["next_retry_at"].is_not(None))
+            more = sa.exists().where(*waits_behind).correlate(table)
+        claim = (
+            sa.update(table)
+            .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), wanted)
+            .values(self._taken(sa.bindparam("at_until", type_=d["next_retry_at"].type)))
+            .returning(*d.values(), more.label("more_of_task"))
+        )
+        return claim, candidates
+
+    def _taken(self, at_until: sa.BindParameter[Any]) -> dict[Any, Any]:
+        """What a claim sets; one whose lease ran out counts as a try, so that what kills its workers is parked."""
+        d = self._deliveries.columns
+        tries = sa.case((d["claimed_until"].is_not(None), d["tries"] + 1), else_=d["tries"])
+        return {d["tries"]: tries, d["next_retry_at"]: at_until, d["claimed_until"]: at_until}
+
+
+def _is_due(d: Mapping[str, sa.ColumnElement[Any]], at_now: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(d["next_retry_at"].is_not(None), d["next_retry_at"] <= at_now)
+
+
+def _is_fresh(d: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
+    """Accepted, and never in anybody's hands: its own wake-up may take it before the sweep would."""
+    return sa.and_(d["verdict"] == Verdict.QUEUED.value, d["tries"] == 0, d["claimed_until"].is_(None))

@@ -1,0 +1,219 @@
+"""Every SQL statement of the extension, built once for the kind of database at hand.
+
+``RETURNING``, ``FOR UPDATE`` and ``SKIP LOCKED`` are used where the database has them; everything works without.
+Bound parameters beside column names begin with ``at_``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from ..core.state_machine import OPEN_STATES, TaskState, Verdict
+from .completion import Completion, is_unsettled, literal
+from .dialect import Features
+from .rows import Entities
+
+__all__ = ["Claim", "Options", "Statements"]
+
+_KNOWN_AT_COMPLETION = {"task_id", "status", "result", "finished_at", "updated_at"}
+_SELDOM_READ = {
+    "requirements",
+    "target_audience",
+    "keywords",
+    "tone",
+    "priority",
+    "version",
+    "earlier_creator_task_ids",
+    "max_retries",
+    "timeout_seconds",
+    "callback_url",
+    "callback_events",
+    "creator_options",
+    "progress",
+    "progress_percentage",
+    "progress_at",
+    "submitting_since",
+    "submit_tries",
+    "submitted_at",
+    "polls",
+    "times_missing",
+    "deadline_at",
+    "created_at",
+}
+"""What handlers of a completed task hardly ever read: the creator's orders, and our own bookkeeping. Reading it back
+each time costs more than the SELECT that loads it for the handler that does."""
+
+
+class Options(NamedTuple):
+    """What the statements depend on beside the models and the database."""
+
+    lock_timeout: str
+    poll_intervals: tuple[timedelta, ...]
+
+
+class Statements:
+    """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
+
+    def __init__(
+        self, tasks: Entities, deliveries: Entities, *, dialect: sa.Dialect, features: Features, options: Options
+    ) -> None:
+        t, d = tasks.columns, deliveries.columns
+        self.features = features
+        wait = _lock_timeout_clause(dialect, options.lock_timeout)
+        by_task_id = t["task_id"] == sa.bindparam("at_task_id")
+        by_delivery_id = d["id"] == sa.bindparam("at_id")
+
+        self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
+        self.returned = [key for key in t if key not in {*_KNOWN_AT_COMPLETION, *self.cleared, *_SELDOM_READ}]
+        at_now = sa.bindparam("at_now", type_=t["updated_at"].type)
+        complete = (
+            sa.update(tasks.table)
+            .where(by_task_id, sa.or_(*(t["status"] == literal(state.value) for state in OPEN_STATES)), *wait)
+            .values({t["previous_status"]: t["status"], t["version"]: t["version"] + sa.literal_column("1")})
+            .values(
+                {t["status"]: literal(TaskState.COMPLETED.value), t["finished_at"]: at_now, t["updated_at"]: at_now}
+            )
+            .values({t["result"]: sa.bindparam("at_result", type_=t["result"].type)})
+            .values({t[key]: sa.null() for key in self.cleared})
+        )
+        named = t["creator_task_id"] == sa.bindparam("at_creator_task_id")
+        self.complete_open = Completion(
+            complete,
+            of_task=(by_task_id,),
+            tasks=tasks,
+            deliveries=deliveries,
+            returned=self.returned,
+            features=features,
+        )
+        self.complete_open_of_creator = Completion(
+            complete.where(named),
+            of_task=(by_task_id, named),
+            tasks=tasks,
+            deliveries=deliveries,
+            returned=self.returned,
+            features=features,
+        )
+
+        select_task = sa.select(*t.values())
+        self.task_by_id = select_task.where(by_task_id)
+        self.task_by_id_locked = self.task_by_id.where(*wait).with_for_update()
+        self.task_by_creator_id = select_task.where(t["creator_task_id"] == sa.bindparam("at_task_id")).limit(1)
+        ids: sa.BindParameter[Any] = sa.bindparam("at_task_ids", expanding=True)
+        self.tasks_by_id = select_task.where(t["task_id"].in_(ids))
+        self.tasks_by_creator_id = select_task.where(t["creator_task_id"].in_(ids)).order_by(t["id"])
+        self.lock_by_writing = (
+            sa.update(tasks.table).where(by_task_id).values({t["version"]: t["version"]})
+            if dialect.name == "sqlite"
+            else None
+        )
+        self.compare_and_set = (
+            sa.update(tasks.table)
+            .where(by_task_id, t["version"] == sa.bindparam("at_version"), *wait)
+            .values({t["previous_status"]: t["status"]})
+        )
+
+        self.change_attempt = sa.update(tasks.table).where(by_task_id, t["attempt"] == sa.bindparam("at_attempt"))
+        self.change_pending = self.change_attempt.where(t["status"] == TaskState.PENDING.value)
+        self.change_claimed = self.change_pending.where(
+            t["next_submit_at"] == sa.bindparam("at_seen", type_=t["next_submit_at"].type)
+        )
+        self.submissions = Claim(
+            tasks,
+            features,
+            due="next_submit_at",
+            status=TaskState.PENDING,
+            changes={"next_submit_at": sa.bindparam("at_until", type_=t["next_submit_at"].type)},
+        )
+        self.polls = Claim(
+            tasks,
+            features,
+            due="next_poll_at",
+            soon=_may_be_early(t),
+            changes={"next_poll_at": _next_poll(t, len(options.poll_intervals)), "polls": t["polls"] + 1},
+        )
+
+        self.insert_delivery = sa.insert(deliveries.table)
+        # SQLite numbers the rows in their order anyway; asked to say so, SQLAlchemy would insert them one by one.
+        in_order = dialect.name != "sqlite"
+        self.insert_deliveries = self.insert_delivery.returning(d["id"], sort_by_parameter_order=in_order)
+        self.update_delivery = sa.update(deliveries.table).where(by_delivery_id, is_unsettled(d))
+        self.add_occurrences = (
+            sa.update(deliveries.table)
+            .where(by_delivery_id)
+            .values({d["occurrences"]: d["occurrences"] + sa.bindparam("at_count")})
+        )
+        self.delivery_by_id = sa.select(*d.values()).where(by_delivery_id)
+        self.was_applied = (
+            sa.select(d["id"])
+            .where(
+                d["task_id"] == sa.bindparam("at_task_id"),
+                d["verdict"] == Verdict.PROCESSED.value,
+                sa.or_(d["body_digest"] == sa.bindparam("at_digest"), d["message_id"] == sa.bindparam("at_message_id")),
+            )
+            .limit(1)
+        )
+
+
+class Claim:
+    """Claims tasks that are due at one of their times, and moves that time forward in the same statement."""
+
+    def __init__(
+        self,
+        tasks: Entities,
+        features: Features,
+        *,
+        due: str,
+        changes: dict[str, Any],
+        status: TaskState | None = None,
+        soon: sa.ColumnElement[bool] | None = None,
+    ) -> None:
+        t = tasks.columns
+        is_due = [t[due] <= sa.bindparam("at_due", type_=t[due].type)]
+        if status is not None:
+            is_due.append(t["status"] == status.value)
+        if soon is not None:
+            is_due.append(soon)
+        at_limit = sa.bindparam("at_limit", type_=sa.Integer())
+        self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
+        candidates = self.select_due.with_only_columns(t["id"].label("due_id"))
+        if features.skip_locked:
+            candidates = candidates.with_for_update(skip_locked=True)
+        claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()})
+        self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.due_id)), *is_due).returning(
+            *t.values()
+        )
+        seen = sa.bindparam("at_seen", type_=t[due].type)
+        self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
+
+
+def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
+    """Due now, or soon enough to be asked about together with what is; a task at its deadline is never early."""
+    at_now = sa.bindparam("at_now", type_=t["next_poll_at"].type)
+    ahead = sa.or_(t["deadline_at"].is_(None), t["next_poll_at"] < t["deadline_at"])
+    return sa.or_(t["next_poll_at"] <= at_now, sa.and_(t["callback_url"].is_not(None), ahead))
+
+
+def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[Any]:
+    """The time of the next question: later with each one, but never past the deadline while that is ahead."""
+    type_ = t["next_poll_at"].type
+    without_callbacks, *backed_off = (sa.bindparam(f"at_next_{number}", type_=type_) for number in range(steps))
+    last = backed_off.pop()
+    doubling = sa.case(*((t["polls"] == count, time) for count, time in enumerate(backed_off)), else_=last)
+    next_ = sa.case((t["callback_url"].is_(None), without_callbacks), else_=doubling if backed_off else last)
+    deadline_is_ahead = t["deadline_at"] > sa.bindparam("at_now", type_=type_)
+    return sa.case((sa.and_(deadline_is_ahead, t["deadline_at"] < next_), t["deadline_at"]), else_=next_)
+
+
+def _lock_timeout_clause(dialect: sa.Dialect, lock_timeout: str) -> Sequence[sa.ColumnElement[bool]]:
+    """A condition that is always true and bounds the waiting for locks until the transaction ends.
+
+    PostgreSQL evaluates the subquery once, before it touches a row; a SET LOCAL would cost a round trip of its own.
+    """
+    if dialect.name != "postgresql":
+        return ()
+    setting = sa.select(sa.func.set_config(literal("lock_timeout"), literal(lock_timeout), sa.true()))
+    return (setting.scalar_subquery().is_not(None),)

@@ -1,0 +1,95 @@
+"""What a creator says of a job, turned into the event that its callback would have been.
+
+Polls and submit responses then take the very way of a callback: the same parser, the same state machine, the same
+history. What the parser refuses ends the task as failed with ``INVALID_RESULT``, so that no bad result is asked for
+again for ever; the answer is kept with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.events import Event, parse_event
+from ..core.received import Inbound, Source
+from ..core.strict_json import check_value
+from ..creators.protocol import RemoteState, Report
+from ..errors import RequestRefused
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+    from ..storage.store import Row
+
+__all__ = ["failed_event", "inbound_report", "lost_event"]
+
+_MAX_KEPT_ANSWER = 100_000
+
+
+def inbound_report(state: WebhookState, task: Row, report: Report, source: Source) -> Inbound | None:
+    """The event that a report amounts to, ready to be applied; None where the job is still open or unknown."""
+    creator_task_id = task["creator_task_id"]
+    match report.state:
+        case RemoteState.COMPLETED:
+            payload = {"event": "completed", "taskId": creator_task_id, "result": report.result or {}}
+        case RemoteState.FAILED:
+            payload = {"event": "failed", "taskId": creator_task_id, "error": report.error or {}}
+        case RemoteState.CANCELLED:
+            payload = _failure(
+                creator_task_id, "CANCELLED_BY_CREATOR", "The job was cancelled at the creator.", retryable=False
+            )
+        case _:
+            return None
+    return _inbound(state, task, _read(state, creator_task_id, payload, report.raw), source)
+
+
+def lost_event(state: WebhookState, task: Row) -> Inbound:
+    """The creator accepted the job and no longer knows it."""
+    payload = _failure(
+        task["creator_task_id"],
+        "LOST_BY_CREATOR",
+        "The creator accepted the job, but does not know it any more.",
+        retryable=True,
+    )
+    return _inbound(state, task, parse_event(payload), Source.POLL)
+
+
+def failed_event(
+    state: WebhookState, task: Row, *, code: str, message: str, details: Mapping[str, Any], source: Source
+) -> Inbound:
+    """A failure that another attempt would only repeat; what else the creator said stands under ``details.said``."""
+    payload = _failure(task["creator_task_id"], code, message, retryable=False, said=dict(details))
+    try:
+        check_value(payload)
+    except RequestRefused:  # no database could keep the creator's words
+        payload = _failure(task["creator_task_id"], code, ascii(message), retryable=False)
+    return _inbound(state, task, parse_event(payload), source)
+
+
+def _read(state: WebhookState, creator_task_id: str, payload: dict[str, Any], raw: bytes) -> Event:
+    try:
+        check_value(payload)
+        json.dumps(payload, allow_nan=False)
+        return parse_event(payload, required_fields=state.settings.required_result_fields)
+    except (RequestRefused, TypeError, ValueError) as refusal:
+        kept = raw[:_MAX_KEPT_ANSWER].decode("utf-8", errors="replace").replace("\0", "\ufffd")
+        message = f"The creator's answer is no valid result: {refusal}"
+        invalid = _failure(creator_task_id, "INVALID_RESULT", message, retryable=False)
+        return parse_event({**invalid, "answer": kept})
+
+
+def _failure(creator_task_id: str, code: str, message: str, *, retryable: bool, **details: Any) -> dict[str, Any]:
+    error = {"code": code, "type": code.lower(), "message": message, "details": {**details, "retryable": retryable}}
+    return {"event": "failed", "taskId": creator_task_id, "error": error}
+
+
+def _inbound(state: WebhookState, task: Row, event: Event, source: Source) -> Inbound:
+    return Inbound(
+        task_id=task["task_id"],
+        event=event,
+        source=source,
+        received_at=state.clock(),
+        attempt=task["attempt"],
+        bound_to_task=True,
+        body=json.dumps(event.payload, ensure_ascii=False, separators=(",", ":")).encode(),
+    )

@@ -1,0 +1,284 @@
+"""Handing tasks to the creator, outside of any transaction; its real call may block until the work is done.
+
+A task that is due is claimed; that the creator is about to be called is written down; it is called with no transaction
+open; and what it said is applied through the lifecycle. A crash at any point leaves a row that the next sweep finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from .. import signals
+from ..core.backoff import jittered
+from ..core.events import Internal
+from ..core.received import Applied, Inbound, Source
+from ..core.state_machine import TaskState, Trigger
+from ..creators.protocol import Creator, Job, RemoteState, Report
+from ..engine.apply import apply_event
+from ..errors import (
+    CreatorError,
+    CreatorRefused,
+    CreatorUnreachable,
+    DatabaseUnavailable,
+    HandlerFailed,
+    RequestRefused,
+)
+from ..storage.transactions import unit_of_work
+from .creator_events import failed_event, inbound_report
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+    from ..storage.store import Row
+
+__all__ = ["SubmitReport", "cancel_remotely", "internal_inbound", "submit_due", "submit_next"]
+
+logger = logging.getLogger(__name__)
+
+_LEASE_MARGIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitReport:
+    """What one sweep over the outbox did.
+
+    Args:
+        claimed: tasks that were due and ours.
+        outcomes: how many of them were ``submitted``, ``refused``, ``unreachable``, ``unclear``,
+            ``moved on`` or ``interrupted``.
+        paused: True where the creator is left alone because it was down a moment ago.
+    """
+
+    claimed: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    paused: bool = False
+
+
+def submit_next(state: WebhookState) -> SubmitReport:
+    """Hand over the next task that is due, if there is one."""
+    return submit_due(state, limit=1)
+
+
+def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
+    """Hand over what is due, several tasks at a time; any number of processes may do so at once.
+
+    Args:
+        state: the application's state.
+        limit: tasks in one sweep, at the most.
+    """
+    creator = state.creator
+    if creator is None:
+        return SubmitReport()
+    if state.creator_pause.is_on(state.clock()):
+        return SubmitReport(paused=True)
+    first = _claim_one(state)
+    if first is None:
+        return SubmitReport()
+    outcomes = [_hand_over(state, creator, first)]
+    left = limit - 1
+    if left and not state.creator_pause.is_on(state.clock()):
+        threads = min(left, state.settings.poll_concurrency)
+        shares = [left // threads + (number < left % threads) for number in range(threads)]
+        with ThreadPoolExecutor(threads, "contenthub-submit") as pool:
+            for more in pool.map(lambda share: _hand_over_some(state, creator, share), shares):
+                outcomes += more
+    return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.clock()))
+
+
+def _hand_over_some(state: WebhookState, creator: Creator, most: int) -> list[str]:
+    """One thread's share of a sweep; a creator that is down ends it."""
+    outcomes: list[str] = []
+    while len(outcomes) < most and not state.creator_pause.is_on(state.clock()):
+        task = _claim_one(state)
+        if task is None:
+            break
+        outcomes.append(_hand_over(state, creator, task))
+    return outcomes
+
+
+def _claim_one(state: WebhookState) -> Row | None:
+    settings, now = state.settings, state.clock()
+    longest = timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout)
+    try:
+        with unit_of_work(state) as session:
+            claimed = state.store.claim_submissions(session, now=now, until=now + longest + _LEASE_MARGIN, limit=1)
+            session.commit()
+    except SQLAlchemyError as error:
+        logger.warning("No task could be claimed for submission; the next sweep tries again.", exc_info=error)
+        return None
+    return claimed[0] if claimed else None
+
+
+def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
+    """Hand one task over; what the database does not take now is found again when the lease ends."""
+    try:
+        return _call(state, creator, task)
+    except SQLAlchemyError as error:
+        logger.warning("A submission was left to the next sweep.", exc_info=error, extra={"task_id": task["task_id"]})
+        return "interrupted"
+
+
+def _call(state: WebhookState, creator: Creator, task: Row) -> str:
+    """Call the creator, with no transaction open, and apply what it says."""
+    if task["submitting_since"] is not None:
+        try:
+            arrived = _has_arrived(creator, task)
+        except CreatorError as error:
+            return _postpone(state, task, error, may_have_arrived=True)
+        if arrived is not False:
+            _accepted(state, task, None)
+            return "submitted" if arrived else "unclear"
+    with unit_of_work(state) as session:
+        still_ours = state.store.mark_submitting(session, task, state.clock())
+        session.commit()
+    if not still_ours:
+        return "moved on"
+    try:
+        report = creator.submit(_job(task), wait=state.settings.creator_submit_wait)
+    except CreatorUnreachable as error:
+        return _postpone(state, task, error)
+    except CreatorRefused as error:
+        state.creator_pause.succeeded()
+        return _refused(state, task, error)
+    except CreatorError as error:
+        # It may have the job or not; the poller finds out. Calling again could start the work twice.
+        logger.warning("The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
+        _accepted(state, task, None)
+        return "unclear"
+    state.creator_pause.succeeded()
+    _accepted(state, task, report)
+    return "submitted"
+
+
+def _has_arrived(creator: Creator, task: Row) -> bool | None:
+    """Whether an earlier call, which ended without a word (a crash), had reached the creator after all.
+
+    Returns:
+        None where the creator leaves it open: then the task counts as handed over, and the poller finds out.
+    """
+    creator_task_id = task["creator_task_id"]
+    report = creator.statuses([creator_task_id], since=task["submitting_since"]).get(creator_task_id)
+    return None if report is None else report.state is not RemoteState.MISSING
+
+
+def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
+    """The creator has the job; where it already brought the outcome, apply that too."""
+    name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
+    applied = _apply_or_log(
+        state,
+        internal_inbound(
+            state, task["task_id"], Trigger.SUBMITTED, Source.RESPONSE, task["attempt"], creator_task_id=name
+        ),
+    )
+    with unit_of_work(state) as session:
+        values = state.store.read_task(session, task["task_id"])
+        if applied is not None and values is not None and signals.task_submitted.receivers:
+            entity = state.store.tasks.persistent(session, values)
+            signals.send_quietly(
+                signals.task_submitted, state.app, clean_up=session.rollback, task=entity, attempt=task["attempt"]
+            )
+    if values is not None and values["status"] == TaskState.CANCELLED:  # while the creator was being called
+        _stop(state, task)
+    if report is None:
+        return
+    if report.state is RemoteState.COMPLETED and report.result is None:
+        report = _result_of(state, task, report)
+    if (outcome := inbound_report(state, task, report, Source.RESPONSE)) is not None:
+        _apply_or_log(state, outcome)
+
+
+def _result_of(state: WebhookState, task: Row, report: Report) -> Report:
+    """The result of a job that was done at once; where it cannot be had now, the poller gets it."""
+    if state.creator is None:
+        return report
+    try:
+        return state.creator.result(report.creator_task_id or task["creator_task_id"])
+    except CreatorError as error:
+        logger.warning("A result is left to the poller: %s", error.message, extra={"task_id": task["task_id"]})
+        return Report(state=RemoteState.OPEN)
+
+
+def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
+    """The creator will never take this job as it is; the task fails with the creator's own words."""
+    code = refusal.reason or "REFUSED"
+    event = failed_event(
+        state, task, code=code, message=refusal.message, details=refusal.details, source=Source.RESPONSE
+    )
+    _apply_or_log(state, event)
+    return "refused"
+
+
+def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool = False) -> str:
+    now, backoff = state.clock(), state.settings.retry_backoff
+    state.creator_pause.failed(now)
+    due = now + jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
+    logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
+    with unit_of_work(state) as session:
+        state.store.postpone_submission(session, task, now=now, due=due, may_have_arrived=may_have_arrived)
+        session.commit()
+    return "unreachable"
+
+
+def cancel_remotely(state: WebhookState, task_id: str) -> None:
+    """Tell the creator, if it has the job; whoever is just handing it over looks for a cancellation afterwards."""
+    with unit_of_work(state) as session:
+        task = state.store.read_task(session, task_id)
+    if task is not None and task["submitted_at"] is not None:
+        _stop(state, task)
+
+
+def _stop(state: WebhookState, task: Row) -> None:
+    if state.creator is None or task["creator_task_id"] is None:
+        return
+    try:
+        state.creator.cancel(task["creator_task_id"])
+    except CreatorError as error:
+        logger.warning(
+            "The creator was not told of a cancellation: %s", error.message, extra={"task_id": task["task_id"]}
+        )
+
+
+def _apply_or_log(state: WebhookState, inbound: Inbound) -> Applied | None:
+    """Nobody waits for an answer here: what cannot be applied now is found again by the sweep or the poller."""
+    try:
+        return apply_event(state, inbound)
+    except (HandlerFailed, DatabaseUnavailable):
+        return None  # logged where it happened, and due for another try
+    except RequestRefused as refusal:
+        logger.warning("An answer of the creator was not applied: %s", refusal.message)
+        return None
+
+
+def internal_inbound(
+    state: WebhookState,
+    task_id: str,
+    trigger: Trigger,
+    source: Source,
+    attempt: int | None = None,
+    **payload: Any,
+) -> Inbound:
+    """An event of our own making."""
+    now = state.clock()
+    event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload)
+    return Inbound(task_id=task_id, event=event, source=source, received_at=now, attempt=attempt, bound_to_task=True)
+
+
+def _job(task: Row) -> Job:
+    return Job(
+        creator_task_id=task["creator_task_id"],
+        topic=task["topic"],
+        requirements=task["requirements"],
+        target_audience=task["target_audience"],
+        keywords=tuple(task["keywords"] or ()),
+        tone=task["tone"],
+        priority=task["priority"],
+        callback_url=task["callback_url"],
+        callback_events=tuple(task["callback_events"] or ()),
+        options=task["creator_options"] or {},
+    )

@@ -1,0 +1,165 @@
+"""What a host asks for: a new task, another attempt, a cancellation.
+
+``submit`` only writes the row: an outbox, because the real creator's call blocks until the work is done. After the
+commit a thread of this process, or the scheduler's sweep, hands it to the creator (:mod:`.handover`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flask import current_app, has_request_context, request
+from sqlalchemy import event as sa_event
+from sqlalchemy.orm import Session
+
+from ..config.parsers import base_url
+from ..core.callback_urls import address_callback_url, build_callback_url
+from ..core.forward_targets import ForwardTarget, read_targets
+from ..core.received import Applied, Source
+from ..core.state_machine import Trigger
+from ..engine.apply import apply_event
+from ..errors import ConfigurationError
+from .handover import cancel_remotely, internal_inbound, submit_next
+
+if TYPE_CHECKING:
+    from ..runtime.state import WebhookState
+
+__all__ = ["cancel", "new_task", "retry"]
+
+_PRIORITIES = range(1, 5)
+_WAITING = "contenthub_webhook_submitted"
+
+
+def new_task(
+    state: WebhookState,
+    *,
+    topic: str | None = None,
+    requirements: str | None = None,
+    target_audience: str | None = None,
+    keywords: Collection[str] | None = None,
+    tone: str | None = None,
+    priority: int = 2,
+    auto_approve: bool = False,
+    callback_url: str | None = None,
+    callback_events: Collection[str] = ("completed", "failed"),
+    max_retries: int | None = None,
+    timeout: float | None = None,
+    forward_to: Iterable[str | Mapping[str, Any] | ForwardTarget] = (),
+    commit: bool = True,
+    task_fields: Mapping[str, Any] | None = None,
+    creator_options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Write the row of a new task into the current session; see :meth:`.extension.ContentHubWebhook.submit`."""
+    if state.creator is None:
+        raise ConfigurationError(
+            "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
+            "init_app."
+        )
+    if priority not in _PRIORITIES:
+        raise ValueError(f"priority is {priority!r}; it must be 1 (low), 2, 3 or 4 (urgent).")
+    if timeout is not None and timeout < 1:
+        raise ValueError(f"timeout is {timeout!r}; it must be at least one second.")
+    _check_lengths(state, topic=topic, target_audience=target_audience, tone=tone)
+    now, task_id = state.clock(), str(uuid.uuid4())
+    task = state.task_model(
+        **task_fields or {},
+        task_id=task_id,
+        creator_task_id=str(uuid.uuid4()),
+        topic=topic,
+        requirements=requirements,
+        target_audience=target_audience,
+        keywords=None if keywords is None else list(keywords),
+        tone=tone,
+        priority=priority,
+        auto_approve=auto_approve,
+        max_retries=max_retries,
+        timeout_seconds=None if timeout is None else round(timeout),
+        callback_url=_callback_url(state, task_id, callback_url),
+        callback_events=list(callback_events),
+        creator_options=dict(creator_options) if creator_options else None,
+        forward_to=_forward_to(state, forward_to),
+        next_submit_at=now,
+        next_poll_at=now + state.settings.poll_grace,
+        deadline_at=now + (state.settings.task_timeout if timeout is None else timedelta(seconds=timeout)),
+        created_at=now,
+        updated_at=now,
+    )
+    session = state.db.session()
+    session.add(task)
+    session.info.setdefault(_WAITING, []).append(state)
+    if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):
+        sa_event.listen(session, "after_commit", _hand_over_what_was_committed)
+    if commit:
+        session.commit()
+    return task
+
+
+def _hand_over_what_was_committed(session: Session) -> None:
+    """A hook of the session's; one for all tasks of a transaction."""
+    if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
+        for state in session.info.pop(_WAITING, ()):
+            state.dispatcher.kick(state, submit_next)
+
+
+def retry(state: WebhookState, task_id: str) -> Applied:
+    """Give a failed, timed-out or cancelled task another attempt, at once."""
+    applied = apply_event(state, internal_inbound(state, task_id, Trigger.RETRY, Source.HOST))
+    state.dispatcher.kick(state, submit_next)
+    return applied
+
+
+def cancel(state: WebhookState, task_id: str) -> Applied:
+    """Cancel an open task, and then tell the creator, which may or may not listen."""
+    applied = apply_event(state, internal_inbound(state, task_id, Trigger.CANCELLED, Source.HOST))
+    state.dispatcher.run(cancel_remotely, state, task_id)
+    return applied
+
+
+def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> str | None:
+    """From the argument, else WEBHOOK_CALLBACK_BASE_URL, else (in debug only) the root of the request at hand."""
+    settings = state.settings
+    if not settings.enabled:
+        return None  # nothing would be let in: such tasks are only polled
+    base = explicit if explicit is not None else settings.callback_base_url
+    if base is None and current_app.debug and has_request_context():
+        base = request.root_url
+    if base is not None and (urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname):
+        raise ValueError(f"callback_url is {base!r}; it must be an absolute http or https URL.")
+    if base is not None and "{task_id}" in base:
+        url = address_callback_url(settings, base.replace("{task_id}", task_id), task_id, 1)
+    else:
+        url = build_callback_url(settings, task_id, 1, base_url=_checked_base(base))
+    _check_lengths(state, callback_url=url)
+    return url
+
+
+def _checked_base(base: str | None) -> str | None:
+    try:
+        return base_url(base)
+    except ValueError as error:
+        raise ValueError(f"callback_url is {base!r}; it {error}, or hold {{task_id}}.") from None
+
+
+def _forward_to(
+    state: WebhookState, given: Iterable[str | Mapping[str, Any] | ForwardTarget]
+) -> list[dict[str, Any]] | None:
+    try:
+        targets = read_targets(given)
+    except ValueError as error:
+        raise ValueError(f"forward_to {error}.") from None
+    if targets and not state.settings.forward_secrets:
+        raise ConfigurationError(
+            "WEBHOOK_FORWARD_SECRET is not set, and nothing is sent on unsigned. `flask webhook secret` makes one."
+        )
+    return [target.as_json() for target in targets] or None
+
+
+def _check_lengths(state: WebhookState, **values: str | None) -> None:
+    for name, value in values.items():
+        most = getattr(state.store.tasks.columns[name].type, "length", None)
+        if value is not None and most is not None and len(value) > most:
+            raise ValueError(f"{name} has {len(value)} characters; at most {most} are kept.")

@@ -1,0 +1,65 @@
+"""A batch of events in one request: how it is taken apart, and who vouches for each item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidPayload
+
+__all__ = ["MAX_ITEMS", "BatchItem", "split_batch"]
+
+MAX_ITEMS = 1000
+"""Events in one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One event of a batch.
+
+    Args:
+        payload: the event, without what only the batch adds to it.
+        attempt: as in the query of a callback URL, unchecked.
+        token: as in the query of a callback URL, unchecked.
+    """
+
+    payload: Mapping[str, Any]
+    attempt: str | None
+    token: str | None
+
+    @property
+    def body(self) -> bytes:
+        """The event as it would have been sent alone; what the history keeps, so the token is not in it."""
+        return json.dumps(self.payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @property
+    def task_id(self) -> str:
+        """The task that the item names, or an empty text where it names none."""
+        task_id = self.payload.get("taskId")
+        return task_id if isinstance(task_id, str) else ""
+
+
+def split_batch(payload: Mapping[str, Any]) -> list[BatchItem | InvalidPayload]:
+    """The items of ``{"events": [...]}``, in order; an item that is no object stands as its error.
+
+    Raises:
+        InvalidPayload: there is no list of events, or it is too long.
+    """
+    events = payload.get("events")
+    if not isinstance(events, list):
+        raise InvalidPayload('A batch is {"events": [...]}; `events` is missing or no list - at `$.events`.')
+    if len(events) > MAX_ITEMS:
+        raise InvalidPayload(f"A batch holds {len(events)} events; at most {MAX_ITEMS} are accepted - at `$.events`.")
+    return [_item(event, index) for index, event in enumerate(events)]
+
+
+def _item(event: Any, index: int) -> BatchItem | InvalidPayload:
+    if not isinstance(event, dict):
+        return InvalidPayload(f"The event must be an object - at `$.events[{index}]`.")
+    payload = {name: value for name, value in event.items() if name not in {"attempt", "token"}}
+    attempt, token = event.get("attempt"), event.get("token")
+    if token is not None and not isinstance(token, str):
+        return InvalidPayload(f"The token must be a string - at `$.events[{index}].token`.")
+    return BatchItem(payload, None if attempt is None else str(attempt), token)
