@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flask_contenthub_webhook.core.state_machine import Verdict
-from flask_contenthub_webhook.engine.process import RetryReport, work_off
+from flask_contenthub_webhook.engine.retry import RetryReport, work_off
 from flask_contenthub_webhook.runtime.state import get_state
-from flask_contenthub_webhook.storage.transactions import unit_of_work
 
 from .callbacks import new_task_ids, request_bytes
 from .contestants import CONTESTANTS, Contestant
@@ -135,7 +134,7 @@ class Host:
         state, taken = get_state(self._worker), []
         for _ in range(times):
             started, now = time.perf_counter(), state.clock()
-            with unit_of_work(state) as session:
+            with state.database.session() as session:
                 claimed = state.store.inbox.claim(session, now=now, until=now + timedelta(minutes=1), limit=20)
                 taken.append(time.perf_counter() - started)
             if len(claimed) != 20:
@@ -180,7 +179,7 @@ class Host:
 
     def _look(self) -> None:
         state = get_state(self._worker)
-        with unit_of_work(state) as session:
+        with state.database.session() as session:
             state.store.inbox.is_anything_due(session, state.clock())
             state.store.inbox.count_waiting(session, most=50_000)
 

@@ -18,7 +18,8 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_contenthub_webhook import ContentHubWebhook, task_completed
-from flask_contenthub_webhook.models.defaults import LongText, default_models
+from flask_contenthub_webhook.models.columns import LongText
+from flask_contenthub_webhook.models.defaults import default_models
 
 from .callbacks import SECRET
 

@@ -19,20 +19,20 @@
 
 from ._version import __version__
 from .compat import (
+    WebhookHandler,
     WebhookSignatureVerifier,
     create_verifier,
     generate_signature,
     verify_signature,
 )
-from .compat_handler import WebhookHandler
 from .config.settings import InsecureConfiguration
 from .core.filters import EXISTS, MISSING
 from .core.forward_targets import ForwardTarget
-from .core.received import Applied
+from .core.received import Outcome
 from .core.signatures import generate_secret
 from .core.state_machine import TaskState, Verdict
 from .creators.protocol import Creator, Job, RemoteState, Report
-from .engine.process import RetryReport
+from .engine.retry import RetryReport
 from .errors import (
     ConfigurationError,
     CreatorError,
@@ -52,7 +52,9 @@ from .errors import (
 )
 from .extension import ContentHubWebhook
 from .forwarding.send import ForwardReport
-from .models.defaults import DeliveryMixin, GenerationTaskMixin, default_models
+from .models.defaults import default_models
+from .models.delivery import DeliveryMixin
+from .models.task import GenerationTaskMixin
 from .operations.alerts import AlertStatus
 from .signals import (
     alert_changed,
@@ -75,7 +77,6 @@ __all__ = [
     "EXISTS",
     "MISSING",
     "AlertStatus",
-    "Applied",
     "ConfigurationError",
     "ContentHubWebhook",
     "Creator",
@@ -94,6 +95,7 @@ __all__ = [
     "InsecureConfiguration",
     "InvalidPayload",
     "Job",
+    "Outcome",
     "ReconcileReport",
     "RemoteState",
     "ReplayRefused",

@@ -1,16 +1,25 @@
-"""The names that users of the original know: sign and verify a payload, not a request.
+"""The names that users of the original know: apply events from Python; sign and verify payloads.
 
 New code does not need them; the extension verifies requests by :func:`.core.signatures.verify`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .core.canonical import canonical_json
+from .core.events import parse_event
+from .core.received import Outcome, ReceivedEvent, Source
 from .core.signatures import Secret, sign_contenthub, verify_contenthub
+from .engine.process import process
+from .runtime.state import get_state
 
-__all__ = ["WebhookSignatureVerifier", "create_verifier", "generate_signature", "verify_signature"]
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["WebhookHandler", "WebhookSignatureVerifier", "create_verifier", "generate_signature", "verify_signature"]
 
 
 def generate_signature(payload: Any, secret: Secret) -> str:
@@ -70,6 +79,60 @@ class WebhookSignatureVerifier:
 def create_verifier(secret_key: Secret) -> WebhookSignatureVerifier:
     """Make a :class:`WebhookSignatureVerifier`."""
     return WebhookSignatureVerifier(secret_key)
+
+
+class WebhookHandler:
+    """Applies events that the host received by a way of its own, a message queue for example.
+
+    The caller vouches for them: no signature is checked. Everything else is as for a callback: the state machine, the
+    history, the handlers, the exactly-once effect.
+
+    Args:
+        app: the application; by default the current one at each call.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._app = app
+
+    def handle_task_completed(self, task_id: str, payload: Mapping[str, Any], *, attempt: int | None = None) -> Outcome:
+        """Apply a ``completed`` event.
+
+        Args:
+            task_id: our id of the task.
+            payload: the event as on the wire; ``event`` and ``taskId`` may be left out.
+            attempt: the attempt it speaks for, from 1; None speaks for the current one.
+
+        Raises:
+            InvalidPayload: a field is missing or of the wrong type.
+            TaskNotFound: there is no such task.
+            HandlerFailed: a signal handler raised; the event is kept and tried again.
+            DatabaseUnavailable: nothing was written.
+        """
+        return self._handle("completed", task_id, payload, attempt)
+
+    def handle_task_failed(self, task_id: str, payload: Mapping[str, Any], *, attempt: int | None = None) -> Outcome:
+        """Apply a ``failed`` event; arguments and errors as for :meth:`handle_task_completed`."""
+        return self._handle("failed", task_id, payload, attempt)
+
+    def handle_task_progress(self, task_id: str, payload: Mapping[str, Any], *, attempt: int | None = None) -> Outcome:
+        """Apply a ``progress`` event; arguments and errors as for :meth:`handle_task_completed`."""
+        return self._handle("progress", task_id, payload, attempt)
+
+    def _handle(self, type_: str, task_id: str, payload: Mapping[str, Any], attempt: int | None) -> Outcome:
+        state = get_state(self._app)
+        whole = {"taskId": task_id, **payload, "event": type_}
+        event = parse_event(whole, required_fields=state.settings.required_result_fields)
+        body = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+        received = ReceivedEvent(
+            task_id=task_id,
+            event=event,
+            source=Source.HOST,
+            received_at=state.clock(),
+            attempt=attempt,
+            task_is_authenticated=True,
+            body=body,
+        )
+        return process(state, received)
 
 
 def _message(payload: Any) -> bytes:

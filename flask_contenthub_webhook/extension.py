@@ -9,43 +9,44 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
-from .cli import webhook_group
 from .config.settings import Settings, load_settings
-from .core.callback_urls import build_callback_url
 from .core.events import EVENT_NAME, EVENT_NAME_RULE
 from .core.filters import Where, parse_where
 from .core.forward_targets import ForwardTarget
-from .core.received import Applied
+from .core.received import Outcome
 from .core.state_machine import Verdict
 from .creators.configured import configured_creator
 from .creators.guarded import GuardedCreator
 from .creators.protocol import Creator
-from .engine.process import RetryReport, replay, retry_due_deliveries
+from .engine.replay import replay
+from .engine.retry import RetryReport, retry_due_deliveries
 from .errors import ConfigurationError
 from .forwarding.post import Poster
 from .forwarding.replay import replay_forward
 from .forwarding.send import ForwardReport, send_due_forwards
-from .models.defaults import add_own_tables, default_delivery_model, default_task_model
-from .models.forward import default_forward_models
+from .models.defaults import add_own_tables, default_delivery_model, default_forward_models, default_task_model
 from .operations.alerts import AlertStatus, check_alerts, read_alerts
 from .operations.purge import purge_deliveries
-from .operations.scheduler import start_scheduler, start_with_first_request, stop_scheduler
-from .runtime.background import Dispatcher
+from .operations.scheduler import start_scheduler, start_scheduler_with_first_request, stop_scheduler
+from .runtime.background import BackgroundThreads
+from .runtime.backpressure import Backpressure
 from .runtime.forward_lanes import Lanes
-from .runtime.refusals import RejectionLog
-from .runtime.state import EXTENSION_KEY, Subscription, WebhookState, get_state
+from .runtime.rate_limit import RateLimit
+from .runtime.refusals import RefusalLog
+from .runtime.state import CELERY_KEY, EXTENSION_KEY, Subscription, WebhookState, get_state
+from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
 from .storage.store import Store
-from .storage.transactions import watch_commits
+from .storage.transactions import Database
 from .tasks.handover import SubmitReport, submit_due
 from .tasks.reconcile import ReconcileReport, reconcile
 from .tasks.submit import cancel, new_task, retry
 from .web.client_certificates import check_certificate_support
 from .web.csrf import exempt_from_csrf
-from .web.guards import RateGuard
 from .web.views import blueprint
 
 if TYPE_CHECKING:
+    import click
     from celery import Celery
     from flask_sqlalchemy import SQLAlchemy
 
@@ -108,36 +109,17 @@ class ContentHubWebhook:
         add_own_tables(db)
         task_model = task_model if task_model is not None else default_task_model(db)
         delivery_model = delivery_model if delivery_model is not None else default_delivery_model(db)
-        state = WebhookState(
-            app=app,
-            db=db,
-            settings=settings,
-            task_model=task_model,
-            delivery_model=delivery_model,
-            store=Store(
-                task_model, delivery_model, lock_timeout=settings.timeout, poll_intervals=settings.poll_intervals
-            ),
-            rejections=RejectionLog(),
-            dispatcher=Dispatcher(settings.submit_threads),
-            outbox=Outbox(task_model, *default_forward_models(db)),
-            forward_poster=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks),
-            forward_lanes=Lanes(settings.forward_concurrency),
-            forward_dispatcher=Dispatcher(settings.forward_concurrency if settings.submit_threads else 0),
-            creator=GuardedCreator(creator)
-            if creator is not None
-            else configured_creator(settings, lambda: get_state(app).clock()),
-            rate=RateGuard(app, settings.rate_limit) if settings.rate_limit else None,
-            subscriptions=self._subscriptions,
-        )
-        if settings.processing == "celery":
-            _use_celery(state, celery)
+        database = _make_database(app, db, settings, task_model, delivery_model)
+        state = _make_state(app, settings, database, creator, self._subscriptions)
         app.extensions[EXTENSION_KEY] = state
         watch_commits(db)
+        if settings.processing == "celery":
+            _use_celery(state, celery)
         if settings.scheduler_enabled:
-            start_with_first_request(app)
+            start_scheduler_with_first_request(app)
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
         exempt_from_csrf(app, blueprint)
-        app.cli.add_command(webhook_group)
+        app.cli.add_command(_commands())
 
     # --- of the current application --------------------------------------------------------------------------
 
@@ -180,8 +162,8 @@ class ContentHubWebhook:
         return subscribe
 
     def callback_url(self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None) -> str:
-        """The URL under which the creator reports on a task; see :func:`.core.callback_urls.build_callback_url`."""
-        return build_callback_url(get_state().settings, task_id, attempt, base_url=base_url)
+        """Return the URL under which the creator reports on a task; see :meth:`.CallbackURLs.build`."""
+        return get_state().settings.callback_urls.build(task_id, attempt, base_url=base_url)
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
@@ -251,7 +233,7 @@ class ContentHubWebhook:
             creator_options=creator_options,
         )
 
-    def retry(self, task_id: str) -> Applied:
+    def retry(self, task_id: str) -> Outcome:
         """Give a failed, timed-out or cancelled task another attempt, at once.
 
         Call it outside a transaction, as all methods below.
@@ -262,7 +244,7 @@ class ContentHubWebhook:
         """
         return retry(get_state(), task_id)
 
-    def cancel(self, task_id: str) -> Applied:
+    def cancel(self, task_id: str) -> Outcome:
         """Cancel an open task, and tell the creator, which may run on and report all the same.
 
         Raises:
@@ -313,7 +295,7 @@ class ContentHubWebhook:
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
-    def replay(self, delivery_id: int) -> Applied:
+    def replay(self, delivery_id: int) -> Outcome:
         """Apply the event of a delivery again; see :func:`.engine.process.replay`.
 
         Call it outside a transaction: the event is applied in one of its own.
@@ -325,10 +307,51 @@ class ContentHubWebhook:
         return retry_due_deliveries(get_state(), limit=limit)
 
 
+def _make_database(
+    app: Flask, db: SQLAlchemy, settings: Settings, task_model: type[Any], delivery_model: type[Any]
+) -> Database:
+    """Build the statements over the models, and what begins transactions for them."""
+    store = Store(task_model, delivery_model, lock_timeout=settings.timeout, poll_intervals=settings.poll_intervals)
+    return Database(app, db, store, Outbox(task_model, *default_forward_models(db)))
+
+
+def _make_state(
+    app: Flask,
+    settings: Settings,
+    database: Database,
+    creator: Creator | None,
+    subscriptions: list[Subscription],
+) -> WebhookState:
+    """Assemble the state of an application; nothing of it starts a thread or opens a connection."""
+    return WebhookState(
+        app=app,
+        settings=settings,
+        database=database,
+        creator=GuardedCreator(creator)
+        if creator is not None
+        else configured_creator(settings, lambda: get_state(app).clock()),
+        subscriptions=subscriptions,
+        post=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks).post,
+        rate=RateLimit(app, settings.rate_limit) if settings.rate_limit else None,
+        refusals=RefusalLog(database),
+        backpressure=Backpressure(database, settings.inbox_limit),
+        submit_threads=BackgroundThreads(settings.submit_threads),
+        forward_threads=BackgroundThreads(settings.forward_concurrency if settings.submit_threads else 0),
+        forward_lanes=Lanes(settings.forward_concurrency),
+    )
+
+
 def _use_celery(state: WebhookState, celery_app: Celery | None) -> None:
     try:
         from .contrib.celery import CeleryEngine
     except ImportError as error:
         raise ConfigurationError(f"WEBHOOK_PROCESSING is celery, but: {error}") from error
-    state.celery = CeleryEngine(state, celery_app)
-    state.wake = state.celery.wake
+    engine = CeleryEngine(state, celery_app)
+    state.app.extensions[CELERY_KEY] = engine
+    state.wake = engine.wake
+
+
+def _commands() -> click.Group:
+    from .cli import webhook_group
+
+    return webhook_group

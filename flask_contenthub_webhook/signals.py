@@ -92,6 +92,15 @@ Arguments: ``rate`` (0 to 1), ``sample`` (events that it was measured on), ``win
 in receivers are logged and never felt."""
 
 
+# --- private: metrics count by them, without loading a row ---------------------------------------------------
+
+event_handled = _signals.signal("contenthub-event-handled")
+"""After an event was applied or a handler failed at it. Arguments: ``received``, ``verdict``."""
+
+forward_tried = _signals.signal("contenthub-forward-tried")
+"""After a try to send an event on. Arguments: ``status`` of the forward: ``delivered``, ``waiting`` or ``dead``."""
+
+
 def send_quietly(
     signal: NamedSignal, app: Flask, *, clean_up: Callable[[], None] = lambda: None, **arguments: Any
 ) -> None:

@@ -74,7 +74,7 @@ def list_command(
     """List deliveries, newest first."""
     screen = None if as_json else Screen()
     chosen = DeliveryFilter(task_id=task_id, events=events, verdicts=verdicts, sources=sources, since=since)
-    found = read_deliveries(get_state(), chosen, before=before, limit=limit + 1)
+    found = read_deliveries(get_state().database, chosen, before=before, limit=limit + 1)
     page, next_before = found[:limit], found[limit - 1]["id"] if len(found) > limit else None
     if screen is None:
         print_document({"deliveries": page, "next_before": next_before})
@@ -90,7 +90,7 @@ def list_command(
 def show_command(delivery_id: int, *, as_json: bool) -> None:
     """Show one delivery with its headers and its body; control characters are shown, not obeyed."""
     screen = None if as_json else Screen()
-    delivery = read_delivery(get_state(), delivery_id)
+    delivery = read_delivery(get_state().database, delivery_id)
     if delivery is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
     body = bytes(delivery.pop("body") or b"")

@@ -75,7 +75,7 @@ def filter_options(command: F) -> F:
 def list_command(*, limit: int, before: int | None, as_json: bool, **choice: Any) -> None:
     """List forwards, newest first."""
     screen = None if as_json else Screen()
-    found = read_forwards(get_state(), ForwardFilter(**choice), before=before, limit=limit + 1)
+    found = read_forwards(get_state().database, ForwardFilter(**choice), before=before, limit=limit + 1)
     page, next_before = found[:limit], found[limit - 1]["id"] if len(found) > limit else None
     if screen is None:
         print_document({"forwards": page, "next_before": next_before})
@@ -91,10 +91,10 @@ def list_command(*, limit: int, before: int | None, as_json: bool, **choice: Any
 def show_command(forward_id: int, *, as_json: bool) -> None:
     """Show one forward with its body and every try."""
     screen, state = None if as_json else Screen(), get_state()
-    forward = read_forward(state, forward_id)
+    forward = read_forward(state.database, forward_id)
     if forward is None:
         raise ForwardNotFound(f"There is no forward {forward_id}.")
-    attempts, body = read_attempts(state, forward_id), json.loads(bytes(forward.pop("body")))
+    attempts, body = read_attempts(state.database, forward_id), json.loads(bytes(forward.pop("body")))
     if screen is None:
         print_document({"forward": {**forward, "body": body}, "attempts": attempts})
         return
@@ -122,7 +122,7 @@ def replay_command(forward_ids: tuple[int, ...], *, yes: bool, as_json: bool, **
     if forward_ids:
         _report(_replay_all(state, dict.fromkeys(forward_ids)), screen)
         return
-    counts = count_forwards(state, chosen)
+    counts = count_forwards(state.database, chosen)
     if yes:
         _report(_replay_all(state, _in_batches(state, chosen, up_to=counts["newest"] or 0)), screen)
     elif screen is None:
@@ -145,7 +145,7 @@ class _Outcome:
 
 def _in_batches(state: WebhookState, chosen: ForwardFilter, *, up_to: int) -> Iterator[int]:
     after = 0
-    while batch := finished_ids(state, chosen, after=after, up_to=up_to, limit=_BATCH):
+    while batch := finished_ids(state.database, chosen, after=after, up_to=up_to, limit=_BATCH):
         yield from batch
         after = batch[-1]
 

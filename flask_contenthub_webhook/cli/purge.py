@@ -10,9 +10,8 @@ import click
 
 from ..core.state_machine import Verdict
 from ..operations.purge import purge_deliveries
-from ..operations.retention import Rule, retention_rules
+from ..operations.retention import Rule, count_expired, retention_rules
 from ..runtime.state import get_state
-from ..storage.task_queries import count_expired
 from .commands import AppCommand
 from .documents import json_option, print_document
 from .terminal import Screen, counted, moment
@@ -47,7 +46,7 @@ def purge_command(older_than: float | None, verdicts: tuple[str, ...], *, yes: b
     rules = retention_rules(state.settings, state.clock(), chosen, before=before)
     if not rules:
         raise click.UsageError("By the configuration these deliveries are kept for ever; give --older-than.")
-    number = count_expired(state, rules)
+    number = count_expired(state.database, rules)
     if yes:
         with _progress(number, quiet=as_json) as on_progress:
             number = purge_deliveries(state, before=before, verdicts=chosen, on_progress=on_progress)

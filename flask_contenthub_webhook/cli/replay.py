@@ -28,7 +28,7 @@ def replay_ids(state: WebhookState, delivery_ids: list[int], screen: Screen | No
 
 def replay_chosen(state: WebhookState, chosen: DeliveryFilter, screen: Screen | None, *, do_it: bool) -> None:
     """Count what a filter chooses, and with ``do_it`` replay it and report."""
-    counts = count_matching(state, chosen)
+    counts = count_matching(state.database, chosen)
     if not do_it:
         _report_dry_run(counts, screen)
         return
@@ -38,7 +38,7 @@ def replay_chosen(state: WebhookState, chosen: DeliveryFilter, screen: Screen | 
 
 def _in_batches(state: WebhookState, chosen: DeliveryFilter, *, up_to: int) -> Iterator[int]:
     after = 0
-    while batch := replayable_ids(state, chosen, after=after, up_to=up_to, limit=_BATCH):
+    while batch := replayable_ids(state.database, chosen, after=after, up_to=up_to, limit=_BATCH):
         yield from batch
         after = batch[-1]
 

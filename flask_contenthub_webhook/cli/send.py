@@ -11,7 +11,7 @@ import click
 import httpx
 
 from ..config.keys import SCHEMES
-from ..core.callback_urls import address_callback_url, build_callback_url, without_secrets
+from ..core.callback_urls import without_secrets
 from ..core.signatures import (
     CONTENTHUB_HEADER,
     GITHUB_HEADER,
@@ -155,9 +155,9 @@ def _target(
     if url is not None and scheme != "url":
         return url
     if url is not None:
-        target = address_callback_url(settings, url, task_id, attempt)
+        target = settings.callback_urls.address(url, task_id, attempt)
     else:
-        target = build_callback_url(settings, task_id, attempt, base_url=base_url)
+        target = settings.callback_urls.build(task_id, attempt, base_url=base_url)
     if scheme == "url" and "token=" not in target:
         raise ConfigurationError("WEBHOOK_SIGNATURE_SCHEMES leaves out url: a token would not be believed.")
     return target if scheme == "url" else _without_token(target)

@@ -36,9 +36,9 @@ def stats_command(since: datetime | None, *, as_json: bool) -> None:
     state = get_state()
     now = state.clock()
     since = now - timedelta(hours=24) if since is None else since
-    tasks = sum_tasks(state, now)
-    deliveries = sum_deliveries(state, since=since, now=now)
-    latencies = read_latencies(state, since=since, shares=_SHARES)
+    tasks = sum_tasks(state.database, now)
+    deliveries = sum_deliveries(state.database, since=since, now=now)
+    latencies = read_latencies(state.database, since=since, shares=_SHARES)
     document = _document(tasks, deliveries, latencies, since)
     if screen is None:
         print_document(document)

@@ -40,7 +40,7 @@ def tasks_group(
     if ctx.invoked_subcommand is not None:
         return
     screen = None if as_json else Screen()
-    tasks = read_tasks(get_state(), statuses=statuses, since=since, limit=limit)
+    tasks = read_tasks(get_state().database, statuses=statuses, since=since, limit=limit)
     if screen is None:
         print_document({"tasks": tasks})
         return
@@ -72,12 +72,12 @@ def show_command(task_id: str, *, as_json: bool) -> None:
     """Show one task, by our id or the creator's, with its history."""
     screen = None if as_json else Screen()
     state = get_state()
-    task = read_task(state, task_id)
+    task = read_task(state.database, task_id)
     if task is None:
         raise TaskNotFound(f"There is no task {task_id}.")
     if task["callback_url"] is not None:
         task["callback_url"] = without_secrets(task["callback_url"])
-    history = read_deliveries(state, DeliveryFilter(task_id=task["task_id"]), limit=1000)[::-1]
+    history = read_deliveries(state.database, DeliveryFilter(task_id=task["task_id"]), limit=1000)[::-1]
     if screen is None:
         print_document({"task": task, "deliveries": history})
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from ..core.callback_urls import build_callback_url
 from ..runtime.state import get_state
 from .commands import AppCommand
 from .documents import json_option, print_document
@@ -27,7 +26,7 @@ __all__ = ["url_command"]
 @json_option
 def url_command(task_id: str, *, attempt: int | None, base_url: str | None, as_json: bool) -> None:
     """Print the callback URL of TASK_ID, token included: whoever has it can settle the task. Asks no database."""
-    url = build_callback_url(get_state().settings, task_id, attempt, base_url=base_url)
+    url = get_state().settings.callback_urls.build(task_id, attempt, base_url=base_url)
     if as_json:
         print_document({"task_id": task_id, "attempt": attempt, "url": url})
     else:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..core.callback_urls import CallbackURLs
 from ..core.forward_targets import ForwardTarget
 from ..core.state_machine import Verdict
 from ..errors import ConfigurationError
@@ -100,6 +101,12 @@ class Settings:
         Always less than the shortest wait between two questions, so that one pass never asks about a task twice.
         """
         return min(self.poll_grace / 2, min(self.poll_intervals[1:]) * 0.9)
+
+    @property
+    def callback_urls(self) -> CallbackURLs:
+        """The builder of callback URLs; the first secret signs, where the ``url`` scheme is in use."""
+        secret = self.secrets[0] if self.secrets and "url" in self.signature_schemes else None
+        return CallbackURLs(self.callback_base_url, self.url_prefix, secret)
 
     def __repr__(self) -> str:
         hidden = {"secrets", "forward_secrets", "creator_api_key"}

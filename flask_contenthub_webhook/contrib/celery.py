@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
-from ..engine.process import RetryReport, work_off
-from ..runtime.background import Dispatcher
+from ..engine.retry import RetryReport, work_off
+from ..runtime.background import BackgroundThreads
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -138,7 +138,7 @@ class CeleryEngine:
         if os.getpid() == self._made_in:  # the solo pool announces itself, too
             return
         with self._state.app.app_context():
-            for engine in self._state.db.engines.values():
+            for engine in self._state.database.db.engines.values():
                 engine.dispose(close=False)
 
     def _apply_eagerly(self, task_id: str) -> None:
@@ -177,7 +177,7 @@ class _Sender:
         """A forked child begins anew: it has neither the thread nor a right to the connection."""
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._dispatcher = Dispatcher(1)
+        self._threads = BackgroundThreads(1)
         self._waiting: dict[str, None] = {}
         self._is_sending = False
         self._paused_until = float("-inf")
@@ -193,11 +193,11 @@ class _Sender:
                 self._waiting[task_id] = None
             begins, self._is_sending = not self._is_sending, True
         if begins:
-            self._dispatcher.run(self._send_all, celery_app)
+            self._threads.submit_or_run(self._send_all, celery_app)
 
     def close(self) -> None:
         """In the thread that uses it."""
-        self._dispatcher.run(self._close)
+        self._threads.submit_or_run(self._close)
 
     def _send_all(self, celery_app: Celery) -> None:
         while True:

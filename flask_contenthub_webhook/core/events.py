@@ -27,6 +27,7 @@ __all__ = [
     "Failed",
     "Internal",
     "Progress",
+    "error_of",
     "parse_event",
 ]
 
@@ -224,6 +225,18 @@ def parse_event(
         known = ", ".join([*BUILT_IN_EVENTS, *custom_types])
         raise UnknownEvent(f"The event type {envelope.event[:64]!a} is not known here; known: {known}.")
     return Custom(**_common(envelope, payload))
+
+
+def error_of(event: Event) -> Mapping[str, Any]:
+    """Return the error object of a failure; for a completion without a usable result, one of our own."""
+    if isinstance(event, Failed):
+        return event.error
+    missing = ", ".join(event.missing) if isinstance(event, Completed) else ""
+    return {
+        "code": "INVALID_RESULT",
+        "type": "invalid_result",
+        "message": f"The creator reported completion without a usable result; missing: {missing}.",
+    }
 
 
 def _completed(payload: Mapping[str, Any], required_fields: Collection[str]) -> Completed:

@@ -1,4 +1,4 @@
-"""An event on its way through the application: how it came, and what became of it."""
+"""A received event on its way through the application: how it came, whose it is, and its outcome."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Self
 
+from ..errors import TaskMismatch
 from .events import Completed, Event, Failed, Internal, Progress
 from .state_machine import TaskState, Trigger, Verdict
 
-__all__ = ["Applied", "Inbound", "Source"]
+__all__ = ["Outcome", "ReceivedEvent", "Row", "Source", "attempt_of", "check_belongs"]
+
+Row = Mapping[str, Any]
+"""The values of a row's attributes, by name."""
 
 
 class Source(StrEnum):
-    """What brought an event."""
+    """The way by which an event came."""
 
     WEBHOOK = "webhook"
     POLL = "poll"
@@ -25,25 +30,26 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inbound:
+class ReceivedEvent:
     """One believed event, ready to be applied.
 
     Args:
-        task_id: the task it was sent to; with ``by_any_id`` it may be the creator's id instead of ours.
+        task_id: the task it was sent to; with ``id_may_be_creators`` it may be the creator's id instead of ours.
         event: the parsed event.
-        source: what brought it.
+        source: the way it came.
         received_at: when it was accepted.
-        attempt: the attempt it speaks for; None speaks for the current one.
-        bound_to_task: True where something other than the payload vouches that the event was meant for this task
-            (the token in the URL, our own question to the creator). Otherwise the payload's ``taskId`` must name it.
-        by_any_id: look the task up by ``task_id`` or ``creator_task_id``.
-        scheme: the signature scheme that vouched, or None for an unsigned event.
+        attempt: the attempt it belongs to; None means the current one.
+        task_is_authenticated: True where something other than the payload proves that the event was meant for this
+            task (the token in the URL, our own question to the creator). Otherwise the payload's ``taskId`` must name
+            it.
+        id_may_be_creators: look the task up by ``task_id`` or ``creator_task_id``.
+        scheme: the signature scheme that authenticated it, or None for an unsigned event.
         message_id: the sender's id of the message, the same on every retry.
         body: the raw bytes.
         headers: the request headers, secrets redacted.
         remote_addr: the client's address.
         replay_of: the delivery that is being applied again.
-        was_kept: True where this is made from a history row; it was found to be its task's when that was written.
+        from_history: True where this is made from a history row; it was found to be its task's when that was written.
     """
 
     task_id: str
@@ -51,22 +57,66 @@ class Inbound:
     source: Source
     received_at: datetime
     attempt: int | None = None
-    bound_to_task: bool = False
-    by_any_id: bool = False
+    task_is_authenticated: bool = False
+    id_may_be_creators: bool = False
     scheme: str | None = None
     message_id: str | None = None
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_addr: str | None = None
     replay_of: int | None = None
-    was_kept: bool = False
+    from_history: bool = False
+
+    @classmethod
+    def internal(
+        cls,
+        trigger: Trigger,
+        task_id: str,
+        source: Source,
+        now: datetime,
+        attempt: int | None = None,
+        **payload: Any,
+    ) -> Self:
+        """Make an event of our own: a time-out, a cancellation, a retry, an accepted submission."""
+        event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload)
+        return cls(
+            task_id=task_id, event=event, source=source, received_at=now, attempt=attempt, task_is_authenticated=True
+        )
+
+    @classmethod
+    def from_row(cls, row: Row, event: Event, *, replayed_at: datetime | None = None) -> Self:
+        """Make the event of a history row again.
+
+        Args:
+            row: the delivery.
+            event: its body, parsed.
+            replayed_at: the time of a replay by a person; None for another try of the same delivery.
+        """
+        is_replay = replayed_at is not None
+        return cls(
+            task_id=row["task_id"],
+            event=event,
+            source=Source.REPLAY if is_replay else Source(row["source"]),
+            received_at=row["received_at"] if replayed_at is None else replayed_at,
+            attempt=row["attempt"],
+            task_is_authenticated=row["verdict"] != Verdict.REJECTED or row["scheme"] == "url",
+            scheme=row["scheme"],
+            message_id=row["message_id"],
+            body=bytes(row["body"]),
+            headers=row["headers"] or {},
+            remote_addr=row["remote_addr"],
+            replay_of=row["id"] if is_replay else row["replay_of"],
+            from_history=True,
+        )
 
     @property
-    def is_attempt_vouched(self) -> bool:
-        """Whether nobody can have made an old body speak for another ``attempt`` than the one that it was sent for."""
+    def attempt_is_authenticated(self) -> bool:
+        """True where the attempt number is authenticated, so that an old body cannot pass for a newer attempt's."""
         if self.message_id is not None:
             return True
-        return self.bound_to_task and (not self.was_kept or self.scheme == "url" or self.source is not Source.WEBHOOK)
+        return self.task_is_authenticated and (
+            not self.from_history or self.scheme == "url" or self.source is not Source.WEBHOOK
+        )
 
     @property
     def digest(self) -> str:
@@ -75,7 +125,7 @@ class Inbound:
 
     @property
     def trigger(self) -> Trigger:
-        """What the event asks of the state machine."""
+        """The transition that the event asks of the state machine."""
         match self.event:
             case Completed(missing=()):
                 return Trigger.COMPLETED
@@ -92,8 +142,8 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What became of an event.
+class Outcome:
+    """The outcome of an event.
 
     Args:
         verdict: processed, duplicate, ignored, stale or queued.
@@ -112,3 +162,30 @@ class Applied:
     late: bool = False
     will_retry: bool = False
     reason: str = ""
+
+
+def check_belongs(received: ReceivedEvent, task: Row) -> None:
+    """Require an event that its URL does not authenticate to name the task in its payload.
+
+    Raises:
+        TaskMismatch: it names another.
+    """
+    if received.task_is_authenticated:
+        return
+    names = {task["task_id"], task["creator_task_id"], *(task["earlier_creator_task_ids"] or ())}
+    if received.event.task_id not in names:
+        raise TaskMismatch
+
+
+def attempt_of(received: ReceivedEvent, task: Row) -> int | None:
+    """Return the attempt that an event belongs to; None means the current one.
+
+    The ``attempt`` of a URL is authenticated by its token alone. Where a signature covers the body, a creator's id of
+    an attempt in it counts, so that an old body cannot pass for a newer attempt's.
+    """
+    earlier = list(task["earlier_creator_task_ids"] or ())
+    if received.task_is_authenticated or received.event.task_id not in {task["creator_task_id"], *earlier}:
+        return received.attempt
+    if received.event.task_id == task["creator_task_id"]:
+        return int(task["attempt"])
+    return int(task["attempt"]) - len(earlier) + earlier.index(received.event.task_id)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Redactor", "shown", "shown_url"]
+__all__ = ["Redactor", "is_secret_name", "redacted_body", "redacted_headers", "shown", "shown_url"]
 
+_SECRET_NAME = re.compile(
+    r"auth|cookie|token|secret|signature|password|session|csrf|api-?key|client-cert", re.IGNORECASE
+)
+_TOKEN_FIELD = re.compile(rb'("token"\s*:\s*")[^"]*')
+_TOKEN_PARAMETER = re.compile(r"([?&]token=)[^&#\s\"]*")
+_REDACTED = "[redacted]"
+_MAX_HEADERS = 64
+_MAX_HEADER_LENGTH = 1000
 _MAX_SHOWN = 500
 _SHORTEST_SECRET = 4
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -66,3 +75,32 @@ def shown_url(url: str) -> str:
     """Scheme, host and path of a URL: no user, no password, no query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Request headers for the history: nothing that proves who somebody is, and bounded in number and length."""
+    kept: dict[str, str] = {}
+    for name, value in headers:
+        if len(kept) == _MAX_HEADERS:
+            break
+        kept[name[:_MAX_HEADER_LENGTH]] = _redacted(name, value)[:_MAX_HEADER_LENGTH]
+    return kept
+
+
+def redacted_body(body: bytes) -> bytes:
+    """A body without the tokens that the items of a batch carry; for bodies that could not be taken apart."""
+    return _TOKEN_FIELD.sub(rb"\1[redacted]", body)
+
+
+def _redacted(name: str, value: str) -> str:
+    if is_secret_name(name):
+        return _REDACTED
+    if "token=" in value:  # a proxy may repeat the URL, in Referer or X-Original-URI
+        return _TOKEN_PARAMETER.sub(rf"\1{_REDACTED}", value)
+    return value
+
+
+@lru_cache(maxsize=256)
+def is_secret_name(name: str) -> bool:
+    """Whether what goes by this name proves who somebody is."""
+    return _SECRET_NAME.search(name) is not None

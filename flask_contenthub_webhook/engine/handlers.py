@@ -14,7 +14,8 @@ from blinker import NamedSignal
 from .. import signals
 from ..core.events import Event, Internal
 from ..core.state_machine import Decision, TaskState
-from ..storage.transactions import Transaction, check_transaction, forbid_commit
+from ..storage.commit_guard import check_transaction, forbid_commit
+from ..storage.transactions import Transaction
 
 if TYPE_CHECKING:
     from flask import Flask

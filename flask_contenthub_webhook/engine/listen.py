@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..storage.inbox_statements import CHANNEL
-from ..storage.transactions import unit_of_work
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -82,7 +81,7 @@ class Alarm:
         """Take a connection of our own out of the pool, for good; whether that was to be had."""
         self._tried_at = time.monotonic()
         try:
-            with unit_of_work(self._state) as session:
+            with self._state.database.session() as session:
                 engine = self._state.store.bind_of(session).engine
             if engine.dialect.name == "postgresql" and engine.dialect.driver in {"psycopg", "psycopg2"}:
                 self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.events import Completed, parse_event
-from ..core.received import Inbound
+from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
 from ..core.strict_json import check_value
 from ..creators.protocol import Creator, RemoteState
 from ..errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
-from ..storage.transactions import core_transaction
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -22,28 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["fetch_missing_result"]
 
 
-def fetch_missing_result(state: WebhookState, inbound: Inbound) -> Inbound:
+def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> ReceivedEvent:
     """The event with the result that it lacked, or as it was where nothing is missing or nothing better can be had.
 
     Args:
         state: the application's state.
-        inbound: any event.
+        received: any event.
 
     Raises:
         CreatorError: the creator cannot say now; the event should be tried again later.
         DatabaseUnavailable: the task could not be read.
     """
-    event = inbound.event
+    event = received.event
     if state.creator is None or not isinstance(event, Completed) or not event.missing:
-        return inbound
+        return received
     try:
-        with core_transaction(state, writes=False) as unit:
-            task = state.store.read_task(unit, inbound.task_id, by_any_id=inbound.by_any_id)
+        with state.database.read() as tx:
+            task = state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
-    name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, inbound)
+    name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
     if name is None:  # unknown, settled or another's: the lifecycle says so
-        return inbound
+        return received
     fetched = _fetch(state.creator, name, event)
     try:
         check_value(fetched)
@@ -51,16 +50,16 @@ def fetch_missing_result(state: WebhookState, inbound: Inbound) -> Inbound:
             {**event.payload, "result": fetched}, required_fields=state.settings.required_result_fields
         )
     except RequestRefused:
-        return inbound
-    return dataclasses.replace(inbound, event=parsed)
+        return received
+    return dataclasses.replace(received, event=parsed)
 
 
-def _name_of(task: Row, inbound: Inbound) -> str | None:
+def _name_of(task: Row, received: ReceivedEvent) -> str | None:
     """The creator's name of the attempt that the event speaks for; never one that we did not submit."""
     names = [task["creator_task_id"], *(task["earlier_creator_task_ids"] or ())]
-    if inbound.event.task_id in names:
-        return inbound.event.task_id
-    vouched = inbound.bound_to_task or inbound.event.task_id == task["task_id"]
+    if received.event.task_id in names:
+        return received.event.task_id
+    vouched = received.task_is_authenticated or received.event.task_id == task["task_id"]
     name: str | None = task["creator_task_id"] if vouched else None
     return name
 

@@ -1,19 +1,45 @@
-"""Replaying many deliveries: each in its own transaction, in the order in which they came."""
+"""Replay deliveries by hand: one, or many, each in its own transaction."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import DatabaseUnavailable, WebhookError
-from .process import replay
+from ..core.received import Outcome
+from ..core.state_machine import Verdict
+from ..errors import DatabaseUnavailable, DeliveryNotFound, WebhookError
+from ..runtime.state import WebhookState
+from .history import event_of_row, read_delivery, set_verdict
+from .process import process_inline
 
-if TYPE_CHECKING:
-    from ..runtime.state import WebhookState
+__all__ = ["BulkReplay", "replay", "replay_each"]
 
-__all__ = ["BulkReplay", "replay_each"]
+
+def replay(state: WebhookState, delivery_id: int) -> Outcome:
+    """Apply the event of a delivery again, as a new delivery with the source ``replay``.
+
+    A failed or dead delivery whose replay has an effect, or finds that none is left to have, becomes ``replayed`` and
+    is not tried again; one whose replay has to wait stays as it is.
+
+    Args:
+        state: the application's state.
+        delivery_id: the history row.
+
+    Raises:
+        DeliveryNotFound: there is no such row.
+        ReplayRefused: the row holds no event that anybody vouched for.
+        HandlerFailed: a handler raised again; the new row is tried again later.
+        DatabaseUnavailable: nothing was written.
+    """
+    row = read_delivery(state, delivery_id)
+    if row is None:
+        raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
+    applied = process_inline(state, event_of_row(state, row, replayed_at=state.clock()))
+    if applied.verdict is not Verdict.QUEUED and row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
+        set_verdict(state, delivery_id, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
+    return applied
 
 
 @dataclass(slots=True)

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config.settings import Settings
 from ..core.backoff import jittered
-from ..core.callback_urls import address_callback_url
-from ..core.events import Completed, Event, Failed, Progress
+from ..core.events import Completed, Event, Progress, error_of
 from ..core.filters import pick
-from ..core.received import Inbound
+from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Decision, TaskState, Trigger
 
-if TYPE_CHECKING:
-    from ..storage.rows import Row
-
-__all__ = ["changes_of", "error_of", "stored_result"]
+__all__ = ["changes_of", "stored_result"]
 
 
-def changes_of(inbound: Inbound, decision: Decision, task: Row, *, settings: Settings, now: datetime) -> dict[str, Any]:
+def changes_of(
+    received: ReceivedEvent, decision: Decision, task: Row, *, settings: Settings, now: datetime
+) -> dict[str, Any]:
     """The columns of a task and their new values.
 
     Args:
-        inbound: the event.
+        received: the event.
         decision: what the state machine made of it.
         task: the row as it was read.
         settings: the app's configuration.
@@ -34,19 +31,19 @@ def changes_of(inbound: Inbound, decision: Decision, task: Row, *, settings: Set
     changes: dict[str, Any] = {"updated_at": now}
     if decision.to is not None:
         changes["status"] = decision.to.value
-    event = inbound.event
+    event = received.event
     match decision.to:
         case TaskState.COMPLETED:
             changes |= _settled(now)
             changes |= {"result": stored_result(event, settings), "error_code": None, "error_message": None}
         case TaskState.FAILED:
             changes |= _settled(now) | _error_columns(event)
-        case TaskState.PENDING if inbound.trigger is Trigger.RETRY:
+        case TaskState.PENDING if received.trigger is Trigger.RETRY:
             changes |= _next_attempt(task, settings, due=now) | {"finished_at": None}
         case TaskState.PENDING:
             due = now + _backoff(task, settings)
             changes |= _next_attempt(task, settings, due=due) | _error_columns(event)
-        case TaskState.SUBMITTED | None if inbound.trigger is Trigger.SUBMITTED:
+        case TaskState.SUBMITTED | None if received.trigger is Trigger.SUBMITTED:
             changes |= _accepted(event, task, settings, now)
         case TaskState.PROCESSING if isinstance(event, Progress):
             changes |= _sign_of_life(event, settings, now)
@@ -60,18 +57,6 @@ def stored_result(event: Event, settings: Settings) -> dict[str, Any]:
     result = event.result if isinstance(event, Completed) else {}
     kept = settings.stored_result_fields
     return dict(result) if kept is None else pick(result, kept)
-
-
-def error_of(event: Event) -> Mapping[str, Any]:
-    """The error object of a failure; a completion without a usable result is one of our own wording."""
-    if isinstance(event, Failed):
-        return event.error
-    missing = ", ".join(event.missing) if isinstance(event, Completed) else ""
-    return {
-        "code": "INVALID_RESULT",
-        "type": "invalid_result",
-        "message": f"The creator reported completion without a usable result; missing: {missing}.",
-    }
 
 
 def _settled(now: datetime) -> dict[str, Any]:
@@ -121,7 +106,7 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
         "attempt": attempt,
         "creator_task_id": str(uuid.uuid4()),  # the creator takes a repeated id for the same run
         "earlier_creator_task_ids": earlier,
-        "callback_url": None if url is None else address_callback_url(settings, url, task["task_id"], attempt),
+        "callback_url": None if url is None else settings.callback_urls.address(url, task["task_id"], attempt),
         "submitted_at": None,
         "submitting_since": None,
         "submit_tries": 0,

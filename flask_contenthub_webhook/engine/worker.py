@@ -18,9 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..runtime.shutdown import stop_on_signals
 from ..runtime.state import get_state
-from ..storage.transactions import core_transaction
 from .listen import Alarm
-from .process import RetryReport, work_off
+from .retry import RetryReport, work_off
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -105,8 +104,8 @@ class Worker:
 
     def _is_anything_due(self) -> bool:
         try:
-            with core_transaction(self._state, writes=False) as unit:
-                return self._state.store.inbox.is_anything_due(unit, self._state.clock())
+            with self._state.database.read() as tx:
+                return self._state.store.inbox.is_anything_due(tx, self._state.clock())
         except SQLAlchemyError as error:
             logger.warning("The inbox cannot be read now: %s", type(error).__name__, exc_info=error)
             self._stopped.wait(_AFTER_TROUBLE)

@@ -26,9 +26,7 @@ from ..core.signatures import (
     STANDARD_TIMESTAMP_HEADER,
     sign_standard,
 )
-from ..runtime.observers import tell_of_forward
 from ..storage.forwards import DEAD, DELIVERED, WAITING
-from ..storage.transactions import unit_of_work
 from .post import Answer
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ def forward_next(state: WebhookState) -> None:
     forward = _claim(state) if state.settings.forward_secrets else None
     if forward is not None:
         _send(state, forward)
-        state.forward_dispatcher.kick(state, forward_next)
+        state.forward_threads.submit(forward_next, state)
 
 
 # --- one pass ------------------------------------------------------------------------------------------------
@@ -118,7 +116,7 @@ def _claim(state: WebhookState) -> Row | None:
         if lanes.are_full:
             return None
         try:
-            with unit_of_work(state) as session:
+            with state.database.session() as session:
                 claimed = state.outbox.claim(session, now=now, until=until, closed=lanes.closed(now))
                 session.commit()
         except SQLAlchemyError as error:
@@ -142,7 +140,7 @@ def _send(state: WebhookState, forward: Row) -> str:
     """Post one forward and write down what came of it: ``delivered``, ``waiting``, ``dead`` or ``interrupted``."""
     lanes, url, began = state.forward_lanes, forward["url"], state.clock()
     try:
-        answer = state.forward_poster.post(url, bytes(forward["body"]), _headers(state, forward, began))
+        answer: Answer = state.post(url, bytes(forward["body"]), _headers(state, forward, began))
     except BaseException:
         lanes.leave(url)
         raise
@@ -162,7 +160,7 @@ def _send(state: WebhookState, forward: Row) -> str:
         return "interrupted"
     if paused_until is not None:
         _pause(state, url, paused_until)
-    tell_of_forward(state, changes["status"])
+    signals.send_quietly(signals.forward_tried, state.app, status=changes["status"])
     if settled and changes["status"] != WAITING:
         _tell(state, forward["id"], changes["status"])
     return str(changes["status"])
@@ -214,7 +212,7 @@ def _record(state: WebhookState, forward: Row, answer: Answer, began: datetime, 
         "status_code": answer.status,
         "error": answer.error,
     }
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         settled = state.outbox.settle(session, forward, changes)
         state.outbox.add_attempt(session, forward["id"], attempt)
         session.commit()
@@ -224,7 +222,7 @@ def _record(state: WebhookState, forward: Row, answer: Answer, began: datetime, 
 def _pause(state: WebhookState, url: str, until: datetime) -> None:
     """Push back what waits for a URL that keeps failing, so that every process leaves it alone."""
     try:
-        with unit_of_work(state) as session:
+        with state.database.session() as session:
             state.outbox.push_back(session, url, until=until, others_until=until + _OTHERS_LATER)
             session.commit()
     except SQLAlchemyError as error:
@@ -234,10 +232,10 @@ def _pause(state: WebhookState, url: str, until: datetime) -> None:
 def _tell(state: WebhookState, forward_id: int, outcome: str) -> None:
     if not signals.forward_finished.receivers:
         return
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         values = state.outbox.read(session, forward_id)
         if values is not None:
-            forward = state.outbox.forwards.persistent(session, values)
+            forward = state.outbox.forwards.object_from_row(session, values)
             signals.send_quietly(
                 signals.forward_finished, state.app, clean_up=session.rollback, forward=forward, outcome=outcome
             )

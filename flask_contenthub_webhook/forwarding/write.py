@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
 
-from ..core.events import Event, Failed, Internal
+from ..core.events import Event, Failed, Internal, error_of
 from ..core.filters import leave_out, matches, pick
 from ..core.forward_targets import ForwardTarget, read_targets
 from ..core.state_machine import Decision, TaskState
-from ..engine.task_changes import error_of
 from .send import forward_next
 
 if TYPE_CHECKING:
@@ -143,4 +142,4 @@ def _kick(session: Session) -> None:
     if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
         for state, rows in session.info.pop(_KICKS, ()):
             for _ in range(rows):
-                state.forward_dispatcher.kick(state, forward_next)
+                state.forward_threads.submit(forward_next, state)

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase
 
 from ..errors import WebhookError
-from ..models.defaults import DeliveryMixin, GenerationTaskMixin
+from ..models.delivery import DeliveryMixin
+from ..models.task import GenerationTaskMixin
 from ..runtime.state import get_state
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _write(revisions: list[InstalledRevision]) -> None:
 def _models(app: Flask) -> dict[type[Any], _Model]:
     state = get_state(app)
     models = {GenerationTaskMixin: state.task_model, DeliveryMixin: state.delivery_model}
-    return {mixin: _Model(model, mixin, state.db.metadata) for mixin, model in models.items()}
+    return {mixin: _Model(model, mixin, state.database.db.metadata) for mixin, model in models.items()}
 
 
 class _Seen(NamedTuple):

@@ -1,19 +1,15 @@
-"""Where an alert stands, the same for every process."""
+"""The table of alerts, the same for every process."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from .defaults import MODELS_KEY, UTCDateTime, named
+from .columns import UTCDateTime, named
 
-if TYPE_CHECKING:
-    from flask_sqlalchemy import SQLAlchemy
-
-__all__ = ["AlertMixin", "default_alert_model"]
+__all__ = ["AlertMixin"]
 
 
 class AlertMixin:
@@ -33,7 +29,7 @@ class AlertMixin:
     sample: Mapped[int] = mapped_column(sa.Integer, default=0)
     """How many things it was measured on."""
     version: Mapped[int] = mapped_column(sa.Integer, default=1)
-    """Counts the changes; the process whose compare-and-set wins tells the world."""
+    """Counts the changes; the process whose compare-and-set wins sends the signal."""
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
@@ -42,11 +38,3 @@ class AlertMixin:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {'raised' if self.raised else 'clear'}>"
-
-
-def default_alert_model(db: SQLAlchemy) -> type[Any]:
-    """The model, made once in the host's own metadata; the same on every call with the same ``db``."""
-    known: dict[str, type[Any]] = db.metadata.info.setdefault(MODELS_KEY, {})
-    if "alert" not in known:
-        known["alert"] = type("WebhookAlert", (AlertMixin, db.Model), {"__tablename__": "webhook_alerts"})
-    return known["alert"]

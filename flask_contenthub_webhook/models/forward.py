@@ -1,29 +1,15 @@
-"""The outbox of events that are sent on, and what became of each try."""
+"""The outbox of events that are sent on, and each try."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from .defaults import (
-    MODELS_KEY,
-    BigId,
-    Blob,
-    LongText,
-    UTCDateTime,
-    named,
-    utc_now,
-    waiting_index,
-)
+from .columns import BigId, Blob, LongText, UTCDateTime, named, utc_now, waiting_index
 
-if TYPE_CHECKING:
-    from flask_sqlalchemy import SQLAlchemy
-
-__all__ = ["ForwardAttemptMixin", "ForwardMixin", "default_forward_models"]
-
+__all__ = ["ForwardAttemptMixin", "ForwardMixin"]
 
 _IS_DEAD = sa.text("status = 'dead'")
 """There are few of these, and people look for them among all that was delivered."""
@@ -95,21 +81,3 @@ class ForwardAttemptMixin:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} of {self.forward_id}>"
-
-
-def default_forward_models(db: SQLAlchemy) -> tuple[type[Any], type[Any]]:
-    """The two models, made once in the host's own metadata.
-
-    Args:
-        db: the host's Flask-SQLAlchemy object.
-
-    Returns:
-        ``(WebhookForward, WebhookForwardAttempt)``; the same pair on every call with the same ``db``.
-    """
-    known: dict[str, type[Any]] = db.metadata.info.setdefault(MODELS_KEY, {})
-    if "forward" not in known:
-        known["forward"] = type("WebhookForward", (ForwardMixin, db.Model), {"__tablename__": "webhook_forwards"})
-        known["forward_attempt"] = type(
-            "WebhookForwardAttempt", (ForwardAttemptMixin, db.Model), {"__tablename__": "webhook_forward_attempts"}
-        )
-    return known["forward"], known["forward_attempt"]

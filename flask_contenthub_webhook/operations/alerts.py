@@ -21,9 +21,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import signals
-from ..models.alert import default_alert_model
+from ..models.defaults import default_alert_model
 from ..storage.rows import Row
-from ..storage.transactions import unit_of_work
 from .alert_kinds import FAILURE_RATE, KINDS, Kind
 from .alert_rule import Measure, is_raised
 
@@ -92,7 +91,7 @@ def check_alerts(state: WebhookState) -> list[AlertStatus]:
     """
     now = state.clock()
     rows = _read_or_add_rows(state)  # before anything is measured: what changes after that fails the compare-and-set
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         measures = {kind.name: _measure(state, session, kind, rows[kind.name], now) for kind in KINDS}
     for kind, row in _write(state, rows, measures, now):
         _tell(state, _status(state, kind, row, measures[kind.name]))
@@ -153,19 +152,19 @@ def _status(state: WebhookState, kind: Kind, row: Row, measure: Measure | None =
 
 
 def _read_rows(state: WebhookState) -> dict[str, Row]:
-    model = default_alert_model(state.db)
-    with unit_of_work(state) as session:
+    model = default_alert_model(state.database.db)
+    with state.database.session() as session:
         rows = session.execute(sa.select(model.__table__), bind_arguments={"mapper": sa.inspect(model)}).mappings()
         return {row["name"]: dict(row) for row in rows}
 
 
 def _read_or_add_rows(state: WebhookState) -> dict[str, Row]:
     """The very first check of all finds rows missing and adds them; another may do so at the same moment."""
-    rows, model = _read_rows(state), default_alert_model(state.db)
+    rows, model = _read_rows(state), default_alert_model(state.database.db)
     missing = [kind.name for kind in KINDS if kind.name not in rows]
     for name in missing:
         try:
-            with unit_of_work(state) as session:
+            with state.database.session() as session:
                 session.add(model(name=name, **_NEVER_CHECKED))
                 session.commit()
         except IntegrityError:
@@ -181,9 +180,9 @@ def _write(
     A transaction of its own, which begins with a write: on SQLite a transaction that has read before may not be able
     to. The rows are always taken in the same order, so that no two processes wait for each other.
     """
-    model = default_alert_model(state.db)
+    model = default_alert_model(state.database.db)
     table, changed = model.__table__, list[tuple[Kind, Row]]()
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         connection = session.connection(bind_arguments={"mapper": sa.inspect(model)})
         for kind in KINDS:
             row = rows[kind.name]

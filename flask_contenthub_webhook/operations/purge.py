@@ -15,10 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..core.state_machine import Verdict
-from ..forwarding.replay import purge_forwards
-from ..storage.transactions import unit_of_work
 from .retention import PurgeMemory, Rule, expired, retention_rules, spans
-from .throttled_delete import MOST, Pace
+from .throttled_delete import MOST, Throttle
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -55,10 +53,10 @@ def purge_deliveries(
     """
     chosen = [Verdict(verdict) for verdict in verdicts]
     rules = retention_rules(state.settings, state.clock(), chosen, before=before)
-    pace = Pace(state, stop)
-    walk = _Walk(state, rules, pace, on_progress)
+    throttle = Throttle(state.database, stop)
+    walk = _Walk(state, rules, throttle, on_progress)
     if walk.through(_spans(state, rules, None)) and not chosen:
-        _purge_forwards(state, before, pace)
+        _purge_forwards(state, before, throttle)
     return walk.deleted
 
 
@@ -67,12 +65,13 @@ def purge_regularly(state: WebhookState) -> int:
 
     Ends early while the scheduler is being stopped.
     """
-    now, memory, pace = state.clock(), state.purge_memory, Pace(state, state.stopping)
+    jobs = state.jobs.value
+    now, memory, throttle = state.clock(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
     rules = retention_rules(state.settings, now)
-    walk = _Walk(state, rules, pace)
+    walk = _Walk(state, rules, throttle)
     if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
-        state.purge_memory = PurgeMemory.after(memory, now)
-        _purge_forwards(state, None, pace)
+        jobs.purge_memory = PurgeMemory.after(memory, now)
+        _purge_forwards(state, None, throttle)
     return walk.deleted
 
 
@@ -82,7 +81,7 @@ class _Walk:
     Args:
         state: the application's state.
         rules: what has expired.
-        pace: how fast it is deleted.
+        throttle: how fast it is deleted.
         on_progress: called with how many rows each batch deleted.
     """
 
@@ -90,10 +89,10 @@ class _Walk:
         self,
         state: WebhookState,
         rules: Sequence[Rule],
-        pace: Pace,
+        throttle: Throttle,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._state, self._pace, self._on_progress = state, pace, on_progress
+        self._state, self._pace, self._on_progress = state, throttle, on_progress
         self._model = state.delivery_model
         self._bind: dict[str, Any] = {"mapper": sa.inspect(self._model)}
         self._condition = expired(self._model, rules)
@@ -109,14 +108,14 @@ class _Walk:
         row_id = self._model.id
         query = sa.select(row_id, sa.case((self._condition, 1), else_=0)).order_by(row_id).limit(_PAGE)
         while first < end:
-            with unit_of_work(self._state) as session:
+            with self._state.database.session() as session:
                 page = list(session.execute(query.where(row_id >= first), bind_arguments=self._bind))
             yield [found for found, has_expired in page if has_expired]
             first = page[-1][0] + 1 if len(page) == _PAGE else end
 
     def _delete(self, session: Session, ids: Sequence[int]) -> None:
         """Delete what has expired between the first and the last of these ids."""
-        statement = self._statement(ids[0], ids[-1], skip_locked=self._state.store.features(session).skip_locked)
+        statement = self._statement(ids[0], ids[-1], skip_locked=self._state.store.capabilities(session).skip_locked)
         deleted = session.connection(bind_arguments=self._bind).execute(statement).rowcount
         self.deleted += deleted
         self._on_progress(deleted)
@@ -132,14 +131,36 @@ class _Walk:
         return sa.delete(table).where(row_id.in_(sa.select(free.subquery("free").c.id)))
 
 
-def _purge_forwards(state: WebhookState, before: datetime | None, pace: Pace) -> None:
+def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Throttle) -> None:
+    """Delete forwards that were finished long ago, and their attempts.
+
+    Ids grow with time, so the walk begins at the oldest row and ends where the rows get younger; nothing is scanned.
+
+    Args:
+        state: the application's state.
+        before: delete what was finished earlier.
+        throttle: how fast.
+    """
+    after = 0
+    while True:
+        with state.database.session() as session:
+            oldest = state.outbox.oldest(session, after=after, limit=_PAGE)
+        expired = [row["id"] for row in oldest if row["finished_at"] is not None and row["finished_at"] < before]
+        if not throttle.delete(expired, state.outbox.delete):
+            return
+        if len(oldest) < _PAGE or oldest[-1]["created_at"] >= before:
+            return
+        after = oldest[-1]["id"]
+
+
+def _purge_forwards(state: WebhookState, before: datetime | None, throttle: Throttle) -> None:
     """Forwards have no verdicts; they go at the age that holds for most deliveries."""
     if before is not None:
-        purge_forwards(state, before, pace)
+        _purge_forwards_before(state, before, throttle)
     elif state.settings.history_retention:
-        purge_forwards(state, state.clock() - state.settings.history_retention, pace)
+        _purge_forwards_before(state, state.clock() - state.settings.history_retention, throttle)
 
 
 def _spans(state: WebhookState, rules: Sequence[Rule], since: timedelta | None) -> list[tuple[int, int]]:
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         return spans(session, state.delivery_model, rules, since=since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,8 +13,10 @@ from sqlalchemy.orm import Session
 from ..config.settings import Settings
 from ..core.state_machine import Verdict
 from ..storage.id_search import DISORDER, first_id_since
+from ..storage.queries import reading
+from ..storage.transactions import Database
 
-__all__ = ["PurgeMemory", "Rule", "expired", "retention_rules", "spans"]
+__all__ = ["PurgeMemory", "Rule", "count_expired", "expired", "retention_rules", "spans"]
 
 _FULL_WALK_EVERY = timedelta(days=1)
 
@@ -82,6 +84,13 @@ def expired(model: type[Any], rules: Iterable[Rule]) -> sa.ColumnElement[bool]:
         for rule in rules
     )
     return sa.and_(model.next_retry_at.is_(None), sa.or_(sa.false(), *by_rule))
+
+
+def count_expired(database: Database, rules: Sequence[Rule]) -> int:
+    """Count the deliveries that a purge would delete."""
+    query = sa.select(sa.func.count().label("n")).where(expired(database.delivery_model, rules))
+    with reading(database) as read:
+        return int(read.rows(query)[0]["n"])
 
 
 def spans(

@@ -1,4 +1,4 @@
-"""APScheduler 3.11 adapter: which jobs run how often, and where a scheduler lives; what a job does is elsewhere.
+"""APScheduler 3.11 adapter: which jobs run how often, and in which process.
 
 Any number of processes may run the jobs at once, since every job claims its work in the database. One process of
 ``flask webhook scheduler`` is enough; small hosts let the serving process run them (WEBHOOK_SCHEDULER_ENABLED).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask, request
 
-from ..engine.process import retry_due_deliveries
+from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
 from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..runtime.state import WebhookState
 
-__all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "start_with_first_request", "stop_scheduler"]
+__all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "start_scheduler_with_first_request", "stop_scheduler"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +61,15 @@ def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
     return max(settings.poll_interval / 3, timedelta(seconds=1))
 
 
-def _soon_where_nobody_else_works(settings: Settings) -> timedelta:
-    """A small host may leave the inbox to the scheduler alone, and every host may lose its workers or its broker."""
+def _retry_interval(settings: Settings) -> timedelta:
+    """Look often where events wait in the inbox: the scheduler may be their only worker."""
     return timedelta(seconds=10 if settings.processing == "inline" else 1)
 
 
 JOBS = (
     Job("reconcile", reconcile, _a_third_of_the_poll_interval),
     Job("submit", submit_due, lambda _: timedelta(seconds=5)),
-    Job("retry-deliveries", retry_due_deliveries, _soon_where_nobody_else_works),
+    Job("retry-deliveries", retry_due_deliveries, _retry_interval),
     Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
     Job("alerts", check_alerts, lambda settings: settings.alert_window / 10),
     Job("purge", purge_regularly, lambda _: timedelta(hours=1)),
@@ -80,13 +79,14 @@ JOBS = (
 def start_scheduler(app: Flask) -> None:
     """Run the jobs in threads of this process; where they already run, nothing changes."""
     state = get_state(app)
-    with state.scheduler_lock:
-        if state.scheduler is not None and state.scheduler_pid == os.getpid():
+    jobs = state.jobs.value
+    with jobs.lock:
+        if jobs.scheduler is not None:
             return
         scheduler = _build(state)
-        state.stopping.clear()
+        jobs.stopping.clear()
         scheduler.start()
-        state.scheduler, state.scheduler_pid = scheduler, os.getpid()
+        jobs.scheduler, jobs.was_started = scheduler, True
     atexit.register(stop_scheduler, app, wait=False)
     logger.info("The scheduler runs in this process.", extra={"jobs": [job.name for job in JOBS]})
 
@@ -98,11 +98,11 @@ def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
         app: the application.
         wait: return only after a running job has ended.
     """
-    state = get_state(app)
-    with state.scheduler_lock:
-        scheduler, state.scheduler = state.scheduler, None
-        state.stopping.set()
-    if scheduler is not None and scheduler.running and state.scheduler_pid == os.getpid():
+    jobs = get_state(app).jobs.value
+    with jobs.lock:
+        scheduler, jobs.scheduler = jobs.scheduler, None
+        jobs.stopping.set()
+    if scheduler is not None and scheduler.running:
         scheduler.shutdown(wait=wait)
 
 
@@ -123,7 +123,7 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
             stop_scheduler(app, wait=True)
 
 
-def start_with_first_request(app: Flask) -> None:
+def start_scheduler_with_first_request(app: Flask) -> None:
     """Start the scheduler with the first request that a server brings.
 
     A CLI command, a test client and the parent of the reloader never get one, so they never run the jobs; a forked
@@ -131,9 +131,8 @@ def start_with_first_request(app: Flask) -> None:
     """
 
     def start_once() -> None:
-        state = get_state(app)
         served = not _SERVER_MARKS.isdisjoint(request.environ)
-        if served and state.scheduler_pid != os.getpid() and not app.testing:
+        if served and not get_state(app).jobs.value.was_started and not app.testing:
             start_scheduler(app)
 
     app.before_request_funcs.setdefault(None, []).append(start_once)

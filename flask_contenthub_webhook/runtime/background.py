@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .state import WebhookState
+from ..core.per_process import PerProcess
 
-__all__ = ["Dispatcher"]
+__all__ = ["BackgroundThreads"]
 
 logger = logging.getLogger(__name__)
 
 _GRACE_AT_EXIT = 10.0
-"""Seconds in which an ending process still hands over what it just submitted; the rest is the sweep's."""
+"""Seconds in which an ending process still does what was queued; the rest is left to the next sweep."""
 
 
-class Dispatcher:
+class _Pool:
+    """The threads of one process, once they were needed."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.executor: ThreadPoolExecutor | None = None
+
+
+class BackgroundThreads:
     """Runs work in the background, with a bounded number of threads.
 
     Args:
@@ -30,32 +36,28 @@ class Dispatcher:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._executor: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-        self._pid = 0
+        self._pool = PerProcess(_Pool)
         self._main_ended_at: float | None = None
 
-    def kick(self, state: WebhookState, work: Callable[[WebhookState], Any]) -> None:
-        """Run some work soon, if there are threads for it."""
-        if self._threads:
-            self._submit(work, state)
-
-    def run(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Run some work soon, or now where there are no threads."""
-        if self._threads:
-            self._submit(work, *arguments)
-        else:
-            work(*arguments)
-
-    def _submit(self, work: Callable[..., Any], *arguments: Any) -> None:
-        with self._lock:
-            if self._executor is None or self._pid != os.getpid():  # a forked child has no threads
-                self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="contenthub-webhook")
-                self._pid = os.getpid()
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Run some work soon; do nothing where there are no threads, since the sweep does it."""
+        if not self._threads:
+            return
+        pool = self._pool.value
+        with pool.lock:
+            if pool.executor is None:
+                pool.executor = ThreadPoolExecutor(self._threads, thread_name_prefix="contenthub-webhook")
             try:
-                self._executor.submit(self._run, work, *arguments)
+                pool.executor.submit(self._run, work, *arguments)
             except RuntimeError:  # the interpreter is shutting down
                 logger.info("Too late for background work; the next sweep does it.")
+
+    def submit_or_run(self, work: Callable[..., Any], *arguments: Any) -> None:
+        """Run some work soon, or now where there are no threads."""
+        if self._threads:
+            self.submit(work, *arguments)
+        else:
+            work(*arguments)
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> None:
         if self._is_too_late():

@@ -1,23 +1,18 @@
-"""How full the inbox is, and when its workers were last woken, as far as this process knows."""
+"""Back-pressure: reject new events while the inbox is full, and limit how often workers are woken."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..core.per_process import PerProcess
 from ..errors import InboxFull
-from ..storage.inbox_statements import AT_ONCE
-from ..storage.transactions import core_transaction
+from ..storage.transactions import Database
 
-if TYPE_CHECKING:
-    from .state import WebhookState
-
-__all__ = ["InboxGauge"]
+__all__ = ["Backpressure"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,43 +21,46 @@ _NOTIFY_INTERVAL = 0.05
 PostgreSQL serializes the commits of transactions that notify."""
 
 
-class InboxGauge:
-    """How full the inbox is, as far as this process knows; safe for threads.
+class Backpressure:
+    """The number of events that wait, as far as this process knows; safe for threads.
 
     Counting costs, so it is done about once a second, and between two counts this process adds what it accepted.
 
     Args:
+        database: where the inbox is.
+        limit: WEBHOOK_INBOX_LIMIT; 0 admits everything.
         recount: seconds after which the inbox is counted again.
     """
 
-    def __init__(self, *, recount: float = 1.0) -> None:
+    def __init__(self, database: Database, limit: int, *, recount: float = 1.0) -> None:
+        self._database, self._limit = database, limit
         self._recount = recount
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
         self._waiting = 0
         self._counted_at = float("-inf")
         self._notified_at = float("-inf")
 
-    def check(self, state: WebhookState) -> None:
-        """Turn a request away when too many events wait.
+    def admit(self) -> None:
+        """Reject a request while too many events wait.
 
         Raises:
             InboxFull: the limit, WEBHOOK_INBOX_LIMIT, is reached.
         """
-        limit = state.settings.inbox_limit
+        limit = self._limit
         if not limit:
             return
         now = time.monotonic()
-        if now - self._counted_at >= self._recount and self._lock.acquire(blocking=False):
+        if now - self._counted_at >= self._recount and self._lock.value.acquire(blocking=False):
             try:
                 self._counted_at = now
-                self._waiting = self._count(state, limit)
+                self._waiting = self._count(limit)
             finally:
-                self._lock.release()
+                self._lock.value.release()
         if self._waiting >= limit:
             raise InboxFull
 
-    def count(self, accepted: int, *, notified: bool) -> None:
-        """Add what this process accepted; not exact between threads, which the next count mends.
+    def added(self, accepted: int, *, notified: bool) -> None:
+        """Add what this process accepted; races between threads last until the next count.
 
         Args:
             accepted: how many events were committed.
@@ -73,17 +71,13 @@ class InboxGauge:
             self._notified_at = time.monotonic()
 
     def may_notify(self) -> bool:
-        """Whether it is time to wake workers again; a wake-up that is rolled back does not count."""
+        """Tell whether workers may be woken again; a wake-up that is rolled back does not count."""
         return time.monotonic() - self._notified_at >= _NOTIFY_INTERVAL
 
-    def first_due(self, state: WebhookState, now: datetime) -> datetime:
-        """When the sweep may take a new event: at once, or after Celery had its chance."""
-        return now + state.settings.celery_grace if state.settings.processing == "celery" else AT_ONCE
-
-    def _count(self, state: WebhookState, most: int) -> int:
+    def _count(self, most: int) -> int:
         try:
-            with core_transaction(state, writes=False) as unit:
-                return state.store.inbox.count_waiting(unit, most=most)
+            with self._database.read() as tx:
+                return self._database.store.inbox.count_waiting(tx, most=most)
         except SQLAlchemyError as error:
             logger.warning("The inbox could not be counted.", exc_info=error)
-            return 0  # whoever writes next finds out
+            return 0  # the next write shows whether the database is away

@@ -12,18 +12,15 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.received import Source
 from ..core.state_machine import Verdict
-from ..storage.transactions import core_transaction
+from ..storage.transactions import Database
 
-if TYPE_CHECKING:
-    from .state import WebhookState
-
-__all__ = ["Refusal", "RejectionLog"]
+__all__ = ["Refusal", "RefusalLog"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +63,21 @@ class _Tally:
     pending: int = 0
 
 
-class RejectionLog:
+class RefusalLog:
     """Counts refusals of one process and writes them down sparingly; safe for threads.
 
     Args:
+        database: where they are written.
         interval: how long to wait, after a reason's row was written, before it is brought up to date.
     """
 
-    def __init__(self, *, interval: timedelta = _INTERVAL) -> None:
+    def __init__(self, database: Database, *, interval: timedelta = _INTERVAL) -> None:
+        self._database = database
         self._interval = interval
         self._lock = threading.Lock()
         self._tallies: dict[str, _Tally] = {}
 
-    def record(self, state: WebhookState, refusal: Refusal) -> None:
+    def record(self, refusal: Refusal) -> None:
         """Make a refusal visible. What cannot be written now is counted and written with a later one.
 
         A refused request that a known sender signed gets a row of its own with its whole body: the sender is
@@ -86,14 +85,14 @@ class RejectionLog:
         """
         try:
             if refusal.scheme is not None:
-                with core_transaction(state) as unit:
-                    state.store.insert_delivery(unit, _row(refusal, body=refusal.body, occurrences=1))
+                with self._database.begin() as tx:
+                    self._database.store.insert_delivery(tx, _row(refusal, body=refusal.body, occurrences=1))
             else:
-                self._count(state, refusal)
+                self._count(refusal)
         except SQLAlchemyError as error:
             logger.warning("A refused request could not be recorded: %s", refusal.code, exc_info=error)
 
-    def _count(self, state: WebhookState, refusal: Refusal) -> None:
+    def _count(self, refusal: Refusal) -> None:
         now = refusal.received_at
         with self._lock:
             tally = self._tallies.setdefault(refusal.code, _Tally())
@@ -103,10 +102,10 @@ class RejectionLog:
             count, tally.pending, tally.written = tally.pending, 0, now
             row = tally.row if tally.opened is not None and now - tally.opened < WINDOW else None
         try:
-            with core_transaction(state) as unit:
-                if row is None or not state.store.add_occurrences(unit, row, count, now):
+            with self._database.begin() as tx:
+                if row is None or not self._database.store.add_occurrences(tx, row, count, now):
                     sample = _row(refusal, body=refusal.body[:_SAMPLE_BYTES], occurrences=count)
-                    tally.row, tally.opened = state.store.insert_delivery(unit, sample)["id"], now
+                    tally.row, tally.opened = self._database.store.insert_delivery(tx, sample)["id"], now
         except SQLAlchemyError:
             with self._lock:
                 tally.pending += count

@@ -1,4 +1,4 @@
-"""What the extension knows of one application: kept in ``app.extensions``, never on the extension object."""
+"""The state of one application, kept in ``app.extensions``, never on the extension object."""
 
 from __future__ import annotations
 
@@ -8,40 +8,35 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask import current_app
+from flask import Flask, current_app
 
 from ..config.settings import Settings
 from ..core.cooldown import Pause
 from ..core.filters import Where, matches
+from ..core.per_process import PerProcess
 from ..creators.protocol import Creator
-from ..models.defaults import utc_now
-from ..storage.sqlite_lock import Turn
-from .backpressure import InboxGauge
-from .observers import Observer
+from ..models.columns import utc_now
+from ..storage.forwards import Outbox
+from ..storage.store import Store
+from ..storage.transactions import Database
+from .background import BackgroundThreads
+from .backpressure import Backpressure
+from .forward_lanes import Lanes
+from .rate_limit import RateLimit
+from .refusals import RefusalLog
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
-    from flask import Flask
-    from flask_sqlalchemy import SQLAlchemy
-    from sqlalchemy import Engine
 
-    from ..contrib.celery import CeleryEngine
-    from ..forwarding.post import Poster
-    from ..operations.retention import PurgeMemory
-    from ..storage.forwards import Outbox
-    from ..storage.store import Store
-    from ..web.guards import RateGuard
-    from .background import Dispatcher
-    from .forward_lanes import Lanes
-    from .refusals import RejectionLog
-
-__all__ = ["EXTENSION_KEY", "Clock", "Subscription", "WebhookState", "get_state"]
+__all__ = ["CELERY_KEY", "EXTENSION_KEY", "Clock", "Jobs", "Subscription", "WebhookState", "get_state"]
 
 EXTENSION_KEY = "contenthub_webhook"
+CELERY_KEY = "contenthub_webhook_celery"
+"""The key of the Celery engine in ``app.extensions``, under WEBHOOK_PROCESSING=celery."""
 
 Clock = Callable[[], datetime]
 Waker = Callable[[str], None]
-"""Tells whoever applies events that one about this task waits; never raises."""
+"""Wakes an applier of events for one task; never raises."""
 EventHandler = Callable[..., Any]
 
 
@@ -57,8 +52,27 @@ class Subscription(NamedTuple):
     where: Where | None
 
     def wants(self, event_type: str, payload: Mapping[str, Any]) -> bool:
-        """Whether the handler is to be called for this event."""
+        """Tell whether the handler is to be called for an event."""
         return event_type == self.event_type and matches(payload, self.where)
+
+
+@dataclass(slots=True, eq=False)
+class Jobs:
+    """The periodic jobs of one process.
+
+    Args:
+        scheduler: runs them, while they run.
+        was_started: True once they ran in this process.
+        stopping: set while they are being stopped; a long job ends early.
+        lock: keeps two first requests from starting two schedulers.
+        purge_memory: lets the purge skip what it has looked at already.
+    """
+
+    scheduler: BackgroundScheduler | None = None
+    was_started: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    purge_memory: Any = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -67,72 +81,68 @@ class WebhookState:
 
     Args:
         app: the real application object; the sender of all signals.
-        db: the host's Flask-SQLAlchemy object.
         settings: the checked configuration.
-        task_model: the host's task model, or the default one.
-        delivery_model: the host's delivery model, or the default one.
-        store: the SQL over the two models.
-        rejections: the bounded record of refused requests.
-        dispatcher: the threads that hand over what was just submitted.
-        outbox: the SQL over forwards and their attempts.
-        forward_poster: sends one forwarded event.
-        forward_lanes: which URLs may be sent to now.
-        forward_dispatcher: the threads that send on what was just applied.
+        database: begins transactions; holds the statements.
         creator: the service that does the jobs, or None where the host only receives.
-        creator_pause: how long to leave the creator alone after it was down.
-        rate: the rate guard, or None where no rate is configured.
-        scheduler: the scheduler of this process, while it runs.
-        scheduler_pid: the process that started it; a forked worker starts its own.
-        scheduler_lock: keeps two first requests from starting two.
-        inbox: how full the inbox is, where events are not applied inline.
-        wake: called after an event was accepted for later.
-        engine: where the tables live, once that is known not to change.
-        write_turn: whose turn it is to ask SQLite for its write lock.
-        stopping: set while the scheduler is being stopped; a job that takes long ends early.
-        purge_memory: what this process remembers of its purges.
-        celery: what wakes Celery's workers and is run by them, under WEBHOOK_PROCESSING=celery.
         subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
+        post: sends one forwarded event to a URL.
+        rate: the rate limit, or None where none is configured.
+        refusals: the bounded record of refused requests.
+        backpressure: rejects events while the inbox is full, where events are not applied inline.
+        submit_threads: the threads that hand over what was just submitted.
+        forward_threads: the threads that send on what was just applied.
+        forward_lanes: concurrency limits and pauses of the URLs that events are sent on to.
+        creator_pause: how long to leave the creator alone after it was down.
+        wake: called after an event was accepted for later.
+        jobs: the periodic jobs of this process.
         clock: tells the time; tests move it.
-        observers: are told of everything that happens, see :mod:`.observers`.
     """
 
     app: Flask
-    db: SQLAlchemy
     settings: Settings
-    task_model: type[Any]
-    delivery_model: type[Any]
-    store: Store
-    rejections: RejectionLog
-    dispatcher: Dispatcher
-    outbox: Outbox
-    forward_poster: Poster
+    database: Database
+    creator: Creator | None
+    subscriptions: list[Subscription]
+    post: Callable[[str, bytes, Mapping[str, str]], Any]
+    rate: RateLimit | None
+    refusals: RefusalLog
+    backpressure: Backpressure
+    submit_threads: BackgroundThreads
+    forward_threads: BackgroundThreads
     forward_lanes: Lanes
-    forward_dispatcher: Dispatcher
-    creator: Creator | None = None
     creator_pause: Pause = field(default_factory=Pause)
-    rate: RateGuard | None = None
-    scheduler: BackgroundScheduler | None = None
-    scheduler_pid: int | None = None
-    scheduler_lock: threading.Lock = field(default_factory=threading.Lock)
-    inbox: InboxGauge = field(default_factory=InboxGauge)
     wake: Waker = _wake_nobody
-    engine: Engine | None = None
-    write_turn: Turn = field(default_factory=Turn)
-    stopping: threading.Event = field(default_factory=threading.Event)
-    purge_memory: PurgeMemory | None = None
-    celery: CeleryEngine | None = None
-    subscriptions: list[Subscription] = field(default_factory=list)
+    jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
     clock: Clock = utc_now
-    observers: list[Observer] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        """The statements over tasks and deliveries."""
+        return self.database.store
+
+    @property
+    def outbox(self) -> Outbox:
+        """The statements over forwards and their tries."""
+        return self.database.outbox
+
+    @property
+    def task_model(self) -> type[Any]:
+        """The host's task model, or the default one."""
+        return self.database.task_model
+
+    @property
+    def delivery_model(self) -> type[Any]:
+        """The host's delivery model, or the default one."""
+        return self.database.delivery_model
 
     @property
     def custom_events(self) -> tuple[str, ...]:
-        """Event types beyond the built-in three: the configured ones, and those that somebody subscribed to."""
+        """Event types beyond the built-in three: the configured ones, and those with a subscriber."""
         return (*self.settings.events, *(subscription.event_type for subscription in self.subscriptions))
 
 
 def get_state(app: Flask | None = None) -> WebhookState:
-    """The extension's state of an application.
+    """Return the extension's state of an application.
 
     Args:
         app: the application; without it the current one.

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.state_machine import COMPLETED_BEFORE, COMPLETED_NOW, UNSETTLED, TaskState
-from .dialect import Features
-from .history import decision_values
-from .rows import Entities, Row
+from .delivery_rows import decision_values
+from .dialect import Capabilities
+from .rows import ModelTable, Row
 
 __all__ = ["FIRST", "REPEAT", "Completion", "is_unsettled", "literal"]
 
@@ -31,12 +31,12 @@ class Completion:
         update: sa.Update,
         *,
         of_task: tuple[sa.ColumnElement[bool], ...],
-        tasks: Entities,
-        deliveries: Entities,
+        tasks: ModelTable,
+        deliveries: ModelTable,
         returned: Sequence[str],
-        features: Features,
+        capabilities: Capabilities,
     ) -> None:
-        self._update = update.returning(*(tasks.columns[key] for key in returned)) if features.returning else update
+        self._update = update.returning(*(tasks.columns[key] for key in returned)) if capabilities.returning else update
         self._deliveries = deliveries
         self._previous = tasks.columns["previous_status"].key
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
@@ -44,7 +44,7 @@ class Completion:
         self._repeating: dict[tuple[str, ...], sa.Insert] = {}
         self._status = tasks.columns["status"]
         self._of_completed = (*of_task, self._status == literal(TaskState.COMPLETED.value))
-        self.records = features.modifying_cte
+        self.records = capabilities.modifying_cte
 
     @property
     def alone(self) -> sa.Update:

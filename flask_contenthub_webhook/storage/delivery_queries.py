@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..core.received import Source
 from ..core.state_machine import Verdict
 from .queries import Row, count_where, reading, select_all
-
-if TYPE_CHECKING:
-    from ..runtime.state import WebhookState
+from .transactions import Database
 
 __all__ = [
     "BULKY",
@@ -75,60 +73,60 @@ class DeliveryFilter:
         return conditions
 
 
-def read_deliveries(state: WebhookState, chosen: DeliveryFilter, *, before: int | None = None, limit: int) -> list[Row]:
+def read_deliveries(database: Database, chosen: DeliveryFilter, *, before: int | None = None, limit: int) -> list[Row]:
     """Deliveries, newest first, without headers and bodies.
 
     Args:
-        state: the application's state.
+        database: the application's database.
         chosen: which.
         before: only those with a smaller id, the last one of the page before.
         limit: how many at the most.
     """
-    delivery = state.delivery_model
+    delivery = database.delivery_model
     query = select_all(delivery, without=BULKY).where(*chosen.conditions(delivery))
     if before is not None:
         query = query.where(delivery.id < before)
-    with reading(state) as read:
+    with reading(database) as read:
         return read.rows(query.order_by(delivery.id.desc()).limit(limit))
 
 
-def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
+def read_delivery(database: Database, delivery_id: int) -> Row | None:
     """Every column of a delivery."""
-    delivery = state.delivery_model
-    with reading(state) as read:
+    delivery = database.delivery_model
+    with reading(database) as read:
         return read.row(select_all(delivery).where(delivery.id == delivery_id))
 
 
-def count_matching(state: WebhookState, chosen: DeliveryFilter) -> Row:
+def count_matching(database: Database, chosen: DeliveryFilter) -> Row:
     """How many deliveries match (``matching``), can be replayed (``replayable``), and the newest id (``newest``)."""
-    delivery = state.delivery_model
+    delivery = database.delivery_model
     query = sa.select(
         sa.func.count().label("matching"),
         count_where(can_be_replayed(delivery)).label("replayable"),
         sa.func.max(delivery.id).label("newest"),
     ).where(*chosen.conditions(delivery))
-    with reading(state) as read:
+    with reading(database) as read:
         return read.rows(query)[0]
 
 
-def replayable_ids(state: WebhookState, chosen: DeliveryFilter, *, after: int, up_to: int, limit: int) -> list[int]:
+def replayable_ids(database: Database, chosen: DeliveryFilter, *, after: int, up_to: int, limit: int) -> list[int]:
     """Ids of deliveries that hold an event somebody vouched for, oldest first.
 
     Args:
-        state: the application's state.
+        database: the application's database.
         chosen: which.
         after: only greater ids, the last one of the batch before.
         up_to: no greater ids: replays are deliveries themselves, and are not to be replayed in their turn.
         limit: how many at the most.
     """
-    delivery = state.delivery_model
+    delivery = database.delivery_model
     query = (
         sa.select(delivery.id.label("id"))
         .where(*chosen.conditions(delivery), can_be_replayed(delivery), delivery.id > after, delivery.id <= up_to)
         .order_by(delivery.id)
         .limit(limit)
     )
-    with reading(state) as read:
+    with reading(database) as read:
         return [row["id"] for row in read.rows(query)]
 
 

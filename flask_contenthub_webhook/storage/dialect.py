@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-__all__ = ["Features"]
+__all__ = ["Capabilities"]
 
 
-class Features(NamedTuple):
+class Capabilities(NamedTuple):
     """What a database can do beyond the common ground."""
 
     returning: bool
@@ -26,8 +26,8 @@ class Features(NamedTuple):
     """LISTEN and NOTIFY"""
 
     @classmethod
-    def of(cls, dialect: sa.Dialect) -> Features:
-        """The features of a connected database."""
+    def of(cls, dialect: sa.Dialect) -> Capabilities:
+        """The capabilities of a connected database."""
         version = getattr(dialect, "server_version_info", None) or ()
         match dialect.name:
             case "postgresql":

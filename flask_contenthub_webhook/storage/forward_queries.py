@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from .forwards import DEAD, DELIVERED
 from .queries import Row
-from .transactions import unit_of_work
-
-if TYPE_CHECKING:
-    from ..runtime.state import WebhookState
+from .transactions import Database
 
 __all__ = ["ForwardFilter", "count_forwards", "finished_ids", "read_attempts", "read_forward", "read_forwards"]
 
@@ -61,72 +58,72 @@ class ForwardFilter:
         return conditions
 
 
-def read_forwards(state: WebhookState, chosen: ForwardFilter, *, before: int | None = None, limit: int) -> list[Row]:
+def read_forwards(database: Database, chosen: ForwardFilter, *, before: int | None = None, limit: int) -> list[Row]:
     """Forwards, newest first, without bodies.
 
     Args:
-        state: the application's state.
+        database: the application's database.
         chosen: which.
         before: only those with a smaller id, the last one of the page before.
         limit: how many at the most.
     """
-    model = state.outbox.forwards.model
-    columns = [column.label(key) for key, column in state.outbox.forwards.columns.items() if key != "body"]
+    model = database.outbox.forwards.model
+    columns = [column.label(key) for key, column in database.outbox.forwards.columns.items() if key != "body"]
     query = sa.select(*columns).where(*chosen.conditions(model)).order_by(model.id.desc()).limit(limit)
-    return _rows(state, query if before is None else query.where(model.id < before))
+    return _rows(database, query if before is None else query.where(model.id < before))
 
 
-def read_forward(state: WebhookState, forward_id: int) -> Row | None:
+def read_forward(database: Database, forward_id: int) -> Row | None:
     """Every column of a forward."""
-    with unit_of_work(state) as session:
-        row = state.outbox.read(session, forward_id)
+    with database.session() as session:
+        row = database.outbox.read(session, forward_id)
         return None if row is None else dict(row)
 
 
-def read_attempts(state: WebhookState, forward_id: int) -> list[Row]:
+def read_attempts(database: Database, forward_id: int) -> list[Row]:
     """The tries of a forward, in order."""
-    attempts = state.outbox.attempts
+    attempts = database.outbox.attempts
     columns = [column.label(key) for key, column in attempts.columns.items() if key not in {"id", "forward_id"}]
     query = sa.select(*columns).where(attempts.model.forward_id == forward_id).order_by(attempts.model.id)
-    return _rows(state, query)
+    return _rows(database, query)
 
 
-def count_forwards(state: WebhookState, chosen: ForwardFilter) -> Row:
+def count_forwards(database: Database, chosen: ForwardFilter) -> Row:
     """How many forwards match (``matching``), are finished (``replayable``), and the newest id (``newest``)."""
-    model = state.outbox.forwards.model
+    model = database.outbox.forwards.model
     query = sa.select(
         sa.func.count().label("matching"),
         sa.func.count(sa.case((_is_finished(model), 1))).label("replayable"),
         sa.func.max(model.id).label("newest"),
     ).where(*chosen.conditions(model))
-    return _rows(state, query)[0]
+    return _rows(database, query)[0]
 
 
-def finished_ids(state: WebhookState, chosen: ForwardFilter, *, after: int, up_to: int, limit: int) -> list[int]:
+def finished_ids(database: Database, chosen: ForwardFilter, *, after: int, up_to: int, limit: int) -> list[int]:
     """Ids of finished forwards, oldest first.
 
     Args:
-        state: the application's state.
+        database: the application's database.
         chosen: which.
         after: only greater ids, the last one of the batch before.
         up_to: no greater ids.
         limit: how many at the most.
     """
-    model = state.outbox.forwards.model
+    model = database.outbox.forwards.model
     query = (
         sa.select(model.id.label("id"))
         .where(*chosen.conditions(model), _is_finished(model), model.id > after, model.id <= up_to)
         .order_by(model.id)
         .limit(limit)
     )
-    return [row["id"] for row in _rows(state, query)]
+    return [row["id"] for row in _rows(database, query)]
 
 
 def _is_finished(model: Any) -> sa.ColumnElement[bool]:
     return sa.or_(model.status == DELIVERED, model.status == DEAD)
 
 
-def _rows(state: WebhookState, query: sa.Select[Any]) -> list[Row]:
+def _rows(database: Database, query: sa.Select[Any]) -> list[Row]:
     """Read in a transaction of its own."""
-    with unit_of_work(state) as session:
-        return [dict(row) for row in state.outbox.connection(session).execute(query).mappings()]
+    with database.session() as session:
+        return [dict(row) for row in database.outbox.connection(session).execute(query).mappings()]

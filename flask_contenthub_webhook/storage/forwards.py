@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from .dialect import Features
-from .rows import Entities, Row
+from .dialect import Capabilities
+from .rows import ModelTable, Row
 
 __all__ = ["DEAD", "DELIVERED", "WAITING", "Outbox"]
 
@@ -28,7 +28,7 @@ class Outbox:
         task_model: decides which database this is.
         forward_model: a model with the columns of ``ForwardMixin``.
         attempt_model: a model with the columns of ``ForwardAttemptMixin``.
-        features: what the database can do; by default found out when it is first connected.
+        capabilities: what the database can do; by default found out when it is first connected.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Outbox:
         forward_model: type[Any],
         attempt_model: type[Any],
         *,
-        features: Features | None = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
-        self.forwards = Entities(forward_model)
-        self.attempts = Entities(attempt_model)
+        self.forwards = ModelTable(forward_model)
+        self.attempts = ModelTable(attempt_model)
         self._task_model = task_model
-        self._features = features
+        self._features = capabilities
         self._prepared: _Statements | None = None
 
     # --- writing and claiming --------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ class Outbox:
         connection = self.connection(session)
         sql = self._sql(connection)
         window = {"at_now": now, "at_closed": list(closed)}
-        if sql.features.returning:
+        if sql.capabilities.returning:
             return self._values(connection.execute(sql.claim, {**window, "at_until": until}).one_or_none())
         due = connection.execute(sql.due, window).one_or_none()
         if due is None:
@@ -134,8 +134,8 @@ class Outbox:
 
     def _sql(self, connection: sa.Connection) -> _Statements:
         if self._prepared is None:
-            features = self._features or Features.of(connection.dialect)
-            self._prepared = _Statements(self.forwards, self.attempts, features)
+            capabilities = self._features or Capabilities.of(connection.dialect)
+            self._prepared = _Statements(self.forwards, self.attempts, capabilities)
         return self._prepared
 
     def _values(self, row: sa.Row[Any] | None) -> Row | None:
@@ -145,9 +145,9 @@ class Outbox:
 class _Statements:
     """Every statement; bound parameters beside column names begin with ``at_``."""
 
-    def __init__(self, forwards: Entities, attempts: Entities, features: Features) -> None:
+    def __init__(self, forwards: ModelTable, attempts: ModelTable, capabilities: Capabilities) -> None:
         f, a = forwards.columns, attempts.columns
-        self.features = features
+        self.capabilities = capabilities
         by_id = f["id"] == sa.bindparam("at_id")
         moment = f["next_try_at"].type
         at_now, at_until = sa.bindparam("at_now", type_=moment), sa.bindparam("at_until", type_=moment)
@@ -160,7 +160,7 @@ class _Statements:
         is_open = f["url"].not_in(sa.bindparam("at_closed", expanding=True))
         self.due = sa.select(f["id"], f["tries"]).where(is_due, is_open).order_by(f["next_try_at"]).limit(1)
         candidate = self.due.with_only_columns(f["id"])
-        if features.skip_locked:
+        if capabilities.skip_locked:
             candidate = candidate.with_for_update(skip_locked=True)
         claim = sa.update(forwards.table).where(is_due).values({f["tries"]: f["tries"] + 1, f["next_try_at"]: at_until})
         self.claim = claim.where(f["id"].in_(sa.select(candidate.cte("due").c.id))).returning(*f.values())

@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.state_machine import Verdict
-from .dialect import Features
-from .rows import Entities
+from .dialect import Capabilities
+from .rows import ModelTable
 
 __all__ = ["AT_ONCE", "CHANNEL", "InboxStatements"]
 
@@ -29,9 +29,9 @@ CHANNEL = "contenthub_webhook"
 class InboxStatements:
     """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
 
-    def __init__(self, tasks: Entities, deliveries: Entities, features: Features) -> None:
+    def __init__(self, tasks: ModelTable, deliveries: ModelTable, capabilities: Capabilities) -> None:
         self._tasks, self._deliveries = tasks, deliveries
-        self.features = features
+        self.capabilities = capabilities
         self._accepting: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         d = deliveries.columns
         moment = d["next_retry_at"].type
@@ -149,10 +149,10 @@ class InboxStatements:
         f = {key: later.c[column.key] for key, column in d.items()}
         candidates = heads.with_only_columns(d["id"], d["next_retry_at"])
         heads = heads.with_only_columns(d["id"].label("head_id"))
-        if self.features.skip_locked:
+        if self.capabilities.skip_locked:
             heads = heads.with_for_update(skip_locked=True, of=table)
         more: sa.ColumnElement[bool] = sa.true()
-        if self.features.skip_locked:  # SQLite cannot use an index here, and asking again costs it little
+        if self.capabilities.skip_locked:  # SQLite cannot use an index here, and asking again costs it little
             waits_behind = (f["task_id"] == d["task_id"], f["id"] > d["id"], f["next_retry_at"].is_not(None))
             more = sa.exists().where(*waits_behind).correlate(table)
         claim = (

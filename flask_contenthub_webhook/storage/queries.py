@@ -1,19 +1,15 @@
-"""Reading for people: what commands and pages ask the database, as plain rows."""
+"""Read-only queries for the CLI and the pages, answered as plain rows."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from .transactions import unit_of_work
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from ..runtime.state import WebhookState
+from .transactions import Database
 
 __all__ = ["Reading", "Row", "count_where", "reading", "select_all"]
 
@@ -23,9 +19,9 @@ Row = dict[str, Any]
 class Reading:
     """Several questions in one transaction, to the database that the extension's tables live in."""
 
-    def __init__(self, state: WebhookState, session: Session) -> None:
+    def __init__(self, database: Database, session: Session) -> None:
         self._session = session
-        self._bind = {"mapper": sa.inspect(state.task_model)}
+        self._bind = {"mapper": sa.inspect(database.task_model)}
 
     @property
     def dialect(self) -> str:
@@ -47,10 +43,10 @@ class Reading:
 
 
 @contextmanager
-def reading(state: WebhookState) -> Iterator[Reading]:
+def reading(database: Database) -> Iterator[Reading]:
     """A transaction of its own to read in; it is rolled back at the end."""
-    with unit_of_work(state) as session:
-        yield Reading(state, session)
+    with database.session() as session:
+        yield Reading(database, session)
 
 
 def select_all(model: Any, *, without: Collection[str] = ()) -> sa.Select[Any]:

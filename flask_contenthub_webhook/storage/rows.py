@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,16 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-__all__ = ["Entities", "Row", "Unit"]
+from ..core.received import Row
 
-Row = Mapping[str, Any]
-"""The values of a model's attributes, by name."""
+__all__ = ["ModelTable", "Row", "Tx"]
 
-Unit = Session | sa.Connection
+Tx = Session | sa.Connection
 """A transaction: of a session where handlers take part in it, else of a mere connection, which costs less."""
 
 
-class Entities:
+class ModelTable:
     """Makes persistent ORM objects from column values that are already at hand.
 
     Handlers get a real ``task`` and ``delivery`` that way, without another SELECT.
@@ -47,7 +45,7 @@ class Entities:
             return dict(values)
         return {self.columns[key].key: value for key, value in values.items()}
 
-    def persistent(self, session: Session, values: Row) -> Any:
+    def object_from_row(self, session: Session, values: Row) -> Any:
         """The object of a row, as if this session had loaded it.
 
         Args:

@@ -8,7 +8,6 @@ the lock is asked for when the transaction begins, every fraction of a milliseco
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -16,36 +15,22 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-__all__ = ["Turn", "begin_writing"]
+__all__ = ["begin_writing"]
 
 _SHORT = 0.0001
-"""Seconds between two questions at first: less than a callback holds the lock, and who waits has nothing else to do."""
+"""Seconds between two questions at first: shorter than a callback holds the lock; a waiter has no other work."""
 _LONG = 0.005
 """Seconds between two questions where somebody holds it for longer."""
 _PATIENCE = 0.1
 """Seconds after which that is so."""
 
 
-class Turn:
-    """Lets one thread of a process at a time ask for the write lock; to the others, waiting for that costs nothing."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-
-    def lock(self) -> threading.Lock:
-        """What to hold while asking."""
-        if self._pid != os.getpid():  # a forked child may have inherited the lock of a thread that it has not
-            self._lock, self._pid = threading.Lock(), os.getpid()
-        return self._lock
-
-
-def begin_writing(connection: Connection, turn: Turn) -> None:
+def begin_writing(connection: Connection, turn: threading.Lock) -> None:
     """Begin a transaction that will write; on SQLite it has the write lock then.
 
     Args:
         connection: no statement was executed in its transaction yet.
-        turn: of the threads of this process that write into the same file.
+        turn: held by the one thread of this process that asks for the lock; the others wait for it at no cost.
 
     Raises:
         sqlalchemy.exc.OperationalError: SQLITE_BUSY; others kept the lock for the whole ``busy_timeout``.
@@ -60,7 +45,7 @@ def begin_writing(connection: Connection, turn: Turn) -> None:
     (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        if not _begin(driver, turn.lock(), timeout / 1000):
+        if not _begin(driver, turn, timeout / 1000):
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises, as any statement of SQLAlchemy's does
     finally:
         driver.execute(f"PRAGMA busy_timeout = {timeout:d}")

@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from ..core.state_machine import TaskState
 from .completion import FIRST, REPEAT, Completion
-from .dialect import Features
+from .dialect import Capabilities
 from .inbox import InboxStore
-from .rows import Entities, Row, Unit
+from .rows import ModelTable, Row, Tx
 from .task_statements import Claim, Options, Statements
 
-__all__ = ["AlreadySettled", "Features", "Row", "Store", "Written"]
+__all__ = ["AlreadySettled", "Capabilities", "Row", "Store", "Written"]
 
 
 class AlreadySettled(Exception):
@@ -50,7 +50,7 @@ class Store:
         lock_timeout: seconds to wait for a row lock, on databases that have such a setting per transaction.
         poll_intervals: how long a task waits for its next question: without callbacks, then after its first, second,
             ... question; the last one repeats.
-        features: what the database can do; by default found out when it is first connected.
+        capabilities: what the database can do; by default found out when it is first connected.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class Store:
         *,
         lock_timeout: float,
         poll_intervals: Sequence[timedelta] = (timedelta(seconds=30), timedelta(seconds=600)),
-        features: Features | None = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
-        self.tasks = Entities(task_model)
-        self.deliveries = Entities(delivery_model)
+        self.tasks = ModelTable(task_model)
+        self.deliveries = ModelTable(delivery_model)
         self._options = Options(f"{max(1, round(lock_timeout * 1000))}ms", tuple(poll_intervals))
-        self._features = features
+        self._features = capabilities
         self._prepared: Statements | None = None
         self.inbox = InboxStore(
-            self.tasks, self.deliveries, connect=self.connection_of, features=lambda unit: self._sql(unit).features
+            self.tasks, self.deliveries, connect=self.connection_of, capabilities=lambda tx: self._sql(tx).capabilities
         )
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
     def complete(
         self,
-        unit: Unit,
+        tx: Tx,
         task_id: str,
         creator_task_id: str | None,
         *,
@@ -87,7 +87,7 @@ class Store:
         """Complete a task that is open, or write down a repeat for one that is completed, without reading it first.
 
         Args:
-            unit: the transaction.
+            tx: the transaction.
             task_id: our id.
             creator_task_id: where given, the row's own ``creator_task_id`` must be this.
             result: the result to keep.
@@ -103,16 +103,16 @@ class Store:
         Raises:
             AlreadySettled: the waiting history row does not wait any more; roll back.
         """
-        sql = self._sql(unit)
+        sql = self._sql(tx)
         parameters = {"at_task_id": task_id, "at_result": result, "at_now": now}
         if creator_task_id is not None:
             parameters["at_creator_task_id"] = creator_task_id
         complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
         way = self._complete_at_once if complete.records else self._complete_in_steps
-        return way(unit, complete, parameters, history, delivery_id)
+        return way(tx, complete, parameters, history, delivery_id)
 
     def _complete_at_once(
-        self, unit: Unit, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
+        self, tx: Tx, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
     ) -> Written | None:
         keys, bound = tuple(history), _bound(history) | parameters
         if delivery_id is None:
@@ -120,42 +120,42 @@ class Store:
         else:
             statement = complete.settling(keys)
             bound["at_id"] = delivery_id
-        row = self.connection_of(unit).execute(statement, bound).one_or_none()
+        row = self.connection_of(tx).execute(statement, bound).one_or_none()
         if row is None:
             return None
         *values, recorded_id = row
         if recorded_id is None:
             raise AlreadySettled
-        told = dict(zip(self._sql(unit).returned, values, strict=True))
+        told = dict(zip(self._sql(tx).returned, values, strict=True))
         if told["id"] is None:
             return _repeat(parameters, history, recorded_id)
         delivery = {**history, **FIRST, "status_before": told["previous_status"], "id": recorded_id}
-        return Written(self._completed(unit, parameters, told), delivery)
+        return Written(self._completed(tx, parameters, told), delivery)
 
     def _complete_in_steps(
-        self, unit: Unit, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
+        self, tx: Tx, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
     ) -> Written | None:
-        connection, features = self.connection_of(unit), self._sql(unit).features
+        connection, capabilities = self.connection_of(tx), self._sql(tx).capabilities
         outcome = connection.execute(complete.alone, parameters)
         task: Row | None = None
-        if not features.returning:
-            task = self.read_task(unit, parameters["at_task_id"]) if outcome.rowcount == 1 else None
+        if not capabilities.returning:
+            task = self.read_task(tx, parameters["at_task_id"]) if outcome.rowcount == 1 else None
         elif (found := outcome.one_or_none()) is not None:
-            told = dict(zip(self._sql(unit).returned, found, strict=True))
-            task = self._completed(unit, parameters, told)
+            told = dict(zip(self._sql(tx).returned, found, strict=True))
+            task = self._completed(tx, parameters, told)
         if task is not None:
             written = {**history, **FIRST, "status_before": task["previous_status"]}
             if delivery_id is None:
-                return Written(task, self.insert_delivery(unit, written))
-            return Written(task, self.settle_delivery(unit, delivery_id, written))
-        if delivery_id is not None or not features.insert_from_select:
+                return Written(task, self.insert_delivery(tx, written))
+            return Written(task, self.settle_delivery(tx, delivery_id, written))
+        if delivery_id is not None or not capabilities.insert_from_select:
             return None
         bound = _bound(history) | parameters
         del bound["at_result"], bound["at_now"]
         outcome = connection.execute(complete.repeating(tuple(history)), bound)
         return _repeat(parameters, history, outcome.lastrowid) if outcome.rowcount == 1 else None
 
-    def _completed(self, unit: Unit, parameters: Row, told: Row) -> Row:
+    def _completed(self, tx: Tx, parameters: Row, told: Row) -> Row:
         """A task as it is now, from what was set and what the UPDATE told."""
         result, now = parameters["at_result"], parameters["at_now"]
         return {
@@ -164,33 +164,33 @@ class Store:
             "result": result,
             "finished_at": now,
             "updated_at": now,
-            **self._sql(unit).cleared,
+            **self._sql(tx).cleared,
             **told,
         }
 
-    def read_task(self, unit: Unit, task_id: str, *, by_any_id: bool = False, lock: bool = False) -> Row | None:
+    def read_task(self, tx: Tx, task_id: str, *, id_may_be_creators: bool = False, lock: bool = False) -> Row | None:
         """Every attribute of a task.
 
         Args:
-            unit: the transaction.
+            tx: the transaction.
             task_id: our id.
-            by_any_id: the id may also be the creator's.
+            id_may_be_creators: the id may also be the creator's.
             lock: keep every other writer of the row away until the transaction ends.
         """
-        sql = self._sql(unit)
-        connection = self.connection_of(unit)
+        sql = self._sql(tx)
+        connection = self.connection_of(tx)
         parameters = {"at_task_id": task_id}
         if lock and sql.lock_by_writing is not None:
             connection.execute(sql.lock_by_writing, parameters)
         statement = sql.task_by_id_locked if lock else sql.task_by_id
         row = connection.execute(statement, parameters).one_or_none()
-        if row is None and by_any_id:
+        if row is None and id_may_be_creators:
             row = connection.execute(sql.task_by_creator_id, parameters).first()
         return None if row is None else self._task_values(row)
 
-    def find_tasks(self, unit: Unit, ids: Collection[str]) -> dict[str, Row]:
+    def find_tasks(self, tx: Tx, ids: Collection[str]) -> dict[str, Row]:
         """Tasks by our id, or by the creator's where none of ours is called so."""
-        sql, connection = self._sql(unit), self.connection_of(unit)
+        sql, connection = self._sql(tx), self.connection_of(tx)
         found: dict[str, Row] = {}
         for key, statement in (("task_id", sql.tasks_by_id), ("creator_task_id", sql.tasks_by_creator_id)):
             missing = [task_id for task_id in ids if task_id not in found]
@@ -206,47 +206,47 @@ class Store:
             return session.get(model, values["id"])
         return session.scalars(sa.select(model).filter_by(task_id=values["task_id"])).one_or_none()
 
-    def compare_and_set(self, unit: Unit, seen: Row, values: Row) -> bool:
+    def compare_and_set(self, tx: Tx, seen: Row, values: Row) -> bool:
         """Change a task if, and only if, nobody changed it since it was read; the row count decides."""
         changed = self.tasks.parameters({**values, "version": seen["version"] + 1})
-        result = self.connection_of(unit).execute(
-            self._sql(unit).compare_and_set,
+        result = self.connection_of(tx).execute(
+            self._sql(tx).compare_and_set,
             {**changed, "at_task_id": seen["task_id"], "at_version": seen["version"]},
         )
         return bool(result.rowcount == 1)
 
     # --- tasks that wait: for submission, for a question --------------------------------------------------------
 
-    def claim_submissions(self, unit: Unit, *, now: datetime, until: datetime, limit: int) -> list[Row]:
+    def claim_submissions(self, tx: Tx, *, now: datetime, until: datetime, limit: int) -> list[Row]:
         """Claim pending tasks that are due for submission.
 
         Args:
-            unit: the transaction; the caller commits.
+            tx: the transaction; the caller commits.
             now: tasks due by then.
             until: the end of the lease; where the work never ends, somebody claims again after it.
             limit: how many at the most.
         """
-        sql = self._sql(unit)
-        return self._claim_tasks(unit, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
+        sql = self._sql(tx)
+        return self._claim_tasks(tx, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
 
-    def claim_polls(self, unit: Unit, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
+    def claim_polls(self, tx: Tx, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
         """Claim open tasks that are due for a question, and set the time of their next one in the same statement.
 
         Args:
-            unit: the transaction; the caller commits.
+            tx: the transaction; the caller commits.
             now: the time; intervals are counted from it.
             due_by: claim what is due by then; a task without callbacks, or at its deadline, only what is due by now.
             limit: how many at the most.
         """
-        sql = self._sql(unit)
+        sql = self._sql(tx)
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
-        return self._claim_tasks(unit, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
+        return self._claim_tasks(tx, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
 
-    def mark_submitting(self, unit: Unit, task: Row, now: datetime) -> bool:
+    def mark_submitting(self, tx: Tx, task: Row, now: datetime) -> bool:
         """Write down that the creator is about to be called; False where the task moved on meanwhile."""
         values = {"submitting_since": now, "updated_at": now}
-        result = self.connection_of(unit).execute(
-            self._sql(unit).change_claimed,
+        result = self.connection_of(tx).execute(
+            self._sql(tx).change_claimed,
             {
                 **self.tasks.parameters(values),
                 "at_task_id": task["task_id"],
@@ -256,13 +256,11 @@ class Store:
         )
         return bool(result.rowcount == 1)
 
-    def postpone_submission(
-        self, unit: Unit, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool
-    ) -> bool:
+    def postpone_submission(self, tx: Tx, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool) -> bool:
         """The creator was not reached: the same attempt is due again later.
 
         Args:
-            unit: the transaction.
+            tx: the transaction.
             task: the row as it was claimed.
             now: the time of the change.
             due: when to try again.
@@ -271,118 +269,118 @@ class Store:
         values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": due, "updated_at": now}
         if not may_have_arrived:
             values["submitting_since"] = None
-        return self._change_pending(unit, task, values)
+        return self._change_pending(tx, task, values)
 
-    def set_times_missing(self, unit: Unit, task: Row, times: int) -> None:
+    def set_times_missing(self, tx: Tx, task: Row, times: int) -> None:
         """How often in a row the creator did not know the task."""
         parameters = self.tasks.parameters({"times_missing": times})
-        self.connection_of(unit).execute(
-            self._sql(unit).change_attempt,
+        self.connection_of(tx).execute(
+            self._sql(tx).change_attempt,
             {**parameters, "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
         )
 
-    def _change_pending(self, unit: Unit, task: Row, values: Row) -> bool:
-        result = self.connection_of(unit).execute(
-            self._sql(unit).change_pending,
+    def _change_pending(self, tx: Tx, task: Row, values: Row) -> bool:
+        result = self.connection_of(tx).execute(
+            self._sql(tx).change_pending,
             {**self.tasks.parameters(values), "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
         )
         return bool(result.rowcount == 1)
 
-    def _claim_tasks(self, unit: Unit, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
-        connection = self.connection_of(unit)
-        if self._sql(unit).features.returning:
+    def _claim_tasks(self, tx: Tx, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
+        connection = self.connection_of(tx)
+        if self._sql(tx).capabilities.returning:
             return [self._task_values(row) for row in connection.execute(claim.all_due, parameters)]
         due = connection.execute(claim.select_due, parameters).all()
         claimed: list[Row] = []
         for task_id, seen in due:
             one = {**parameters, "at_task_id": task_id, "at_seen": seen}
             one.pop("at_limit")
-            if connection.execute(claim.one_due, one).rowcount == 1 and (row := self.read_task(unit, task_id)):
+            if connection.execute(claim.one_due, one).rowcount == 1 and (row := self.read_task(tx, task_id)):
                 claimed.append(row)
         return claimed
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
-    def insert_delivery(self, unit: Unit, values: Row) -> Row:
+    def insert_delivery(self, tx: Tx, values: Row) -> Row:
         """Write a history row and give back its attributes, the new id among them."""
         parameters = self.deliveries.parameters(values)
-        result = self.connection_of(unit).execute(self._sql(unit).insert_delivery, parameters)
+        result = self.connection_of(tx).execute(self._sql(tx).insert_delivery, parameters)
         key = result.inserted_primary_key
         return {**values, "id": key[0] if key is not None else None}
 
-    def insert_deliveries(self, unit: Unit, rows: Sequence[Row]) -> list[int]:
+    def insert_deliveries(self, tx: Tx, rows: Sequence[Row]) -> list[int]:
         """Write several history rows that have the same attributes; their ids, in the same order."""
         if not rows:
             return []
         parameters = [self.deliveries.parameters(values) for values in rows]
-        sql = self._sql(unit)
-        if not sql.features.insert_many:
-            return [self.insert_delivery(unit, values)["id"] for values in rows]
-        return sorted(self.connection_of(unit).execute(sql.insert_deliveries, parameters).scalars())
+        sql = self._sql(tx)
+        if not sql.capabilities.insert_many:
+            return [self.insert_delivery(tx, values)["id"] for values in rows]
+        return sorted(self.connection_of(tx).execute(sql.insert_deliveries, parameters).scalars())
 
-    def update_delivery(self, unit: Unit, delivery_id: int, values: Row) -> bool:
+    def update_delivery(self, tx: Tx, delivery_id: int, values: Row) -> bool:
         """Change a history row that still waits for its effect, or is parked.
 
         Returns:
             False where somebody else settled it meanwhile; its verdict stays.
         """
         changed = self.deliveries.parameters(values)
-        result = self.connection_of(unit).execute(self._sql(unit).update_delivery, {**changed, "at_id": delivery_id})
+        result = self.connection_of(tx).execute(self._sql(tx).update_delivery, {**changed, "at_id": delivery_id})
         return bool(result.rowcount)
 
-    def settle_delivery(self, unit: Unit, delivery_id: int, values: Row) -> Row:
+    def settle_delivery(self, tx: Tx, delivery_id: int, values: Row) -> Row:
         """The same, for whoever is about to give an event its effect.
 
         Raises:
             AlreadySettled: somebody else did; roll back.
         """
-        if not self.update_delivery(unit, delivery_id, values):
+        if not self.update_delivery(tx, delivery_id, values):
             raise AlreadySettled
         return {**values, "id": delivery_id}
 
-    def add_occurrences(self, unit: Unit, delivery_id: int, count: int, at: datetime) -> bool:
+    def add_occurrences(self, tx: Tx, delivery_id: int, count: int, at: datetime) -> bool:
         """Count further refused requests on a row; False where it was purged meanwhile."""
-        result = self.connection_of(unit).execute(
-            self._sql(unit).add_occurrences,
+        result = self.connection_of(tx).execute(
+            self._sql(tx).add_occurrences,
             {**self.deliveries.parameters({"processed_at": at}), "at_id": delivery_id, "at_count": count},
         )
         return bool(result.rowcount)
 
-    def read_delivery(self, unit: Unit, delivery_id: int) -> Row | None:
+    def read_delivery(self, tx: Tx, delivery_id: int) -> Row | None:
         """Every attribute of a history row."""
-        row = self.connection_of(unit).execute(self._sql(unit).delivery_by_id, {"at_id": delivery_id}).one_or_none()
+        row = self.connection_of(tx).execute(self._sql(tx).delivery_by_id, {"at_id": delivery_id}).one_or_none()
         return None if row is None else dict(zip(self.deliveries.columns, row, strict=True))
 
-    def was_applied(self, unit: Unit, task_id: str, digest: str | None, message_id: str | None) -> bool:
+    def was_applied(self, tx: Tx, task_id: str, digest: str | None, message_id: str | None) -> bool:
         """Whether an event with this body, or this message id, was already applied to the task; None matches none."""
-        found = self.connection_of(unit).execute(
-            self._sql(unit).was_applied,
+        found = self.connection_of(tx).execute(
+            self._sql(tx).was_applied,
             {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id},
         )
         return found.first() is not None
 
-    def features(self, unit: Unit) -> Features:
+    def capabilities(self, tx: Tx) -> Capabilities:
         """What the database can do."""
-        return self._sql(unit).features
+        return self._sql(tx).capabilities
 
     # --- plumbing --------------------------------------------------------------------------------------------
 
-    def connection_of(self, unit: Unit) -> sa.Connection:
+    def connection_of(self, tx: Tx) -> sa.Connection:
         """The connection on which the tables live."""
-        if isinstance(unit, sa.Connection):
-            return unit
-        return unit.connection(bind_arguments={"mapper": self.tasks.model})
+        if isinstance(tx, sa.Connection):
+            return tx
+        return tx.connection(bind_arguments={"mapper": self.tasks.model})
 
     def bind_of(self, session: Session) -> sa.Engine | sa.Connection:
         """Where the tables live, as this session sees it."""
         return session.get_bind(mapper=sa.inspect(self.tasks.model))
 
-    def _sql(self, unit: Unit) -> Statements:
+    def _sql(self, tx: Tx) -> Statements:
         if self._prepared is None:
-            dialect = self.connection_of(unit).dialect
-            features = self._features or Features.of(dialect)
+            dialect = self.connection_of(tx).dialect
+            capabilities = self._features or Capabilities.of(dialect)
             self._prepared = Statements(
-                self.tasks, self.deliveries, dialect=dialect, features=features, options=self._options
+                self.tasks, self.deliveries, dialect=dialect, capabilities=capabilities, options=self._options
             )
         return self._prepared
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ..core.state_machine import OPEN_STATES, TaskState
-from ..operations.retention import Rule, expired
 from .delivery_queries import latency_summary
 from .queries import Row, count_where, reading, select_all
-
-if TYPE_CHECKING:
-    from ..runtime.state import WebhookState
+from .transactions import Database
 
 __all__ = [
-    "count_expired",
     "count_waiting",
     "read_latencies",
     "read_task",
@@ -48,29 +43,29 @@ _TASK_LIST = (
 
 
 def read_tasks(
-    state: WebhookState, *, statuses: Sequence[str] = (), since: datetime | None = None, limit: int
+    database: Database, *, statuses: Sequence[str] = (), since: datetime | None = None, limit: int
 ) -> list[Row]:
     """Tasks, newest first, without their results.
 
     Args:
-        state: the application's state.
+        database: the application's database.
         statuses: only those in one of these states.
         since: only those created at or after this time.
         limit: how many at the most.
     """
-    task = state.task_model
+    task = database.task_model
     query = sa.select(*(getattr(task, key).label(key) for key in _TASK_LIST)).order_by(task.id.desc()).limit(limit)
     if statuses:
         query = query.where(task.status.in_(statuses))
     if since is not None:
         query = query.where(task.created_at >= since)
-    with reading(state) as read:
+    with reading(database) as read:
         return read.rows(query)
 
 
-def read_task(state: WebhookState, any_id: str) -> Row | None:
+def read_task(database: Database, any_id: str) -> Row | None:
     """Every column of a task, by our id or by the creator's."""
-    task = state.task_model
+    task = database.task_model
     ours_first = sa.case((task.task_id == any_id, 0), else_=1)
     query = (
         select_all(task)
@@ -78,13 +73,13 @@ def read_task(state: WebhookState, any_id: str) -> Row | None:
         .order_by(ours_first)
         .limit(1)
     )
-    with reading(state) as read:
+    with reading(database) as read:
         return read.row(query)
 
 
-def sum_tasks(state: WebhookState, now: datetime) -> list[Row]:
+def sum_tasks(database: Database, now: datetime) -> list[Row]:
     """For each state, how many tasks there are, past their deadline, due for a question, due for submission."""
-    task = state.task_model
+    task = database.task_model
     is_open = task.status.in_(_values(OPEN_STATES))
     query = sa.select(
         task.status.label("status"),
@@ -95,23 +90,16 @@ def sum_tasks(state: WebhookState, now: datetime) -> list[Row]:
             "due_for_submission"
         ),
     ).group_by(task.status)
-    with reading(state) as read:
+    with reading(database) as read:
         return read.rows(query)
 
 
 # --- deliveries ----------------------------------------------------------------------------------------------
 
 
-def count_expired(state: WebhookState, rules: Sequence[Rule]) -> int:
-    """How many deliveries a purge would delete."""
-    query = sa.select(sa.func.count().label("n")).where(expired(state.delivery_model, rules))
-    with reading(state) as read:
-        return int(read.rows(query)[0]["n"])
-
-
-def sum_deliveries(state: WebhookState, *, since: datetime, now: datetime) -> list[Row]:
+def sum_deliveries(database: Database, *, since: datetime, now: datetime) -> list[Row]:
     """For each source and verdict: deliveries, requests behind them, those since a time, waiting and due retries."""
-    delivery = state.delivery_model
+    delivery = database.delivery_model
     query = sa.select(
         delivery.source.label("source"),
         delivery.verdict.label("verdict"),
@@ -121,20 +109,20 @@ def sum_deliveries(state: WebhookState, *, since: datetime, now: datetime) -> li
         count_where(delivery.next_retry_at.is_not(None)).label("waiting_retries"),
         count_where(delivery.next_retry_at <= now).label("due_retries"),
     ).group_by(delivery.source, delivery.verdict)
-    with reading(state) as read:
+    with reading(database) as read:
         return read.rows(query)
 
 
-def read_latencies(state: WebhookState, *, since: datetime, shares: Sequence[float]) -> Row:
+def read_latencies(database: Database, *, since: datetime, shares: Sequence[float]) -> Row:
     """Latencies since a time; see :func:`.delivery_queries.latency_summary`."""
-    delivery = state.delivery_model
-    with reading(state) as read:
+    delivery = database.delivery_model
+    with reading(database) as read:
         return read.rows(latency_summary(delivery, delivery.received_at >= since, shares=shares))[0]
 
 
-def count_waiting(state: WebhookState, *, due_before: datetime) -> Row:
+def count_waiting(database: Database, *, due_before: datetime) -> Row:
     """What should have been done before a time: ``polls``, ``submissions``, ``retries``."""
-    task, delivery = state.task_model, state.delivery_model
+    task, delivery = database.task_model, database.delivery_model
     tasks = sa.select(
         sa.func.count(sa.case((task.next_poll_at < due_before, 1))).label("polls"),
         sa.func.count(
@@ -142,7 +130,7 @@ def count_waiting(state: WebhookState, *, due_before: datetime) -> Row:
         ).label("submissions"),
     ).where(sa.or_(task.next_poll_at < due_before, task.next_submit_at < due_before))
     retries = sa.select(sa.func.count().label("retries")).where(delivery.next_retry_at < due_before)
-    with reading(state) as read:
+    with reading(database) as read:
         return read.rows(tasks)[0] | read.rows(retries)[0]
 
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from ..core.state_machine import OPEN_STATES, TaskState, Verdict
 from .completion import Completion, is_unsettled, literal
-from .dialect import Features
-from .rows import Entities
+from .dialect import Capabilities
+from .rows import ModelTable
 
 __all__ = ["Claim", "Options", "Statements"]
 
@@ -59,10 +59,16 @@ class Statements:
     """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
 
     def __init__(
-        self, tasks: Entities, deliveries: Entities, *, dialect: sa.Dialect, features: Features, options: Options
+        self,
+        tasks: ModelTable,
+        deliveries: ModelTable,
+        *,
+        dialect: sa.Dialect,
+        capabilities: Capabilities,
+        options: Options,
     ) -> None:
         t, d = tasks.columns, deliveries.columns
-        self.features = features
+        self.capabilities = capabilities
         wait = _lock_timeout_clause(dialect, options.lock_timeout)
         by_task_id = t["task_id"] == sa.bindparam("at_task_id")
         by_delivery_id = d["id"] == sa.bindparam("at_id")
@@ -87,7 +93,7 @@ class Statements:
             tasks=tasks,
             deliveries=deliveries,
             returned=self.returned,
-            features=features,
+            capabilities=capabilities,
         )
         self.complete_open_of_creator = Completion(
             complete.where(named),
@@ -95,7 +101,7 @@ class Statements:
             tasks=tasks,
             deliveries=deliveries,
             returned=self.returned,
-            features=features,
+            capabilities=capabilities,
         )
 
         select_task = sa.select(*t.values())
@@ -123,14 +129,14 @@ class Statements:
         )
         self.submissions = Claim(
             tasks,
-            features,
+            capabilities,
             due="next_submit_at",
             status=TaskState.PENDING,
             changes={"next_submit_at": sa.bindparam("at_until", type_=t["next_submit_at"].type)},
         )
         self.polls = Claim(
             tasks,
-            features,
+            capabilities,
             due="next_poll_at",
             soon=_may_be_early(t),
             changes={"next_poll_at": _next_poll(t, len(options.poll_intervals)), "polls": t["polls"] + 1},
@@ -163,8 +169,8 @@ class Claim:
 
     def __init__(
         self,
-        tasks: Entities,
-        features: Features,
+        tasks: ModelTable,
+        capabilities: Capabilities,
         *,
         due: str,
         changes: dict[str, Any],
@@ -180,7 +186,7 @@ class Claim:
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
         self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
         candidates = self.select_due.with_only_columns(t["id"].label("due_id"))
-        if features.skip_locked:
+        if capabilities.skip_locked:
             candidates = candidates.with_for_update(skip_locked=True)
         claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()})
         self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.due_id)), *is_due).returning(

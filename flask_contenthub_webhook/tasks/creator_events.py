@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event, parse_event
-from ..core.received import Inbound, Source
+from ..core.received import ReceivedEvent, Source
 from ..core.strict_json import check_value
 from ..creators.protocol import RemoteState, Report
 from ..errors import RequestRefused
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["failed_event", "inbound_report", "lost_event"]
+__all__ = ["event_of_report", "failed_event", "lost_event"]
 
 _MAX_KEPT_ANSWER = 100_000
 
 
-def inbound_report(state: WebhookState, task: Row, report: Report, source: Source) -> Inbound | None:
+def event_of_report(state: WebhookState, task: Row, report: Report, source: Source) -> ReceivedEvent | None:
     """The event that a report amounts to, ready to be applied; None where the job is still open or unknown."""
     creator_task_id = task["creator_task_id"]
     match report.state:
@@ -43,7 +43,7 @@ def inbound_report(state: WebhookState, task: Row, report: Report, source: Sourc
     return _inbound(state, task, _read(state, creator_task_id, payload, report.raw), source)
 
 
-def lost_event(state: WebhookState, task: Row) -> Inbound:
+def lost_event(state: WebhookState, task: Row) -> ReceivedEvent:
     """The creator accepted the job and no longer knows it."""
     payload = _failure(
         task["creator_task_id"],
@@ -56,7 +56,7 @@ def lost_event(state: WebhookState, task: Row) -> Inbound:
 
 def failed_event(
     state: WebhookState, task: Row, *, code: str, message: str, details: Mapping[str, Any], source: Source
-) -> Inbound:
+) -> ReceivedEvent:
     """A failure that another attempt would only repeat; what else the creator said stands under ``details.said``."""
     payload = _failure(task["creator_task_id"], code, message, retryable=False, said=dict(details))
     try:
@@ -83,13 +83,13 @@ def _failure(creator_task_id: str, code: str, message: str, *, retryable: bool, 
     return {"event": "failed", "taskId": creator_task_id, "error": error}
 
 
-def _inbound(state: WebhookState, task: Row, event: Event, source: Source) -> Inbound:
-    return Inbound(
+def _inbound(state: WebhookState, task: Row, event: Event, source: Source) -> ReceivedEvent:
+    return ReceivedEvent(
         task_id=task["task_id"],
         event=event,
         source=source,
         received_at=state.clock(),
         attempt=task["attempt"],
-        bound_to_task=True,
+        task_is_authenticated=True,
         body=json.dumps(event.payload, ensure_ascii=False, separators=(",", ":")).encode(),
     )

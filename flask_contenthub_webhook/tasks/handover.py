@@ -11,14 +11,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.backoff import jittered
-from ..core.events import Internal
-from ..core.received import Applied, Inbound, Source
+from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import TaskState, Trigger
 from ..creators.protocol import Creator, Job, RemoteState, Report
 from ..engine.apply import apply_event
@@ -30,14 +29,13 @@ from ..errors import (
     HandlerFailed,
     RequestRefused,
 )
-from ..storage.transactions import unit_of_work
-from .creator_events import failed_event, inbound_report
+from .creator_events import event_of_report, failed_event
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["SubmitReport", "cancel_remotely", "internal_inbound", "submit_due", "submit_next"]
+__all__ = ["SubmitReport", "cancel_remotely", "submit_due", "submit_next"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ def _claim_one(state: WebhookState) -> Row | None:
     settings, now = state.settings, state.clock()
     longest = timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout)
     try:
-        with unit_of_work(state) as session:
+        with state.database.session() as session:
             claimed = state.store.claim_submissions(session, now=now, until=now + longest + _LEASE_MARGIN, limit=1)
             session.commit()
     except SQLAlchemyError as error:
@@ -134,7 +132,7 @@ def _call(state: WebhookState, creator: Creator, task: Row) -> str:
         if arrived is not False:
             _accepted(state, task, None)
             return "submitted" if arrived else "unclear"
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         still_ours = state.store.mark_submitting(session, task, state.clock())
         session.commit()
     if not still_ours:
@@ -172,14 +170,19 @@ def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
     name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
     applied = _apply_or_log(
         state,
-        internal_inbound(
-            state, task["task_id"], Trigger.SUBMITTED, Source.RESPONSE, task["attempt"], creator_task_id=name
+        ReceivedEvent.internal(
+            Trigger.SUBMITTED,
+            task["task_id"],
+            Source.RESPONSE,
+            state.clock(),
+            task["attempt"],
+            creator_task_id=name,
         ),
     )
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         values = state.store.read_task(session, task["task_id"])
         if applied is not None and values is not None and signals.task_submitted.receivers:
-            entity = state.store.tasks.persistent(session, values)
+            entity = state.store.tasks.object_from_row(session, values)
             signals.send_quietly(
                 signals.task_submitted, state.app, clean_up=session.rollback, task=entity, attempt=task["attempt"]
             )
@@ -189,7 +192,7 @@ def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
         return
     if report.state is RemoteState.COMPLETED and report.result is None:
         report = _result_of(state, task, report)
-    if (outcome := inbound_report(state, task, report, Source.RESPONSE)) is not None:
+    if (outcome := event_of_report(state, task, report, Source.RESPONSE)) is not None:
         _apply_or_log(state, outcome)
 
 
@@ -219,7 +222,7 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
     state.creator_pause.failed(now)
     due = now + jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         state.store.postpone_submission(session, task, now=now, due=due, may_have_arrived=may_have_arrived)
         session.commit()
     return "unreachable"
@@ -227,7 +230,7 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
 
 def cancel_remotely(state: WebhookState, task_id: str) -> None:
     """Tell the creator, if it has the job; whoever is just handing it over looks for a cancellation afterwards."""
-    with unit_of_work(state) as session:
+    with state.database.session() as session:
         task = state.store.read_task(session, task_id)
     if task is not None and task["submitted_at"] is not None:
         _stop(state, task)
@@ -244,29 +247,15 @@ def _stop(state: WebhookState, task: Row) -> None:
         )
 
 
-def _apply_or_log(state: WebhookState, inbound: Inbound) -> Applied | None:
+def _apply_or_log(state: WebhookState, received: ReceivedEvent) -> Outcome | None:
     """Nobody waits for an answer here: what cannot be applied now is found again by the sweep or the poller."""
     try:
-        return apply_event(state, inbound)
+        return apply_event(state, received)
     except (HandlerFailed, DatabaseUnavailable):
         return None  # logged where it happened, and due for another try
     except RequestRefused as refusal:
         logger.warning("An answer of the creator was not applied: %s", refusal.message)
         return None
-
-
-def internal_inbound(
-    state: WebhookState,
-    task_id: str,
-    trigger: Trigger,
-    source: Source,
-    attempt: int | None = None,
-    **payload: Any,
-) -> Inbound:
-    """An event of our own making."""
-    now = state.clock()
-    event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload)
-    return Inbound(task_id=task_id, event=event, source=source, received_at=now, attempt=attempt, bound_to_task=True)
 
 
 def _job(task: Row) -> Job:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
-from ..core.events import Internal
-from ..core.received import Inbound, Source
+from ..core.received import ReceivedEvent, Source
 from ..core.state_machine import TaskState, Trigger, Verdict
 from ..creators.protocol import Creator, RemoteState, Report
 from ..engine.apply import apply_event
@@ -32,8 +31,7 @@ from ..errors import (
     HandlerFailed,
     RequestRefused,
 )
-from ..storage.transactions import unit_of_work
-from .creator_events import inbound_report, lost_event
+from .creator_events import event_of_report, lost_event
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -134,7 +132,7 @@ class _Pass:
         batch, due_by = self.state.settings.poll_batch, self.now
         try:
             while len(claimed) < limit:
-                with unit_of_work(self.state) as session:
+                with self.state.database.session() as session:
                     rows = self.state.store.claim_polls(
                         session, now=self.now, due_by=due_by, limit=min(batch, limit - len(claimed))
                     )
@@ -216,17 +214,17 @@ class _Pass:
         if report.state is RemoteState.MISSING:
             self._count_missing(task, task["times_missing"] + 1)
             return "missing"
-        inbound = inbound_report(self.state, task, report, Source.POLL)
-        if inbound is None:
+        received = event_of_report(self.state, task, report, Source.POLL)
+        if received is None:
             self._count_missing(task, 0)
             return "open"
-        return self._apply(inbound)
+        return self._apply(received)
 
     def _count_missing(self, task: Row, times: int) -> None:
         if times == task["times_missing"]:
             return
         try:
-            with unit_of_work(self.state) as session:
+            with self.state.database.session() as session:
                 self.state.store.set_times_missing(session, task, times)
                 session.commit()
         except SQLAlchemyError as error:
@@ -240,26 +238,18 @@ class _Pass:
         given_up = [task for task in unsettled if _is_overdue(task, self.now)]
         given_up += [task for task in unasked if _is_overdue(task, self.now - patience)]
         for task in given_up:
-            event = Internal(type=Trigger.TIMED_OUT.value, task_id=task["task_id"], occurred_at=self.now, payload={})
             verdict = self._apply(
-                Inbound(
-                    task_id=task["task_id"],
-                    event=event,
-                    source=Source.POLL,
-                    received_at=self.now,
-                    attempt=task["attempt"],
-                    bound_to_task=True,
-                )
+                ReceivedEvent.internal(Trigger.TIMED_OUT, task["task_id"], Source.POLL, self.now, task["attempt"])
             )
             self.counts["timed out"] += verdict == Verdict.PROCESSED
 
-    def _apply(self, inbound: Inbound) -> str:
+    def _apply(self, received: ReceivedEvent) -> str:
         try:
-            return apply_event(self.state, inbound).verdict.value
+            return apply_event(self.state, received).verdict.value
         except (HandlerFailed, DatabaseUnavailable):
             return "error"  # logged where it happened; the delivery or the next pass tries again
         except RequestRefused as refusal:
-            logger.warning("An answer was not applied: %s", refusal.message, extra={"task_id": inbound.task_id})
+            logger.warning("An answer was not applied: %s", refusal.message, extra={"task_id": received.task_id})
             return "error"
 
 

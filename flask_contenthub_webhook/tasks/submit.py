@@ -17,13 +17,12 @@ from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
 
 from ..config.parsers import base_url
-from ..core.callback_urls import address_callback_url, build_callback_url
 from ..core.forward_targets import ForwardTarget, read_targets
-from ..core.received import Applied, Source
+from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import Trigger
 from ..engine.apply import apply_event
 from ..errors import ConfigurationError
-from .handover import cancel_remotely, internal_inbound, submit_next
+from .handover import cancel_remotely, submit_next
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -88,7 +87,7 @@ def new_task(
         created_at=now,
         updated_at=now,
     )
-    session = state.db.session()
+    session = state.database.db.session()
     session.add(task)
     session.info.setdefault(_WAITING, []).append(state)
     if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):
@@ -102,20 +101,20 @@ def _hand_over_what_was_committed(session: Session) -> None:
     """A hook of the session's; one for all tasks of a transaction."""
     if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
         for state in session.info.pop(_WAITING, ()):
-            state.dispatcher.kick(state, submit_next)
+            state.submit_threads.submit(submit_next, state)
 
 
-def retry(state: WebhookState, task_id: str) -> Applied:
+def retry(state: WebhookState, task_id: str) -> Outcome:
     """Give a failed, timed-out or cancelled task another attempt, at once."""
-    applied = apply_event(state, internal_inbound(state, task_id, Trigger.RETRY, Source.HOST))
-    state.dispatcher.kick(state, submit_next)
+    applied = apply_event(state, ReceivedEvent.internal(Trigger.RETRY, task_id, Source.HOST, state.clock()))
+    state.submit_threads.submit(submit_next, state)
     return applied
 
 
-def cancel(state: WebhookState, task_id: str) -> Applied:
+def cancel(state: WebhookState, task_id: str) -> Outcome:
     """Cancel an open task, and then tell the creator, which may or may not listen."""
-    applied = apply_event(state, internal_inbound(state, task_id, Trigger.CANCELLED, Source.HOST))
-    state.dispatcher.run(cancel_remotely, state, task_id)
+    applied = apply_event(state, ReceivedEvent.internal(Trigger.CANCELLED, task_id, Source.HOST, state.clock()))
+    state.submit_threads.submit_or_run(cancel_remotely, state, task_id)
     return applied
 
 
@@ -130,9 +129,9 @@ def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> st
     if base is not None and (urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname):
         raise ValueError(f"callback_url is {base!r}; it must be an absolute http or https URL.")
     if base is not None and "{task_id}" in base:
-        url = address_callback_url(settings, base.replace("{task_id}", task_id), task_id, 1)
+        url = settings.callback_urls.address(base.replace("{task_id}", task_id), task_id, 1)
     else:
-        url = build_callback_url(settings, task_id, 1, base_url=_checked_base(base))
+        url = settings.callback_urls.build(task_id, 1, base_url=_checked_base(base))
     _check_lengths(state, callback_url=url)
     return url
 

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from ..core.callback_urls import build_callback_url
 from ..core.signatures import (
     CONTENTHUB_HEADER,
     GITHUB_HEADER,
@@ -150,7 +149,7 @@ class CallbackSender:
             raise ConfigurationError(f"The app has no WEBHOOK_SECRET_KEY to sign a callback with ({scheme}).")
         now = int(self.state.clock().timestamp())
         headers = sign_headers(scheme, body, secrets[0], message_id=message_id, timestamp=now) if secrets else {}
-        url = urlsplit(build_callback_url(self.state.settings, task_id, attempt, base_url=_ANY_BASE))
+        url = urlsplit(self.state.settings.callback_urls.build(task_id, attempt, base_url=_ANY_BASE))
         query = [part for part in url.query.split("&") if scheme == "url" or not part.startswith("token=")]
         target = f"{url.path}?{'&'.join(query)}"
         return self.app.test_client().post(target, data=body, headers=headers, content_type="application/json")

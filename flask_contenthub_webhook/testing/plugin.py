@@ -54,7 +54,7 @@ def webhook_clock(app: Flask) -> Iterator[MovableClock]:
 @pytest.fixture
 def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
     """Runs what the scheduler would run, once: submissions, reconciliation, retries of failed deliveries."""
-    from ..engine.process import retry_due_deliveries
+    from ..engine.retry import retry_due_deliveries
     from ..runtime.state import get_state
     from ..tasks.handover import submit_due
     from ..tasks.reconcile import reconcile
@@ -85,15 +85,15 @@ def creator_simulator(app: Flask) -> Iterator[CreatorSimulator]:
     Nothing is handed over in the background: ``webhook_pass()`` does it when the test wants it.
     """
     from ..creators import HttpCreator
-    from ..runtime.background import Dispatcher
+    from ..runtime.background import BackgroundThreads
     from ..runtime.state import get_state
     from .simulator import CreatorSimulator
 
     state = get_state(app)
-    before = state.creator, state.dispatcher
+    before = state.creator, state.submit_threads
     with CreatorSimulator(time_scale=0.02, work_time=(0.0, 0.02)) as simulator:
         creator = HttpCreator(simulator.base_url)
-        state.creator, state.dispatcher = creator, Dispatcher(threads=0)
+        state.creator, state.submit_threads = creator, BackgroundThreads(threads=0)
         yield simulator
-        state.creator, state.dispatcher = before
+        state.creator, state.submit_threads = before
         creator.close()

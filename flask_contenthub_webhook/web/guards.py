@@ -5,12 +5,9 @@ They look at what the server says about the request, touch no database, and refu
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import logging
-import time
 from collections.abc import Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..config.parsers import Network
@@ -18,22 +15,19 @@ from ..config.settings import Settings
 from ..errors import (
     AddressNotAllowed,
     ClientCertificateRequired,
-    ConfigurationError,
     InvalidJSON,
     PayloadTooLarge,
-    RateLimited,
     UnsupportedMediaType,
     WebhookDisabled,
 )
 from .client_certificates import is_admitted, presented_certificate
 
 if TYPE_CHECKING:
-    from flask import Flask, Request
-    from limits.strategies import RateLimiter
+    from flask import Request
 
     from ..runtime.state import WebhookState
 
-__all__ = ["RateGuard", "check_guards", "drop_body", "read_body"]
+__all__ = ["check_guards", "drop_body", "read_body"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +49,7 @@ def check_guards(state: WebhookState, request: Request) -> None:
     _check_address(settings, request)
     _check_certificate(settings, request)
     if state.rate is not None:
-        state.rate.check(request)
+        state.rate.check(request.remote_addr)
 
 
 def read_body(settings: Settings, request: Request) -> bytes:
@@ -155,64 +149,3 @@ def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
         return False
     mapped = getattr(parsed, "ipv4_mapped", None)
     return any(parsed in network or (mapped is not None and mapped in network) for network in networks)
-
-
-class RateGuard:
-    """A rate per client address, counted by Flask-Limiter's engine in the storage that the host configured for it.
-
-    The host's own ``Limiter`` is used where it has one. Where it has none, none is registered on its application,
-    since a Limiter would limit all of its routes; the same ``RATELIMIT_STORAGE_URI`` and ``RATELIMIT_STRATEGY`` hold.
-
-    Args:
-        app: the application.
-        rate: in the notation of Flask-Limiter, such as ``100/minute``.
-
-    Raises:
-        ConfigurationError: Flask-Limiter is not installed, or the notation is wrong.
-    """
-
-    def __init__(self, app: Flask, rate: str) -> None:
-        if importlib.util.find_spec("flask_limiter") is None:
-            raise ConfigurationError(
-                "WEBHOOK_RATE_LIMIT needs Flask-Limiter: pip install 'flask-contenthub-webhook[ratelimit]'."
-            )
-        from limits import parse_many
-
-        try:
-            self._rates = parse_many(rate)
-        except ValueError:
-            raise ConfigurationError(
-                f"WEBHOOK_RATE_LIMIT is {rate!r}; it must be a rate such as 100/minute or '10 per second'."
-            ) from None
-        self._app = app
-
-    def check(self, request: Request) -> None:
-        """Count this request. A storage that is away lets it pass: a lost callback costs more than a missed count.
-
-        Raises:
-            RateLimited: the rate is used up; says when it is not any more.
-        """
-        key = ("contenthub_webhook", request.remote_addr or "")
-        for rate in self._rates:
-            try:
-                if self._strategy.hit(rate, *key):
-                    continue
-                reset_at = self._strategy.get_window_stats(rate, *key).reset_time
-            except Exception:  # whatever the storage's client raises
-                logger.exception("The rate could not be counted; the request passes.")
-                return
-            raise RateLimited(retry_after=int(reset_at - time.time()) + 1)
-
-    @cached_property
-    def _strategy(self) -> RateLimiter:
-        for limiter in self._app.extensions.get("limiter", ()):
-            strategy: RateLimiter = limiter.limiter
-            return strategy
-        from limits.storage import storage_from_string
-        from limits.strategies import STRATEGIES
-
-        config = self._app.config
-        storage = storage_from_string(
-            config.get("RATELIMIT_STORAGE_URI") or "memory://", **(config.get("RATELIMIT_STORAGE_OPTIONS") or {})
-        )
-        return STRATEGIES[config.get("RATELIMIT_STRATEGY") or "fixed-window"](storage)

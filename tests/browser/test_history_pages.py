@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_contenthub_webhook.models.alert import default_alert_model
+from flask_contenthub_webhook.models.defaults import default_alert_model
 from tests.support.host import completed, failed, progress
 from tests.support.long_history import write_history
 from tests.support.web_server import figure

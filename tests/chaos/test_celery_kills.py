@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from flask_contenthub_webhook.engine.process import retry_due_deliveries
+from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from tests.support.celery_host import WEB_APP
 from tests.support.celery_worker import CeleryWorker, Pool
 from tests.support.gunicorn import Gunicorn

@@ -62,7 +62,7 @@ def send(database_url: str, now: datetime, *, dies: bool) -> None:
     host.clock.now = now
     if dies:
         settings = host.state.settings
-        host.state.forward_poster = Mortal(timeout=10, allowed=settings.forward_allowed_networks)
+        host.state.post = Mortal(timeout=10, allowed=settings.forward_allowed_networks).post
     with host.app.app_context():
         report = host.webhook.send_due_forwards()
     os._exit(report.outcomes["delivered"])

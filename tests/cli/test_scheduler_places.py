@@ -150,8 +150,8 @@ def test_no_test_runs_it(hosts, sqlite_url):
     client.get("/api/v1/content/health", environ_overrides={"SERVER_SOFTWARE": "pytest"})
     run(host, "stats")
 
-    assert host.state.scheduler is None
-    assert host.state.scheduler_pid is None
+    assert host.state.jobs.value.scheduler is None
+    assert host.state.jobs.value.was_started is False
 
 
 def test_a_test_client_of_an_app_that_is_not_in_testing_mode_runs_none(hosts, sqlite_url):
@@ -159,7 +159,7 @@ def test_a_test_client_of_an_app_that_is_not_in_testing_mode_runs_none(hosts, sq
 
     host.app.test_client().get("/api/v1/content/health")
 
-    assert host.state.scheduler is None
+    assert host.state.jobs.value.scheduler is None
 
 
 def test_it_is_opt_in(gunicorn, settings, journal):

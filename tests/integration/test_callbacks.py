@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_request_that_violates_much_is_answered_by_the_earliest_check(hosts: B
         return f"{PREFIX}/callback/{path_id}?token={host.token(path_id)}{query}"
 
     assert ask() == (404, "webhook_disabled")
-    object.__setattr__(host.state.settings, "enabled", True)
+    host.state.settings = replace(host.state.settings, enabled=True)
     assert ask() == (413, "payload_too_large")
     assert ask(body=small) == (415, "unsupported_media_type")
     assert ask(type="application/json") == (403, "address_not_allowed")
@@ -318,7 +319,7 @@ def test_an_earlier_secret_still_opens_after_a_rotation(hosts: Build, sqlite_url
     host = hosts(sqlite_url)
     task_id = host.add_task()
     path = host.path(task_id)
-    object.__setattr__(host.state.settings, "secrets", (OTHER_SECRET, *host.state.settings.secrets))
+    host.state.settings = replace(host.state.settings, secrets=(OTHER_SECRET, *host.state.settings.secrets))
 
     assert outcome(host.post(task_id, completed(task_id), path=path)) == "processed"
 

@@ -25,8 +25,8 @@ from flask_contenthub_webhook import ConfigurationError
 from flask_contenthub_webhook.cli.checks import Examination
 from flask_contenthub_webhook.cli.checks.celery import check_celery
 from flask_contenthub_webhook.contrib.celery import TASK_NAME
-from flask_contenthub_webhook.engine.process import retry_due_deliveries
-from flask_contenthub_webhook.models.defaults import utc_now
+from flask_contenthub_webhook.engine.retry import retry_due_deliveries
+from flask_contenthub_webhook.models.columns import utc_now
 from tests.support.celery_host import WEB_APP, add_celery
 from tests.support.celery_worker import CeleryWorker, Pool
 from tests.support.gunicorn import Gunicorn

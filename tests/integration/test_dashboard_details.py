@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.core.state_machine import Trigger
-from flask_contenthub_webhook.models.forward import default_forward_models
+from flask_contenthub_webhook.models.defaults import default_forward_models
 from tests.support.host import completed, failed, progress
 from tests.support.pages import AT
 

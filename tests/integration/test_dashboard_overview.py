@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flask_contenthub_webhook.models.alert import default_alert_model
+from flask_contenthub_webhook.models.defaults import default_alert_model
 from tests.support.host import completed, failed, progress
 from tests.support.long_history import write_history
 from tests.support.pages import AT, Visitor, open_to_all

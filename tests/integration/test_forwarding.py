@@ -32,7 +32,7 @@ from flask_contenthub_webhook import (
 )
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.forwarding.post import Poster
-from flask_contenthub_webhook.storage.dialect import Features
+from flask_contenthub_webhook.storage.dialect import Capabilities
 from flask_contenthub_webhook.storage.forwards import Outbox
 from tests.support.host import SECRET, Host, at_once, completed, custom, failed, progress
 from tests.support.receiver import Received, Receiver, Reply
@@ -514,9 +514,9 @@ def test_an_internal_address_is_dead_at_once_and_the_history_says_why(hubs, sqli
 def test_a_name_that_changes_its_address_after_the_look_is_never_followed(hubs, sqlite_url, receiver):
     hub = hubs(sqlite_url)
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
-    hub.host.state.forward_poster = Poster(
+    hub.host.state.post = Poster(
         timeout=5, allowed=hub.host.state.settings.forward_allowed_networks, resolver=lambda host, port: next(answers)
-    )
+    ).post
     port = receiver.netloc.split(":")[1]
     hub.complete(hub.submit(f"http://two-faced.example:{port}/"))
     assert hub.send().outcomes == {"delivered": 1}
@@ -543,11 +543,13 @@ def test_a_url_that_hangs_does_not_keep_the_others_waiting(hubs, sqlite_url, rec
         assert report.outcomes == {"delivered": 6, "waiting": 4}
 
 
-@pytest.mark.parametrize("features", [None, Features(returning=False, skip_locked=False)], ids=["usual", "plain SQL"])
-def test_passes_that_run_at_once_send_nothing_twice(hub, receiver, features):
+@pytest.mark.parametrize(
+    "capabilities", [None, Capabilities(returning=False, skip_locked=False)], ids=["usual", "plain SQL"]
+)
+def test_passes_that_run_at_once_send_nothing_twice(hub, receiver, capabilities):
     state = hub.host.state
     models = state.outbox.forwards.model, state.outbox.attempts.model
-    state.outbox = Outbox(state.task_model, *models, features=features)
+    state.database.outbox = Outbox(state.task_model, *models, capabilities=capabilities)
     for number in range(12):
         hub.complete(hub.submit(receiver.url(f"/{number}")))
     at_once(*[hub.send] * 4)

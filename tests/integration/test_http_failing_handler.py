@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from flask_contenthub_webhook.engine.process import retry_due_deliveries
-from flask_contenthub_webhook.models.defaults import utc_now
+from flask_contenthub_webhook.engine.retry import retry_due_deliveries
+from flask_contenthub_webhook.models.columns import utc_now
 from flask_contenthub_webhook.runtime.state import get_state
 from tests.support.raw_http import completed, failed
 from tests.support.web_host import create_app, db

@@ -19,15 +19,15 @@ from werkzeug.test import TestResponse
 from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin, task_failed, task_progress
 from flask_contenthub_webhook.core.state_machine import Verdict
 from flask_contenthub_webhook.creators import RemoteState, Report
-from flask_contenthub_webhook.engine.process import RetryReport, _apply_claimed, _claim, work_off
+from flask_contenthub_webhook.engine.retry import RetryReport, _apply_claimed, _claim, work_off
 from flask_contenthub_webhook.engine.worker import Worker
 from flask_contenthub_webhook.errors import CreatorUnreachable
-from flask_contenthub_webhook.models.defaults import UTCDateTime
-from flask_contenthub_webhook.runtime.backpressure import InboxGauge
+from flask_contenthub_webhook.models.columns import UTCDateTime
+from flask_contenthub_webhook.runtime.backpressure import Backpressure
 from tests.support.host import Host, completed, custom, encode, failed, progress
 
 Build = Callable[..., Host]
-NO_FEATURES = "no features"
+NO_FEATURES = "no capabilities"
 
 
 def build(hosts: Build, url: str, **config: Any) -> Host:
@@ -452,15 +452,12 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_begun(hub: Host) -> None
     assert {row.tries for row in hub.deliveries()} == {0}
 
 
-def test_a_slow_handler_does_not_keep_the_rest_of_its_batch_from_others(
-    hub: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_contenthub_webhook.engine.process._LONGEST_HOLD", 0.01)
+def test_a_slow_handler_does_not_keep_the_rest_of_its_batch_from_others(hub: Host) -> None:
     log = Log(hub)
     log.act = lambda number: time.sleep(0.02)
     for number in range(3):
         log.send(hub.add_task(), number)
-    assert work(hub).claimed == 1
+    assert work(hub, longest_hold=0.01).claimed == 1
     assert [row.claimed_until for row in waiting(hub)] == [None, None]
 
 
@@ -503,7 +500,7 @@ def test_a_clock_that_is_set_costs_no_event_and_no_order(hub: Host, hours: int) 
 
 def test_a_full_inbox_turns_away_and_recovers(hosts: Build, database_url: str) -> None:
     host = build(hosts, database_url, WEBHOOK_INBOX_LIMIT=3)
-    host.state.inbox = InboxGauge(recount=0)
+    host.state.backpressure = Backpressure(host.state.database, 3, recount=0)
     tasks = [host.add_task() for _ in range(3)]
     for task_id in tasks:
         assert host.post(task_id, completed(task_id), attempt=1).status_code == 202
@@ -519,9 +516,8 @@ def test_a_full_inbox_turns_away_and_recovers(hosts: Build, database_url: str) -
     assert host.post(tasks[0], completed(tasks[0]), attempt=1).status_code == 202
 
 
-def test_between_two_counts_a_process_adds_what_it_accepted(lite: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    object.__setattr__(lite.state.settings, "inbox_limit", 2)
-    lite.state.inbox = InboxGauge(recount=3600)
+def test_between_two_counts_a_process_adds_what_it_accepted(lite: Host) -> None:
+    lite.state.backpressure = Backpressure(lite.state.database, 2, recount=3600)
     task_id = lite.add_task()
     answers = [lite.post(task_id, completed(task_id)).status_code for _ in range(3)]
     assert answers == [202, 202, 503]
@@ -530,9 +526,9 @@ def test_between_two_counts_a_process_adds_what_it_accepted(lite: Host, monkeypa
 def test_a_wake_up_that_is_rolled_back_does_not_hold_back_the_next(lite: Host) -> None:
     unknown, task_id = "00000000-0000-4000-8000-000000000000", lite.add_task()
     lite.post(unknown, completed(unknown))
-    assert lite.state.inbox.may_notify()
+    assert lite.state.backpressure.may_notify()
     lite.post(task_id, completed(task_id))
-    assert not lite.state.inbox.may_notify()
+    assert not lite.state.backpressure.may_notify()
 
 
 # --- batches ------------------------------------------------------------------------------------------------------
@@ -567,7 +563,7 @@ def test_a_batch_is_queued_with_a_verdict_for_each_in_order(hub: Host) -> None:
 def test_a_batch_of_a_hundred_costs_no_more_statements_than_one_of_two(hosts: Build, database_url: str) -> None:
     host = build(hosts, database_url)
     tasks = [host.add_task() for _ in range(100)]
-    host.state.inbox = InboxGauge(recount=3600)
+    host.state.backpressure = Backpressure(host.state.database, 0, recount=3600)
     host.post(tasks[0], progress(tasks[0], 5))  # counts the inbox, for an hour
     costs = []
     for size in (2, 100):

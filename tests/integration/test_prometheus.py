@@ -18,16 +18,14 @@ import sqlalchemy as sa
 from flask import Flask, request
 from prometheus_client import CollectorRegistry, generate_latest
 
-from flask_contenthub_webhook import ConfigurationError, generate_secret
+from flask_contenthub_webhook import ConfigurationError, generate_secret, signals
 from flask_contenthub_webhook.contrib.prometheus import METRICS, WebhookMetrics
 from flask_contenthub_webhook.contrib.prometheus.collector import DatabaseCollector
 from flask_contenthub_webhook.contrib.prometheus.instruments import Instruments
 from flask_contenthub_webhook.contrib.prometheus.recorder import Recorder
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import RemoteState, Report
-from flask_contenthub_webhook.models.alert import default_alert_model
-from flask_contenthub_webhook.models.forward import default_forward_models
-from flask_contenthub_webhook.runtime.observers import tell_of_forward
+from flask_contenthub_webhook.models.defaults import default_alert_model, default_forward_models
 from tests.support.host import PREFIX, Host, completed, custom, failed, progress
 from tests.support.receiver import Receiver
 from tests.support.scrapes import Scrape
@@ -256,12 +254,14 @@ def test_tries_to_send_an_event_on_are_counted_by_what_became_of_it(measured: Bu
     assert scrape(hub).counts("forward_attempts_total", "outcome") == {("waiting",): 1, ("delivered",): 1, ("dead",): 1}
 
 
-def test_an_observer_that_raises_is_logged_and_never_felt(hub: Host, caplog: pytest.LogCaptureFixture):
-    hub.state.observers.insert(0, object())
+def test_a_receiver_beside_it_that_raises_is_logged_and_never_felt(hub: Host, caplog: pytest.LogCaptureFixture):
+    def fail(_app: Flask, **_extra: Any) -> None:
+        raise RuntimeError
 
-    tell_of_forward(hub.state, "delivered")
+    with signals.forward_tried.connected_to(fail, sender=hub.app):
+        signals.send_quietly(signals.forward_tried, hub.app, status="delivered")
 
-    assert "An observer raised" in caplog.text
+    assert "A receiver of contenthub-forward-tried raised" in caplog.text
     assert scrape(hub).counts("forward_attempts_total", "outcome") == {("delivered",): 1}
 
 

@@ -211,10 +211,10 @@ def test_what_expires_by_its_verdict_alone_goes_the_next_day(hosts, sqlite_url):
 
 def test_it_ends_with_the_batch_at_hand_when_the_scheduler_is_stopped_and_goes_on_later(sqlite_host):
     rows(sqlite_host, 100, days=100)
-    sqlite_host.state.stopping.set()
+    sqlite_host.state.jobs.value.stopping.set()
     assert purge_regularly(sqlite_host)[0] == 10
-    assert sqlite_host.state.purge_memory is None
-    sqlite_host.state.stopping.clear()
+    assert sqlite_host.state.jobs.value.purge_memory is None
+    sqlite_host.state.jobs.value.stopping.clear()
     assert purge_regularly(sqlite_host)[0] == 90
 
 

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from flask_contenthub_webhook import reconcile_finished, task_failed, task_timed_out
 from flask_contenthub_webhook.creators import HttpCreator, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorRefused, CreatorUnclear, CreatorUnreachable
-from flask_contenthub_webhook.storage.store import Features, Store
+from flask_contenthub_webhook.storage.store import Capabilities, Store
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.support.host import Host, at_once, completed, failed, make_host, progress
 from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until
@@ -35,8 +35,8 @@ OPEN = Report(state=RemoteState.OPEN)
 MISSING = Report(state=RemoteState.MISSING)
 DONE = Report(state=RemoteState.COMPLETED, result={"content": "# Done"}, raw=b'{"the": "answer"}')
 FEATURES = {
-    "all features": None,
-    "no RETURNING": Features(returning=False, skip_locked=False),
+    "all capabilities": None,
+    "no RETURNING": Capabilities(returning=False, skip_locked=False),
 }
 
 
@@ -111,8 +111,8 @@ def hub(hosts: Build, database_url: str) -> Host:
 @pytest.fixture(params=FEATURES)
 def any_hub(request: pytest.FixtureRequest, hub: Host) -> Host:
     """On each database, with what it can do and as if it could do nothing special."""
-    if (features := FEATURES[request.param]) is not None:
-        use_features(hub, features)
+    if (capabilities := FEATURES[request.param]) is not None:
+        use_features(hub, capabilities)
     return hub
 
 
@@ -129,14 +129,14 @@ def with_own_creator(host: Host, **options: Any) -> Host:
     return host
 
 
-def use_features(host: Host, features: Features) -> None:
+def use_features(host: Host, capabilities: Capabilities) -> None:
     state = host.state
-    state.store = Store(
+    state.database.store = Store(
         state.task_model,
         state.delivery_model,
         lock_timeout=state.settings.timeout,
         poll_intervals=state.settings.poll_intervals,
-        features=features,
+        capabilities=capabilities,
     )
 
 

@@ -11,10 +11,11 @@ import pytest
 from flask import Flask
 
 from flask_contenthub_webhook import DeliveryNotFound, HandlerFailed, ReplayRefused, task_failed, task_progress
-from flask_contenthub_webhook.core.received import Source
 from flask_contenthub_webhook.core.state_machine import Trigger, Verdict
 from flask_contenthub_webhook.engine.apply import apply_event
-from flask_contenthub_webhook.engine.process import _inbound_of, _read, _set_verdict, replay, retry_due_deliveries
+from flask_contenthub_webhook.engine.history import event_of_row, read_delivery, set_verdict
+from flask_contenthub_webhook.engine.replay import replay
+from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.storage.store import AlreadySettled
 from tests.support.host import (
     PREFIX,
@@ -29,8 +30,8 @@ from tests.support.host import (
 )
 
 Build = Callable[..., Host]
-ALL_FEATURES = "all features"
-NO_FEATURES = "no features"
+ALL_FEATURES = "all capabilities"
+NO_FEATURES = "no capabilities"
 
 
 @pytest.fixture(params=[ALL_FEATURES, NO_FEATURES])
@@ -294,13 +295,13 @@ def test_a_delivery_given_to_two_workers_has_one_effect_and_keeps_its_verdict(an
     receiver.broken = False
     (row,) = host.deliveries(task_id)
 
-    claimed = _read(host.state, row.id)
+    claimed = read_delivery(host.state, row.id)
     assert claimed is not None
-    inbound = _inbound_of(host.state, claimed, Source.WEBHOOK)
+    received = event_of_row(host.state, claimed)
 
-    apply_event(host.state, inbound, kept=claimed)
+    apply_event(host.state, received, kept=claimed)
     with pytest.raises(AlreadySettled):
-        apply_event(host.state, inbound, kept=claimed)
+        apply_event(host.state, received, kept=claimed)
 
     assert host.delivery(row.id).verdict == "processed"
     assert host.post(task_id, failed(task_id)).json["outcome"] == "duplicate"  # type: ignore[index]
@@ -311,21 +312,21 @@ def test_a_result_whose_delivery_was_settled_meanwhile_completes_nothing(any_hos
     """A worker that lost its lease long ago, and a task that the host has opened again since."""
     host, task_id = any_host, any_host.add_task()
     row = break_once(host, task_id)
-    held = _read(host.state, row.id)
+    held = read_delivery(host.state, row.id)
     assert held is not None
-    _set_verdict(host.state, row.id, Verdict.IGNORED, reason="by another")
+    set_verdict(host.state, row.id, Verdict.IGNORED, reason="by another")
 
     with pytest.raises(AlreadySettled):
-        apply_event(host.state, _inbound_of(host.state, held, Source.WEBHOOK), kept=held)
+        apply_event(host.state, event_of_row(host.state, held), kept=held)
 
     assert (host.task(task_id).status, host.contents()) == ("submitted", [])
     assert host.delivery(row.id).verdict == "ignored"
 
 
-@pytest.mark.parametrize("features", [ALL_FEATURES, NO_FEATURES])
-def test_two_passes_at_the_same_moment_double_nothing(postgres_host: Host, features: str):
+@pytest.mark.parametrize("capabilities", [ALL_FEATURES, NO_FEATURES])
+def test_two_passes_at_the_same_moment_double_nothing(postgres_host: Host, capabilities: str):
     host = postgres_host
-    if features == NO_FEATURES:
+    if capabilities == NO_FEATURES:
         host.use_features(returning=False, skip_locked=False)
     tasks = [host.add_task() for _ in range(12)]
     for task_id in tasks:
@@ -438,7 +439,7 @@ def test_what_nobody_vouched_for_cannot_be_replayed(host: Host):
     host.post(task_id, completed(task_id), path=f"{PREFIX}/callback/{task_id}?token=forged")
     (row,) = host.deliveries()
 
-    with pytest.raises(ReplayRefused, match="vouched"):
+    with pytest.raises(ReplayRefused, match="never authenticated"):
         host.replay(row.id)
 
     assert host.contents() == []

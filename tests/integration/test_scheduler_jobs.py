@@ -63,8 +63,8 @@ def due(host: Host) -> str:
 
 def run_now(host: Host, name: str) -> None:
     """As if its time had come."""
-    assert host.state.scheduler is not None
-    host.state.scheduler.modify_job(name, next_run_time=datetime.now(UTC))
+    assert host.state.jobs.value.scheduler is not None
+    host.state.jobs.value.scheduler.modify_job(name, next_run_time=datetime.now(UTC))
 
 
 class Ran:
@@ -174,9 +174,9 @@ def test_one_that_hangs_holds_up_no_other_and_is_not_started_twice(hub):
 
 def test_starting_twice_is_starting_once(hub):
     hub.webhook.start_scheduler(hub.app)
-    first = hub.state.scheduler
+    first = hub.state.jobs.value.scheduler
     hub.webhook.start_scheduler(hub.app)
-    assert hub.state.scheduler is first
+    assert hub.state.jobs.value.scheduler is first
     assert first is not None
     assert {job.id for job in first.get_jobs()} == NAMES == {job.name for job in JOBS}
     assert len(first.get_jobs()) == len(NAMES)
@@ -232,7 +232,7 @@ def test_it_can_be_started_again_and_stopped_twice(hub):
     hub.webhook.start_scheduler(hub.app)
     hub.webhook.stop_scheduler(hub.app)
     hub.webhook.stop_scheduler(hub.app)
-    assert hub.state.scheduler is None
+    assert hub.state.jobs.value.scheduler is None
     ran = threading.Event()
     own(hub).on_statuses = ran.set
     due(hub)
@@ -242,14 +242,14 @@ def test_it_can_be_started_again_and_stopped_twice(hub):
 
 def test_stopping_what_never_ran_does_nothing(hub):
     hub.webhook.stop_scheduler(hub.app)
-    assert hub.state.scheduler is None
+    assert hub.state.jobs.value.scheduler is None
 
 
 def test_how_often_the_jobs_run_and_what_a_missed_time_means(hosts, sqlite_url):
     host = hosts(sqlite_url, WEBHOOK_POLL_INTERVAL=60)
     host.webhook.start_scheduler(host.app)
-    assert host.state.scheduler is not None
-    jobs = {job.id: job for job in host.state.scheduler.get_jobs()}
+    assert host.state.jobs.value.scheduler is not None
+    jobs = {job.id: job for job in host.state.jobs.value.scheduler.get_jobs()}
     seconds = {name: job.trigger.interval.total_seconds() for name, job in jobs.items()}
     assert seconds == {
         "reconcile": 20,

@@ -15,8 +15,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from flask_contenthub_webhook.storage.sqlite_lock import Turn, begin_writing
-from flask_contenthub_webhook.storage.transactions import Trouble, trouble_of
+from flask_contenthub_webhook.core.per_process import PerProcess
+from flask_contenthub_webhook.storage.database_errors import Trouble, trouble_of
+from flask_contenthub_webhook.storage.sqlite_lock import begin_writing
 
 Connect = Callable[..., sa.Engine]
 
@@ -77,7 +78,7 @@ def test_nobody_else_writes_from_the_beginning_to_the_commit(engine_of: Connect)
     ours, other = engine_of(), engine_of(busy_timeout=0)
     with ours.connect() as connection:
         assert not is_locked(other)
-        begin_writing(connection, Turn())
+        begin_writing(connection, threading.Lock())
         assert is_locked(other)
         write(connection, "ours")
         connection.commit()
@@ -88,7 +89,7 @@ def test_nobody_else_writes_from_the_beginning_to_the_commit(engine_of: Connect)
 def test_what_is_not_committed_is_undone_also_where_the_driver_commits_by_itself(engine_of: Connect):
     engine = engine_of(connect_args={"isolation_level": None})
     with engine.connect() as connection:
-        begin_writing(connection, Turn())
+        begin_writing(connection, threading.Lock())
         write(connection, "never kept")
     assert notes(engine) == []
 
@@ -100,7 +101,7 @@ def test_it_waits_until_the_other_one_is_done(engine_of: Connect):
     def wait_for_the_other() -> None:
         with ours.connect() as connection:
             has_begun.set()
-            begin_writing(connection, Turn())
+            begin_writing(connection, threading.Lock())
             order.append("ours")
 
     with other.connect() as connection:
@@ -121,33 +122,33 @@ def test_it_waits_as_long_as_the_host_lets_sqlite_wait(engine_of: Connect, busy_
     with other.connect() as holder, ours.connect() as connection:
         write(holder, "other")
         with pytest.raises(OperationalError) as caught:
-            begin_writing(connection, Turn())
+            begin_writing(connection, threading.Lock())
         connection.rollback()
         assert busy_timeout_of(connection) == busy_timeout
         holder.rollback()
-        begin_writing(connection, Turn())  # the next one finds all as it should be
+        begin_writing(connection, threading.Lock())  # the next one finds all as it should be
         assert busy_timeout_of(connection) == busy_timeout
     assert trouble_of(caught.value) is Trouble.BUSY
 
 
 def test_it_waits_no_longer_while_another_thread_of_the_process_asks(engine_of: Connect):
-    turn = Turn()
-    with engine_of(busy_timeout=50).connect() as connection, turn.lock(), engine_of().connect() as holder:
+    turn = threading.Lock()
+    with engine_of(busy_timeout=50).connect() as connection, turn, engine_of().connect() as holder:
         write(holder, "other")
         with pytest.raises(OperationalError, match="locked"):
             begin_writing(connection, turn)
 
 
 def test_a_forked_child_inherits_no_turn_that_nobody_would_end(engine_of: Connect):
-    turn, engine = Turn(), engine_of(busy_timeout=3_600_000)
-    with turn.lock():
+    turn, engine = PerProcess(threading.Lock), engine_of(busy_timeout=3_600_000)
+    with turn.value:
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # xdist has threads
             child = os.fork()
         if child == 0:  # pragma: no cover - another process
             signal.alarm(20)
             try:
                 with engine.connect() as connection:
-                    begin_writing(connection, turn)
+                    begin_writing(connection, turn.value)
                     os._exit(0)
             finally:
                 os._exit(1)
@@ -159,7 +160,7 @@ def test_what_waiting_cannot_mend_is_said_at_once(file: Path):
     file.write_bytes(b"something else entirely " * 100)
     engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 3600})
     with engine.connect() as connection, pytest.raises(DatabaseError, match="not a database"):
-        begin_writing(connection, Turn())
+        begin_writing(connection, threading.Lock())
     engine.dispose()
 
 
@@ -171,7 +172,7 @@ def test_a_host_that_begins_in_its_own_way_is_left_alone(engine_of: Connect):
         connection.exec_driver_sql("BEGIN")
 
     with engine.connect() as connection:
-        begin_writing(connection, Turn())
+        begin_writing(connection, threading.Lock())
         assert not is_locked(other)
         write(connection, "ours")
         connection.commit()
@@ -179,9 +180,9 @@ def test_a_host_that_begins_in_its_own_way_is_left_alone(engine_of: Connect):
 
 
 def test_many_writers_lose_nothing(engine_of: Connect):
-    processes = [(engine_of(), Turn()) for _ in range(2)]
+    processes = [(engine_of(), threading.Lock()) for _ in range(2)]
 
-    def write_some(engine: sa.Engine, turn: Turn, name: int) -> None:
+    def write_some(engine: sa.Engine, turn: threading.Lock, name: int) -> None:
         for number in range(20):
             with engine.connect() as connection:
                 begin_writing(connection, turn)

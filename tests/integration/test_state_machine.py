@@ -22,9 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from flask_contenthub_webhook import HandlerFailed, TransitionRefused, task_completed, task_failed, task_progress
 from flask_contenthub_webhook.core.events import parse_event
-from flask_contenthub_webhook.core.received import Inbound, Source
+from flask_contenthub_webhook.core.received import ReceivedEvent, Source
 from flask_contenthub_webhook.core.state_machine import Trigger
-from flask_contenthub_webhook.engine.process import process, replay, retry_due_deliveries
+from flask_contenthub_webhook.engine.process import process
+from flask_contenthub_webhook.engine.replay import replay
+from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from tests.support.host import BrokenHandler, Host, completed, encode, failed, make_host, progress
 
 OPEN = {"pending", "submitted", "processing"}
@@ -141,13 +143,13 @@ class Tasks(RuleBasedStateMachine):
 
     def receive(self, message: Message, attempt: int | None) -> None:
         body = message.body(self.task_id)
-        inbound = Inbound(
+        received = ReceivedEvent(
             task_id=self.task_id,
             event=parse_event(json.loads(body)),
             source=Source.WEBHOOK,
             received_at=self.host.clock(),
             attempt=attempt,
-            bound_to_task=True,
+            task_is_authenticated=True,
             scheme="url",
             body=body,
         )
@@ -155,12 +157,12 @@ class Tasks(RuleBasedStateMachine):
         spoke_for = attempt if attempt is not None else self.model.attempt
         if effect is not None and self.broken:
             with pytest.raises(HandlerFailed) as caught:
-                process(self.host.state, inbound)
+                process(self.host.state, received)
             assert caught.value.delivery_id is not None
             # It spoke for the attempt that was current when it came, and goes on to do so.
             self.kept[caught.value.delivery_id] = Kept(message, spoke_for, "failed")
             return
-        applied = process(self.host.state, inbound)
+        applied = process(self.host.state, received)
         assert (applied.verdict == "processed") is (effect is not None)
         if effect is not None:
             self.model.apply(message, effect)

@@ -336,7 +336,7 @@ class TestInTheCallersTransaction:
     def background_is_idle(self, host: Host) -> None:
         """Its one thread has done everything that it was told until now."""
         idle = threading.Event()
-        host.state.dispatcher.run(idle.set)
+        host.state.submit_threads.submit_or_run(idle.set)
         assert idle.wait(10)
 
     def test_it_is_handed_over_right_after_the_commit_and_not_before(self, hub):
@@ -432,10 +432,11 @@ class TestNoTransactionIsOpenWhileTheCreatorIsCalled:
     def test_in_the_background(self, hosts, database_url):
         hub = with_own_creator(hosts(database_url, WEBHOOK_CALLBACK_BASE_URL=BASE, WEBHOOK_SUBMIT_THREADS=1))
         committed, idle = threading.Event(), threading.Event()
-        hub.state.dispatcher.run(committed.wait, 10)  # this thread's own connection is back in the pool by then
+        # This thread's own connection is back in the pool by then.
+        hub.state.submit_threads.submit_or_run(committed.wait, 10)
         with hub.app.app_context():
             hub.webhook.submit(topic="Tea")
-        hub.state.dispatcher.run(idle.set)
+        hub.state.submit_threads.submit_or_run(idle.set)
         committed.set()
         assert idle.wait(10)
         assert (own(hub).calls, own(hub).connections_in_use) == (["submit"], [0])
@@ -945,7 +946,7 @@ def main(place: str, database_url: str) -> None:
         submit(host)
         if until_idle:
             idle = threading.Event()
-            host.state.dispatcher.run(idle.set)
+            host.state.submit_threads.submit_or_run(idle.set)
             idle.wait(3)
 
     submit_and_wait(until_idle=True)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import mapped_column
 
 from flask_contenthub_webhook import ContentHubWebhook, DeliveryMixin, GenerationTaskMixin
 from flask_contenthub_webhook.migrations import MigrationError, install_revisions
-from flask_contenthub_webhook.models.defaults import UTCDateTime
+from flask_contenthub_webhook.models.columns import UTCDateTime
 from tests.migration.hosts import MigratingHost
 
 ID_AND_SCHEMA = (sa.PrimaryKeyConstraint("id"), {"schema": "hub"})

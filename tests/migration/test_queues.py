@@ -15,8 +15,8 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import mapped_column
 
 from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin
-from flask_contenthub_webhook.models.defaults import Json, UTCDateTime
-from flask_contenthub_webhook.models.forward import default_forward_models
+from flask_contenthub_webhook.models.columns import Json, UTCDateTime
+from flask_contenthub_webhook.models.defaults import default_forward_models
 from tests.migration.hosts import MigratingHost
 
 TASKS, DELIVERIES = "content_generation_tasks", "webhook_deliveries"

@@ -106,7 +106,7 @@ def test_every_page_is_quick_and_takes_a_bounded_number_of_statements(visitor):
     one_row = sa.select(model.id, model.verdict).where(model.id == MIDDLE)
 
     def look_up():
-        with reading(state) as read:
+        with reading(state.database) as read:
             assert read.row(one_row)
 
     lookup = milliseconds(look_up, 50)

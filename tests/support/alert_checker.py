@@ -26,8 +26,8 @@ def main() -> None:
         lambda app, *, rate, sample, cleared, **extra: told.append([round(rate, 3), sample, cleared]),
     )
     log = _Log()
-    logging.getLogger("flask_contenthub_webhook.alerts").addHandler(log)
-    logging.getLogger("flask_contenthub_webhook.alerts").setLevel(logging.INFO)
+    logging.getLogger("flask_contenthub_webhook.operations.alerts").addHandler(log)
+    logging.getLogger("flask_contenthub_webhook.operations.alerts").setLevel(logging.INFO)
     for line in sys.stdin:
         told.clear()
         log.lines.clear()

@@ -22,15 +22,14 @@ from sqlalchemy import make_url
 from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
-from flask_contenthub_webhook import Applied, ContentHubWebhook, default_models, task_completed
-from flask_contenthub_webhook.core.events import Internal
-from flask_contenthub_webhook.core.received import Inbound, Source
+from flask_contenthub_webhook import ContentHubWebhook, Outcome, default_models, task_completed
+from flask_contenthub_webhook.core.received import ReceivedEvent, Source
 from flask_contenthub_webhook.core.signatures import sign_contenthub, sign_github, sign_standard, sign_url
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import HttpCreator
 from flask_contenthub_webhook.engine.apply import apply_event
 from flask_contenthub_webhook.runtime.state import WebhookState
-from flask_contenthub_webhook.storage.store import Features, Store
+from flask_contenthub_webhook.storage.store import Capabilities, Store
 
 SECRET = "correct-horse-battery-staple-of-forty-bytes"
 OTHER_SECRET = "quite another secret that nobody has been given"
@@ -103,13 +102,13 @@ class Host:
         self._connected.append((signal, receiver))
         return receiver
 
-    def use_features(self, **features: bool) -> None:
+    def use_features(self, **capabilities: bool) -> None:
         """Use the database as if it could do no more than this; without arguments, no more than every one can."""
-        self.state.store = Store(
+        self.state.database.store = Store(
             self.state.task_model,
             self.state.delivery_model,
             lock_timeout=self.state.settings.timeout,
-            features=Features(**{"returning": False, "skip_locked": False, **features}),
+            capabilities=Capabilities(**{"returning": False, "skip_locked": False, **capabilities}),
         )
 
     def close(self) -> None:
@@ -236,13 +235,9 @@ class Host:
 
     # --- events from within ----------------------------------------------------------------------------------
 
-    def trigger(self, task_id: str, trigger: Trigger) -> Applied:
+    def trigger(self, task_id: str, trigger: Trigger) -> Outcome:
         """Ask for what no callback asks for: a cancellation, a timeout."""
-        now = self.clock()
-        event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload={})
-        return apply_event(
-            self.state, Inbound(task_id=task_id, event=event, source=Source.HOST, received_at=now, bound_to_task=True)
-        )
+        return apply_event(self.state, ReceivedEvent.internal(trigger, task_id, Source.HOST, self.clock()))
 
     def pass_deadline(self, task_id: str) -> None:
         """Let the task's time be up, as a task that nobody reported on for long."""
@@ -255,7 +250,7 @@ class Host:
         with self.app.app_context():
             return self.webhook.retry_due_deliveries()
 
-    def replay(self, delivery_id: int) -> Applied:
+    def replay(self, delivery_id: int) -> Outcome:
         with self.app.app_context():
             return self.webhook.replay(delivery_id)
 

@@ -13,9 +13,10 @@ from datetime import timedelta
 from flask import Flask
 
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
-from flask_contenthub_webhook.engine.process import replay, retry_due_deliveries
-from flask_contenthub_webhook.models.defaults import utc_now
-from flask_contenthub_webhook.runtime.refusals import RejectionLog
+from flask_contenthub_webhook.engine.replay import replay
+from flask_contenthub_webhook.engine.retry import retry_due_deliveries
+from flask_contenthub_webhook.models.columns import utc_now
+from flask_contenthub_webhook.runtime.refusals import RefusalLog
 from flask_contenthub_webhook.runtime.state import WebhookState, get_state
 from flask_contenthub_webhook.tasks.reconcile import reconcile
 from flask_contenthub_webhook.tasks.submit import cancel
@@ -28,7 +29,8 @@ FACTORY = "tests.support.metrics_host:create_app()"
 def create_app() -> Flask:
     """The application. It writes every refusal down at once, so that the table can be compared at any moment."""
     app = web_host.create_app()
-    get_state(app).rejections = RejectionLog(interval=timedelta(0))
+    state = get_state(app)
+    state.refusals = RefusalLog(state.database, interval=timedelta(0))
     WebhookMetrics(app, path="/metrics", permission=lambda: "TEST_HOST_NO_SCRAPES" not in os.environ)
     return app
 

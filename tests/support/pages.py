@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.contrib.dashboard import create_dashboard
-from flask_contenthub_webhook.runtime.refusals import RejectionLog
+from flask_contenthub_webhook.runtime.refusals import RefusalLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def start_anew(host: Host) -> None:
                 connection.execute(sa.delete(table))
     host.clock.now = datetime.now(UTC)
     host.publisher.broken = False
-    host.state.rejections = RejectionLog()
+    host.state.refusals = RefusalLog(host.state.database)
 
 
 def mount(permission: Callable[[], Any] | None = lambda: True) -> Callable[[Flask], None]:

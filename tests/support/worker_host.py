@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask_contenthub_webhook.models.defaults import utc_now
+from flask_contenthub_webhook.models.columns import utc_now
 from flask_contenthub_webhook.runtime.state import Subscription, get_state
 from tests.support import web_host
 

@@ -11,13 +11,13 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_contenthub_webhook import (
     EXISTS,
     AlertStatus,
-    Applied,
     ConfigurationError,
     ContentHubWebhook,
     DatabaseUnavailable,
     ForwardReport,
     ForwardTarget,
     HandlerFailed,
+    Outcome,
     RequestRefused,
     RetryReport,
     TaskState,
@@ -99,7 +99,7 @@ def a_decorated_handler_keeps_its_type(app: Flask) -> None:
 
 def operate(delivery_id: int) -> str:
     applied = webhook.replay(delivery_id)
-    assert_type(applied, Applied)
+    assert_type(applied, Outcome)
     assert_type(applied.verdict, Verdict)
     assert_type(applied.status, TaskState)
     report = webhook.retry_due_deliveries(limit=10)

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from flask_contenthub_webhook.config.settings import Settings, load_settings
-from flask_contenthub_webhook.core.callback_urls import build_callback_url
 from flask_contenthub_webhook.core.signatures import verify_url
 from flask_contenthub_webhook.errors import ConfigurationError
 
@@ -22,7 +21,7 @@ def settings(**config: Any) -> Settings:
 
 
 def test_it_has_the_prefix_the_task_the_attempt_and_a_token():
-    url = urlsplit(build_callback_url(settings(), TASK, 3))
+    url = urlsplit(settings().callback_urls.build(TASK, 3))
     query = parse_qs(url.query)
 
     assert f"{url.scheme}://{url.netloc}{url.path}" == f"https://hub.example/api/v1/content/callback/{TASK}"
@@ -31,14 +30,14 @@ def test_it_has_the_prefix_the_task_the_attempt_and_a_token():
 
 
 def test_without_an_attempt_the_url_speaks_for_whichever_is_current():
-    query = parse_qs(urlsplit(build_callback_url(settings(), TASK, None)).query)
+    query = parse_qs(urlsplit(settings().callback_urls.build(TASK, None)).query)
 
     assert "attempt" not in query
     assert verify_url(SECRET, TASK, None, query["token"][0])
 
 
 def test_the_token_holds_for_no_other_attempt_and_no_other_task():
-    token = parse_qs(urlsplit(build_callback_url(settings(), TASK, 1)).query)["token"][0]
+    token = parse_qs(urlsplit(settings().callback_urls.build(TASK, 1)).query)["token"][0]
 
     assert not verify_url(SECRET, TASK, 2, token)
     assert not verify_url(SECRET, TASK, None, token)
@@ -46,7 +45,7 @@ def test_the_token_holds_for_no_other_attempt_and_no_other_task():
 
 
 def test_the_first_secret_makes_the_token():
-    url = build_callback_url(settings(WEBHOOK_SECRET_KEY=[SECRET, SECRET[::-1]]), TASK, 1)
+    url = settings(WEBHOOK_SECRET_KEY=[SECRET, SECRET[::-1]]).callback_urls.build(TASK, 1)
     token = parse_qs(urlsplit(url).query)["token"][0]
 
     assert verify_url(SECRET, TASK, 1, token)
@@ -54,28 +53,30 @@ def test_the_first_secret_makes_the_token():
 
 
 def test_without_a_secret_there_is_no_token():
-    assert "token" not in build_callback_url(settings(WEBHOOK_SECRET_KEY=None), TASK, 1)
+    assert "token" not in settings(WEBHOOK_SECRET_KEY=None).callback_urls.build(TASK, 1)
 
 
 def test_without_the_url_scheme_there_is_no_token():
-    assert "token" not in build_callback_url(settings(WEBHOOK_SIGNATURE_SCHEMES="standard,github"), TASK, 1)
+    assert "token" not in settings(WEBHOOK_SIGNATURE_SCHEMES="standard,github").callback_urls.build(TASK, 1)
 
 
 @pytest.mark.parametrize("base", ["https://hub.example/app/", "https://hub.example/app"])
 def test_the_base_may_have_a_path_and_a_trailing_slash(base: str):
-    url = build_callback_url(settings(WEBHOOK_CALLBACK_BASE_URL=base, WEBHOOK_URL_PREFIX="/hooks/"), TASK, 1)
+    url = settings(WEBHOOK_CALLBACK_BASE_URL=base, WEBHOOK_URL_PREFIX="/hooks/").callback_urls.build(TASK, 1)
 
     assert urlsplit(url).path == f"/app/hooks/callback/{TASK}"
 
 
 def test_a_base_of_ones_own_takes_the_place_of_the_configured_one():
-    assert build_callback_url(settings(), TASK, 1, base_url="https://other.example/").startswith(
-        "https://other.example/api/v1/content/callback/"
+    assert (
+        settings()
+        .callback_urls.build(TASK, 1, base_url="https://other.example/")
+        .startswith("https://other.example/api/v1/content/callback/")
     )
 
 
 def test_an_odd_task_id_is_quoted():
-    url = urlsplit(build_callback_url(settings(), "a/b ?#键", 1))
+    url = urlsplit(settings().callback_urls.build("a/b ?#键", 1))
 
     assert unquote(url.path).endswith("/callback/a/b ?#键")
     assert "/a%2Fb%20%3F%23" in url.path
@@ -83,4 +84,4 @@ def test_an_odd_task_id_is_quoted():
 
 def test_without_a_base_the_error_names_the_key():
     with pytest.raises(ConfigurationError, match="WEBHOOK_CALLBACK_BASE_URL"):
-        build_callback_url(settings(WEBHOOK_CALLBACK_BASE_URL=None), TASK, 1)
+        settings(WEBHOOK_CALLBACK_BASE_URL=None).callback_urls.build(TASK, 1)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.schema import CreateTable
 
 from flask_contenthub_webhook import ContentHubWebhook, DeliveryMixin, GenerationTaskMixin, default_models
-from flask_contenthub_webhook.models.defaults import UTCDateTime
+from flask_contenthub_webhook.models.columns import UTCDateTime
 from tests.support.host import SECRET, make_host
 
 CONVENTION = {

@@ -19,7 +19,7 @@ def check_backlog(examination: Examination) -> list[Finding]:
     if not examination.has_schema:
         return [Finding("background work", Level.SKIP, "Not looked at, because of the schema.")]
     try:
-        waiting = count_waiting(examination.state, due_before=examination.state.clock() - _PATIENCE)
+        waiting = count_waiting(examination.state.database, due_before=examination.state.clock() - _PATIENCE)
     except DATABASE_ERRORS as error:
         return [Finding("background work", Level.FAIL, database_words(error))]
     late = [f"{waiting[key]} {name}" for key, name in _NAMES.items() if waiting[key]]

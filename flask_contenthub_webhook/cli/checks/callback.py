@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
-from ...core.callback_urls import build_callback_url, without_secrets
+from ...core.callback_urls import without_secrets
 from ..http import connection_words
 from ..sample_events import sample_event, to_body
 from .findings import Examination, Finding, Level
@@ -96,7 +96,7 @@ def check_callback(examination: Examination) -> list[Finding]:
     if not settings.enabled or settings.callback_base_url is None:
         return [Finding(_NAME, Level.SKIP, "No callback was tried: there is no address for one.")]
     task_id = str(uuid.uuid4())
-    url = build_callback_url(settings, task_id, 1)
+    url = settings.callback_urls.build(task_id, 1)
     shown = f"{settings.callback_base_url} was posted a callback, and"
     try:
         answer = _post(examination, url, task_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...runtime.state import CELERY_KEY
 from .findings import Examination, Finding, Level
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _WORKER = "Start `celery -A yourapp worker`, with the same broker, on the module
 
 def check_celery(examination: Examination) -> list[Finding]:
     """Nothing is lost without a broker or workers, but everything is as late as the sweep is."""
-    engine, settings = examination.state.celery, examination.state.settings
+    engine, settings = examination.state.app.extensions.get(CELERY_KEY), examination.state.settings
     if engine is None:
         return []
     if engine.celery_app is None:

@@ -7,9 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...models.alert import default_alert_model
-from ...models.forward import default_forward_models
-from ...storage.transactions import unit_of_work
+from ...models.defaults import default_alert_model, default_forward_models
 from ..commands import DATABASE_ERRORS, database_words
 from .findings import Examination, Finding, Level
 
@@ -24,9 +22,9 @@ _MIGRATE = (
 def check_schema(examination: Examination) -> list[Finding]:
     """Missing tables and columns fail, missing indexes are warned about; what is there beyond ours is the host's."""
     state = examination.state
-    own = (*default_forward_models(state.db), default_alert_model(state.db))
+    own = (*default_forward_models(state.database.db), default_alert_model(state.database.db))
     try:
-        with unit_of_work(state) as session:
+        with state.database.session() as session:
             findings: list[Finding] = []
             for model in (state.task_model, state.delivery_model, *own):
                 mapper = sa.inspect(model)

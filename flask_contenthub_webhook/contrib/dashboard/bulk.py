@@ -159,7 +159,7 @@ def carry_out(state: WebhookState, order: Order) -> tuple[Order, bool]:
     Returns:
         The order with what was done, and whether it is finished.
     """
-    with reading(state) as read:
+    with reading(state.database) as read:
         model = state.delivery_model
         search = search_for(read, model, order.wish, down=False, more=(can_be_replayed(model),))
         found = search.read(Span(order.after + 1, order.up_to), [model.id.label("id")], _MOST_AT_ONCE)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ...core.state_machine import Verdict
-from ...models.defaults import DeliveryMixin, GenerationTaskMixin
+from ...models.delivery import DeliveryMixin
+from ...models.task import GenerationTaskMixin
 from ...storage.queries import Reading, Row
 from .bodies import MOST_READ, Shown, show_body, show_json
 from .forwards import forwards_of

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ...models.forward import default_forward_models
+from ...models.defaults import default_forward_models
 from ...storage.queries import Reading, Row, count_where
 from .redaction import redacted_url
 from .search import Page, Search, read_page
@@ -40,7 +40,7 @@ _BRIEF = 500
 
 def forwards_of(read: Reading, state: WebhookState, delivery_id: int) -> list[Row]:
     """Where a delivery was sent on to, each with its ``attempts``, oldest first."""
-    forward, attempt = default_forward_models(state.db)
+    forward, attempt = default_forward_models(state.database.db)
     found = read.rows(
         sa.select(*_columns(forward)).where(forward.delivery_id == delivery_id).order_by(forward.id).limit(_MOST_OF_ONE)
     )
@@ -73,7 +73,7 @@ def read_forwards_page(
         before: only smaller ids, the nearest ones.
         after: only greater ids, the nearest ones.
     """
-    forward, _ = default_forward_models(state.db)
+    forward, _ = default_forward_models(state.database.db)
     conditions = [forward.status == status] if status else []
     if url is not None:
         conditions.append(forward.url == url)
@@ -85,7 +85,7 @@ def read_forwards_page(
 
 def url_of(read: Reading, state: WebhookState, forward_id: int) -> str | None:
     """Where a forward goes, with its secrets: to look for others like it, and never to be shown."""
-    forward, _ = default_forward_models(state.db)
+    forward, _ = default_forward_models(state.database.db)
     found = read.first(sa.select(forward.url).where(forward.id == forward_id))
     return None if found is None else str(found[0])
 
@@ -95,7 +95,7 @@ def forwards_by_url(read: Reading, state: WebhookState) -> list[Row]:
 
     ``like`` is a forward to the same URL; it stands for the URL in addresses, since a URL may hold secrets.
     """
-    forward, _ = default_forward_models(state.db)
+    forward, _ = default_forward_models(state.database.db)
     is_new = forward.id > sa.select(sa.func.max(forward.id)).scalar_subquery() - MOST_ROWS
     query = (
         sa.select(

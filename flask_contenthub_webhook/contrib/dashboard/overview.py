@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ import sqlalchemy as sa
 
 from ...core.received import Source
 from ...core.state_machine import UNSETTLED, TaskState, Verdict
-from ...models.defaults import UTCDateTime
-from ...models.forward import default_forward_models
+from ...models.columns import UTCDateTime
+from ...models.defaults import default_forward_models
 from ...storage.delivery_queries import latency_summary
 from ...storage.queries import Reading, Row
 from .windows import (
@@ -211,7 +210,7 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
     ``queued``, ``failed`` and ``dead`` are None where the host's own table lacks the index for them.
     """
     task, delivery = state.task_model, state.delivery_model
-    forward, _ = default_forward_models(state.db)
+    forward, _ = default_forward_models(state.database.db)
     figures: dict[str, Any] = {
         "retries": _count(delivery.next_retry_at.is_not(None)),
         "next_retry_at": _soonest(delivery.next_retry_at),
@@ -245,7 +244,7 @@ def _soonest(at: Any) -> sa.ScalarSelect[Any]:
 
 def next_runs(state: WebhookState) -> list[tuple[str, datetime | None]]:
     """The periodic jobs of this process, and when each runs next; none where another process runs them."""
-    scheduler = state.scheduler
-    if scheduler is None or state.scheduler_pid != os.getpid() or not scheduler.running:
+    scheduler = state.jobs.value.scheduler
+    if scheduler is None or not scheduler.running:
         return []
     return sorted((str(job.id), job.next_run_time) for job in scheduler.get_jobs())

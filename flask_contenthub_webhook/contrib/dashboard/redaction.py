@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ...storage.history import is_secret_name
+from ...core.redaction import is_secret_name
 
 __all__ = ["redacted", "redacted_url"]
 

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ...core.received import Source
 from ...core.state_machine import Trigger, Verdict
-from ...engine.process import replay
+from ...engine.replay import replay
 from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
 from ...operations.alerts import read_alerts
 from ...runtime.state import get_state
@@ -68,7 +68,7 @@ def overview() -> Response:
     range_ = request.args.get("range", "day")
     if range_ not in _OVERVIEW_RANGES:
         raise BadRequest("There is no such range.")
-    with reading(state) as read:
+    with reading(state.database) as read:
         numbers = read_overview(read, state.delivery_model, window_since(range_, now), now)
         backlog = read_backlog(read, state)
     return page(
@@ -103,7 +103,7 @@ def deliveries() -> Response:
     before, after = cursor(request.args, "before"), cursor(request.args, "after")
     found = Page([])
     if not wish.problems:
-        with reading(state) as read:
+        with reading(state.database) as read:
             found = read_deliveries_page(read, state.delivery_model, wish, before=before, after=after)
     is_first = before is None and found.newer is None
     return page(
@@ -124,7 +124,7 @@ def new_deliveries() -> Response:
     wish = wanted(request.args, state.clock())
     if after is None or wish.problems:
         raise BadRequest("Name the newest delivery that is known, in `after`.")
-    with reading(state) as read:
+    with reading(state.database) as read:
         rows = deliveries_newer_than(read, state.delivery_model, wish, after)
     return Response(fragment("new_deliveries.html", rows=rows), mimetype="text/html") if rows else Response(status=204)
 
@@ -137,8 +137,8 @@ def delivery(delivery_id: int) -> Response:
 def body(delivery_id: int) -> Response:
     """The raw body, to be saved and not to be shown."""
     state, model = get_state(), get_state().delivery_model
-    with reading(state) as read:
-        found = read.first(state.db.select(model.body).where(model.id == delivery_id))
+    with reading(state.database) as read:
+        found = read.first(state.database.db.select(model.body).where(model.id == delivery_id))
     if found is None or not found[0]:
         raise NotFound("There is no such delivery, or it has no body.")
     response = Response(bytes(found[0]), mimetype="application/octet-stream")
@@ -164,7 +164,7 @@ def replay_one(delivery_id: int) -> AnyResponse:
 
 def _delivery_page(delivery_id: int, *, status: int = 200, problem: str = "") -> Response:
     state = get_state()
-    with reading(state) as read:
+    with reading(state.database) as read:
         found = read_delivery_details(read, state, delivery_id)
     if found is None:
         raise NotFound(f"There is no delivery {delivery_id}; it may have been purged.")
@@ -193,7 +193,7 @@ def task() -> Response:
     state, any_id = get_state(), request.args.get("id", "")
     if "\0" in any_id:
         raise NotFound("There is no such task.")
-    with reading(state) as read:
+    with reading(state.database) as read:
         found = read_task_details(read, state, any_id)
         steps, steps_page = timeline(
             read,
@@ -222,7 +222,7 @@ def forwards() -> Response:
     if status not in {"", *STATES}:
         raise BadRequest("There is no such state.")
     before, after = cursor(request.args, "before"), cursor(request.args, "after")
-    with reading(state) as read:
+    with reading(state.database) as read:
         url = None if like is None else url_of(read, state, like)
         if like is not None and url is None:
             raise NotFound("There is no such forward; it may have been purged.")
@@ -241,7 +241,7 @@ def dry_run() -> Response:
     wish = wanted(request.args, state.clock())
     plan = None
     if not wish.is_empty and not wish.problems:
-        with reading(state) as read:
+        with reading(state.database) as read:
             plan = make_plan(read, state.delivery_model, wish, after=cursor(request.args, "after") or 0)
     order = (
         signed("order", plan.order.to_json()) if plan is not None and plan.order.total and has_secret_key() else None

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.state_machine import UNSETTLED
-from ...models.defaults import named
+from ...models.columns import named
 from ...storage.delivery_queries import DeliveryFilter
 from ...storage.id_search import search_id
 from ...storage.queries import Reading

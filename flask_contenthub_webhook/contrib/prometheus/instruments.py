@@ -28,7 +28,7 @@ class Instruments:
 
     deliveries: Counter
     failed_tries: Counter
-    rejections: Counter
+    refusals: Counter
     responses: Counter
     acceptance_to_effect: Histogram
     creator_to_effect: Histogram
@@ -48,7 +48,7 @@ class Instruments:
         made = cls(
             deliveries=_counter(catalogue.DELIVERIES, registry),
             failed_tries=_counter(catalogue.FAILED_TRIES, registry),
-            rejections=_counter(catalogue.REJECTIONS, registry),
+            refusals=_counter(catalogue.REJECTIONS, registry),
             responses=_counter(catalogue.RESPONSES, registry),
             acceptance_to_effect=_histogram(catalogue.ACCEPTANCE_TO_EFFECT, registry),
             creator_to_effect=_histogram(catalogue.CREATOR_TO_EFFECT, registry),
@@ -65,7 +65,7 @@ class Instruments:
         """Show what must not happen as 0: a rate sees only what was there before it grew."""
         ours = {errors.HandlerFailed, errors.DatabaseUnavailable, errors.InboxFull}
         for refusal in set(errors.RequestRefused.__subclasses__()) - ours:
-            self.rejections.labels(refusal.code)
+            self.refusals.labels(refusal.code)
         for event, verdict in product(BUILT_IN_EVENTS, (Verdict.FAILED, Verdict.DEAD)):
             self.failed_tries.labels(Source.WEBHOOK.value, event, verdict.value)
 

@@ -15,9 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
-from ...models.alert import default_alert_model
-from ...models.forward import default_forward_models
-from ...storage.transactions import unit_of_work
+from ...models.defaults import default_alert_model, default_forward_models
 
 if TYPE_CHECKING:
     from ...runtime.state import WebhookState
@@ -75,9 +73,9 @@ def read(state: WebhookState) -> Reading:
         SQLAlchemyError: the database is away, or a table is not there yet.
     """
     now, task, delivery = state.clock(), state.task_model, state.delivery_model
-    forward, _ = default_forward_models(state.db)
-    alert = default_alert_model(state.db)
-    with unit_of_work(state) as session:
+    forward, _ = default_forward_models(state.database.db)
+    alert = default_alert_model(state.database.db)
+    with state.database.session() as session:
         tasks = _rows(session, task, _open_tasks(task, now))
         deliveries = _rows(session, delivery, _waiting(delivery, delivery.next_retry_at, delivery.verdict, now))
         forwards = _rows(session, forward, _waiting(forward, forward.next_try_at, forward.status, now))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 
 from ... import signals
-from ...core.received import Inbound, Source
+from ...core.received import ReceivedEvent, Source
 from ...core.state_machine import Verdict
 from ...tasks.reconcile import ReconcileReport
 from ...web.views import blueprint
@@ -48,30 +48,31 @@ class Recorder:
     def connect(self) -> None:
         """Be told from now on."""
         app = self._state.app
-        self._state.observers.append(self)
+        signals.event_handled.connect(self.event_handled, sender=app)
+        signals.forward_tried.connect(self.forward_tried, sender=app)
         signals.callback_rejected.connect(self.callback_rejected, sender=app)
         signals.reconcile_finished.connect(self.reconcile_finished, sender=app)
         app.after_request_funcs.setdefault(blueprint.name, []).append(self.answered)
 
     # --- what is told ----------------------------------------------------------------------------------------
 
-    def event_handled(self, inbound: Inbound, verdict: Verdict) -> None:
+    def event_handled(self, _: Flask, *, received: ReceivedEvent, verdict: Verdict, **_extra: Any) -> None:
         """An event was settled, or a handler failed at it."""
-        made, source, event = self._instruments(), inbound.source, inbound.event
+        made, source, event = self._instruments(), received.source, received.event
         if verdict in _FAILED:
             made.failed_tries.labels(source.value, event.type, verdict.value).inc()
         if verdict not in _SETTLED:
             return
-        made.deliveries.labels(source.value, inbound.scheme or _UNSIGNED, event.type, verdict.value).inc()
+        made.deliveries.labels(source.value, received.scheme or _UNSIGNED, event.type, verdict.value).inc()
         if verdict is Verdict.PROCESSED:
             now = self._state.clock()
-            made.acceptance_to_effect.labels(source.value).observe(_seconds(inbound.received_at, now))
+            made.acceptance_to_effect.labels(source.value).observe(_seconds(received.received_at, now))
             if source is Source.WEBHOOK and event.occurred_at is not None:
                 made.creator_to_effect.observe(_seconds(event.occurred_at, now))
 
     def callback_rejected(self, _: Flask, *, reason: str, **_extra: Any) -> None:
         """A request, or an item of a batch, was refused."""
-        self._instruments().rejections.labels(reason).inc()
+        self._instruments().refusals.labels(reason).inc()
 
     def reconcile_finished(self, _: Flask, *, report: ReconcileReport, **_extra: Any) -> None:
         """The poller ended a pass."""
@@ -87,7 +88,7 @@ class Recorder:
         made.creator_questions.labels("list").inc(report.asked > 0)
         made.creator_questions.labels("single").inc(report.asked_alone)
 
-    def forward_tried(self, status: str) -> None:
+    def forward_tried(self, _: Flask, *, status: str, **_extra: Any) -> None:
         """A try to send an event on ended."""
         self._instruments().forward_attempts.labels(status).inc()
 

@@ -1,0 +1,46 @@
+"""Values that must not survive a fork: locks, threads and connections of the parent process."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+__all__ = ["PerProcess"]
+
+T = TypeVar("T")
+
+_living: list[weakref.ref[PerProcess[Any]]] = []
+_is_hooked = False
+
+
+class PerProcess(Generic[T]):
+    """A value of one process; a forked child gets one of its own before any of its threads can run.
+
+    Args:
+        make: makes the value, in this process now, and in each forked child.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self.value = make()
+        _hook()
+        _living.append(weakref.ref(self, _living.remove))
+
+    def renew(self) -> None:
+        """Replace the value, as after a fork."""
+        self.value = self._make()
+
+
+def _hook() -> None:
+    global _is_hooked  # noqa: PLW0603 - the hook belongs to the process, and cannot be taken back
+    if not _is_hooked and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_renew_all)
+        _is_hooked = True
+
+
+def _renew_all() -> None:
+    for reference in _living:
+        if (owner := reference()) is not None:
+            owner.renew()

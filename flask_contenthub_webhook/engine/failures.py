@@ -1,0 +1,129 @@
+"""Keep an event whose handlers failed: the history row alone, with the error and the time of the next try."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from .. import signals
+from ..core.backoff import jittered
+from ..core.received import ReceivedEvent, Row
+from ..core.state_machine import Verdict
+from ..errors import DatabaseUnavailable, HandlerFailed
+from ..runtime.state import WebhookState
+from ..storage.delivery_rows import delivery_values
+from .handlers import HandlerError
+
+__all__ = ["keep_failure", "record_failure"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_ERROR_LENGTH = 10_000
+
+
+def keep_failure(
+    state: WebhookState, received: ReceivedEvent, error: HandlerError, kept: Row | None
+) -> HandlerFailed | DatabaseUnavailable:
+    """Write the history row of a rolled-back event alone, so that the event is tried again."""
+    cause = error.__cause__
+    logger.error(
+        "A handler failed; the event is kept and tried again.",
+        exc_info=cause,
+        extra={"task_id": error.task_id, "event": received.event.type, "handler": error.handler},
+    )
+    try:
+        delivery_id, verdict = record_failure(
+            state, received, _format_error(error), kept, task_id=error.task_id, attempt=error.attempt
+        )
+    except SQLAlchemyError as trouble:
+        logger.warning("The failure could not be recorded; the sender must send the event again.", exc_info=trouble)
+        return DatabaseUnavailable()
+    signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
+    _announce(state, delivery_id)
+    failed = HandlerFailed()
+    failed.delivery_id = delivery_id
+    return failed
+
+
+def _announce(state: WebhookState, delivery_id: int) -> None:
+    if not signals.delivery_processed.receivers:
+        return
+    with state.database.session() as session:
+        delivery = session.get(state.delivery_model, delivery_id)
+        if delivery is None:
+            return
+        values = state.store.read_task(session, delivery.task_id)
+        signals.send_quietly(
+            signals.delivery_processed,
+            state.app,
+            clean_up=session.rollback,
+            delivery=delivery,
+            task=None if values is None else state.store.tasks.object_from_row(session, values),
+            outcome=delivery.verdict,
+        )
+
+
+def _format_error(error: HandlerError) -> str:
+    """Format a handler's error; fall back to its class where ``str()`` fails."""
+    cause = error.__cause__
+    try:
+        words = str(cause)
+    except Exception:  # noqa: BLE001 - a host's error may do anything
+        words = "(its message cannot be read)"
+    return f"{error.handler}: {type(cause).__name__}: {words}"
+
+
+def record_failure(
+    state: WebhookState, received: ReceivedEvent, error: str, kept: Row | None, *, task_id: str, attempt: int | None
+) -> tuple[int, Verdict]:
+    """Keep an event whose handlers failed, in a transaction of its own, due for another try.
+
+    Args:
+        state: the application's state.
+        received: the event.
+        error: what was raised, for people.
+        kept: the row of an earlier try; None writes a new one.
+        task_id: our id of its task.
+        attempt: the attempt that it belonged to when it came; a later try must not take it for a later attempt's.
+
+    Returns:
+        The id of the row, and its verdict: failed, or dead.
+    """
+    now = state.clock()
+    tries = 1 if kept is None else kept["tries"] + 1
+    outcome = {
+        "tries": tries,
+        "error": _storable(error),
+        "processed_at": now,
+        "claimed_until": None,
+        **_next_try(state, received, tries, now),
+    }
+    with state.database.begin() as tx:
+        if kept is None:
+            values = {**delivery_values(received, task_id, now), "late": False, "attempt": attempt, **outcome}
+            kept = state.store.insert_delivery(tx, values)
+        else:
+            state.store.update_delivery(tx, kept["id"], outcome)
+    return int(kept["id"]), Verdict(outcome["verdict"])
+
+
+def _storable(error: str) -> str:
+    """Return the text as any database can store it: without NUL and lone surrogates, bounded."""
+    bounded = error[:_MAX_ERROR_LENGTH].replace("\0", "\\x00")
+    return bounded.encode("utf-8", errors="backslashreplace").decode("utf-8")[:_MAX_ERROR_LENGTH]
+
+
+def _next_try(state: WebhookState, received: ReceivedEvent, tries: int, now: datetime) -> dict[str, Any]:
+    """Schedule the next try; after the last one the delivery is parked as dead, for a person to replay.
+
+    An internal event has no body; the poller or the host makes it again.
+    """
+    backoff = state.settings.retry_backoff
+    if not received.body:
+        return {"verdict": Verdict.FAILED.value, "next_retry_at": None}
+    if tries > len(backoff):
+        return {"verdict": Verdict.DEAD.value, "next_retry_at": None}
+    return {"verdict": Verdict.FAILED.value, "next_retry_at": now + jittered(backoff[tries - 1])}

@@ -1,0 +1,72 @@
+"""History rows as the engine needs them: read, turned into their event again, and given another verdict."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..core.events import Event, parse_event
+from ..core.received import ReceivedEvent, Row
+from ..core.state_machine import Verdict
+from ..core.strict_json import parse_object
+from ..errors import DatabaseUnavailable, ReplayRefused, RequestRefused
+from ..runtime.state import WebhookState
+
+__all__ = ["event_of_row", "read_delivery", "set_verdict"]
+
+
+def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
+    """Read a delivery; None where there is none.
+
+    Raises:
+        DatabaseUnavailable: the database is away.
+    """
+    try:
+        with state.database.read() as tx:
+            return state.store.read_delivery(tx, delivery_id)
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
+
+
+def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reason: str) -> None:
+    """Give a delivery its last verdict, so that it is not tried again.
+
+    Raises:
+        DatabaseUnavailable: nothing was written.
+    """
+    values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None, "claimed_until": None}
+    try:
+        with state.database.begin() as tx:
+            state.store.update_delivery(tx, delivery_id, values)
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable from error
+
+
+def event_of_row(state: WebhookState, row: Row, *, replayed_at: datetime | None = None) -> ReceivedEvent:
+    """Parse the event of a history row from its raw body again.
+
+    Args:
+        state: the application's state.
+        row: the delivery.
+        replayed_at: the time of a replay by a person; None for another try of the same delivery.
+
+    Raises:
+        ReplayRefused: the row was refused without authentication, or holds no valid event.
+    """
+    if row["verdict"] == Verdict.REJECTED and row["scheme"] is None:
+        raise ReplayRefused(f"Delivery {row['id']} was refused ({row['error']}) and never authenticated.")
+    if not row["body"] or row["task_id"] is None:
+        raise ReplayRefused(f"Delivery {row['id']} has no body to replay.")
+    return ReceivedEvent.from_row(row, _parse(state, row), replayed_at=replayed_at)
+
+
+def _parse(state: WebhookState, row: Row) -> Event:
+    try:
+        return parse_event(
+            parse_object(bytes(row["body"])),
+            custom_types=state.custom_events,
+            required_fields=state.settings.required_result_fields,
+        )
+    except RequestRefused as error:
+        raise ReplayRefused(f"Delivery {row['id']} holds no valid event: {error.message}") from error

@@ -1,0 +1,181 @@
+"""Apply the deliveries that wait: new ones from the inbox, and those whose handlers failed, when their try is due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from .. import signals
+from ..core.received import Row
+from ..core.state_machine import Verdict
+from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRefused, RequestRefused
+from ..runtime.state import WebhookState
+from ..storage.database_errors import Trouble, trouble_of
+from ..storage.inbox import Claimed
+from ..storage.store import AlreadySettled
+from .apply import apply_event
+from .failures import record_failure
+from .history import event_of_row, read_delivery, set_verdict
+from .missing_result import fetch_missing_result
+from .process import warn_if_slow
+
+__all__ = ["RetryReport", "retry_due_deliveries", "work_off"]
+
+logger = logging.getLogger(__name__)
+
+_LEASE = 6
+"""A claimed delivery is left alone for this many times WEBHOOK_TIMEOUT."""
+
+
+@dataclass(slots=True)
+class RetryReport:
+    """What one pass over the deliveries that wait did.
+
+    Args:
+        claimed: deliveries that were due and ours.
+        outcomes: how many of them ended with which verdict; ``failed`` are tried again later.
+        interrupted: True where the database went away; what was left is given back, or tried again after the lease.
+    """
+
+    claimed: int = 0
+    outcomes: Counter[Verdict] = field(default_factory=Counter)
+    interrupted: bool = False
+
+
+def retry_due_deliveries(state: WebhookState, *, limit: int = 100) -> RetryReport:
+    """Apply what waits in the inbox and is due, and what handlers failed at; any number of processes may do so at once.
+
+    Args:
+        state: the application's state.
+        limit: deliveries in one pass, at the most.
+    """
+    report = RetryReport()
+    while report.claimed < limit and not report.interrupted:
+        before = report.claimed
+        work_off(state, report, limit=min(state.settings.worker_batch, limit - before))
+        if report.claimed == before:
+            break
+    return report
+
+
+def work_off(
+    state: WebhookState,
+    report: RetryReport,
+    *,
+    limit: int,
+    task_id: str | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+    longest_hold: float = 1.0,
+) -> None:
+    """Claim some deliveries and apply them, one after the other; those of one task in the order of their arrival.
+
+    Args:
+        state: the application's state.
+        report: is brought up to date.
+        limit: deliveries, at the most.
+        task_id: of this task only.
+        is_stopped: asked before each delivery; once it is true, the rest is given back.
+        longest_hold: seconds after which the rest is given back, while other workers might apply it.
+    """
+    claimed: list[Claimed] = []
+    one: Claimed | None = None
+    try:
+        claimed += _claim(state, limit, task_id)
+        began = time.monotonic()
+        while claimed and not is_stopped() and time.monotonic() - began < longest_hold:
+            one = claimed.pop(0)
+            report.claimed += 1
+            report.outcomes[_apply_claimed(state, one.row)] += 1
+            if one.more and report.claimed < limit:
+                claimed += _claim(state, 1, one.row["task_id"])
+    except (DatabaseUnavailable, SQLAlchemyError) as error:
+        logger.warning("Deliveries that wait are left to the next pass.", exc_info=error)
+        report.interrupted = True
+        if one is not None and _caused_by_contention(error):
+            claimed.insert(0, one)
+    finally:
+        _give_back(state, [one.row for one in claimed])
+
+
+def _lease(state: WebhookState) -> timedelta:
+    """Longer than handling one delivery may take."""
+    settings = state.settings
+    asking = 3 * settings.creator_timeout if state.creator is not None else 0
+    return timedelta(seconds=_LEASE * settings.timeout + asking)
+
+
+def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed]:
+    now = state.clock()
+    with state.database.begin() as tx:
+        return state.store.inbox.claim(tx, now=now, until=now + _lease(state), limit=limit, task_id=task_id)
+
+
+def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
+    """Let others have what was not begun; where the database is away, its lease ends by itself."""
+    if not rows:
+        return
+    try:
+        with state.database.begin() as tx:
+            state.store.inbox.release(tx, rows)
+    except SQLAlchemyError as error:
+        logger.warning("%d deliveries could not be given back; their leases will end.", len(rows), exc_info=error)
+
+
+def _caused_by_contention(error: Exception) -> bool:
+    """Whether others kept the task, or the database, to themselves; what an event itself is at fault for counts."""
+    cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    return not isinstance(cause, SQLAlchemyError) or trouble_of(cause) is Trouble.BUSY
+
+
+def _is_still_ours(state: WebhookState, row: Row) -> bool:
+    """A delivery at the end of a batch may have waited for long; make sure that its lease lasts."""
+    now: datetime = state.clock()
+    if row["claimed_until"] - now > _lease(state) / 2:
+        return True
+    with state.database.begin() as tx:
+        return state.store.inbox.renew(tx, row, now + _lease(state))
+
+
+def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
+    """One delivery that is ours."""
+    if not _is_still_ours(state, row):
+        return Verdict.QUEUED
+    if row["tries"] > len(state.settings.retry_backoff):  # only a claim counts that far, see InboxStatements
+        return _park(state, row, "Its worker died, or lost the database, each time that it was tried.")
+    started = time.monotonic()
+    try:
+        received = event_of_row(state, row)
+        try:
+            received = fetch_missing_result(state, received)
+        except CreatorError as error:
+            _, verdict = record_failure(
+                state, received, error.message, row, task_id=received.task_id, attempt=received.attempt
+            )
+            signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
+            return verdict
+        verdict = apply_event(state, received, kept=row).verdict
+        warn_if_slow(state, received, time.monotonic() - started)
+    except (AlreadySettled, HandlerFailed):
+        return _verdict_of(state, row)
+    except DatabaseUnavailable:
+        raise
+    except (RequestRefused, ReplayRefused) as error:
+        logger.exception("Delivery %s can never be applied; it is parked.", row["id"])
+        return _park(state, row, error.message)
+    return verdict
+
+
+def _verdict_of(state: WebhookState, row: Row) -> Verdict:
+    now = read_delivery(state, row["id"])
+    return Verdict.IGNORED if now is None else Verdict(now["verdict"])  # None: purged meanwhile
+
+
+def _park(state: WebhookState, row: Row, reason: str) -> Verdict:
+    set_verdict(state, row["id"], Verdict.DEAD, reason=reason)
+    return Verdict.DEAD

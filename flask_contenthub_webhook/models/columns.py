@@ -1,0 +1,81 @@
+"""Column types, constraint names and indexes that the tables share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+__all__ = ["BigId", "Blob", "Json", "LongText", "UTCDateTime", "named", "quoted", "utc_now", "waiting_index"]
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""SQLite only counts up an INTEGER primary key."""
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+Json = sa.JSON(none_as_null=True)
+Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+"""MySQL's plain BLOB ends at 64 KiB."""
+
+
+def utc_now() -> datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UTCDateTime(sa.types.TypeDecorator[datetime]):
+    """A point in time that is aware and in UTC on every database, SQLite and MySQL included.
+
+    Alembic writes a type of SQLAlchemy's as ``sa.`` and its repr, and any other as a module that nobody imports. Under
+    SQLAlchemy's name a host's generated migration holds a plain ``sa.DateTime(timezone=True)``, and needs no import of
+    ours.
+    """
+
+    __module__ = "sqlalchemy.types"
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(timezone=True)
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """MySQL keeps whole seconds unless it is told otherwise."""
+        if dialect.name in {"mysql", "mariadb"}:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Convert to UTC; refuse a naive time, which could mean anything."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; use an aware time such as datetime.now(UTC).")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """Convert to an aware time, also where the database has no time zones."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def __repr__(self) -> str:
+        return "DateTime(timezone=True)"
+
+
+def named(kind: str, table: str, column: str = "") -> str:
+    """Return a constraint name that the naming convention of the host's metadata does not change."""
+    return sa.schema.conv("_".join(part for part in (kind, table, column) if part))
+
+
+def waiting_index(table: str, column: str) -> sa.Index:
+    """Return an index of the rows that wait for a time; settled rows, nearly all of them, are not in it."""
+    waiting = sa.text(f"{column} IS NOT NULL")
+    return sa.Index(named("ix", table, column), column, postgresql_where=waiting, sqlite_where=waiting)
+
+
+def quoted(*values: StrEnum) -> str:
+    """Return values as a list of SQL literals."""
+    return ", ".join(f"'{value.value}'" for value in values)

@@ -1,0 +1,96 @@
+"""The table of deliveries: the history, and the inbox of events that wait."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+
+from ..core.state_machine import UNSETTLED
+from .columns import BigId, Blob, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+
+__all__ = ["DeliveryMixin"]
+
+
+class DeliveryMixin:
+    """One event that reached us, by any way, and its verdict; or a batch of refused requests."""
+
+    __allow_unmapped__ = False
+
+    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    task_id: Mapped[str | None] = mapped_column(sa.String(255), sort_order=-9)
+    """``task_id`` of the task; no foreign key, since the history outlives tasks."""
+    event: Mapped[str | None] = mapped_column(sa.String(64))
+    attempt: Mapped[int | None] = mapped_column(sa.Integer)
+    """The attempt that the event belonged to, or None where it did not say."""
+    source: Mapped[str] = mapped_column(sa.String(16))
+    """``webhook``, ``poll``, ``response``, ``replay`` or ``host``."""
+    scheme: Mapped[str | None] = mapped_column(sa.String(16))
+    """The signature scheme that authenticated it, or None for an unsigned one."""
+    message_id: Mapped[str | None] = mapped_column(sa.String(255))
+    """The ``webhook-id`` of a Standard Webhooks sender."""
+
+    verdict: Mapped[str] = mapped_column(sa.String(16))
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    """Why the verdict is what it is."""
+    error: Mapped[str | None] = mapped_column(LongText)
+    """What a handler raised, or the code of a refusal."""
+    status_before: Mapped[str | None] = mapped_column(sa.String(16))
+    status_after: Mapped[str | None] = mapped_column(sa.String(16))
+    late: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
+    tries: Mapped[int] = mapped_column(sa.Integer, default=1)
+    """How often the event was given to the handlers."""
+    next_retry_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When the event is due for its next try; null once it is settled, or parked."""
+    claimed_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """The end of the lease of the worker that is applying the event."""
+    occurrences: Mapped[int] = mapped_column(sa.Integer, default=1)
+    """How many refused requests this row stands for."""
+    replay_of: Mapped[int | None] = mapped_column(BigId)
+
+    occurred_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When the sender says that it built the event."""
+    received_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
+    processed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    latency_ms: Mapped[float | None] = mapped_column(sa.Double)
+    """Milliseconds from acceptance to the change of state (the handlers' own time is not in it)."""
+
+    remote_addr: Mapped[str | None] = mapped_column(sa.String(64))
+    headers: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """Request headers, secrets redacted."""
+    body: Mapped[bytes | None] = mapped_column(Blob)
+    """The raw body; of an unbelieved request only its beginning."""
+    body_digest: Mapped[str | None] = mapped_column(sa.String(64))
+    """SHA-256 of the raw body, in hex."""
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (
+            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            sa.Index(named("ix", table, "task_id"), "task_id", "id"),
+            waiting_index(table, "next_retry_at"),
+            _queue_index(table),
+            _unsettled_index(table, cls.verdict.column.name or "verdict"),  # type: ignore[attr-defined]
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.event} {self.verdict}>"
+
+
+def _queue_index(table: str) -> sa.Index:
+    """Return the index that finds the first delivery that waits, for each task."""
+    waiting = sa.text("next_retry_at IS NOT NULL")
+    return sa.Index(named("ix", table, "waiting"), "task_id", "id", postgresql_where=waiting, sqlite_where=waiting)
+
+
+def _unsettled_index(table: str, verdict: str) -> sa.Index:
+    """Return an index of the deliveries that have had no effect yet; people look for these few among all the others.
+
+    Args:
+        table: its name.
+        verdict: the name of the column, which a host may have mapped to another attribute name.
+    """
+    unsettled = sa.text(f"{verdict} IN ({quoted(*UNSETTLED)})")
+    return sa.Index(named("ix", table, "unsettled"), verdict, "id", postgresql_where=unsettled, sqlite_where=unsettled)

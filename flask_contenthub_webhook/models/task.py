@@ -1,0 +1,113 @@
+"""The table of tasks.
+
+``task.status`` and the columns beside it belong to the extension: only :mod:`..engine.apply` writes them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+
+from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState
+from .columns import BigId, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+
+__all__ = ["GenerationTaskMixin"]
+
+_FIRST_POLL = timedelta(seconds=120)
+
+
+class GenerationTaskMixin:
+    """One job that the host handed to the creator.
+
+    The host fills in what the job is (``topic`` and so on); the rest is the extension's.
+    """
+
+    __allow_unmapped__ = False
+
+    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    task_id: Mapped[str] = mapped_column(sa.String(36), default=lambda: str(uuid.uuid4()), sort_order=-9)
+    """Our name of the task, a UUID4; it stands in the callback URL."""
+    creator_task_id: Mapped[str | None] = mapped_column(sa.String(255))
+    """The creator's name of the current attempt."""
+    earlier_creator_task_ids: Mapped[list[str]] = mapped_column(Json, default=list)
+    """The creator's names of the attempts before."""
+
+    topic: Mapped[str | None] = mapped_column(sa.String(500))
+    requirements: Mapped[str | None] = mapped_column(sa.Text)
+    target_audience: Mapped[str | None] = mapped_column(sa.String(500))
+    keywords: Mapped[list[str] | None] = mapped_column(Json)
+    tone: Mapped[str | None] = mapped_column(sa.String(100))
+    priority: Mapped[int] = mapped_column(sa.SmallInteger, default=2)
+    """1 (low) to 4 (urgent)."""
+    auto_approve: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
+
+    previous_status: Mapped[str | None] = mapped_column(sa.String(16))
+    """The state before the last change; it stands before ``status`` because MySQL assigns from left to right."""
+    status: Mapped[str] = mapped_column(sa.String(16), default=TaskState.PENDING.value)
+    attempt: Mapped[int] = mapped_column(sa.Integer, default=1)
+    """The current submission to the creator, from 1."""
+    max_retries: Mapped[int | None] = mapped_column(sa.Integer)
+    """Attempts after the first; None takes WEBHOOK_MAX_RETRIES."""
+    timeout_seconds: Mapped[int | None] = mapped_column(sa.Integer)
+    """How long one attempt may take; None takes WEBHOOK_TASK_TIMEOUT."""
+    version: Mapped[int] = mapped_column(sa.Integer, default=1)
+    """Counts the changes of this row; every compare-and-set compares it."""
+
+    callback_url: Mapped[str | None] = mapped_column(sa.String(2048))
+    callback_events: Mapped[list[str] | None] = mapped_column(Json)
+    creator_options: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What else the creator is told, by its own names."""
+    forward_to: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    """Further URLs for this task's events, beside WEBHOOK_FORWARD_URLS; see :mod:`..forwarding`."""
+
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error_code: Mapped[str | None] = mapped_column(sa.String(64))
+    error_message: Mapped[str | None] = mapped_column(LongText)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    progress_percentage: Mapped[float | None] = mapped_column(sa.Double)
+    progress_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    next_submit_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When a pending task is due for (re)submission."""
+    submitting_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """Set while somebody hands the task to the creator; still set after a crash, so that nobody does it twice."""
+    submit_tries: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """How often the creator could not be reached with this attempt."""
+    submitted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When the creator accepted the current attempt."""
+    next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=lambda: utc_now() + _FIRST_POLL)
+    """When an open task is due for a question to the creator; never null while the task is open."""
+    polls: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """Questions to the creator since the last sign of life."""
+    times_missing: Mapped[int] = mapped_column(sa.Integer, default=0)
+    """How often in a row the creator did not know the task."""
+    deadline_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When the task reached its terminal state."""
+
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (
+            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            sa.UniqueConstraint("task_id", name=named("uq", table, "task_id")),
+            sa.CheckConstraint(
+                f"status IN ({quoted(*OPEN_STATES, *TERMINAL_STATES)})", name=named("ck", table, "status")
+            ),
+            sa.CheckConstraint(
+                f"status IN ({quoted(*TERMINAL_STATES)}) OR next_poll_at IS NOT NULL",
+                name=named("ck", table, "open_is_polled"),
+            ),
+            sa.Index(named("ix", table, "creator_task_id"), "creator_task_id"),
+            waiting_index(table, "next_submit_at"),
+            waiting_index(table, "next_poll_at"),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task_id} {self.status}>"

@@ -1,0 +1,83 @@
+"""The rate limit per client address, on Flask-Limiter's engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, RateLimited
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from limits.strategies import RateLimiter
+
+__all__ = ["RateLimit"]
+
+logger = logging.getLogger(__name__)
+
+
+class RateLimit:
+    """A rate per client address, counted by Flask-Limiter's engine in the storage that the host configured for it.
+
+    The host's own ``Limiter`` is used where it has one. Where it has none, none is registered on its application,
+    since a Limiter would limit all of its routes; the same ``RATELIMIT_STORAGE_URI`` and ``RATELIMIT_STRATEGY`` hold.
+
+    Args:
+        app: the application.
+        rate: in the notation of Flask-Limiter, such as ``100/minute``.
+
+    Raises:
+        ConfigurationError: Flask-Limiter is not installed, or the notation is wrong.
+    """
+
+    def __init__(self, app: Flask, rate: str) -> None:
+        if importlib.util.find_spec("flask_limiter") is None:
+            raise ConfigurationError(
+                "WEBHOOK_RATE_LIMIT needs Flask-Limiter: pip install 'flask-contenthub-webhook[ratelimit]'."
+            )
+        from limits import parse_many
+
+        try:
+            self._rates = parse_many(rate)
+        except ValueError:
+            raise ConfigurationError(
+                f"WEBHOOK_RATE_LIMIT is {rate!r}; it must be a rate such as 100/minute or '10 per second'."
+            ) from None
+        self._app = app
+
+    def check(self, remote_addr: str | None) -> None:
+        """Count a request of a client address.
+
+        A storage that is away lets it pass: a lost callback costs more than a missed count.
+
+
+        Raises:
+            RateLimited: the rate is used up; carries when the window ends.
+        """
+        key = ("contenthub_webhook", remote_addr or "")
+        for rate in self._rates:
+            try:
+                if self._strategy.hit(rate, *key):
+                    continue
+                reset_at = self._strategy.get_window_stats(rate, *key).reset_time
+            except Exception:  # whatever the storage's client raises
+                logger.exception("The rate could not be counted; the request passes.")
+                return
+            raise RateLimited(retry_after=int(reset_at - time.time()) + 1)
+
+    @cached_property
+    def _strategy(self) -> RateLimiter:
+        for limiter in self._app.extensions.get("limiter", ()):
+            strategy: RateLimiter = limiter.limiter
+            return strategy
+        from limits.storage import storage_from_string
+        from limits.strategies import STRATEGIES
+
+        config = self._app.config
+        storage = storage_from_string(
+            config.get("RATELIMIT_STORAGE_URI") or "memory://", **(config.get("RATELIMIT_STORAGE_OPTIONS") or {})
+        )
+        return STRATEGIES[config.get("RATELIMIT_STRATEGY") or "fixed-window"](storage)

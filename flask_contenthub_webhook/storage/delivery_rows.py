@@ -1,0 +1,54 @@
+"""The columns of a history row: what follows from how an event came, and what from the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..core.received import ReceivedEvent
+from ..core.state_machine import Decision
+
+__all__ = ["SETTLED", "decision_values", "delivery_values", "processing_times"]
+
+SETTLED: Mapping[str, None] = {"error": None, "next_retry_at": None, "claimed_until": None}
+"""Columns that an applied event no longer needs."""
+
+_MAX_ADDRESS_LENGTH = 64
+
+
+def delivery_values(received: ReceivedEvent, task_id: str, now: datetime) -> dict[str, Any]:
+    """Return the columns that follow from how an event came."""
+    return {
+        "task_id": task_id,
+        "event": received.event.type,
+        "attempt": received.attempt,
+        "source": received.source.value,
+        "scheme": received.scheme,
+        "message_id": received.message_id,
+        "tries": 1,
+        "occurrences": 1,
+        "replay_of": received.replay_of,
+        "occurred_at": received.event.occurred_at,
+        "received_at": received.received_at,
+        **processing_times(received, now),
+        "remote_addr": received.remote_addr and received.remote_addr[:_MAX_ADDRESS_LENGTH],
+        "headers": dict(received.headers),
+        "body": received.body,
+        "body_digest": received.digest,
+    }
+
+
+def decision_values(decision: Decision, status_after: str) -> dict[str, Any]:
+    """Return the columns that follow from the decision, except the task's previous state."""
+    return {
+        "verdict": decision.verdict.value,
+        "reason": decision.reason or None,
+        "status_after": str(status_after),
+        "late": decision.late,
+    }
+
+
+def processing_times(received: ReceivedEvent, now: datetime) -> dict[str, Any]:
+    """Return when an event was applied, and how long after it was received."""
+    return {"processed_at": now, "latency_ms": (now - received.received_at) / timedelta(milliseconds=1)}

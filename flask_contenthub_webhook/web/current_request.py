@@ -1,0 +1,168 @@
+"""The request at hand: read, verified and parsed step by step, and recorded with what is known when it is refused."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flask import Request
+
+from .. import signals
+from ..core.events import parse_event
+from ..core.received import ReceivedEvent, Source
+from ..core.redaction import redacted_body
+from ..core.signatures import Credentials, Verified, verify
+from ..errors import (
+    DatabaseUnavailable,
+    HandlerFailed,
+    InboxFull,
+    InvalidPayload,
+    RequestRefused,
+    SignatureMissing,
+    TaskNotFound,
+)
+from ..runtime.refusals import Refusal
+from ..runtime.state import WebhookState
+from .batches import BatchItem
+from .guards import read_body
+
+__all__ = ["CurrentRequest"]
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
+_TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(slots=True)
+class CurrentRequest:
+    """What is known so far of the request at hand, or of one item of a batch."""
+
+    state: WebhookState
+    request: Request
+    received_at: datetime
+    headers: dict[str, str] = field(default_factory=dict)
+    task_id: str | None = None
+    attempt_text: str | None = None
+    body: bytes = b""
+    was_read: bool = False
+    verified: Verified | None = None
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt that the request names, or None where it names none or not a valid one."""
+        text = self.attempt_text
+        return int(text) if text is not None and _ATTEMPT.fullmatch(text) else None
+
+    @property
+    def scheme(self) -> str | None:
+        """The signature scheme that authenticated it."""
+        return None if self.verified is None else self.verified.scheme
+
+    def item(self, item: BatchItem | InvalidPayload) -> CurrentRequest:
+        """Return one item of this batch, as if it had come alone."""
+        current = CurrentRequest(self.state, self.request, self.received_at, self.headers, verified=self.verified)
+        if isinstance(item, BatchItem):
+            current.task_id, current.body, current.attempt_text = item.task_id, item.body, item.attempt
+        return current
+
+    def read_body(self) -> None:
+        """Read the raw body, once."""
+        self.was_read = True
+        self.body = read_body(self.state.settings, self.request)
+
+    def verify(self, schemes: tuple[str, ...], token: str | None, *, required: bool = True) -> None:
+        """Authenticate the sender by one of these schemes; an unsigned request passes where those are allowed.
+
+        Raises:
+            SignatureMissing: there is no signature, and one is required.
+            RequestRefused: a signature is wrong.
+        """
+        settings = self.state.settings
+        self.verified = verify(
+            Credentials(
+                headers=self.request.headers,
+                body=self.body,
+                token=token,
+                task_id=self.task_id or "",
+                attempt=self.attempt,
+            ),
+            schemes=schemes,
+            secrets=settings.secrets,
+            tolerance=settings.signature_tolerance,
+            now=self.received_at,
+        )
+        if self.verified is None and required and settings.require_signature:
+            raise SignatureMissing
+
+    def event(self, payload: dict[str, Any], *, id_may_be_creators: bool = False) -> ReceivedEvent:
+        """Parse the event.
+
+        Raises:
+            InvalidPayload: a field is missing, or not as it must be.
+            UnknownEvent: there is no such event type.
+            TaskNotFound: the task id cannot be one of ours.
+        """
+        state, attempt, task_id = self.state, self.attempt, self.task_id or ""
+        if self.attempt_text is not None and attempt is None:
+            raise InvalidPayload(f"`attempt` must be a whole number from 1, not {self.attempt_text[:40]!a}.")
+        event = parse_event(
+            payload, custom_types=state.custom_events, required_fields=state.settings.required_result_fields
+        )
+        if not _TASK_ID.fullmatch(task_id):  # some databases would choke on it
+            raise TaskNotFound
+        return ReceivedEvent(
+            task_id=task_id,
+            event=event,
+            source=Source.WEBHOOK,
+            received_at=self.received_at,
+            attempt=attempt,
+            task_is_authenticated=self.scheme == "url",
+            id_may_be_creators=id_may_be_creators,
+            scheme=self.scheme,
+            message_id=None if self.verified is None else self.verified.message_id,
+            body=self.body,
+            headers=self.headers,
+            remote_addr=self.request.remote_addr,
+        )
+
+    def record(self, refusal: RequestRefused) -> None:
+        """Make a refusal visible: in the log, in the history (bounded), and to the host."""
+        request = self.request
+        logger.warning(
+            "Callback refused: %s",
+            refusal.code,
+            extra={"code": refusal.code, "status": refusal.status, "remote_addr": request.remote_addr},
+        )
+        if isinstance(refusal, HandlerFailed | DatabaseUnavailable | InboxFull):
+            return
+        self.state.refusals.record(
+            Refusal(
+                code=refusal.code,
+                message=refusal.message,
+                received_at=self.received_at,
+                task_id=self.task_id,
+                attempt=self.attempt,
+                scheme=self.scheme,
+                message_id=None if self.verified is None else self.verified.message_id,
+                remote_addr=request.remote_addr,
+                headers=self.headers,
+                body=redacted_body(self.body) if self.task_id is None else self.body,
+            ),
+        )
+        signals.send_quietly(
+            signals.callback_rejected,
+            self.state.app,
+            reason=refusal.code,
+            status=refusal.status,
+            request={
+                "method": request.method,
+                "path": request.path,
+                "remote_addr": request.remote_addr,
+                "content_length": request.content_length,
+                "user_agent": request.headers.get("User-Agent"),
+            },
+        )
