@@ -1,4 +1,4 @@
-"""Random lives of tasks, against a model of DESIGN section 5 that was written independently of the package.
+"""Random lives of tasks, against a model of the state machine that was written independently of the package.
 
 The model knows states, attempts and effects, not verdicts: whether something without effect is called a duplicate,
 stale or ignored is checked elsewhere.

@@ -18,7 +18,7 @@ SECRET = "a-secret-that-is-long-enough-for-a-test"
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
-# What DESIGN section 9 promises. None and () both mean "off".
+# As docs/configuration.md promises. None and () both mean "off".
 DEFAULTS: dict[str, Any] = {
     "WEBHOOK_ENABLED": False,
     "WEBHOOK_CALLBACK_BASE_URL": None,

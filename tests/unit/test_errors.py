@@ -10,7 +10,7 @@ from flask_contenthub_webhook import errors
 from flask_contenthub_webhook.errors import DatabaseUnavailable, RateLimited, RequestRefused, WebhookError
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
-CONTRACT = {  # DESIGN section 6
+CONTRACT = {  # as in docs/http.md
     "webhook_disabled": 404,
     "payload_too_large": 413,
     "unsupported_media_type": 415,

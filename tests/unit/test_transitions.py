@@ -1,4 +1,4 @@
-"""The transition table of DESIGN section 5, cell by cell, written down a second time."""
+"""The transition table of docs/how-it-works.md, cell by cell, written down a second time."""
 
 from __future__ import annotations
 

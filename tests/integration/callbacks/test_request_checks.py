@@ -102,7 +102,7 @@ def test_json_types_are_accepted(sqlite_host: Host, content_type: str):
 
 
 def test_every_type_that_ends_in_json_is_accepted(sqlite_host: Host):
-    """DESIGN section 6, step 2: `*+json`."""
+    """As docs/http.md says of 415."""
     task_id = sqlite_host.add_task()
 
     answer = sqlite_host.post(task_id, completed(task_id), content_type="model/vnd.creator+json")

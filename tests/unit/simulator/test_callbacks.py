@@ -142,7 +142,7 @@ class TestTheBytesOfACallback:
 
 
 class TestDelivery:
-    """The table of WIRE.md section 2."""
+    """The retries of the real sender: which answers end them, and how far they are apart."""
 
     @pytest.mark.parametrize("status", [200, 202])
     def test_200_and_202_are_the_end(self, status):
