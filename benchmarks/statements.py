@@ -74,7 +74,8 @@ def _watched(engine: sa.Engine) -> Iterator[Asked]:
             yield asked
         driver.pgconn.untrace()
         trace.seek(0)
-        messages = [(sender, text) for _, sender, _, text in (line.split("\t", 3) for line in trace)]
+        # A statement that is not prepared yet, such as a count that is due now and then, may go on in further lines.
+        messages = [line.split("\t", 3)[1::2] for line in trace if line.count("\t") >= 3]
     asked.round_trips = sum(sender == "B" and text.startswith("ReadyForQuery") for sender, text in messages)
     sent = [text for sender, text in messages if sender == "F"]
     asked.statements[:0] = ["BEGIN" for text in sent if '"BEGIN' in text]
