@@ -78,13 +78,13 @@ class Process:
     def stderr(self) -> str:
         return self._read(1)
 
-    def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 30) -> None:
+    def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
         wait_until(condition, timeout=timeout, what=what, log=lambda: f"{self.stdout}\n{self.stderr}")
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         return self._process.wait(timeout)
 
-    def terminate(self, timeout: float = 20) -> int:
+    def terminate(self, timeout: float = 60) -> int:
         """SIGTERM, and the exit code."""
         self._process.terminate()
         return self._process.wait(timeout)

@@ -107,7 +107,7 @@ class TestScheduler:
         started = time.monotonic()
         assert process.terminate() == 0
 
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20  # not after the next run of the alerts, in half a minute
         assert re.search(r"^reconcile: every 1 s$", process.stdout, re.MULTILINE)
         assert re.search(r"^alerts: every 30 s$", process.stdout, re.MULTILINE)
         assert re.search(r"^purge: every 3600 s$", process.stdout, re.MULTILINE)
@@ -121,7 +121,7 @@ class TestScheduler:
         process = start(*FLASK, "webhook", "scheduler", **env(database_url, journal, TEST_CREATOR="slow"))
         process.wait_for(lambda: journal.exists() and "asked" in journal.read_text(), "the question")
 
-        assert process.terminate(10) == 0
+        assert process.terminate() == 0
         assert "answered" in journal.read_text()
         assert statuses(database) == ["completed"]
 
@@ -145,7 +145,7 @@ class TestScheduler:
         due(database)
         process.wait_for(lambda: statuses(database) == ["completed"], "the pass after the migration")
         process.send(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait() == 0
 
 
 def env(url, journal, **more):

@@ -17,7 +17,7 @@ from tests.support.host import Host, at_once, completed
 Build = Callable[..., Host]
 BASE = "https://hub.example"
 NAMES = {"reconcile", "submit", "retry-deliveries", "forward", "alerts", "purge"}
-PATIENCE = 15
+PATIENCE = 60
 
 
 class OwnCreator:

@@ -51,7 +51,7 @@ def serve(database_url):
         yield f"http://127.0.0.1:{port}", "".join(lines)
         server.terminate()
         log = server.stdout.read()
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
         assert "POST /api/v1/content/callback/" in log
         assert "token=" not in log
 
@@ -62,7 +62,7 @@ def test_the_printed_commands_work_as_they_stand(serve):
     progress, completed = re.findall(r"^curl .*\\\n  -d .*$", printed, re.MULTILINE)
 
     def answer(command):
-        output = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=True).stdout
         return re.findall(r'"(?:outcome|status)": ?"(\w+)"', output)
 
     assert sorted(answer(progress)) == ["processed", "processing"]
@@ -97,7 +97,7 @@ def test_a_simulated_creator_works_on_what_is_ordered_and_ends_with_it(how, sqli
         wait_for(lambda: httpx.get(f"{url}/api/hub/tasks").json()[0]["status"] != "pending")
         server.send_signal(how)
         server.stdout.read()
-        assert server.wait(20) == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+        assert server.wait(60) == (-signal.SIGKILL if how == signal.SIGKILL else 0)
     for address in (url, creator):
         wait_for(partial(refuses, address))
 
@@ -109,7 +109,7 @@ def test_an_unknown_creator_is_reported(sqlite_url):
         env=clean_environment(DATABASE_URL=sqlite_url, CREATOR="somebody"),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert served.returncode == 1
@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_is_reported(sqlite_url):
             env=clean_environment(DATABASE_URL=sqlite_url),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
     assert served.returncode == 1
@@ -140,7 +140,7 @@ def test_a_configuration_that_cannot_be_used_is_reported(sqlite_url):
         env=clean_environment(DATABASE_URL=sqlite_url, WEBHOOK_SECRET_KEY=""),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert served.returncode == 1
@@ -156,7 +156,7 @@ def test_what_is_no_port_is_reported(port):
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert served.returncode == 1

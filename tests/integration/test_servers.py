@@ -102,7 +102,7 @@ class TestPostgresOutage:
         with postgres.outage():
             started = time.monotonic()
             assert httpx.get(f"{server.base_url}/database").status_code == 503
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 10
 
         assert httpx.get(f"{server.base_url}/database").json() == {"two": 2}
         assert server.worker_pids() == pids
@@ -174,7 +174,7 @@ class TestGunicorn:
             server.stop(timeout=0.2)
 
             assert not is_alive(master)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while is_alive(worker) and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert not is_alive(worker)
@@ -215,7 +215,7 @@ def test_no_server_outlives_a_run_that_was_killed():
     data, postmaster, log, master, port = killed.stdout.split()
     try:
         assert killed.returncode == -signal.SIGKILL
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (is_alive(int(postmaster)) or is_alive(int(master))) and time.monotonic() < deadline:
             time.sleep(0.02)
         with socket.socket() as probe:

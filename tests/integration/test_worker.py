@@ -120,10 +120,10 @@ def test_two_workers_share_the_work(hub: Site) -> None:
         assert all("completed: processed" in worker.log for worker in workers)
 
 
-def test_a_handler_that_takes_two_seconds_does_not_slow_the_acceptance_of_others(
+def test_a_handler_that_takes_seconds_does_not_slow_the_acceptance_of_others(
     postgres_hub: Site, gunicorn: Callable[..., Gunicorn]
 ) -> None:
-    postgres_hub.switch.write_text("sleep 2")
+    postgres_hub.switch.write_text("sleep 10")
     tasks = postgres_hub.database.add_tasks(40)
     server = gunicorn(FACTORY, workers=1, env=postgres_hub.env)
     postgres_hub.start(threads=4)
@@ -136,7 +136,7 @@ def test_a_handler_that_takes_two_seconds_does_not_slow_the_acceptance_of_others
     with ThreadPoolExecutor(4) as senders:
         answers = list(senders.map(deliver, tasks[1:]))
     assert {answer.status for answer in answers} == {202}
-    assert max(answer.seconds for answer in answers) < 1.5
+    assert max(answer.seconds for answer in answers) < 8
     assert postgres_hub.effects() < len(tasks)
 
 
