@@ -1,1 +1,1 @@
-"""`make demo`: the real server, the real requests of the real sender, a whole creator, and what became of each task."""
+"""`make demo`: real callbacks at a real server, then the whole loop with a simulated creator that misbehaves."""

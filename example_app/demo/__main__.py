@@ -1,9 +1,8 @@
-"""`python -m example_app.demo [ACT ...]`, or `make demo`.
+"""`python -m example_app.demo [callbacks] [loop]`, or `make demo`.
 
-Migrates a database of its own (or the one in DATABASE_URL), and plays two acts at the real server. `callbacks`: real
-requests over HTTP, and what became of each. `loop`: tasks that a simulated creator works on, while callbacks are lost,
-doubled, late, contradictory or forged. Everything is checked in the database. The exit code is 1 when anything is not
-as promised.
+Sets up a temporary database (or the one in DATABASE_URL) and runs two parts against the real server. `callbacks` sends
+real requests over HTTP. `loop` submits tasks to a simulated creator whose callbacks are lost, doubled, late,
+contradictory or forged. Everything is checked in the database; the exit code is 1 when a check fails.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from example_app.database import database_uri
 from example_app.server import SetupError, check_dependencies
 
-ACTS = {"callbacks": "Act one: what callbacks do", "loop": "Act two: the whole loop"}
+TITLES = {"callbacks": "Part 1: what callbacks do", "loop": "Part 2: the whole loop"}
 WIDTH = 100
-"""Columns where the output is no terminal."""
+"""Columns of the output where it does not go to a terminal."""
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _leave_in_order)
-    acts = sys.argv[1:] or list(ACTS)
-    if unknown := [act for act in acts if act not in ACTS]:
-        sys.exit(f"There is no act {unknown[0]!r}. Usage: python -m example_app.demo [{'] ['.join(ACTS)}]")
+    signal.signal(signal.SIGTERM, _exit_in_order)
+    wanted = sys.argv[1:] or list(TITLES)
+    if unknown := [name for name in wanted if name not in TITLES]:
+        sys.exit(f"There is no part {unknown[0]!r}. Usage: python -m example_app.demo [{'] ['.join(TITLES)}]")
     try:
         check_dependencies("gunicorn", "rich")
         with tempfile.TemporaryDirectory(prefix="contenthub-demo-") as folder:
-            broken = play([act for act in ACTS if act in acts], Path(folder))
+            failures = run([name for name in TITLES if name in wanted], Path(folder))
     except SetupError as error:
         sys.exit(f"The demo cannot start: {error}")
     except SQLAlchemyError as error:
@@ -45,45 +44,46 @@ def main() -> None:
         sys.exit(f"The server did not answer: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(1 if broken else 0)
+    sys.exit(1 if failures else 0)
 
 
-def play(acts: list[str], folder: Path) -> list[str]:
-    """The acts, until one fails; returns what was not as promised."""
+def run(parts: list[str], folder: Path) -> list[str]:
+    """Run the parts until one fails, and return what was not as expected."""
     from rich.console import Console
 
-    from example_app.demo.act_one import play_callbacks
-    from example_app.demo.act_two import play_loop
-    from example_app.demo.endings import conclude
-    from flask_contenthub_webhook import generate_secret
+    from example_app.demo.callbacks import run_callbacks
+    from example_app.demo.loop import run_loop
+    from example_app.demo.output import print_conclusion
 
-    began = time.monotonic()
+    started = time.monotonic()
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
-    isolate(folder, generate_secret())
+    isolate(folder)
     database = make_url(database_uri(os.environ)).render_as_string(hide_password=True)
     console.print(f"[bold]ContentHub[/], set up on {database} by its own migrations:", soft_wrap=True)
-    broken: list[str] = []
-    for act in acts:
-        console.print(f"\n[bold reverse] {ACTS[act]} [/]\n")
-        broken = {"callbacks": play_callbacks, "loop": play_loop}[act](console, folder)
-        if broken:
+    failures: list[str] = []
+    for name in parts:
+        console.print(f"\n[bold reverse] {TITLES[name]} [/]\n")
+        failures = {"callbacks": run_callbacks, "loop": run_loop}[name](console, folder)
+        if failures:
             break
-    conclude(console, broken, time.monotonic() - began)
-    return broken
+    print_conclusion(console, failures, time.monotonic() - started)
+    return failures
 
 
-def isolate(folder: Path, secret: str) -> None:
-    """Let nothing but the demo configure the application: neither this process nor the server that inherits from it."""
+def isolate(folder: Path) -> None:
+    """Configure this process, and the server that inherits its environment, for the demo alone."""
+    from flask_contenthub_webhook import generate_secret
+
     for name in [name for name in os.environ if name.startswith(("WEBHOOK_", "CREATOR_", "FLASK_", "GUNICORN_"))]:
         del os.environ[name]
-    os.environ["WEBHOOK_SECRET_KEY"] = secret
+    os.environ["WEBHOOK_SECRET_KEY"] = generate_secret()
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = f"sqlite:///{folder / 'contenthub.db'}"
 
 
-def _leave_in_order(_signal: int, _frame: object) -> NoReturn:
+def _exit_in_order(_signal: int, _frame: object) -> NoReturn:
     sys.exit(143)
 
 

@@ -13,35 +13,35 @@ import pytest
 from rich.console import Console
 
 from example_app import create_app
-from example_app.demo.board import Board
-from example_app.demo.fates import Arrival, Fate
-from example_app.demo.orders import BEFORE, Order
+from example_app.demo.expectations import Outcome
+from example_app.demo.output import Progress
 from example_app.extensions import db
+from example_app.models import Content, Delivery, GenerationTask
 from example_app.tasks import account_named, create_task
 from tests.support.demo import DEMO, is_alive, process_ids, run_demo, wait_for
 from tests.support.processes import PROJECT_ROOT, clean_environment
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
-TITLES = (" Act one: what callbacks do ", " Act two: the whole loop ")
+TITLES = (" Part 1: what callbacks do ", " Part 2: the whole loop ")
 FIGURES = " time pending submitted processing completed failed timeout callback late poll answer retry deadline"
 
 
 @pytest.fixture(scope="module")
 def first():
-    """Both acts, as `make demo` plays them: on a database of its own."""
+    """Both parts, as `make demo` runs them: on a temporary database."""
     return run_demo()
 
 
 @pytest.fixture(scope="module")
 def narrow_then_wide(postgres):
-    """Two demos on one PostgreSQL database: the first act in a narrow terminal, then both acts in a wide one."""
+    """Two demos on one PostgreSQL database: the first part in a narrow terminal, then both parts in a wide one."""
     url = postgres.create_database()
     yield run_demo("callbacks", COLUMNS="80", DATABASE_URL=url), run_demo(COLUMNS="160", DATABASE_URL=url)
     postgres.drop_database(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def both_acts(request):
+def both_parts(request):
     """The first demo of a new database, and the second one of a database that has seen one."""
     if request.param == "sqlite":
         return request.getfixturevalue("first")
@@ -52,29 +52,29 @@ def rows_of(output):
     return [" ".join(line.split()) for line in output.splitlines()]
 
 
-def act_of(demo, number):
-    """What was printed of one act."""
+def part_of(demo, number):
+    """The output of one part."""
     begins = demo.stdout.index(TITLES[number - 1])
     ends = demo.stdout.index(TITLES[1]) if number == 1 else None
     return demo.stdout[begins:ends]
 
 
 def children_of(pid):
-    """Its workers, where the system tells."""
+    """The workers of a server, where /proc lists them."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in listed.read_text().split()] if listed.exists() else []
 
 
 class TestDemo:
     @pytest.mark.slow
-    def test_it_plays_both_acts_and_ends_well_by_itself(self, both_acts):
-        demo = both_acts
+    def test_it_runs_both_parts_and_ends_well_by_itself(self, both_parts):
+        demo = both_parts
         assert demo.returncode == 0, demo.stdout + demo.stderr
         assert demo.stderr == ""
         lines = demo.stdout.splitlines()
-        acts = [lines.index(title) for title in TITLES]
-        assert acts == sorted(acts)
-        assert "20 of 20 scenes went as promised" in demo.stdout
+        parts = [lines.index(title) for title in TITLES]
+        assert parts == sorted(parts)
+        assert "20 of 20 steps went as expected" in demo.stdout
         assert "40 of 40 tasks were settled" in demo.stdout
         assert "BROKEN" not in demo.stdout
         assert "Try next" in demo.stdout
@@ -91,8 +91,8 @@ class TestDemo:
     @pytest.mark.slow
     def test_it_fits_the_terminal(self, first, narrow_then_wide):
         for demo, columns in zip([first, *narrow_then_wide], [100, 80, 160], strict=True):
-            _migrations, _, played = demo.stdout.partition("Served by gunicorn")
-            assert max(map(len, played.splitlines())) <= columns
+            _migrations, _, output = demo.stdout.partition("Served by gunicorn")
+            assert max(map(len, output.splitlines())) <= columns
 
     @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/nothing", "sqlite:////no/such/folder/x.db", "nonsense"])
     def test_it_says_so_when_there_is_no_database(self, url):
@@ -101,16 +101,16 @@ class TestDemo:
         assert demo.stderr.startswith("The demo cannot use the database: ")
         assert "Traceback" not in demo.stderr
 
-    def test_it_says_so_when_there_is_no_such_act(self):
+    def test_it_says_so_when_there_is_no_such_part(self):
         demo = run_demo("third")
         assert (demo.returncode, demo.stdout) == (1, "")
-        assert demo.stderr.startswith("There is no act 'third'. Usage: ")
+        assert demo.stderr.startswith("There is no part 'third'. Usage: ")
 
-    @pytest.mark.parametrize("act", ["callbacks", "loop"])
+    @pytest.mark.parametrize("part", ["callbacks", "loop"])
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-    def test_it_leaves_no_server_however_it_ends(self, how, act, tmp_path):
+    def test_it_leaves_no_server_however_it_ends(self, how, part, tmp_path):
         demo = subprocess.Popen(
-            [*DEMO, act],
+            [*DEMO, part],
             cwd=PROJECT_ROOT,
             env=clean_environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),  # killed, it cannot tidy up
             stdin=subprocess.DEVNULL,
@@ -127,15 +127,15 @@ class TestDemo:
         wait_for(lambda: not any(map(is_alive, processes)))
 
 
-class TestActOne:
+class TestCallbacks:
     @pytest.mark.slow
     def test_it_shows_what_callbacks_do(self, first):
-        shown = act_of(first, 1)
+        shown = part_of(first, 1)
         for row in (
             "completed URL token 200 processed completed 1 approved",
             "completed, no images URL token 200 processed completed 1 in review",
             "completed, forged wrong token 401 signature_invalid pending none",
-            "completed, forged nobody 403 signature_missing pending none",
+            "completed, forged none 403 signature_missing pending none",
             "completed with a NaN URL token 400 invalid_json pending none",
             "completed with 20 MB URL token 413 payload_too_large pending none",
             "completed, 20 copies at the same URL token 200 processed completed 1 approved",
@@ -144,10 +144,10 @@ class TestActOne:
         assert "19x 200 duplicate" in shown
 
 
-class TestActTwo:
+class TestLoop:
     @pytest.mark.slow
     def test_it_shows_how_every_task_is_settled(self, first):
-        shown = act_of(first, 2)
+        shown = part_of(first, 2)
         lines = shown.splitlines()
         figures = [line.split() for line in lines[lines.index(FIGURES) + 1 :] if re.match(r"[ \d]\d\.\ds +\d", line)]
         assert len(figures) > 5
@@ -165,14 +165,14 @@ class TestActTwo:
             r"its callback is never (poll|answer) completed: processed (poll|answer) completed 1 (approved|in review)",
             r"its callback comes .*completed: processed .* completed 1 .*",
             r"callback completed: duplicate",
-            r"a stranger calls back .*completed 1 .*",
-            r"stranger: signature_missing.*",
+            r"a forged callback .*completed 1 .*",
+            r"refused: signature_missing.*",
             r"is refused: 400 answer failed: processed answer failed none",
             r"dies with the creator deadline: given up deadline timeout none",
-            r"finds no creator .* completed 1 .*",
+            r"finds the creator down .* completed 1 .*",
             r"callback failed: ignored",
         ):
-            pattern = re.compile(row) if not row.startswith("stranger") else re.compile(f"(.* )?{row}")
+            pattern = re.compile(row) if not row.startswith("refused") else re.compile(f"(.* )?{row}")
             assert any(pattern.fullmatch(found) for found in rows), f"{row!r} is not in\n{shown}"
         checks = [row for row in rows if row.startswith(("ok ", "BROKEN "))]
         assert len(checks) == 6
@@ -188,22 +188,24 @@ class TestActTwo:
             db.engine.dispose()
         demo = run_demo("loop", DATABASE_URL=sqlite_url)
         assert demo.returncode == 0
-        assert "Not played: 1 open tasks in this database are not the demo's" in " ".join(demo.stdout.split())
+        assert "Skipped: this database has 1 open task(s) that are not the demo's" in " ".join(demo.stdout.split())
         assert process_ids(demo.stdout) == []
 
     def test_a_terminal_shows_a_square_for_each_task(self):
-        part = BEFORE[0]
-        arrival = Arrival("completed", "poll", "processed", "completed", late=False, error=None)
-        fates = [
-            Fate(Order(part, "1"), "completed", 1, None, ("a",), (arrival,), (("approved", "text"),)),
-            Fate(Order(part, "2"), "submitted", 1, None, ("b",), (), ()),
+        outcomes = [
+            Outcome(
+                GenerationTask(status="completed", attempt=1),
+                [Delivery(event="completed", source="poll", verdict="processed", status_after="completed", late=False)],
+                [Content(review_status="approved", body="text")],
+            ),
+            Outcome(GenerationTask(status="submitted", attempt=1)),
         ]
         screen = io.StringIO()
         console = Console(force_terminal=True, color_system=None, width=100, height=40, file=screen)
-        board = Board(console, 3)
-        with board.open():
-            board.show(fates)
-            board.tell("Something happened.")
+        progress = Progress(console, 3)
+        with progress.open():
+            progress.show(outcomes)
+            progress.print_news("Something happened.")
         shown = screen.getvalue()
         assert "■ ■ · " in shown
         assert re.search(r"submitted 1 +processing 0 +completed 1 ", shown)

@@ -23,7 +23,7 @@ SCHEDULER = '    "WEBHOOK_SCHEDULER_ENABLED": "true",\n'
         (("handlers.py", ADD, ADD_TWICE), "Every completed task has one content, no other has any"),
         (
             ("config.py", '"WEBHOOK_REQUIRE_SIGNATURE": True', '"WEBHOOK_REQUIRE_SIGNATURE": False'),
-            "promised: 403 signature_missing",
+            "expected: 403 signature_missing",
         ),
         (
             ("handlers.py", '    title=title_of(result["content"])', '    title=result["no such field"]'),
@@ -32,10 +32,10 @@ SCHEDULER = '    "WEBHOOK_SCHEDULER_ENABLED": "true",\n'
     ],
     ids=["doubled effects", "no signature needed", "a handler that raises"],
 )
-def test_act_one_fails_when_the_application_is_broken(tmp_path, change, complaint):
+def test_callbacks_fail_when_the_application_is_broken(tmp_path, change, complaint):
     demo = run_demo(folder=broken_copy(tmp_path, change))
     assert_failed(demo, complaint)
-    assert "Act two" not in demo.stdout
+    assert "Part 2" not in demo.stdout
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_act_one_fails_when_the_application_is_broken(tmp_path, change, complain
             "Every completed task has one content, no other has any: ",
         ),
         (
-            [("demo/act_two.py", SCHEDULER, f'{SCHEDULER}    "WEBHOOK_REQUIRE_SIGNATURE": "false",\n')],
-            "No forged callback was believed, and every content is the creator's own: 3 tried, 1 believed",
+            [("demo/loop.py", SCHEDULER, f'{SCHEDULER}    "WEBHOOK_REQUIRE_SIGNATURE": "false",\n')],
+            "No forged callback was accepted, and every content is the creator's own: 3 tried, 1 accepted",
         ),
         (
-            [("demo/act_two.py", SCHEDULER, ""), ("demo/act_two.py", "PATIENCE = 40.0", "PATIENCE = 12.0")],
-            "lost is submitted, not completed",
+            [("demo/loop.py", SCHEDULER, ""), ("demo/loop.py", "LONGEST_RUN = 40.0", "LONGEST_RUN = 12.0")],
+            "its callback is never sent: submitted, not completed",
         ),
     ],
     ids=["doubled effects of polls", "no signature needed", "no poller"],
 )
-def test_act_two_fails_when_something_is_broken(tmp_path, changes, complaint):
+def test_the_loop_fails_when_something_is_broken(tmp_path, changes, complaint):
     assert_failed(run_demo("loop", folder=broken_copy(tmp_path, *changes)), complaint)

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 DEMO = [sys.executable, "-m", "example_app.demo"]
 LONGEST = 60
-"""Seconds within which a demo of both acts ends by itself."""
+"""Seconds within which a demo of both parts ends by itself."""
 
 Finished = subprocess.CompletedProcess[str]
 
 
-def run_demo(*acts: str, folder: Path = PROJECT_ROOT, **environment: str) -> Finished:
-    """Play the demo to its end; `folder` holds an `example_app`."""
+def run_demo(*parts: str, folder: Path = PROJECT_ROOT, **environment: str) -> Finished:
+    """Run the demo to its end; `folder` holds an `example_app`."""
     return subprocess.run(
-        [*DEMO, *acts],
+        [*DEMO, *parts],
         cwd=folder,
         env=clean_environment(PYTHONPATH=str(PROJECT_ROOT), **environment),
         stdin=subprocess.DEVNULL,
@@ -38,7 +38,7 @@ def run_demo(*acts: str, folder: Path = PROJECT_ROOT, **environment: str) -> Fin
 
 
 def broken_copy(folder: Path, *changes: tuple[str, str, str]) -> Path:
-    """The example application with some text replaced: (module, right, wrong)."""
+    """Copy the example application, with some text replaced: (module, right, wrong)."""
     shutil.copytree(PROJECT_ROOT / "example_app", folder / "example_app")
     for module, right, wrong in changes:
         path = folder / "example_app" / module
@@ -56,7 +56,7 @@ def assert_failed(demo: Finished, complaint: str) -> None:
 
 
 def process_ids(output: str) -> list[int]:
-    """The servers that the demo says it has started."""
+    """Return the servers that the demo says it has started."""
     return [int(pid) for pid in re.findall(r"\(process (\d+),", output)]
 
 
