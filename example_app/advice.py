@@ -1,4 +1,4 @@
-"""What `make serve` says: what to do now, with commands that work as they stand."""
+"""The text that `make serve` prints: what to do next, with commands that work as they stand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITH_SIMULATOR = "make serve CREATOR=simulator"
 
 
 def how_to_be_the_creator(app: Flask, url: str) -> str:
-    """Where there is no creator: how to send its callbacks oneself."""
+    """Explain how to send callbacks by hand where there is no creator."""
     with app.app_context():
         task = open_task(url)
         progress = {"event": "progress", "taskId": task.task_id, "progress": {"percentage": 40, "message": "writing"}}
@@ -32,40 +32,40 @@ def how_to_be_the_creator(app: Flask, url: str) -> str:
         return f"""
 {greeting(url)}
 
-A task waits for its callback: {task.task_id}. Be its creator, from another terminal:
+Task {task.task_id} is waiting for its callback. Play its creator from another terminal:
 
-1. Progress, signed with X-Webhook-Signature (HMAC-SHA256 over the body, under WEBHOOK_SECRET_KEY):
+1. Progress, signed with X-Webhook-Signature (HMAC-SHA256 of the body, with WEBHOOK_SECRET_KEY):
 
 {signed}
 
-2. The result, under the URL that a creator who cannot sign is given (its token vouches for it):
+2. The result, sent to the URL for a creator that cannot sign (the token in it authenticates the request):
 
 {by_token}
 
-Send the second one again: it is a duplicate, and there is still one content. Change a letter of the token: refused.
-Then look at {url}, or ask: curl {url}/api/hub/contents
-What came, and why it had which effect, is on {url}/webhooks/
+Send the second one again: it is a duplicate, and there is still one content. Change a letter of the token and it is
+refused. Then open {url}, or run: curl {url}/api/hub/contents
+The callbacks that came, and the effect of each, are on {url}/webhooks/
 
-Or let a simulated creator do it, one whose callbacks are lost, doubled or late now and then: {WITH_SIMULATOR}
+For a simulated creator, whose callbacks are sometimes lost, duplicated or late: {WITH_SIMULATOR}
 """
 
 
 def how_to_watch_the_creator(app: Flask, url: str, creator_url: str) -> str:
-    """Where there is a creator: how to order something, and how to see what becomes of it."""
+    """Explain how to order something from the creator, and how to follow it."""
     flask = f"{sys.executable} -m flask --app example_app"
     order = curl(f"{url}/api/hub/tasks", {"topic": "Cats", "auto_approve": True})
     with app.app_context():
         return f"""
 {greeting(url)}
 
-A simulated creator is on {creator_url}. It works 2 to 8 s on a task. One callback in five is lost, one comes
-twice, some are late or contradict each other; one attempt in five fails; and strangers try theirs.
+A simulated creator is on {creator_url}. Each task takes it 2 to 8 s. One callback in five is lost, one in five
+comes twice, and some are late or contradict each other; one attempt in five fails; and some callbacks are forged.
 
 Order something on {url}, or from another terminal, a few times:
 
 {order}
 
-and see how it is settled all the same, on {url}/webhooks/ or here:
+and watch every task being settled all the same, on {url}/webhooks/ or with:
 
 curl {url}/api/hub/tasks
 {flask} webhook tasks
@@ -79,7 +79,7 @@ def greeting(url: str) -> str:
 
 
 def curl(url: str, event: Mapping[str, object], *, secret: str | None = None) -> str:
-    """A command line that sends an event, with a signature over its body where there is a secret."""
+    """Return a command line that sends an event, with a signature of its body if there is a secret."""
     body = json.dumps(event)
     headers = ["Content-Type: application/json"]
     if secret is not None:
@@ -89,7 +89,7 @@ def curl(url: str, event: Mapping[str, object], *, secret: str | None = None) ->
 
 
 def open_task(url: str) -> GenerationTask:
-    """A task to play with: the one of last time, while it is open."""
+    """Return a task to play with: the one from last time while it is still open, else a new one."""
     waiting = select(GenerationTask).where(GenerationTask.topic == "Hello", GenerationTask.finished_at.is_(None))
     task = db.session.scalars(waiting).first()
     if task is None:

@@ -24,7 +24,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Make the application.
 
     Args:
-        config: what shall hold instead of the environment and the defaults of `config.py`.
+        config: settings that override the environment and the defaults of `config.py`.
     """
     app = Flask(__name__)
     configure(app, config or {})

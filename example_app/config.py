@@ -1,4 +1,4 @@
-"""Where the configuration comes from: the caller, else the environment, else the defaults here."""
+"""The configuration, taken from the caller, else from the environment, else from the defaults here."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ DEFAULTS = {
 def configure(app: Flask, config: Mapping[str, Any]) -> None:
     """Fill `app.config`.
 
-    The extension reads WEBHOOK_* variables from the environment by itself, but what stands in `app.config` wins; so a
-    default may only be put there while the environment has no such variable.
+    The extension itself reads WEBHOOK_* variables from the environment, but `app.config` takes precedence; so a
+    default may be set there only if the environment has no such variable.
     """
     app.config.from_mapping({key: value for key, value in DEFAULTS.items() if key not in os.environ})
     app.config.from_mapping(config)
@@ -38,15 +38,15 @@ def configure(app: Flask, config: Mapping[str, Any]) -> None:
 
 
 def own_secret(path: Path) -> str:
-    """A secret for this machine, made at the first start and kept in the instance folder.
+    """Return this machine's secret, generated at the first start and kept in the instance folder.
 
-    In production set WEBHOOK_SECRET_KEY and SECRET_KEY instead, from wherever you keep secrets.
+    In production, set WEBHOOK_SECRET_KEY and SECRET_KEY from your secret store instead.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:  # readable by its owner alone
             draft.write(generate_secret())
             draft.flush()
-            with suppress(FileExistsError):  # another worker was quicker: then its secret is the secret
+            with suppress(FileExistsError):  # another worker was quicker: use its secret
                 os.link(draft.name, path)
     return path.read_text().strip()

@@ -1,4 +1,4 @@
-"""Which database, and how to talk to it."""
+"""The database URL, and the settings of the connections."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 
 BUSY_TIMEOUT = 5
-"""Seconds to wait for a lock; content-creator hangs up after 10, and should get its answer before."""
+"""Seconds to wait for a lock; content-creator hangs up after 10, and should get its answer by then."""
 
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
-    # The sender never repeats what we acknowledged. In WAL mode NORMAL may lose the last commits when the power fails;
-    # FULL writes every commit through to the disk before the answer leaves.
+    # The sender never repeats what we acknowledged. In WAL mode, NORMAL may lose the last commits in a power failure;
+    # FULL writes every commit to the disk before the answer is sent.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
 )
 
 
 def database_uri(environ: Mapping[str, str]) -> str:
-    """DATABASE_URL as SQLAlchemy wants it; without one, an SQLite file in the instance folder."""
+    """Return DATABASE_URL in the form SQLAlchemy wants, or an SQLite file in the instance folder if it is not set."""
     url = environ.get("DATABASE_URL") or "sqlite:///contenthub.db"
     scheme, _, rest = url.partition("://")
     return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
 
 
 def engine_options(uri: str) -> dict[str, Any]:
-    """What `create_engine` is given beside the URL."""
+    """Return the arguments of `create_engine` besides the URL."""
     if uri.startswith("sqlite"):
         return {"connect_args": {"timeout": BUSY_TIMEOUT}}
-    return {"pool_pre_ping": True}  # a database that was restarted costs no request
+    return {"pool_pre_ping": True}  # no request fails because the database was restarted
 
 
 def tune_sqlite(app: Flask, db: SQLAlchemy) -> None:

@@ -1,4 +1,4 @@
-"""The extension objects. They know no application; each application gets them in `app.py`."""
+"""The extension objects, not yet bound to an application; `app.py` does that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_contenthub_webhook import ContentHubWebhook
 
 
 class Base(DeclarativeBase):
-    """A naming convention gives every constraint a name, so that a migration can change it, on SQLite too."""
+    """The base of all models. Every constraint gets a name, so that a migration can change it, on SQLite too."""
 
     metadata = MetaData(
         naming_convention={

@@ -1,4 +1,4 @@
-"""What gunicorn reads when `server.py` starts it."""
+"""The gunicorn configuration that `server.py` uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ control_socket_disable = True  # gunicorn 25.1 and newer: one fixed path in the 
 
 
 def on_starting(_server: Any) -> None:
-    """Where somebody started us for a while, end when that somebody does, however it ended: then our input ends."""
+    """End with the process that started us, however it ends, if it asked for that: our standard input ends with it."""
     if os.environ.get("END_WITH_PARENT"):
         threading.Thread(target=_end_with_input, daemon=True).start()
 

@@ -1,8 +1,8 @@
-"""Everything that happens here because of a callback.
+"""Everything that this application does because of a callback.
 
-Each handler runs inside the transaction that changes the task: what it adds to `db.session` is committed together with
-the new status, or, if it raises, not at all, and the event is tried again later. So no handler asks whether it ran
-before, and none commits.
+Each handler runs in the transaction that changes the task: what it adds to `db.session` is committed together with the
+new status. If the handler raises, nothing is committed, and the event is tried again later. So no handler has to check
+whether it has run before, and none commits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def connect_handlers(app: Flask) -> None:
-    """Connect the handlers below to the signals of this application; without a sender they would hear every one."""
+    """Connect the handlers to the signals of this application; without `sender` they would receive every app's."""
     task_completed.connect(keep_content, sender=app)
     task_failed.connect(tell_account, sender=app)
     task_timed_out.connect(tell_account_of_timeout, sender=app)
@@ -35,7 +35,7 @@ def connect_handlers(app: Flask) -> None:
 
 
 def keep_content(_app: Flask, *, task: GenerationTask, result: Mapping[str, Any], late: bool, **_extra: Any) -> None:
-    """A finished task becomes a content: approved and in the publish pool, or waiting for a reviewer."""
+    """Store the result as a content: approved and in the publish pool, or waiting for a reviewer."""
     content = Content(
         task_id=task.task_id,
         account_id=task.account_id,
@@ -46,14 +46,14 @@ def keep_content(_app: Flask, *, task: GenerationTask, result: Mapping[str, Any]
         word_count=plausible(result.get("wordCount"), MAX_WORDS),
     )
     db.session.add(content)
-    if is_good_enough(task, content) and not late:  # what we had given up on, a person looks at first
+    if is_good_enough(task, content) and not late:  # a person looks first at what we had given up on
         put_into_pool(content)
 
 
 def tell_account(
     _app: Flask, *, task: GenerationTask, error: Mapping[str, Any], will_retry: bool, **_extra: Any
 ) -> None:
-    """A failed attempt is noted for the account."""
+    """Note a failed attempt for the account."""
     outlook = f"Attempt {task.attempt} follows." if will_retry else "There will be no other attempt."
     note(task, f"“{task.topic}” failed: {error['message']}. {outlook}")
 
@@ -67,12 +67,12 @@ def tell_account_of_cancellation(_app: Flask, *, task: GenerationTask, **_extra:
 
 
 def log_progress(_app: Flask, *, task: GenerationTask, progress: Mapping[str, Any], **_extra: Any) -> None:
-    """The extension stores the progress in the task's row; there is nothing left to do but to say so."""
+    """Log the progress, which the extension has already stored in the task's row."""
     logger.info("Task %s is at %s %%", task.task_id, progress["percentage"])
 
 
 def is_good_enough(task: GenerationTask, content: Content) -> bool:
-    """Whether a content may be published unseen: its task says so, and it scores what the account demands."""
+    """Return whether a content may be published unseen: its task says so, and it scores what the account demands."""
     if not task.auto_approve:
         return False
     demanded = db.session.get_one(Account, task.account_id).min_quality
@@ -80,12 +80,12 @@ def is_good_enough(task: GenerationTask, content: Content) -> bool:
 
 
 def plausible(number: float | None, maximum: int) -> float | None:
-    """A number as it came, or nothing where it cannot be what it says; the column would not take every number."""
+    """Return the number, or None if it is out of range; the column could not store every number."""
     return number if number is not None and 0 <= number <= maximum else None
 
 
 def title_of(markdown: str) -> str:
-    """The first heading, or nothing."""
+    """Return the first heading, or an empty string."""
     headings = (line.lstrip("#").strip() for line in markdown.splitlines() if line.startswith("#"))
     return next(headings, "")[:500]
 

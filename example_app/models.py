@@ -2,8 +2,8 @@
 
 `GenerationTask` and `Delivery` take their columns from the extension; everything else is ours alone.
 
-There is deliberately no unique constraint on `contents.task_id`: that each task has exactly one content, however often
-its callback comes, is what the extension promises, and a constraint would hide it if it did not.
+There is deliberately no unique constraint on `contents.task_id`: the extension promises exactly one content for each
+task, however often its callback comes, and a constraint would hide a broken promise.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class ReviewStatus(StrEnum):
 
 
 class Account(Model):
-    """Somebody for whom contents are written."""
+    """A customer for whom contents are written."""
 
     __tablename__ = "accounts"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     min_quality: Mapped[float | None] = mapped_column(Double)
-    """What scores less is reviewed by a person, even where the task says `auto_approve`; 1 to 10, None takes all."""
+    """Contents that score less are reviewed by a person, even with `auto_approve`; 1 to 10, None accepts any score."""
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
 
 
 class GenerationTask(GenerationTaskMixin, Model):
-    """A job for the creator: the extension's columns, and for whom it is."""
+    """A job for the creator: the extension's columns, and the account that it is for."""
 
     __tablename__ = "content_generation_tasks"
 
@@ -63,7 +63,7 @@ class Delivery(DeliveryMixin, Model):
 
 
 class Content(Model):
-    """What came of a task."""
+    """The result of a task."""
 
     __tablename__ = "contents"
     __table_args__ = (
@@ -86,7 +86,7 @@ class Content(Model):
 
 
 class PublishPoolEntry(Model):
-    """An approved content that waits for its publication."""
+    """An approved content that is waiting to be published."""
 
     __tablename__ = "publish_pool"
 
@@ -99,7 +99,7 @@ class PublishPoolEntry(Model):
 
 
 class AccountNote(Model):
-    """Something that an account's people should know."""
+    """A message for the people behind an account."""
 
     __tablename__ = "account_notes"
 

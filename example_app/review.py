@@ -1,7 +1,7 @@
-"""What people decide about contents, and the pool of those that may be published.
+"""The decisions that people make about contents, and the pool of contents to publish.
 
-Two people may click at the same moment, so each decision is one UPDATE that names the state it starts from: the
-database lets one of them win, and the other is told.
+Two people may click at the same moment, so each decision is one UPDATE that names the state it starts from: one of
+them wins, and the other is told.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .models import Content, PublishPoolEntry, ReviewStatus, now
 
 
 class AlreadyDecidedError(Exception):
-    """Somebody else was quicker, or there is no such content."""
+    """Someone else has already decided, or there is no such content."""
 
 
 def put_into_pool(content: Content) -> None:
@@ -24,10 +24,10 @@ def put_into_pool(content: Content) -> None:
 
 
 def approve(content_id: int) -> Content:
-    """Approve a content that waits for review.
+    """Approve a content that is waiting for review.
 
     Raises:
-        AlreadyDecidedError: it does not wait for review.
+        AlreadyDecidedError: it is not waiting for review.
     """
     content = _move(content_id, ReviewStatus.PENDING_REVIEW, ReviewStatus.APPROVED)
     put_into_pool(content)
@@ -36,7 +36,7 @@ def approve(content_id: int) -> Content:
 
 
 def reject(content_id: int) -> Content:
-    """Reject a content that waits for review; raises as `approve` does."""
+    """Reject a content that is waiting for review; raises as `approve` does."""
     content = _move(content_id, ReviewStatus.PENDING_REVIEW, ReviewStatus.REJECTED)
     content.reviewed_at = now()
     db.session.commit()

@@ -1,4 +1,4 @@
-"""`python -m example_app.serve [PORT] [--with-creator]`, or `make serve`: migrate, say what to do, serve until Ctrl-C.
+"""`python -m example_app.serve [PORT] [--with-creator]`, or `make serve`: migrate, print what to do, serve until Ctrl-C.
 
 With `--with-creator`, or `make serve CREATOR=simulator`, a simulated creator works on what is ordered.
 """
@@ -21,10 +21,10 @@ from .server import Server, SetupError, check_dependencies, gunicorn_command, li
 
 DEFAULT_PORT = 8000
 LOG_FORMAT = '%(t)s %(h)s "%(m)s %(U)s" %(s)s'
-"""Without the query string: the token in it is as good as a password."""
+"""The access log without the query string, because the token in it is as good as a password."""
 LOG_OPTIONS = ("--access-logfile", "-", "--access-logformat", LOG_FORMAT)
 WITH_CREATOR = "--with-creator"
-IMPATIENT = {
+QUICK_SETTINGS = {
     "WEBHOOK_SCHEDULER_ENABLED": "true",
     "WEBHOOK_POLL_GRACE": "10",
     "WEBHOOK_POLL_INTERVAL": "3",
@@ -32,12 +32,12 @@ IMPATIENT = {
     "WEBHOOK_RETRY_BACKOFF": "5",
     "WEBHOOK_TASK_TIMEOUT": "60",
 }
-"""Beside a creator that works for seconds instead of minutes, and as far as the environment does not say otherwise."""
+"""Defaults beside a creator that takes seconds instead of minutes; the environment overrides them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the command line and the environment ask for."""
+class Options:
+    """The options of the command line and the environment."""
 
     port: int
     with_creator: bool
@@ -46,31 +46,31 @@ class Wishes:
 def main() -> None:
     try:
         check_dependencies("gunicorn")
-        wishes = wishes_of(sys.argv[1:])
-        if wishes.with_creator:
-            serve_with_creator(wishes.port)
+        options = read_options(sys.argv[1:])
+        if options.with_creator:
+            serve_with_creator(options.port)
         else:
-            serve(wishes.port)
+            serve(options.port)
     except (SetupError, ConfigurationError, SQLAlchemyError) as error:
         sys.exit(f"example_app: {getattr(error, 'orig', None) or error}")
 
 
-def wishes_of(arguments: list[str]) -> Wishes:
-    """The port is an argument, else PORT of the environment, else 8000."""
+def read_options(arguments: list[str]) -> Options:
+    """Return the options; the port is an argument, else PORT in the environment, else 8000."""
     creator = os.environ.get("CREATOR", "")
     if creator not in {"", "simulator"}:
-        raise SetupError(f"CREATOR is {creator!r}; the only one that comes with the example is: CREATOR=simulator")
+        raise SetupError(f"CREATOR is {creator!r}; the only one that comes with the example is CREATOR=simulator.")
     words = [argument for argument in arguments if argument != WITH_CREATOR]
     text = words[0] if words else os.environ.get("PORT", str(DEFAULT_PORT))
     try:
-        return Wishes(int(text), WITH_CREATOR in arguments or bool(creator))
+        return Options(int(text), WITH_CREATOR in arguments or bool(creator))
     except ValueError:
         usage = f"Usage: python -m example_app.serve [PORT] [{WITH_CREATOR}]"
-        raise SetupError(f"{text!r} is no port. {usage}") from None
+        raise SetupError(f"{text!r} is not a port. {usage}") from None
 
 
 def serve(port: int) -> None:
-    """Become a gunicorn."""
+    """Replace this process with gunicorn."""
     listener = listen(port)
     app = create_app()
     migrate_database(app)
@@ -81,14 +81,14 @@ def serve(port: int) -> None:
 
 
 def serve_with_creator(port: int) -> None:
-    """Run a creator in this process and gunicorn beside it; all end together."""
+    """Run a creator in this process and gunicorn beside it; both end together."""
     from flask_contenthub_webhook.testing import CreatorSimulator, Faults
 
     faults = Faults(lose=0.2, delay=0.1, duplicate=0.2, contradict=0.1, forge=0.2, fail=0.2, delay_by=20)
-    signal.signal(signal.SIGTERM, _leave_in_order)
+    signal.signal(signal.SIGTERM, _exit_in_order)
     try:
         with CreatorSimulator(faults=faults, work_time=(2, 8), keep_bodies=False) as creator:
-            os.environ.update({**IMPATIENT, **os.environ, "CREATOR_API_BASE_URL": creator.base_url})
+            os.environ.update({**QUICK_SETTINGS, **os.environ, "CREATOR_API_BASE_URL": creator.base_url})
             app = create_app()
             migrate_database(app)
             with Server(port=port, options=LOG_OPTIONS) as server:
@@ -98,7 +98,7 @@ def serve_with_creator(port: int) -> None:
         sys.exit()
 
 
-def _leave_in_order(_signal: int, _frame: object) -> NoReturn:
+def _exit_in_order(_signal: int, _frame: object) -> NoReturn:
     sys.exit()
 
 

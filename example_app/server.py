@@ -1,4 +1,4 @@
-"""How the application is served: gunicorn with two worker processes, over an up-to-date database."""
+"""The server of the application: gunicorn with two worker processes, on a database with all migrations."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class SetupError(Exception):
 
 
 def check_dependencies(*modules: str) -> None:
-    """See that what we need is installed, the driver of the database included.
+    """Check that everything we need is installed, including the database driver.
 
     Raises:
-        SetupError: something is missing; says how to install it.
+        SetupError: something is missing; the message says how to install it.
     """
     modules += ("pygal",)
     if database_uri(os.environ).startswith("postgresql+psycopg:"):
@@ -51,13 +51,13 @@ def check_dependencies(*modules: str) -> None:
 
 
 def migrate_database(app: Flask) -> None:
-    """`flask db upgrade`."""
+    """Run `flask db upgrade`."""
     with app.app_context():
         flask_migrate.upgrade()
 
 
 def listen(port: int) -> socket.socket:
-    """A listening socket on the loopback address; port 0 takes a free one.
+    """Return a listening socket on the loopback address; port 0 takes a free port.
 
     Raises:
         SetupError: the port is taken.
@@ -71,7 +71,7 @@ def listen(port: int) -> socket.socket:
 
 
 def gunicorn_command(listener: socket.socket, *options: str) -> list[str]:
-    """The command line of a gunicorn that inherits the listening socket."""
+    """Return the command line of a gunicorn that inherits the listening socket."""
     return [
         *(sys.executable, "-m", "gunicorn", "--config", str(CONFIG), "--bind", f"fd://{listener.fileno()}"),
         *("--workers", str(WORKERS), *options, "example_app:create_app()"),
@@ -79,12 +79,12 @@ def gunicorn_command(listener: socket.socket, *options: str) -> list[str]:
 
 
 class Server:
-    """A gunicorn for a while: it is stopped on leaving the `with` block, and ends by itself when we are killed.
+    """A gunicorn that stops at the end of the `with` block, and also if this process is killed.
 
     Args:
-        log: the file that takes what gunicorn and the application print; by default the terminal does.
-        port: where to listen; 0 takes a free one.
-        options: more of gunicorn's.
+        log: the file for the output of gunicorn and the application; by default it goes to the terminal.
+        port: the port to listen on; 0 takes a free one.
+        options: further options of gunicorn.
     """
 
     def __init__(self, log: Path | None = None, *, port: int = 0, options: Sequence[str] = QUIETLY) -> None:
@@ -104,7 +104,7 @@ class Server:
                 stdout=None if self._log is None else stack.enter_context(self._log.open("wb")),
                 stderr=subprocess.STDOUT,
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C reaches us alone; we stop gunicorn in order
+                start_new_session=True,  # Ctrl-C reaches only us; we stop gunicorn in order
             )
         try:
             self._wait_until_healthy()
@@ -125,11 +125,11 @@ class Server:
         return "" if self._log is None else self._log.read_text(errors="replace")
 
     def wait(self) -> int:
-        """Until gunicorn ends by itself."""
+        """Wait until gunicorn ends, and return its exit code."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """End gunicorn, which ends its workers."""
+        """Stop gunicorn, which stops its workers."""
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT)

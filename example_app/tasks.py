@@ -1,4 +1,4 @@
-"""New tasks, each with the URL under which its creator calls back."""
+"""New tasks, each with the URL that its creator calls back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AUDIENCE = "Everybody"
 
 
 def has_creator() -> bool:
-    """Whether there is a service that tasks can be submitted to."""
+    """Return whether there is a service to submit tasks to."""
     settings = webhook.settings
     return bool(settings.creator_base_url or settings.creator_cli_path)
 
@@ -30,16 +30,16 @@ def submit_task(
     commit: bool = True,
     **options: Any,
 ) -> GenerationTask:
-    """Order something from the creator; it gets to know of it right after the commit.
+    """Order something from the creator, which receives the task right after the commit.
 
     Args:
-        account: for whom; already in the session.
+        account: the account that it is for, in the session.
         topic: what to write about.
-        requirements: how; the creator takes no order without.
-        target_audience: for whom; the creator takes no order without.
-        base_url: where the creator reaches us; by default WEBHOOK_CALLBACK_BASE_URL.
+        requirements: how to write it; the creator insists on some.
+        target_audience: the readers; the creator insists on some.
+        base_url: our address as the creator sees it; by default WEBHOOK_CALLBACK_BASE_URL.
         commit: False leaves the commit to the caller.
-        **options: what else `webhook.submit` takes, such as `auto_approve`.
+        **options: further arguments of `webhook.submit`, such as `auto_approve`.
     """
     task: GenerationTask = webhook.submit(
         topic=topic,
@@ -54,13 +54,13 @@ def submit_task(
 
 
 def create_task(account: Account, topic: str, *, base_url: str | None = None, **columns: Any) -> GenerationTask:
-    """Write a task that is handed to nobody: whoever has its URL is its creator. The caller commits.
+    """Add a task that is not submitted: its creator is anyone who has its URL. The caller commits.
 
     Args:
-        account: for whom; already in the session.
+        account: the account that it is for, in the session.
         topic: what to write about.
-        base_url: where the creator reaches us; by default WEBHOOK_CALLBACK_BASE_URL.
-        **columns: more columns of the task, such as `auto_approve`.
+        base_url: our address as the creator sees it; by default WEBHOOK_CALLBACK_BASE_URL.
+        **columns: further columns of the task, such as `auto_approve`.
     """
     task_id = str(uuid.uuid4())
     callback_url = webhook.callback_url(task_id, base_url=base_url)
@@ -70,7 +70,7 @@ def create_task(account: Account, topic: str, *, base_url: str | None = None, **
 
 
 def account_named(name: str, *, min_quality: float | None = None) -> Account:
-    """The account with this name, made where there is none."""
+    """Return the account with this name, adding it if there is none."""
     account = db.session.scalar(select(Account).where(Account.name == name))
     if account is None:
         account = Account(name=name, min_quality=min_quality)

@@ -1,6 +1,6 @@
-"""The host's own pages and its small JSON API. The routes for callbacks are not here: the extension brings them.
+"""The application's own pages and its small JSON API. The routes for callbacks come with the extension.
 
-Nobody logs in here, because this is an example on a loopback address. Yours will want to know who clicks.
+There is no login, because this is an example on a loopback address. Your application will want to know who clicks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ api = Blueprint("hub_api", __name__)
 
 DECISIONS = {"approve": review.approve, "reject": review.reject}
 ACCOUNT = "Tech Weekly"
-"""For whom a task is, where nobody says."""
+"""The account of a task that names none."""
 SHOWN = 50
-"""Rows of a list."""
+"""The number of rows in a list."""
 
 
 def is_at_this_machine() -> bool:
-    """Who may see the history of the webhooks. In an app with users, ask whether this one may."""
+    """Permit the webhook history to this machine only. An app with users checks the user's permission instead."""
     return request.remote_addr in {"127.0.0.1", "::1"}
 
 
@@ -110,18 +110,18 @@ def latest(model: Any) -> Sequence[Any]:
 
 
 def pool() -> Sequence[PublishPoolEntry]:
-    """What waits for publication, the oldest first."""
+    """Return the contents waiting to be published, oldest first."""
     waiting = select(PublishPoolEntry).where(PublishPoolEntry.published_at.is_(None)).order_by(PublishPoolEntry.id)
     return db.session.scalars(waiting.limit(SHOWN)).all()
 
 
 def new_task(fields: Any) -> GenerationTask:
-    """Order a task: from the creator, or, where there is none, from whoever will call back."""
+    """Order a task from the creator; if there is none, add a task that anyone with its URL may complete."""
     topic = text_of(fields, "topic", 500)
     if not topic:
         abort(400, "A task needs a `topic`.")
     account = account_named(text_of(fields, "account", 100) or ACCOUNT)
-    # Without WEBHOOK_CALLBACK_BASE_URL: on one's own machine this request knows it, too.
+    # Without WEBHOOK_CALLBACK_BASE_URL, this request tells our address, which is good enough on one machine.
     base_url = None if webhook.settings.callback_base_url else request.url_root
     auto_approve = fields.get("auto_approve") in {True, "on", "true"}
     if not has_creator():
@@ -146,7 +146,7 @@ def decided(decide: Any, row_id: int) -> Content:
     try:
         content: Content = decide(row_id)
     except review.AlreadyDecidedError:
-        abort(409, "There is nothing to decide: no such content, or somebody was quicker.")
+        abort(409, "There is nothing to decide: the content does not exist, or someone else has already decided.")
     return content
 
 

@@ -1,4 +1,4 @@
-"""How `flask db` reaches the database: through the application's own engine."""
+"""The environment of `flask db`, which uses the application's own engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ db = current_app.extensions["migrate"].db
 
 
 def say(ctx: Any, step: Any, heads: Any, run_args: Any) -> None:  # noqa: ARG001 - Alembic names them in its call
-    """Tell people which revision is applied."""
+    """Print the revision that is applied."""
     click.echo(f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.up_revision_id}: {step.up_revision.doc}")
 
 
@@ -37,7 +37,7 @@ def migrate_online() -> None:
         if connection.dialect.name == "sqlite":
             # Copying a table drops the old one, which with foreign keys on would delete, or refuse, what refers to it.
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-            connection.commit()  # Alembic would leave the commit to whoever began the transaction
+            connection.commit()  # Alembic would leave the commit to the code that began the transaction
         configure(connection=connection)
         with context.begin_transaction():
             context.run_migrations()

@@ -1,6 +1,6 @@
-"""Callbacks: what the extension needs of a task, and the history of deliveries.
+"""Callbacks: the extension's columns of a task, and the history of deliveries.
 
-Every row is kept. Open tasks are due for a question to the creator at once, because nobody gave it a callback URL.
+Every row is kept. Open tasks are due to be polled at once, because the creator was given no callback URL for them.
 
 Revision ID: 0002
 Revises: 0001
@@ -131,13 +131,13 @@ def create_deliveries() -> None:
 
 
 def create_waiting_index(table: str, column: str) -> None:
-    """An index of the rows that wait for a time; settled rows, nearly all of them, are not in it."""
+    """Create an index of the rows that are due at some time; settled rows, nearly all of them, are not in it."""
     waiting = sa.text(f"{column} IS NOT NULL")
     op.create_index(f"ix_{table}_{column}", table, [column], postgresql_where=waiting, sqlite_where=waiting)
 
 
 def downgrade() -> None:
-    """Back to polling alone. The tasks stay; the history, and what only callbacks needed, is lost."""
+    """Go back to polling alone. The tasks stay; the history and all that only callbacks needed are lost."""
     op.drop_table("webhook_deliveries")
     for column in ("creator_task_id", "next_submit_at", "next_poll_at"):
         op.drop_index(f"ix_{TASKS}_{column}", TASKS)

@@ -1,4 +1,4 @@
-"""What queues, forwarding and alerts need: two columns that may be empty, two indexes, and three tables.
+"""Queues, forwarding and alerts: two nullable columns, two indexes and three tables.
 
 Revision ID: 0004
 Revises: 0003
@@ -104,7 +104,7 @@ def create_alerts() -> None:
 
 
 def downgrade() -> None:
-    """Events that still wait to be sent on are lost."""
+    """Drop the tables and columns. Events still waiting to be forwarded are lost."""
     op.drop_table("webhook_alerts")
     op.drop_table("webhook_forward_attempts")
     op.drop_table("webhook_forwards")
