@@ -22,10 +22,12 @@ import logging
 import os
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
+from ..core.cooldown import Cooldown
 from ..engine.retry import RetryReport, work_off
 from ..runtime.background import BackgroundThreads
 
@@ -41,8 +43,8 @@ TASK_NAME = "flask_contenthub_webhook.process"
 
 _TIMEOUT = 0.2
 """Seconds that the broker has for each step of taking a wake-up."""
-_PAUSE = 5.0
-"""Seconds without wake-ups after the broker failed, so that an outage costs one timeout each, in each process."""
+_PAUSE = timedelta(seconds=5)
+"""Time without wake-ups after the broker failed, so that an outage costs one timeout each, in each process."""
 _MOST_WAITING = 10_000
 """Wake-ups that wait for the broker in one process; beyond that the sweep is quick enough."""
 
@@ -180,13 +182,13 @@ class _Sender:
         self._threads = BackgroundThreads(1)
         self._waiting: dict[str, None] = {}
         self._is_sending = False
-        self._paused_until = float("-inf")
+        self._cooldown = Cooldown[timedelta](_PAUSE, _PAUSE, jitter=False)
         self._producer: Any = None
 
     def send(self, celery_app: Celery, task_id: str) -> None:
         if self._pid != os.getpid():
             self._begin()
-        if time.monotonic() < self._paused_until:
+        if self._cooldown.is_on(_monotonic()):
             return
         with self._lock:
             if len(self._waiting) < _MOST_WAITING:
@@ -213,14 +215,14 @@ class _Sender:
                 self._pause(error)
 
     def _pause(self, error: Exception) -> None:
-        self._paused_until = time.monotonic() + _PAUSE
+        self._cooldown.failed(_monotonic())
         with self._lock:
             self._waiting.clear()
         logger.warning(
             "The broker takes no wake-ups (%s: %s); the sweep applies what waits. It is tried again in %g s.",
             type(error).__name__,
             error,
-            _PAUSE,
+            _PAUSE.total_seconds(),
         )
 
     def _send_one(self, celery_app: Celery, task_id: str) -> None:
@@ -246,6 +248,10 @@ class _Sender:
         if producer is not None:
             with contextlib.suppress(Exception):  # it may be broken already
                 producer.connection.release()
+
+
+def _monotonic() -> timedelta:
+    return timedelta(seconds=time.monotonic())
 
 
 def _connect(celery_app: Celery, timeout: float) -> Any:

@@ -13,12 +13,13 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from ..core.cooldown import Cooldown, Cooldowns
 from ..errors import (
     ConfigurationError,
     CreatorError,
@@ -28,7 +29,6 @@ from ..errors import (
 )
 from .answers import failure, read_data, read_row, result_fields, row_id
 from .calls import AccessRefused, Answer, Calls, ConnectionCut, NoAnswer
-from .holds import Holds
 from .listing import PAGE_SIZE, walk_list
 from .protocol import Job, RemoteState, Report
 from .singles import ask_one_by_one
@@ -41,7 +41,7 @@ _LARGEST_REQUEST = 10 * 1024 * 1024
 _ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~-]{1,255}")
 _LIST_TRIES = 3
 """Walks in a row that hang or make no sense, before the list is left alone; of a cut connection, one is enough."""
-_LIST, _SINGLE = "the list", "questions about single tasks"
+_LIST = "the list"
 
 
 class HttpCreator:
@@ -94,8 +94,9 @@ class HttpCreator:
         self._mode, self._max_pages, self._listing, self._concurrency = mode, max_pages, listing, concurrency
         self._clock = clock
         self._list_troubles = 0
-        self._held = Holds(monotonic, first=600, longest=86_400)
-        self._breaker = Holds(monotonic, first=30, longest=600)
+        self._monotonic = monotonic
+        self._held = Cooldowns[timedelta](lambda: Cooldown(timedelta(minutes=10), timedelta(days=1), jitter=False))
+        self._singles = Cooldown[timedelta](timedelta(seconds=30), timedelta(minutes=10), jitter=False)
 
     def __repr__(self) -> str:
         return f"<HttpCreator {self._calls.address}>"
@@ -139,13 +140,13 @@ class HttpCreator:
 
         An id over which the connection was cut before is looked for in the list instead.
         """
-        if self._held.remaining(creator_task_id):
+        if self._held_for(creator_task_id):
             report = self.statuses([creator_task_id]).get(creator_task_id)
             if report is None:
-                raise self._left_alone(creator_task_id, self._held.remaining(creator_task_id))
+                raise self._left_alone(creator_task_id, self._held_for(creator_task_id))
             return report
-        if seconds := self._breaker.remaining(_SINGLE):
-            raise self._left_alone("single tasks", seconds)
+        if remaining := self._singles.remaining(self._now()):
+            raise self._left_alone("single tasks", remaining)
         return self._ask(creator_task_id)
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
@@ -157,7 +158,7 @@ class HttpCreator:
         wanted = list(dict.fromkeys(creator_task_ids))
         if not wanted:
             return {}
-        if not self._listing or self._held.remaining(_LIST):
+        if not self._listing or self._held_for(_LIST):
             return self._ask_singly(wanted, {})
         walk = walk_list(self._read_page, wanted, max_pages=self._max_pages, now=self._clock(), since=since)
         found = walk.found
@@ -165,7 +166,7 @@ class HttpCreator:
         if walk.error is not None:
             return self._go_on_without_list(walk.error, rest, found)
         self._list_troubles = 0
-        self._held.release(_LIST)
+        self._held.succeeded(_LIST)
         if walk.is_certain:
             return found | {name: Report(state=RemoteState.MISSING) for name in rest}
         if walk.gave_up:
@@ -178,14 +179,14 @@ class HttpCreator:
         The ``url`` of an image is a path on the creator's disk here, and is passed on as it is.
         """
         path = f"/api/tasks/{_quoted(creator_task_id)}/result"
-        if seconds := self._held.remaining(path):
-            raise self._left_alone(f"the result of {creator_task_id}", seconds)
+        if remaining := self._held_for(path):
+            raise self._left_alone(f"the result of {creator_task_id}", remaining)
         try:
             answer = self._calls.send("GET", path)
         except ConnectionCut:
-            self._held.hold(path)
+            self._held.failed(path, self._now())
             raise
-        self._held.release(path)
+        self._held.succeeded(path)
         if self._calls.is_not_found(answer):
             return Report(state=RemoteState.MISSING, raw=answer.body)
         data, _ = self._read(answer, creator_task_id)
@@ -222,11 +223,11 @@ class HttpCreator:
         try:
             answer = self._calls.send("GET", path)
         except ConnectionCut:
-            self._held.hold(creator_task_id)
-            self._breaker.hold(_SINGLE)
+            self._held.failed(creator_task_id, self._now())
+            self._singles.failed(self._now())
             raise
-        self._held.release(creator_task_id)
-        self._breaker.release(_SINGLE)
+        self._held.succeeded(creator_task_id)
+        self._singles.succeeded()
         if self._calls.is_not_found(answer):
             return Report(state=RemoteState.MISSING, raw=answer.body)
         data, _ = self._read(answer, creator_task_id)
@@ -254,7 +255,7 @@ class HttpCreator:
             stop = CreatorUnreachable(error.message)
         elif isinstance(error, ConnectionCut):
             logger.warning("The creator's list is left alone for a while: %s", error.message)
-            self._held.hold(_LIST)
+            self._held.failed(_LIST, self._now())
         else:
             logger.warning("The creator's list could not be read: %s", error.message)
             self._note_list_trouble()
@@ -263,27 +264,27 @@ class HttpCreator:
         if not found:
             raise stop
         logger.warning("The creator's list was not read to its end: %s", stop.message)
-        self._breaker.hold(_SINGLE)
+        self._singles.failed(self._now())
         return found
 
     def _note_list_trouble(self) -> None:
         self._list_troubles += 1
         if self._list_troubles >= _LIST_TRIES:
-            self._held.hold(_LIST)
+            self._held.failed(_LIST, self._now())
 
     def _ask_singly(
         self, names: list[str], found: dict[str, Report], *, carefully: bool = False
     ) -> Mapping[str, Report]:
-        seconds = self._breaker.remaining(_SINGLE)
-        if seconds and not found:
-            raise self._left_alone("single tasks", seconds)
-        if seconds:
+        remaining = self._singles.remaining(self._now())
+        if remaining and not found:
+            raise self._left_alone("single tasks", remaining)
+        if remaining:
             return found
-        askable = [name for name in names if _ID.fullmatch(name) and not self._held.remaining(name)]
+        askable = [name for name in names if _ID.fullmatch(name) and not self._held_for(name)]
         more, stop = ask_one_by_one(
             self._ask,
-            [name for name in askable if not self._held.is_suspect(name)],
-            [name for name in askable if self._held.is_suspect(name)],
+            [name for name in askable if name not in self._held],
+            [name for name in askable if name in self._held],
             carefully=carefully,
             concurrency=self._concurrency,
             timeout=self._calls.timeout,
@@ -292,10 +293,16 @@ class HttpCreator:
             raise stop
         return found | more
 
-    def _left_alone(self, what: str, seconds: float) -> CreatorUnreachable:
+    def _now(self) -> timedelta:
+        return timedelta(seconds=self._monotonic())
+
+    def _held_for(self, name: str) -> timedelta:
+        return self._held.remaining(name, self._now())
+
+    def _left_alone(self, what: str, remaining: timedelta) -> CreatorUnreachable:
         return CreatorUnreachable(
             f"The creator at {self._calls.address} broke off when it was asked about {what}; it is left alone for "
-            f"{seconds:.0f} s more."
+            f"{remaining.total_seconds():.0f} s more."
         )
 
 

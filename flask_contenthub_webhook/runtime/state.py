@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask, current_app
 
 from ..config.settings import Settings
-from ..core.cooldown import Pause
+from ..core.cooldown import Cooldown
 from ..core.filters import Where, matches
 from ..core.per_process import PerProcess
 from ..creators.protocol import Creator
@@ -110,7 +110,9 @@ class WebhookState:
     submit_threads: BackgroundThreads
     forward_threads: BackgroundThreads
     forward_lanes: Lanes
-    creator_pause: Pause = field(default_factory=Pause)
+    creator_pause: Cooldown[datetime] = field(
+        default_factory=lambda: Cooldown(timedelta(seconds=5), timedelta(minutes=5))
+    )
     wake: Waker = _wake_nobody
     jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
     clock: Clock = utc_now

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook.creators import RemoteState
-from flask_contenthub_webhook.creators.holds import Holds
 from flask_contenthub_webhook.errors import CreatorError, CreatorRefused, CreatorUnclear, CreatorUnreachable
 from tests.support.creator_server import (
     CUT,
@@ -340,18 +339,6 @@ def test_an_id_that_kills_is_found_among_its_neighbours_and_they_are_answered(se
 
     assert known == set(names)
     assert deaths == 3  # at 0, 10 and 30 minutes
-
-
-def test_calls_that_are_cut_side_by_side_count_as_one_trouble():
-    clock = Clock()
-    holds = Holds(clock, first=10, longest=25)
-
-    for expected in (10, 20, 25, 25):
-        for _ in range(8):
-            holds.hold("it")
-        assert holds.remaining("it") == expected
-        clock.seconds += expected
-        assert holds.remaining("it") == 0
 
 
 def test_one_task_whose_question_hangs_delays_no_other_for_long(serve, connect):
