@@ -1,7 +1,6 @@
-"""Every error of the extension: one base class, and each subclass knows its code and its HTTP status.
+"""All errors: one base class, and subclasses that know their code and HTTP status.
 
-The docstring of a class is its default message, so the text that a sender reads, the text that a log shows and the
-text in the API reference are one and the same.
+The docstring of a class is its default message, so senders, logs and the API reference use the same text.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class ForwardNotFound(WebhookError):
 
 
 class ReplayRefused(WebhookError):
-    """This delivery holds no event that could be applied again."""
+    """This delivery contains no event that can be replayed."""
 
     code = "replay_refused"
 
@@ -83,7 +82,7 @@ class TransitionRefused(WebhookError):
 
 
 class CreatorError(WebhookError):
-    """The creator could not be asked."""
+    """The call to the creator failed."""
 
     code = "creator_error"
 
@@ -95,7 +94,7 @@ class CreatorUnreachable(CreatorError):
 
 
 class CreatorUnclear(CreatorError):
-    """The connection to the creator was cut, or its answer made no sense; what it did is unknown."""
+    """The connection to the creator was cut, or its answer was invalid; it may have acted on the request."""
 
     code = "creator_unclear"
 
@@ -112,7 +111,7 @@ class CreatorRefused(CreatorError):
         self.reason = reason
         """The creator's own error code."""
         self.details: Mapping[str, Any] = details or {}
-        """What else the creator said, such as the fields that it did not accept."""
+        """Further facts from the creator, such as the fields that it did not accept."""
 
 
 class RequestRefused(WebhookError):
@@ -125,7 +124,7 @@ class RequestRefused(WebhookError):
 
 
 class WebhookDisabled(RequestRefused):
-    """Webhooks are switched off here (WEBHOOK_ENABLED)."""
+    """Webhooks are disabled (WEBHOOK_ENABLED)."""
 
     code = "webhook_disabled"
     status = 404
@@ -153,7 +152,7 @@ class AddressNotAllowed(RequestRefused):
 
 
 class ClientCertificateRequired(RequestRefused):
-    """A client certificate that this application knows is required."""
+    """A client certificate that this application accepts is required."""
 
     code = "client_certificate_required"
     status = 403
@@ -185,7 +184,7 @@ class SignatureInvalid(RequestRefused):
 
 
 class SignatureExpired(RequestRefused):
-    """The signature is right, but its timestamp is too far from now."""
+    """The signature is valid, but its timestamp is too far from the current time."""
 
     code = "signature_expired"
     status = 401
@@ -199,7 +198,7 @@ class InvalidJSON(RequestRefused):
 
 
 class InvalidPayload(RequestRefused):
-    """The body is JSON, but not an event."""
+    """The body is JSON, but not a valid event."""
 
     code = "invalid_payload"
     status = 400
@@ -227,7 +226,7 @@ class TaskMismatch(RequestRefused):
 
 
 class HandlerFailed(RequestRefused):
-    """A handler of this application failed; nothing was changed, and the event is kept and tried again."""
+    """A handler of this application failed; nothing was changed, and the event is kept and will be retried."""
 
     code = "handler_failed"
     status = 500
@@ -236,7 +235,7 @@ class HandlerFailed(RequestRefused):
 
 
 class InboxFull(RequestRefused):
-    """More events wait here than are accepted; send it again later."""
+    """Too many events are waiting; send it again later."""
 
     code = "inbox_full"
     status = 503
@@ -244,7 +243,7 @@ class InboxFull(RequestRefused):
 
 
 class DatabaseUnavailable(RequestRefused):
-    """The database did not take the event; send it again."""
+    """The database could not store the event; send it again."""
 
     code = "database_unavailable"
     status = 503

@@ -1,4 +1,4 @@
-"""Every key of the configuration with its default, its parser and its line for people, in one table."""
+"""The table of configuration keys: default, parser and help line of each."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SCHEMES = ("url", "contenthub", "standard", "github")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One key of the configuration.
+    """A configuration key.
 
     Args:
         key: the name in ``app.config`` and in the environment.
         field: the attribute of :class:`Settings`.
-        default: what holds where the key is set nowhere.
-        parse: turns a configured value into the attribute's value, or raises ValueError with what is allowed.
-        doc: one line for people.
-        secret: never show the value in an error.
+        default: value if the key is set nowhere.
+        parse: converts a configured value; raises ValueError, saying what is allowed.
+        doc: help line.
+        secret: True keeps the value out of error messages.
     """
 
     key: str
@@ -38,92 +38,98 @@ class Option:
 
 
 _FIELD = r"(?=.{1,100}$)[^\s,.]+(\.[^\s,.]+)*"
-_FIELD_RULE = (
-    "a field is a name, or a path of names with dots between them, without blanks and of at most 100 characters"
-)
+_FIELD_RULE = "a field is a name, or names separated by dots, without blanks, of at most 100 characters"
 
 OPTIONS: tuple[Option, ...] = (
-    Option("WEBHOOK_ENABLED", "enabled", False, values.boolean, "Accept callbacks at all."),
+    Option("WEBHOOK_ENABLED", "enabled", False, values.boolean, "Accept callbacks."),
     Option(
         "WEBHOOK_CALLBACK_BASE_URL",
         "callback_base_url",
         None,
         values.base_url,
-        "Scheme, host and optional path under which the creator reaches this app.",
+        "Scheme, host and optional path at which the creator reaches this app.",
     ),
     Option(
         "WEBHOOK_SECRET_KEY",
         "secrets",
         (),
         values.secrets,
-        "One secret, or several (commas or a list): the first signs, all verify.",
+        "One or more secrets (commas or a list): the first signs, all verify.",
         secret=True,
     ),
-    Option("WEBHOOK_REQUIRE_SIGNATURE", "require_signature", False, values.boolean, "Refuse what is not signed."),
+    Option("WEBHOOK_REQUIRE_SIGNATURE", "require_signature", False, values.boolean, "Refuse unsigned callbacks."),
     Option(
         "WEBHOOK_TIMEOUT",
         "timeout",
         10.0,
         values.number(float, 0.1, 3600, "seconds"),
-        "Seconds after which processing one callback is logged as slow; also the lock timeout on PostgreSQL.",
+        "Seconds after which a callback is logged as slow; also the lock timeout on PostgreSQL.",
     ),
-    Option("WEBHOOK_URL_PREFIX", "url_prefix", "/api/v1/content", values.prefix, "Where the routes are mounted."),
+    Option(
+        "WEBHOOK_URL_PREFIX", "url_prefix", "/api/v1/content", values.prefix, "Path under which the routes are mounted."
+    ),
     Option(
         "WEBHOOK_SIGNATURE_SCHEMES",
         "signature_schemes",
         SCHEMES,
         values.choices(SCHEMES),
-        "Signature schemes that are accepted, in the order in which they are tried.",
+        "Accepted signature schemes, in the order in which they are tried.",
     ),
     Option(
         "WEBHOOK_SIGNATURE_TOLERANCE",
         "signature_tolerance",
         300,
         values.number(int, 1, 86_400, "seconds"),
-        "Seconds that a Standard Webhooks timestamp may be off, both ways.",
+        "Seconds by which a Standard Webhooks timestamp may differ from now, either way.",
     ),
     Option(
         "WEBHOOK_MAX_BODY_BYTES",
         "max_body_bytes",
         16 * 1024 * 1024,
         values.number(int, 1024, 1024**3, "bytes"),
-        "Largest body that is read.",
+        "Largest accepted request body, in bytes.",
     ),
-    Option("WEBHOOK_ALLOWED_IPS", "allowed_ips", (), values.networks, "Addresses or CIDR networks; empty: all."),
+    Option(
+        "WEBHOOK_ALLOWED_IPS",
+        "allowed_ips",
+        (),
+        values.networks,
+        "Addresses or CIDR networks that may send callbacks; empty: all.",
+    ),
     Option(
         "WEBHOOK_TRUSTED_PROXIES",
         "trusted_proxies",
         (),
         values.networks,
-        "Peers whose Client-Cert header (RFC 9440) is believed.",
+        "Proxies whose Client-Cert header (RFC 9440) is trusted.",
     ),
     Option(
         "WEBHOOK_CLIENT_CERTS",
         "client_certs",
         (),
         values.certificates,
-        "Client certificates that are let in: any, sha256:FINGERPRINT, dns:NAME, cn:NAME; empty: none needed.",
+        "Accepted client certificates: any, sha256:FINGERPRINT, dns:NAME, cn:NAME; empty: none required.",
     ),
     Option(
         "WEBHOOK_RATE_LIMIT",
         "rate_limit",
         None,
         values.optional_text,
-        "Requests per client address, such as 100/minute (extra: ratelimit); None: no limit.",
+        "Requests allowed per client address, such as 100/minute (extra: ratelimit); None: no limit.",
     ),
     Option(
         "WEBHOOK_PROCESSING",
         "processing",
         "inline",
         values.choice(("inline", "worker", "celery")),
-        "Where events are applied: within the request, by `flask webhook worker`, or by Celery (extra: celery).",
+        "Where events are applied: in the request, by `flask webhook worker`, or by Celery (extra: celery).",
     ),
     Option(
         "WEBHOOK_INBOX_LIMIT",
         "inbox_limit",
         50_000,
         values.number(int, 0),
-        "Waiting events from which on more are turned away with 503, where events are not applied inline; 0: no limit.",
+        "In worker and Celery mode, refuse new events with 503 once this many wait; 0 disables the limit.",
     ),
     Option(
         "WEBHOOK_WORKER_THREADS", "worker_threads", 4, values.number(int, 1, 256), "Threads of `flask webhook worker`."
@@ -133,14 +139,14 @@ OPTIONS: tuple[Option, ...] = (
         "worker_batch",
         20,
         values.number(int, 1, 1000),
-        "Events that a worker's thread claims in one statement.",
+        "Events that a worker thread claims at once.",
     ),
     Option(
         "WEBHOOK_CELERY_GRACE",
         "celery_grace",
         timedelta(seconds=15),
         values.seconds(0),
-        "Seconds that Celery has for a new event before the scheduler's sweep takes it.",
+        "Seconds before the scheduler applies an event that Celery has not.",
     ),
     Option(
         "WEBHOOK_EVENTS",
@@ -154,72 +160,79 @@ OPTIONS: tuple[Option, ...] = (
         "required_result_fields",
         ("content",),
         values.names(_FIELD, _FIELD_RULE),
-        "Fields without which a completed result counts as thin.",
+        "Fields that a completed result must have; if the callback lacks one, the result is fetched from the creator.",
     ),
     Option(
         "WEBHOOK_STORED_RESULT_FIELDS",
         "stored_result_fields",
         None,
         values.optional_names(_FIELD, _FIELD_RULE),
-        "Result fields that the task row keeps; None: all.",
+        "Result fields to store in the task row; None: all.",
     ),
     Option(
         "WEBHOOK_POLL_INTERVAL",
         "poll_interval",
         timedelta(seconds=30),
         values.seconds(1),
-        "Seconds between questions about a task without callbacks; what the doubling starts from with them.",
+        "Seconds between polls of a task without callbacks. For tasks with callbacks, polling starts at twice this "
+        "value and doubles.",
     ),
     Option(
         "WEBHOOK_POLL_GRACE",
         "poll_grace",
         timedelta(seconds=120),
         values.seconds(1),
-        "Seconds without a sign of life before a task is due for polling.",
+        "Seconds without an event before a task is polled.",
     ),
     Option(
         "WEBHOOK_POLL_MAX_INTERVAL",
         "poll_max_interval",
         timedelta(seconds=600),
         values.seconds(1),
-        "Seconds between questions about a task at the most.",
+        "Longest time between two polls of a task, in seconds.",
     ),
-    Option("WEBHOOK_POLL_BATCH", "poll_batch", 500, values.number(int, 1, 10_000), "Tasks claimed in one statement."),
+    Option("WEBHOOK_POLL_BATCH", "poll_batch", 500, values.number(int, 1, 10_000), "Tasks that a poll claims at once."),
     Option(
         "WEBHOOK_POLL_CONCURRENCY",
         "poll_concurrency",
         8,
         values.number(int, 1, 256),
-        "Calls to the creator at the same time.",
+        "Concurrent calls to the creator while polling.",
     ),
     Option(
         "WEBHOOK_TASK_TIMEOUT",
         "task_timeout",
         timedelta(seconds=1800),
         values.seconds(1),
-        "Seconds that one attempt may take.",
+        "Seconds that an attempt may take.",
     ),
-    Option("WEBHOOK_MAX_RETRIES", "max_retries", 3, values.number(int, 0, 1000), "Attempts after the first one."),
+    Option(
+        "WEBHOOK_MAX_RETRIES",
+        "max_retries",
+        3,
+        values.number(int, 0, 1000),
+        "Further attempts after the first one failed.",
+    ),
     Option(
         "WEBHOOK_RETRY_BACKOFF",
         "retry_backoff",
         tuple(timedelta(seconds=s) for s in (30, 60, 120)),
         values.backoff,
-        "Seconds before each retry, of failed deliveries and failed attempts; the last one repeats for attempts.",
+        "Seconds before each retry of a failed delivery or attempt. Attempts beyond the list reuse the last value.",
     ),
     Option(
         "WEBHOOK_SUBMIT_THREADS",
         "submit_threads",
         4,
         values.number(int, 0, 64),
-        "Threads that hand tasks to the creator right after the commit; 0 leaves that and forwarding to the scheduler.",
+        "Threads that submit tasks right after the commit; 0 leaves submitting and forwarding to the scheduler.",
     ),
     Option(
         "WEBHOOK_FORWARD_URLS",
         "forward_to",
         (),
         configured_targets,
-        "Where the events of every task are sent on to: URLs (commas or a list), or a list of targets, in JSON too.",
+        "Where to forward the events of every task: URLs (commas or a list), or a list of targets, also as JSON.",
         secret=True,
     ),
     Option(
@@ -227,7 +240,8 @@ OPTIONS: tuple[Option, ...] = (
         "forward_secrets",
         (),
         values.standard_secrets,
-        "What forwarded events are signed with, by Standard Webhooks; several sign side by side. Needed to forward.",
+        "Secret that signs forwarded events (Standard Webhooks). With several, each event carries one signature per "
+        "secret. Required for forwarding.",
         secret=True,
     ),
     Option(
@@ -235,80 +249,80 @@ OPTIONS: tuple[Option, ...] = (
         "forward_timeout",
         10.0,
         values.number(float, 0.1, 300, "seconds"),
-        "Seconds that one forwarded event may take in all, from the look-up of the name to the end of the answer.",
+        "Seconds that sending one forwarded event may take, from the DNS lookup to the end of the response.",
     ),
     Option(
         "WEBHOOK_FORWARD_CONCURRENCY",
         "forward_concurrency",
         8,
         values.number(int, 1, 256),
-        "Forwarded events that are under way at the same time, in each process.",
+        "Concurrent forwarding requests in each process.",
     ),
     Option(
         "WEBHOOK_FORWARD_ALLOWED_NETWORKS",
         "forward_allowed_networks",
         (),
         values.networks,
-        "Addresses or CIDR networks that may be forwarded to although they are not public.",
+        "Non-public addresses or CIDR networks that events may be forwarded to.",
     ),
     Option(
         "WEBHOOK_HISTORY_RETENTION_DAYS",
         "history_retention",
         timedelta(days=90),
         values.days,
-        "Days that deliveries are kept; 0 keeps them for ever.",
+        "Days to keep deliveries; 0 keeps them forever.",
     ),
     Option(
         "WEBHOOK_HISTORY_RETENTION_BY_VERDICT",
         "history_retention_by_verdict",
         {},
         values.days_by_verdict,
-        "Days for single verdicts instead, such as rejected=7,dead=365 or a mapping; 0 keeps them for ever.",
+        "Days to keep deliveries by verdict, such as rejected=7,dead=365 or a mapping; 0 keeps them forever.",
     ),
     Option(
         "WEBHOOK_FAILURE_RATE_ALERT",
         "failure_rate_alert",
         0.10,
         values.limit(float, 1),
-        "Share of recent events that may fail in the host's handlers before an alert is raised; 0: no such alert.",
+        "Raise an alert when more than this share of recent events failed in handlers. 0 disables it.",
     ),
     Option(
         "WEBHOOK_SILENCE_ALERT",
         "silence_alert_minutes",
         30.0,
         values.limit(float, 10_080),
-        "Minutes without any callback, while tasks wait for one, before an alert is raised; 0: no such alert.",
+        "Raise an alert after this many minutes without a callback while tasks wait for one. 0 disables it.",
     ),
     Option(
         "WEBHOOK_SIGNATURE_FAILURE_ALERT",
         "signature_failure_alert",
         20,
         values.limit(int, 1_000_000),
-        "Recent requests that may fail the signature check before an alert is raised, where it is also three times "
-        "more than before; 0: no such alert.",
+        "Raise an alert when more than this many recent requests failed the signature check and that is over three "
+        "times the usual number. 0 disables it.",
     ),
     Option(
         "WEBHOOK_ALERT_WINDOW",
         "alert_window",
         timedelta(seconds=300),
         values.seconds(10),
-        "Seconds that count as recent for the alerts; they are checked ten times as often.",
+        "Length of the alert window in seconds. Alerts are checked ten times per window.",
     ),
     Option(
         "WEBHOOK_ALERT_MIN_SAMPLE",
         "alert_min_sample",
         20,
         values.number(int, 1, 1_000_000),
-        "Recent events without which the failure rate raises no alert.",
+        "Least number of recent events before the failure-rate alert can be raised.",
     ),
     Option(
         "WEBHOOK_SCHEDULER_ENABLED",
         "scheduler_enabled",
         False,
         values.boolean,
-        "Run the scheduler inside the serving process, from its first request on.",
+        "Run the scheduler in the web process, starting with its first request.",
     ),
-    Option("CREATOR_API_BASE_URL", "creator_base_url", None, values.base_url, "Where the creator's HTTP API is."),
+    Option("CREATOR_API_BASE_URL", "creator_base_url", None, values.base_url, "Base URL of the creator's HTTP API."),
     Option(
         "CREATOR_API_KEY",
         "creator_api_key",
@@ -322,28 +336,34 @@ OPTIONS: tuple[Option, ...] = (
         "creator_timeout",
         30.0,
         values.number(float, 0.1, 3600, "seconds"),
-        "Seconds that one call to the creator may take.",
+        "Seconds that a call to the creator may take.",
     ),
     Option(
         "CREATOR_SUBMIT_WAIT",
         "creator_submit_wait",
         3.0,
         values.number(float, 0.05, 3600, "seconds"),
-        "Seconds to wait for an early answer to a submission before hanging up.",
+        "Seconds to wait for the answer to a submission; after that, the result comes by callback or polling.",
     ),
     Option(
         "CREATOR_API_MODE",
         "creator_mode",
         "sync",
         values.choice(("sync", "async")),
-        "How the creator is asked to work; today's async mode kills the real one.",
+        "`sync` or `async` submission. The current content-creator crashes on `async`.",
     ),
     Option(
         "CREATOR_API_LIST",
         "creator_list",
         True,
         values.boolean,
-        "Ask about many tasks through the creator's list; the real creator on PostgreSQL dies of that call.",
+        "Poll through the creator's list call. Switch off for content-creator on PostgreSQL, which crashes on it.",
     ),
-    Option("CREATOR_CLI_PATH", "creator_cli_path", None, values.optional_text, "The creator's command line program."),
+    Option(
+        "CREATOR_CLI_PATH",
+        "creator_cli_path",
+        None,
+        values.optional_text,
+        "Path of the creator's command line program.",
+    ),
 )

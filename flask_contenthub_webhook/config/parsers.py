@@ -1,6 +1,6 @@
-"""How configured values are read.
+"""Parsers of configured values.
 
-Each parser takes text or a ready value, and raises ValueError with what is allowed.
+Each takes text or a value of the right type, and raises ValueError with a message that says what is allowed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 
 def boolean(value: Any) -> bool:
-    """True or false, in any of the usual spellings."""
+    """Parse a boolean in any of the usual spellings."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -37,7 +37,7 @@ def boolean(value: Any) -> bool:
 
 
 def number(kind: type[int | float], low: float, high: float | None = None, unit: str = "") -> Callable[[Any], Any]:
-    """A number within bounds."""
+    """Return a parser of numbers within bounds."""
     noun = ("a whole number" if kind is int else "a number") + (f" of {unit}" if unit else "")
     bounds = f"{noun}, at least {low:g}" + (f" and at most {high:g}" if high is not None else "")
 
@@ -56,13 +56,13 @@ def number(kind: type[int | float], low: float, high: float | None = None, unit:
 
 
 def limit(kind: type[int | float], high: float) -> Callable[[Any], Any]:
-    """A limit that something is measured against; 0, as nothing at all, switches it off."""
+    """Return a parser of limits; 0, None and empty text disable the limit."""
     read = number(kind, 0, high)
     return lambda value: kind(0) if value is None or value == "" else read(value)
 
 
 def seconds(low: float) -> Callable[[Any], timedelta]:
-    """Seconds, or a timedelta."""
+    """Return a parser of durations: seconds, or a timedelta."""
     read = number(float, low, unit="seconds")
 
     def parse(value: Any) -> timedelta:
@@ -72,12 +72,12 @@ def seconds(low: float) -> Callable[[Any], timedelta]:
 
 
 def days(value: Any) -> timedelta:
-    """Days, also parts of one."""
+    """Parse a number of days, which may have a fraction."""
     return timedelta(days=number(float, 0, 36_500, "days")(value))
 
 
 def days_by_verdict(value: Any) -> Mapping[Verdict, timedelta]:
-    """Days for each of some verdicts, as a mapping or as text."""
+    """Parse days per verdict, as a mapping or as text."""
     if not isinstance(value, Mapping):
         pairs = [item.partition("=") for item in items(value)]
         value = {name.strip(): number.strip() for name, _, number in pairs}
@@ -95,7 +95,7 @@ def days_by_verdict(value: Any) -> Mapping[Verdict, timedelta]:
 
 
 def optional_text(value: Any) -> str | None:
-    """Text, None where it is blank."""
+    """Parse text; None if it is blank."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -104,54 +104,54 @@ def optional_text(value: Any) -> str | None:
 
 
 def items(value: Any) -> tuple[str, ...]:
-    """Text separated by commas, or a list of text, without blanks and empty items."""
+    """Parse text separated by commas, or a list of text; blanks around items and empty items are dropped."""
     if value is None:
         return ()
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple | set | frozenset) or not all(isinstance(p, str) for p in parts):
-        raise ValueError("must be text separated by commas, or a list of text")
+        raise ValueError("must be text separated by commas, or a list of strings")
     return tuple(p.strip() for p in parts if p.strip())
 
 
 def secrets(value: Any) -> tuple[str, ...]:
-    """One secret, or several."""
+    """Parse one or more secrets."""
     if isinstance(value, bytes):
-        raise ValueError("must be text, not bytes (a string, or several separated by commas, or a list)")
+        raise ValueError("must be text, not bytes (a string, several separated by commas, or a list of strings)")
     return items(value)
 
 
 def standard_secrets(value: Any) -> tuple[str, ...]:
-    """One secret, or several, that Standard Webhooks can sign with."""
+    """Parse one or more secrets that Standard Webhooks can sign with."""
     found = secrets(value)
     for number, secret in enumerate(found, 1):
         try:
             sign_standard(b"", secret, "", 0)
         except ValueError:
-            raise ValueError(f"cannot be used: what follows whsec_ in secret {number} is not base64") from None
+            raise ValueError(f"cannot be used: secret {number} is not valid base64 after whsec_") from None
     return found
 
 
-def names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...]]:
-    """Names of one form, ``what`` saying which."""
+def names(pattern: str, rule: str) -> Callable[[Any], tuple[str, ...]]:
+    """Return a parser of names that match a pattern; ``rule`` describes it in the error message."""
 
     def parse(value: Any) -> tuple[str, ...]:
         found = items(value)
         for name in found:
             if not re.fullmatch(pattern, name):
-                raise ValueError(f"has {name!r}; {what}")
+                raise ValueError(f"has {name!r}; {rule}")
         return found
 
     return parse
 
 
-def optional_names(pattern: str, what: str) -> Callable[[Any], tuple[str, ...] | None]:
-    """The same, or None for all of them."""
-    parse = names(pattern, what)
+def optional_names(pattern: str, rule: str) -> Callable[[Any], tuple[str, ...] | None]:
+    """Return the same parser, for which empty text, ``*`` and None mean all names."""
+    parse = names(pattern, rule)
     return lambda value: None if value is None or (isinstance(value, str) and value in {"", "*"}) else parse(value)
 
 
 def choices(allowed: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
-    """Some of the allowed values, in the order given."""
+    """Return a parser of one or more of the allowed values; their order is kept."""
 
     def parse(value: Any) -> tuple[str, ...]:
         found = items(value)
@@ -165,7 +165,7 @@ def choices(allowed: tuple[str, ...]) -> Callable[[Any], tuple[str, ...]]:
 
 
 def choice(allowed: tuple[str, ...]) -> Callable[[Any], str]:
-    """One of the allowed values."""
+    """Return a parser of one of the allowed values."""
 
     def parse(value: Any) -> str:
         if value not in allowed:
@@ -176,7 +176,7 @@ def choice(allowed: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def networks(value: Any) -> tuple[Network, ...]:
-    """Addresses and CIDR networks."""
+    """Parse addresses and CIDR networks."""
     networks = []
     for item in items(value):
         try:
@@ -187,7 +187,10 @@ def networks(value: Any) -> tuple[Network, ...]:
 
 
 def certificates(value: Any) -> tuple[str, ...]:
-    """``any``, ``sha256:FINGERPRINT``, ``dns:NAME`` or ``cn:NAME``, in lower case, fingerprints without colons."""
+    """Parse certificates: ``any``, ``sha256:FINGERPRINT``, ``dns:NAME`` or ``cn:NAME``.
+
+    The result is in lower case, with fingerprints without colons.
+    """
     checked = []
     for item in items(value):
         kind, _, name = item.partition(":")
@@ -206,25 +209,25 @@ def certificates(value: Any) -> tuple[str, ...]:
 
 
 def prefix(value: Any) -> str:
-    """The path that routes are mounted under."""
+    """Parse the path under which routes are mounted."""
     if not isinstance(value, str) or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", value.strip()):
         raise ValueError("must be a path such as /api/v1/content")
     return value.strip().rstrip("/")
 
 
 def base_url(value: Any) -> str | None:
-    """An absolute URL that paths are put behind."""
+    """Parse an absolute URL to which paths are appended."""
     text = optional_text(value)
     if text is None:
         return None
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be an absolute http or https URL without query and fragment")
+        raise ValueError("must be an absolute http or https URL without a query and fragment")
     return text.rstrip("/")
 
 
 def backoff(value: Any) -> tuple[timedelta, ...]:
-    """Seconds before each further try."""
+    """Parse the seconds before each retry."""
     parts = value.split(",") if isinstance(value, str) else value
     if isinstance(parts, int | float | timedelta):
         parts = [parts]

@@ -1,4 +1,4 @@
-"""Waiting before another try."""
+"""Delays before another try."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _JITTER = 0.1
 
 
 def jittered(delay: timedelta) -> timedelta:
-    """A delay that varies by a tenth both ways, so that what failed together does not come back together."""
+    """Vary a delay by up to a tenth either way, so that what failed together is not retried together."""
     return delay * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, keeps no secret

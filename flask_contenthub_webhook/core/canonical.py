@@ -1,7 +1,7 @@
-"""The canonical forms of a JSON body: what a ``contenthub`` sender may have signed instead of the bytes it sent.
+"""Canonical forms of a JSON body, which a ``contenthub`` sender may have signed instead of the bytes it sent.
 
 Python's ``json.dumps`` and JavaScript's ``JSON.stringify`` differ in how they write numbers, order keys and escape
-text, so the object alone does not say which bytes were signed. Each form here is one that a real sender makes.
+text, so the object alone does not determine the signed bytes. Each form here is produced by a real sender.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, TypeAlias
 __all__ = ["MAX_BYTES", "MAX_VALUES", "canonical_forms", "canonical_json"]
 
 MAX_BYTES = 2 * 1024 * 1024
-"""Larger bodies have no canonical forms either: each form is a copy, and one emoji makes it four bytes a character."""
+"""Largest body that has canonical forms: each form is a copy, and one emoji makes it four bytes per character."""
 
 MAX_VALUES = 100_000
-"""Bodies that could hold more values than this have no canonical forms: they are made before the sender is believed,
-so what a stranger can make us compute is bounded."""
+"""Most values in a body that has canonical forms: they are computed before the sender is authenticated, so the work
+that a stranger can cause is bounded."""
 
 _KeyOrder: TypeAlias = Callable[[str], Any]
 
 
 def canonical_json(payload: Any, *, ensure_ascii: bool = True) -> bytes:
-    """Write a value as the original does: sorted keys, no blanks.
+    """Write a value as the original package does: sorted keys, no blanks.
 
     Args:
-        payload: what :func:`json.dumps` takes.
-        ensure_ascii: escape all that is not ASCII; the original does.
+        payload: a value that :func:`json.dumps` accepts.
+        ensure_ascii: escape everything that is not ASCII, as the original does.
 
     Raises:
         TypeError, ValueError, RecursionError: as :func:`json.dumps` does.
@@ -38,7 +38,7 @@ def canonical_json(payload: Any, *, ensure_ascii: bool = True) -> bytes:
 
 
 def canonical_forms(body: bytes) -> Iterator[bytes]:
-    """Yield the canonical forms of a JSON body that differ from the body itself, each once, each made when asked for.
+    """Yield the distinct canonical forms of a JSON body that differ from the body itself, lazily.
 
     In this order: Python's with ASCII escapes, Python's in UTF-8, JavaScript's with objects rebuilt from sorted keys,
     JavaScript's with keys written in sorted order. The last two differ where keys look like array indexes.
@@ -47,8 +47,8 @@ def canonical_forms(body: bytes) -> Iterator[bytes]:
         body: the raw bytes of the request.
 
     Yields:
-        One candidate message. A body that is not JSON, nests too deeply or is too large
-        yields nothing, and a form that cannot be written is left out; nothing raises.
+        Candidate messages. A body that is not JSON, nests too deeply or is too large yields nothing, and a form that
+        cannot be written is omitted; nothing raises.
     """
     if len(body) > MAX_BYTES or sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return
@@ -90,7 +90,7 @@ _CONSTANTS = {True: "true", False: "false", None: "null"}
 
 
 class _Number(str):
-    """A number as the body spells it: a JavaScript sender wrote it there with the rules that it signs with."""
+    """A number as spelled in the body: a JavaScript sender wrote it by the same rules by which it signs."""
 
     __slots__ = ()
 

@@ -1,17 +1,17 @@
-"""One small matcher and selector for JSON payloads, the same wherever events or fields are chosen.
+"""Filters and selections for JSON payloads.
 
-A *path* names a field: ``result.metrics.cost``. It goes through objects only; there is no way to look into lists, and
-a name that itself holds a dot cannot be named.
+A *path* names a field: ``result.metrics.cost``. It leads through objects only, not into lists, and cannot name a field
+whose own name contains a dot.
 
-A *filter* (``where``) is a mapping from paths to what must stand there; all of it must hold::
+A *filter* (``where``) maps paths to the values that they must have; all conditions must hold::
 
     {"result.metrics.cost": 0}                 # equal; JSON's true is not 1
-    {"metadata.topic": ["news", "sport"]}      # one of (a list, tuple or set)
-    {"result.images": EXISTS}                  # there, and not null; in JSON {"$exists": true}
-    {"result.error": MISSING}                  # not there, or null; in JSON {"$exists": false}
+    {"metadata.topic": ["news", "sport"]}      # any of them (a list, tuple or set)
+    {"result.images": EXISTS}                  # present and not null; in JSON {"$exists": true}
+    {"result.error": MISSING}                  # absent or null; in JSON {"$exists": false}
 
-A *selection* is a list of paths: ``["result.content", "metadata"]``. What it names is kept, or left out, with all that
-is below it; what is not there is passed over.
+A *selection* is a list of paths: ``["result.content", "metadata"]``. The fields that it names are included or excluded
+with everything below them; paths that lead nowhere are ignored.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ _MAX_PATH_LENGTH = 255
 
 
 def matches(payload: Mapping[str, Any], where: Where | None) -> bool:
-    """Whether every condition of a parsed filter holds for the payload; no filter matches everything."""
+    """Return True if the payload satisfies a parsed filter; None matches everything."""
     return where is None or all(_holds(look_up(payload, path), wanted) for path, wanted in where.items())
 
 
 def parse_where(where: Any) -> Where | None:
-    """Check a filter, and read the JSON forms of ``EXISTS`` and ``MISSING``.
+    """Check a filter, and convert the JSON forms of ``EXISTS`` and ``MISSING``.
 
     Args:
         where: a filter, in Python's form or in JSON's; None and an empty one match everything.
 
     Raises:
-        ValueError: this is no filter; says which part, and what is allowed.
+        ValueError: the filter is not valid; the message says which part, and what is allowed.
     """
     if where is None:
         return None
@@ -73,7 +73,7 @@ def parse_where(where: Any) -> Where | None:
 
 
 def to_json(where: Where) -> dict[str, Any]:
-    """A parsed filter as plain JSON values, which :func:`parse_where` reads again."""
+    """Return a parsed filter as JSON values, which :func:`parse_where` accepts."""
     return {path: _wanted_to_json(wanted) for path, wanted in where.items()}
 
 
@@ -82,7 +82,7 @@ def _parse_wanted(path: str, wanted: Any) -> Any:
         return wanted
     if wanted.keys() != {_OPERATOR} or not isinstance(wanted[_OPERATOR], bool):
         raise ValueError(
-            f'the filter for {path} can only be a value, a list of values, or {{"{_OPERATOR}": true or false}}'
+            f'the filter for {path} must be a value, a list of values, or {{"{_OPERATOR}": true or false}}'
         )
     return EXISTS if wanted[_OPERATOR] else MISSING
 
@@ -99,12 +99,12 @@ def _holds(value: Any, wanted: Any) -> bool:
     if wanted is MISSING:
         return value is None
     if isinstance(wanted, list | tuple | set | frozenset):
-        return any(_equal(value, one) for one in wanted)
+        return any(_equal(value, item) for item in wanted)
     return _equal(value, wanted)
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    """JSON equality: unlike in Python, true is not 1, at any depth."""
+    """Compare as JSON: unlike in Python, true is not 1, at any depth."""
     if isinstance(value, Mapping) and isinstance(wanted, Mapping):
         return value.keys() == wanted.keys() and all(_equal(value[name], wanted[name]) for name in value)
     if isinstance(value, list) and isinstance(wanted, list):
@@ -116,7 +116,7 @@ def _equal(value: Any, wanted: Any) -> bool:
 
 
 def pick(payload: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
-    """The fields that the paths name, in the objects that hold them."""
+    """Return only the fields that the paths name, within the objects that contain them."""
     whole, parts = _split(paths)
     picked: dict[str, Any] = {}
     for name, value in payload.items():
@@ -128,7 +128,7 @@ def pick(payload: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
 
 
 def leave_out(payload: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
-    """Everything but the fields that the paths name."""
+    """Return everything but the fields that the paths name."""
     whole, parts = _split(paths)
     return {
         name: leave_out(value, parts[name]) if name in parts and isinstance(value, Mapping) else value
@@ -138,7 +138,7 @@ def leave_out(payload: Mapping[str, Any], paths: Collection[str]) -> dict[str, A
 
 
 def _split(paths: Collection[str]) -> tuple[set[str], dict[str, list[str]]]:
-    """The names that are meant whole, and for others the paths below them."""
+    """Split paths into names selected as a whole, and for other names the paths below them."""
     whole: set[str] = set()
     parts: dict[str, list[str]] = {}
     for path in paths:
@@ -154,7 +154,7 @@ def _split(paths: Collection[str]) -> tuple[set[str], dict[str, list[str]]]:
 
 
 def look_up(payload: Mapping[str, Any], path: str) -> Any:
-    """What stands at a path; None where nothing does."""
+    """Return the value at a path, or None if there is none."""
     value: Any = payload
     for name in path.split("."):
         if not isinstance(value, Mapping) or name not in value:
@@ -164,14 +164,14 @@ def look_up(payload: Mapping[str, Any], path: str) -> Any:
 
 
 def check_path(path: Any) -> str:
-    """The path, if it is one.
+    """Return the path if it is valid.
 
     Raises:
-        ValueError: says what a path is.
+        ValueError: it is not; the message says what a path is.
     """
     if not isinstance(path, str) or not all(path.split(".")) or len(path) > _MAX_PATH_LENGTH:
         raise ValueError(
-            f"{str(path)[:40]!r} is no path; a path is one name, or several with dots between them, such as "
+            f"{str(path)[:40]!r} is not a valid path; a path is a name, or several names separated by dots, such as "
             f"result.metrics.cost, of at most {_MAX_PATH_LENGTH} characters"
         )
     return path

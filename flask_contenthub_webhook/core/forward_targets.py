@@ -1,4 +1,4 @@
-"""Where events are sent on to: a URL, which events it gets, and what of them."""
+"""Forward targets: a URL, the events that it gets, and the fields of them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MAX_URL_LENGTH = 2048
 
 @dataclass(frozen=True, slots=True)
 class ForwardTarget:
-    """One URL that events are sent on to. A plain URL, or a mapping with these names, means the same.
+    """A URL that events are forwarded to. A plain URL, or a mapping with these names, means the same.
 
     Args:
-        url: http or https, without a user or a password, at most 2048 characters.
-        events: the event types that it gets; by default the two endings, ``completed`` and ``failed``.
-        where: a filter over the event as it would be sent whole; see :mod:`.filters`.
-        include: paths of the fields that are sent; empty for all. ``event``, ``taskId`` and ``timestamp`` always are.
-        exclude: paths of fields that are not sent.
+        url: http or https, without user and password, at most 2048 characters.
+        events: the event types that it gets; by default ``completed`` and ``failed``.
+        where: a filter on the complete event; see :mod:`.filters`.
+        include: paths of the fields to send; empty for all. ``event``, ``taskId`` and ``timestamp`` are always sent.
+        exclude: paths of the fields not to send.
 
     Raises:
-        ValueError: a value cannot be used; says which, without repeating the URL, which may hold a secret.
+        ValueError: an argument is invalid; the message never repeats the URL, which may contain a secret.
     """
 
     url: str
@@ -52,12 +52,12 @@ class ForwardTarget:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: the part of the URL that is never secret."""
+        """Scheme, host and port: the part of the URL that may be shown."""
         url = httpx.URL(self.url)
         return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
     def as_json(self) -> dict[str, Any]:
-        """What the task's row keeps: the URL, and what is not as usual."""
+        """Return what the task's row stores: the URL, and the fields that differ from their defaults."""
         kept: dict[str, Any] = {"url": self.url}
         if self.events != ENDINGS:
             kept["events"] = list(self.events)
@@ -67,10 +67,10 @@ class ForwardTarget:
 
 
 def read_targets(value: Iterable[str | Mapping[str, Any] | ForwardTarget]) -> tuple[ForwardTarget, ...]:
-    """Targets from what a host writes: URLs, mappings, ready ones.
+    """Read targets from URLs, mappings and :class:`ForwardTarget` objects.
 
     Raises:
-        ValueError: one of them cannot be used; says which and why.
+        ValueError: one of them is invalid; the message says which and why.
     """
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise ValueError("must be a list of URLs, or of objects with a url")
@@ -79,18 +79,18 @@ def read_targets(value: Iterable[str | Mapping[str, Any] | ForwardTarget]) -> tu
         try:
             target = _read_target(item)
         except ValueError as error:
-            raise ValueError(f"cannot be used: in target {number}, {error}") from None
+            raise ValueError(f"is not valid: in target {number}, {error}") from None
         if target.url in targets:
-            raise ValueError(f"cannot be used: the URL of target {number} stands there twice")
+            raise ValueError(f"is not valid: target {number} repeats the URL of an earlier one")
         targets[target.url] = target
     return tuple(targets.values())
 
 
 def configured_targets(value: Any) -> tuple[ForwardTarget, ...]:
-    """The same from the configuration, where text may also be URLs with commas between them, or a JSON list.
+    """Read targets from a configured value, which may also be URLs separated by commas, or a JSON list.
 
     Raises:
-        ValueError: as above, or the text is no JSON.
+        ValueError: as :func:`read_targets`, or the text is not JSON.
     """
     if value is None:
         return ()
@@ -98,7 +98,7 @@ def configured_targets(value: Any) -> tuple[ForwardTarget, ...]:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise ValueError(f"begins like JSON, but is none: {error}") from None
+            raise ValueError(f"begins like JSON, but is not valid: {error}") from None
     elif isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return read_targets(value)
@@ -110,10 +110,10 @@ def _read_target(item: Any) -> ForwardTarget:
     if isinstance(item, str):
         return ForwardTarget(item)
     if not isinstance(item, Mapping) or "url" not in item:
-        raise ValueError("there must be a URL, or an object with a url")
+        raise ValueError("a target must be a URL, or an object with a url")
     known = ForwardTarget.__slots__
     if unknown := [name for name in item if name not in known]:
-        raise ValueError(f"{str(unknown[0])[:40]!r} is not known; known: {', '.join(known)}")
+        raise ValueError(f"{str(unknown[0])[:40]!r} is not a known name; known: {', '.join(known)}")
     return ForwardTarget(**item)
 
 
@@ -128,9 +128,9 @@ def _checked_url(url: object) -> str:
     if parts.scheme not in {"http", "https"} or not parts.host or not _is_port(parts.port):
         raise ValueError("the URL must be an absolute http or https URL")
     if parts.userinfo:
-        raise ValueError("the URL must not hold a user or a password; the signature says who sends")
+        raise ValueError("the URL must not contain a user or a password; receivers check the signature instead")
     if len(text) > _MAX_URL_LENGTH:
-        raise ValueError(f"the URL has {len(text)} characters; at most {_MAX_URL_LENGTH} are kept")
+        raise ValueError(f"the URL has {len(text)} characters; at most {_MAX_URL_LENGTH} are allowed")
     return text
 
 
@@ -140,7 +140,7 @@ def _is_port(port: int | None) -> bool:
 
 def _checked_event(event: str) -> str:
     if not re.fullmatch(EVENT_NAME, event):
-        raise ValueError(f"{event[:70]!r} is no event type; {EVENT_NAME_RULE}")
+        raise ValueError(f"{event[:70]!r} is not a valid event type; {EVENT_NAME_RULE}")
     return event
 
 
@@ -149,7 +149,7 @@ def _checked_where(where: Any) -> Where | None:
     try:
         json.dumps(to_json(parsed or {}), allow_nan=False)
     except (TypeError, ValueError):
-        raise ValueError("the filter holds a value that JSON has not got") from None
+        raise ValueError("the filter contains a value that JSON cannot express") from None
     return parsed
 
 

@@ -1,7 +1,7 @@
-"""Strict JSON: what two parsers could read in two ways, or a database could not store, is refused.
+"""Strict JSON: refuses what two parsers could read differently or a database could not store.
 
-RFC 8259 leaves room (duplicate names, ``NaN`` in practice, lone surrogates, numbers of any length) in which senders
-and receivers disagree. A callback is read once, strictly, and everything behind this module can rely on plain values.
+RFC 8259 permits, or parsers accept, duplicate names, ``NaN``, lone surrogates and numbers of any length, on which
+senders and receivers disagree. A callback is parsed once, strictly, and all other code can rely on plain values.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..errors import InvalidJSON, InvalidPayload
 __all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "check_value", "parse_object"]
 
 MAX_DEPTH = 64
-"""Levels of nested objects and lists."""
+"""Nesting limit of objects and lists."""
 MAX_NUMBER_LENGTH = 64
-"""Characters of one number."""
+"""Longest number, in characters."""
 MAX_VALUES = 250_000
-"""Values in one body: 16 MiB of ``[],[],`` would otherwise take half a gigabyte once parsed."""
+"""Limit of values in one body: 16 MiB of ``[],[],`` would otherwise take half a gigabyte once parsed."""
 
 _TEXT = re.compile(rb'"[^"]*"?')
-"""A text in which nothing is escaped; one that never ends goes to the end."""
+"""A string without escapes; an unterminated one extends to the end."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -35,16 +35,16 @@ def parse_object(body: bytes) -> dict[str, Any]:
         body: the raw bytes of a request.
 
     Raises:
-        InvalidJSON: not UTF-8, not JSON, or JSON that this application refuses to interpret; says what and where.
+        InvalidJSON: not UTF-8, not JSON, or JSON that is refused; the message says what and where.
         InvalidPayload: JSON, but not an object.
     """
-    if len(body) > MAX_VALUES and _holds_too_many_values(body):  # a mark is a byte
-        raise InvalidJSON(f"The body holds more than {MAX_VALUES} values.")
+    if len(body) > MAX_VALUES and _holds_too_many_values(body):  # each value takes at least one byte
+        raise InvalidJSON(f"The body contains more than {MAX_VALUES} values.")
     try:
         text = body.decode("utf-8")
         value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
-        raise InvalidJSON(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+        raise InvalidJSON(f"The body is not UTF-8: byte {error.start} is invalid.") from None
     except json.JSONDecodeError as error:
         raise InvalidJSON(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
@@ -57,12 +57,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _holds_too_many_values(body: bytes) -> bool:
-    """Count the marks that begin or part values; those inside texts are only left out where it could matter."""
+    """Count the marks that start or separate values; those inside strings are excluded only if that could matter."""
     if _count_marks(body, 0, len(body)) <= MAX_VALUES:
         return False
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = end = 0
-    for texts, text in enumerate(_TEXT.finditer(plain), 1):  # one walk that copies nothing, whatever the body is
+    for texts, text in enumerate(_TEXT.finditer(plain), 1):  # one pass without copies, whatever the body
         marks += _count_marks(plain, end, text.start())
         end = text.end()
         if marks > MAX_VALUES or texts > 2 * MAX_VALUES:
@@ -78,7 +78,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise InvalidJSON(f"The name {_shown(repeated)} stands twice in one object.")
+        raise InvalidJSON(f"The name {_shown(repeated)} occurs twice in one object.")
     return value
 
 
@@ -107,10 +107,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse
 
 
 def check_value(value: Any, path: str = "$", depth: int = 1) -> None:
-    """Refuse a parsed value that is nested too deep or that no database stores; the recursion ends at MAX_DEPTH.
+    """Refuse a parsed value that is nested too deeply or cannot be stored; the recursion ends at MAX_DEPTH.
 
     Raises:
-        InvalidJSON: says what and where.
+        InvalidJSON: the message says what and where.
     """
     if isinstance(value, str):
         _check_text(value, path)
@@ -128,12 +128,12 @@ def check_value(value: Any, path: str = "$", depth: int = 1) -> None:
 
 def _check_text(text: str, path: str) -> None:
     if found := _UNSTORABLE.search(text):
-        what = "NUL" if found[0] == "\0" else "half of a surrogate pair"
-        raise InvalidJSON(f"The text at {path} holds {what}, which cannot be stored.")
+        what = "a NUL character" if found[0] == "\0" else "half of a surrogate pair"
+        raise InvalidJSON(f"The text at {path} contains {what}, which cannot be stored.")
 
 
 def _shown(name: str) -> str:
-    """A name for an error message: short, and printable whatever it holds."""
+    """Shorten a name for an error message, and escape what is not printable ASCII."""
     return ascii(name[:40])[1:-1]
 
 

@@ -71,30 +71,30 @@ def test_the_environment_may_hold_urls_with_commas_or_json(text: Any, urls: list
         ("one.example/hook", "target 1, the URL must be an absolute http or https URL"),
         ("https:///hook", "target 1, the URL must be an absolute http or https URL"),
         ("https://one.example/,javascript:alert(1)", "target 2, the URL must be an absolute"),
-        ("https://user@one.example/", "must not hold a user or a password"),
-        ("https://user:word@one.example/", "must not hold a user or a password"),
+        ("https://user@one.example/", "must not contain a user or a password"),
+        ("https://user:word@one.example/", "must not contain a user or a password"),
         ("https://one.example:99999/", "the URL must be an absolute http or https URL"),
         ("https://one.example:port/", "the URL is not valid"),
         ("https://one.example/\x00", "the URL is not valid"),
         ("https://one.example/" + "a" * 2048, "has 2068 characters; at most 2048"),
-        ("https://one.example/,https://one.example/", "the URL of target 2 stands there twice"),
-        ('["https://one.example/"', "begins like JSON, but is none"),
+        ("https://one.example/,https://one.example/", "target 2 repeats the URL of an earlier one"),
+        ('["https://one.example/"', "begins like JSON, but is not valid"),
         ('{"url": "https://one.example/"}', "must be a list of URLs"),
         (7, "must be a list of URLs"),
-        ([7], "target 1, there must be a URL"),
-        ([{}], "target 1, there must be a URL"),
+        ([7], "target 1, a target must be a URL"),
+        ([{}], "target 1, a target must be a URL"),
         ([{"url": None}], "the URL must be text"),
         ([{"url": "https://one.example/", "events": "completed"}], "events must be a list of names"),
         ([{"url": "https://one.example/", "events": [1]}], "events must be a list of names"),
-        ([{"url": "https://one.example/", "events": ["cancelled"]}], "'cancelled' is no event type"),
-        ([{"url": "https://one.example/", "events": ["Completed"]}], "'Completed' is no event type"),
-        ([{"url": "https://one.example/", "where": {"a..b": 1}}], "'a..b' is no path"),
-        ([{"url": "https://one.example/", "where": {"a": {"$gt": 1}}}], "the filter for a can only be"),
-        ([{"url": "https://one.example/", "where": {"a": object()}}], "a value that JSON has not got"),
-        ([{"url": "https://one.example/", "where": {"a": float("nan")}}], "a value that JSON has not got"),
+        ([{"url": "https://one.example/", "events": ["cancelled"]}], "'cancelled' is not a valid event type"),
+        ([{"url": "https://one.example/", "events": ["Completed"]}], "'Completed' is not a valid event type"),
+        ([{"url": "https://one.example/", "where": {"a..b": 1}}], "'a..b' is not a valid path"),
+        ([{"url": "https://one.example/", "where": {"a": {"$gt": 1}}}], "the filter for a must be"),
+        ([{"url": "https://one.example/", "where": {"a": object()}}], "a value that JSON cannot express"),
+        ([{"url": "https://one.example/", "where": {"a": float("nan")}}], "a value that JSON cannot express"),
         ([{"url": "https://one.example/", "include": "result"}], "include must be a list of names"),
-        ([{"url": "https://one.example/", "exclude": ["a."]}], "'a.' is no path"),
-        ([{"url": "https://one.example/", "filter": {}}], "'filter' is not known; known: url, events, where"),
+        ([{"url": "https://one.example/", "exclude": ["a."]}], "'a.' is not a valid path"),
+        ([{"url": "https://one.example/", "filter": {}}], "'filter' is not a known name; known: url, events, where"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -118,7 +118,7 @@ def test_the_secret_must_be_another_one_than_that_of_the_callbacks():
 
 
 def test_a_whsec_secret_that_is_no_base64_does_not_start():
-    with pytest.raises(ConfigurationError, match="in secret 2 is not base64") as caught:
+    with pytest.raises(ConfigurationError, match="secret 2 is not valid base64") as caught:
         settings(WEBHOOK_FORWARD_SECRET=f"{SECRET},whsec_!!!")
     assert "!!!" not in caught.value.message
 
