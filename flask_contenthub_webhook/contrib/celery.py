@@ -1,11 +1,11 @@
 """Celery as the engine (WEBHOOK_PROCESSING=celery, extra ``celery``), on the Celery application of the host.
 
-The row in the inbox is the truth, and the message is only the wake-up: it names a task, and the worker that gets it
-applies what waits for that task. A message that is lost, doubled or late costs time, never an event, because the sweep
-(the scheduler's job ``retry-deliveries``) takes whatever is older than WEBHOOK_CELERY_GRACE.
+The inbox row is the source of truth; the message is only a wake-up. It names a task, and the worker that receives it
+applies that task's waiting events. A lost, duplicated or late message costs time but never an event, because the
+scheduler's job ``retry-deliveries`` applies everything older than WEBHOOK_CELERY_GRACE.
 
-Requests do not wait for the broker. A thread of its own sends the wake-ups, over a connection of its own with short
-timeouts: Celery's own connection waits for a broker that does not answer for as long as the system's sockets do.
+Requests do not wait for the broker. A separate thread sends the wake-ups over a separate connection with short
+timeouts, since Celery's own connection waits for an unresponsive broker until the system's socket timeout.
 """
 
 from __future__ import annotations
@@ -39,60 +39,58 @@ __all__ = ["TASK_NAME", "CeleryEngine"]
 logger = logging.getLogger(__name__)
 
 TASK_NAME = "flask_contenthub_webhook.process"
-"""The Celery task, for the host's ``task_routes``; its one argument is our id of a task."""
+"""Name of the Celery task, for the host's ``task_routes``; its only argument is a task id."""
 
 _TIMEOUT = 0.2
-"""Seconds that the broker has for each step of taking a wake-up."""
+"""Seconds to wait for the broker in each step of sending a wake-up."""
 _PAUSE = timedelta(seconds=5)
-"""Time without wake-ups after the broker failed, so that an outage costs one timeout each, in each process."""
+"""Time without wake-ups after the broker failed; an outage costs each process one timeout per pause."""
 _MOST_WAITING = 10_000
-"""Wake-ups that wait for the broker in one process; beyond that the sweep is quick enough."""
+"""Limit of wake-ups waiting to be sent in one process; further ones are left to the scheduler."""
 
 
 class CeleryEngine:
-    """Wakes Celery's workers from the web processes, and is what they run.
+    """Wakes Celery's workers, and applies events in them.
 
     Args:
         state: the application's state.
-        celery_app: the host's Celery application; without one, what is in ``app.extensions["celery"]`` by the time
-            that it is needed.
+        celery_app: the host's Celery application; by default ``app.extensions["celery"]``, looked up when it is needed.
     """
 
     def __init__(self, state: WebhookState, celery_app: Celery | None = None) -> None:
         self._state = state
         self._celery_app = celery_app
-        self._made_in = os.getpid()
+        self._pid = os.getpid()
         self._missing_was_logged = False
         self._sender = _Sender()
         self._task = _task_of(self)
-        # They hold bound methods weakly, so an application can be dropped.
+        # Signals hold bound methods weakly, so an application can be garbage-collected.
         signals.import_modules.connect(self._register)
-        signals.worker_process_init.connect(self._begin_after_fork)
+        signals.worker_process_init.connect(self._reset_after_fork)
 
     @property
     def celery_app(self) -> Celery | None:
-        """The host's Celery application, or None while there is none."""
+        """The host's Celery application, or None if there is none yet."""
         known = self._celery_app if self._celery_app is not None else self._state.app.extensions.get("celery")
         return known if isinstance(known, Celery) else None
 
     def wake(self, task_id: str) -> None:
-        """Tell Celery's workers that an event about this task waits; returns at once, and never raises.
+        """Tell Celery's workers that an event of this task waits; return at once, and never raise.
 
         Under ``task_always_eager``, which hosts set in their tests, the event is applied before this returns.
         """
         celery_app = self.celery_app
         if celery_app is None:
-            self._log_that_there_is_none()
+            self._warn_no_celery_app()
         elif celery_app.conf.task_always_eager:
             self._apply_eagerly(task_id)
         else:
             self._sender.send(celery_app, task_id)
 
     def apply(self, task_id: str) -> None:
-        """Apply everything that waits for one task; the body of the Celery task.
+        """Apply all waiting events of a task; the body of the Celery task.
 
-        After the last event it looks again: the worker that was woken by a later one has found this one at work, and
-        left it to us.
+        It looks again after the last one: a worker woken by a later event has left it to this one.
         """
         report = RetryReport()
         with self._state.app.app_context():
@@ -103,41 +101,41 @@ class CeleryEngine:
                     return
 
     def close(self) -> None:
-        """Close the connection on which wake-ups are sent; the next one makes another."""
+        """Close the connection for wake-ups; the next wake-up opens another."""
         self._sender.close()
 
     def try_broker(self, timeout: float) -> None:
         """Connect to the broker, for the doctor.
 
         Raises:
-            Exception: it is not there; each transport has errors of its own.
+            Exception: it cannot be reached; each transport has its own errors.
         """
         with _connect(self.celery_app, timeout).connection as connection:
-            connection.default_channel  # noqa: B018 - makes the connection
+            connection.default_channel  # noqa: B018 - opens the connection
 
     def workers(self, timeout: float) -> dict[str, bool]:
-        """The Celery workers that answer within some seconds, and whether each knows our task."""
+        """Return the Celery workers that answer within ``timeout`` seconds, and whether each knows our task."""
         if self.celery_app is None:
             return {}
         registered = self.celery_app.control.inspect(timeout=timeout).registered() or {}
         return {name: TASK_NAME in tasks for name, tasks in registered.items()}
 
     def _register(self, sender: Celery, **_: Any) -> None:
-        """A Celery program, a worker above all, loads the tasks of its application."""
+        """Register our task when a Celery program loads the tasks of its application."""
         celery_app = self.celery_app
         if celery_app is None or sender is not celery_app:
             return
         celery_app.task(
             name=TASK_NAME,
             acks_late=True,
-            reject_on_worker_lost=True,  # its successor is sooner than the sweep
+            reject_on_worker_lost=True,  # its successor is faster than the scheduler
             ignore_result=True,
-            shared=False,  # with other Celery applications of the process
+            shared=False,  # not shared with other Celery applications of the process
         )(self._task)
 
-    def _begin_after_fork(self, **_: Any) -> None:
-        """A prefork worker must not use the database connections of the process that it was forked from."""
-        if os.getpid() == self._made_in:  # the solo pool announces itself, too
+    def _reset_after_fork(self, **_: Any) -> None:
+        """Drop the database connections that a prefork worker inherited."""
+        if os.getpid() == self._pid:  # the solo pool sends this signal without a fork
             return
         with self._state.app.app_context():
             for engine in self._state.database.db.engines.values():
@@ -147,21 +145,23 @@ class CeleryEngine:
         try:
             self.apply(task_id)
         except Exception:
-            logger.exception("An event was not applied eagerly; the sweep takes it.", extra={"task_id": task_id})
+            logger.exception(
+                "An event was not applied eagerly; the scheduler will apply it.", extra={"task_id": task_id}
+            )
 
-    def _log_that_there_is_none(self) -> None:
+    def _warn_no_celery_app(self) -> None:
         if self._missing_was_logged:
             return
         self._missing_was_logged = True
         logger.error(
-            "WEBHOOK_PROCESSING is celery, but no Celery application is known: events are applied only by the sweep "
-            "of `flask webhook scheduler`, %g s late. Pass celery= to init_app, or set app.extensions['celery'].",
+            "WEBHOOK_PROCESSING is celery, but there is no Celery application: events are applied only by "
+            "`flask webhook scheduler`, %g s late. Pass celery= to init_app, or set app.extensions['celery'].",
             self._state.settings.celery_grace.total_seconds(),
         )
 
 
 def _task_of(engine: CeleryEngine) -> Any:
-    """A plain function, since Celery gives it attributes."""
+    """Return a plain function, since Celery sets attributes on it."""
 
     def process(task_id: str) -> None:
         engine.apply(task_id)
@@ -170,13 +170,13 @@ def _task_of(engine: CeleryEngine) -> Any:
 
 
 class _Sender:
-    """The wake-ups that this process has to send, each task's once, and the thread that sends them."""
+    """Sends this process's wake-ups in one thread; tasks that wait already are not added twice."""
 
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        """A forked child begins anew: it has neither the thread nor a right to the connection."""
+        """Initialize, again after a fork: the child has no thread, and must not use the connection."""
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._threads = BackgroundThreads(1)
@@ -198,7 +198,7 @@ class _Sender:
             self._threads.submit_or_run(self._send_all, celery_app)
 
     def close(self) -> None:
-        """In the thread that uses it."""
+        """Close the connection, in the thread that uses it."""
         self._threads.submit_or_run(self._close)
 
     def _send_all(self, celery_app: Celery) -> None:
@@ -211,7 +211,7 @@ class _Sender:
             try:
                 for task_id in task_ids:
                     self._send_one(celery_app, task_id)
-            except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+            except Exception as error:  # noqa: BLE001 - each transport has its own errors
                 self._pause(error)
 
     def _pause(self, error: Exception) -> None:
@@ -219,19 +219,19 @@ class _Sender:
         with self._lock:
             self._waiting.clear()
         logger.warning(
-            "The broker takes no wake-ups (%s: %s); the sweep applies what waits. It is tried again in %g s.",
+            "The broker accepts no wake-ups (%s: %s); the scheduler applies the events. Next try in %g s.",
             type(error).__name__,
             error,
             _PAUSE.total_seconds(),
         )
 
     def _send_one(self, celery_app: Celery, task_id: str) -> None:
-        """A connection may have been idle for long, and be gone; one that was just made counts."""
+        """Send a wake-up; a connection that was idle may be dead, so an error counts only on a new one."""
         if self._producer is not None:
             try:
                 return self._publish(celery_app, task_id)
             except Exception as error:  # noqa: BLE001 - as above
-                logger.debug("The connection to the broker is made anew: %r", error)
+                logger.debug("Reconnecting to the broker: %r", error)
         self._close()
         self._producer = _connect(celery_app, _TIMEOUT)
         try:
@@ -255,14 +255,14 @@ def _monotonic() -> timedelta:
 
 
 def _connect(celery_app: Celery, timeout: float) -> Any:
-    """A producer on a connection that is made when it is first used, and waits no longer than this for any step."""
+    """Return a producer whose connection opens at first use, and waits at most ``timeout`` seconds in each step."""
     connection = celery_app.connection_for_write(connect_timeout=timeout)
     match connection.transport.driver_type:
         case "redis":
             limits = {"socket_connect_timeout": timeout, "socket_timeout": timeout, "retry_on_timeout": False}
         case "amqp":
             limits = {"read_timeout": timeout, "write_timeout": timeout}
-        case _:  # it only ever holds up the thread that sends
+        case _:  # it delays only the sending thread
             limits = {}
     connection.transport_options = {**connection.transport_options, "max_retries": 0, **limits}
     return celery_app.amqp.Producer(connection, auto_declare=False)

@@ -1,4 +1,4 @@
-"""Creators: the services that do the jobs. Another one is plugged in with one class that follows :class:`Creator`."""
+"""Creators: the services that do the jobs. To add one, write a class with the methods of :class:`Creator`."""
 
 from __future__ import annotations
 

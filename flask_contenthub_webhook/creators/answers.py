@@ -1,7 +1,7 @@
-"""What content-creator says, turned into reports: its envelope, its states, its results and its refusals.
+"""Parse content-creator's answers into reports: its envelope, states, results and refusals.
 
-Everything is checked before it is believed. What makes no sense is :class:`~.errors.CreatorUnclear`, never another
-error, and never a guess: a wrong ``missing`` would make a host give up a job that is being worked on.
+Everything is checked. An answer that is not valid raises :class:`~.errors.CreatorUnclear`, never another error, and is
+never guessed at: a wrong ``missing`` would make a host give up a job that is still running.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ STATES: Mapping[str, RemoteState] = {
     "failed": RemoteState.FAILED,
     "cancelled": RemoteState.CANCELLED,
 }
-"""The creator's states and ours."""
+"""The creator's states, and ours."""
 
 _NO_RESULT = frozenset({"taskId", "status", "error"})
-_NO_REASON = "The creator says that the job failed, and gives no reason."
+_NO_REASON = "The creator reports that the job failed, without a reason."
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Parse JSON of a creator; lenient with what it holds, since whoever applies a result checks it again.
+    """Parse a creator's JSON leniently; a result is checked again when it is applied.
 
     Raises:
         CreatorUnclear: not UTF-8 or not JSON.
@@ -58,11 +58,13 @@ def parse_json(text: bytes | str) -> Any:
     except json.JSONDecodeError as error:
         raise CreatorUnclear(f"The creator's answer is not JSON: {error.msg} at character {error.pos}.") from None
     except (ValueError, RecursionError):
-        raise CreatorUnclear("The creator's answer holds a number or a nesting beyond all bounds.") from None
+        raise CreatorUnclear(
+            "The creator's answer is nested too deeply, or contains a number that is too long."
+        ) from None
 
 
 def _refuse_constant(literal: str) -> NoReturn:
-    raise CreatorUnclear(f"The creator's answer is not JSON: it holds {literal}.")
+    raise CreatorUnclear(f"The creator's answer is not JSON: it contains {literal}.")
 
 
 def _finite(literal: str) -> float:
@@ -71,16 +73,16 @@ def _finite(literal: str) -> float:
 
 
 def read_data(body: bytes) -> tuple[dict[str, Any], datetime | None]:
-    """The ``data`` of a successful answer, and the creator's clock where the answer tells it.
+    """Return the ``data`` of a successful answer, and the creator's time if the answer has it.
 
     Raises:
-        CreatorUnclear: not JSON, or not the envelope of a success.
+        CreatorUnclear: not JSON, or not a success envelope.
     """
     envelope = parse_json(body)
     if not isinstance(envelope, dict):
         raise CreatorUnclear("The creator's answer is not a JSON object.")
     if envelope.get("success") is not True:
-        raise CreatorUnclear("The creator's answer is not the envelope of a success.")
+        raise CreatorUnclear("The creator's answer does not have `success: true`.")
     data = envelope.get("data")
     if not isinstance(data, dict):
         raise CreatorUnclear("The creator's answer has no object under `data`.")
@@ -88,7 +90,7 @@ def read_data(body: bytes) -> tuple[dict[str, Any], datetime | None]:
 
 
 def creator_error(envelope: Any) -> dict[str, Any] | None:
-    """The error object of the envelope of a failure, or None where it is none."""
+    """Return the error object of a failure envelope, or None if this is not one."""
     if not isinstance(envelope, dict) or envelope.get("success") is not False:
         return None
     error = envelope.get("error")
@@ -98,7 +100,7 @@ def creator_error(envelope: Any) -> dict[str, Any] | None:
 
 
 def error_words(error: Mapping[str, Any]) -> str:
-    """An error object as one sentence for people: the message, the code, and each field that was not accepted."""
+    """Format an error object as one sentence: the message, the code, and each field that was not accepted."""
     message, code, details = error.get("message"), error.get("code"), error.get("details")
     words = message if isinstance(message, str) and message.strip() else "no reason given"
     if isinstance(code, str | int):
@@ -120,7 +122,7 @@ def _field_words(field: Any) -> str:
 
 
 def row_id(row: Any) -> str | None:
-    """The id in a task object, or None where it has none."""
+    """Return the id of a task object, or None if it has none."""
     if isinstance(row, dict):
         for name in ("id", "taskId", "task_id"):
             if isinstance(row.get(name), str):
@@ -129,26 +131,26 @@ def row_id(row: Any) -> str | None:
 
 
 def read_row(row: Mapping[str, Any], raw: bytes | None = None) -> Report:
-    """The report in a task object: from the list, from the question about one task, or from the CLI.
+    """Convert a task object to a report; the list, the query for one task and the CLI return such objects.
 
     Args:
         row: the object.
-        raw: the answer that brought it; by default the object itself, as JSON.
+        raw: the answer that contained it; by default the object itself, as JSON.
 
     Raises:
-        CreatorUnclear: there is no state in it that is known here.
+        CreatorUnclear: its state is missing or unknown.
     """
     status = row.get("status")
     state = STATES.get(status) if isinstance(status, str) else None
     if state is None:
-        raise CreatorUnclear(f"The creator reports a state that is not known here: {shown(repr(status))}.")
+        raise CreatorUnclear(f"The creator reports an unknown state: {shown(repr(status))}.")
     if raw is None:
         raw = json.dumps(row, separators=(",", ":")).encode()
     return Report(state=state, error=failure(row) if state is RemoteState.FAILED else None, raw=raw)
 
 
 def failure(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The error object of a failed job, in the shape that a ``failed`` callback would have brought."""
+    """Return the error object of a failed job, in the shape of a ``failed`` callback's."""
     for name in ("error", "errorMessage", "error_message"):
         said = data.get(name)
         if isinstance(said, dict):
@@ -177,12 +179,12 @@ def _details(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def result_fields(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What belongs to the result; None where there is nothing of it."""
+    """Return the fields that belong to the result, or None if there are none."""
     return {name: value for name, value in data.items() if name not in _NO_RESULT} or None
 
 
 def read_time(value: Any) -> datetime | None:
-    """A time of the creator, aware; None where it is none. Without a zone it is UTC."""
+    """Parse a time of the creator as aware UTC; without a zone it is UTC. None if it is not valid."""
     if not isinstance(value, str):
         return None
     try:

@@ -1,6 +1,6 @@
-"""One HTTP call to a creator, and the difference between what was not delivered, what is unknown, and what was said.
+"""HTTP calls to a creator; errors distinguish requests not delivered, outcomes unknown, and refusals.
 
-A call is made once. Nothing is repeated here: the real creator dies of some calls, and would die again.
+No call is retried here: content-creator crashes on some calls, and would crash again.
 """
 
 from __future__ import annotations
@@ -23,44 +23,43 @@ __all__ = ["AccessRefused", "Answer", "Calls", "ConnectionCut", "NoAnswer"]
 
 _MAX_BODY = 32 * 1024 * 1024
 _CONNECTIONS = 32
-_IDLE_SECONDS = 2.0  # Node closes idle connections after 5 s; reusing one at that very moment would look like a cut
+_IDLE_SECONDS = 2.0  # Node closes idle connections after 5 s; reusing one at that moment looks like a crash
 _SHORTEST_WAIT = 0.05
 _NOT_TAKEN = {408, 425, 429, 503}
 _AUTHENTICATION = {401, 403}
 
 
 class ConnectionCut(CreatorUnclear):
-    """The creator closed the connection without an answer; it may have died of the request."""
+    """The creator closed the connection without an answer; the request may have crashed it."""
 
 
 class NoAnswer(CreatorUnclear):
     """The creator did not answer in time."""
 
     status: int | None = None
-    """The status of an answer that had begun."""
+    """HTTP status, if the answer had begun."""
 
 
 class AccessRefused(CreatorRefused):
-    """The creator, or a gateway before it, does not let us in."""
+    """The creator, or a gateway in front of it, denied access."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """An HTTP answer."""
 
     status: int
     body: bytes
 
 
 class Calls:
-    """The way to one creator: its address, its key, and one pool of connections for all threads.
+    """Client of one creator: its address, its key, and a connection pool shared by all threads.
 
     Args:
-        base_url: scheme, host and optional path; a user and a password in it become a Basic header.
+        base_url: scheme, host and optional path; a user and a password in it are sent as a Basic header.
         api_key: sent as ``Authorization: Bearer``.
-        timeout: seconds for connecting, for sending, for each wait for more, and for a whole answer from its
-            beginning on.
-        client: the pool to use instead of an own one.
+        timeout: seconds for connecting, for sending, for each read, and for a whole answer once it has begun.
+        client: the pool to use instead of creating one.
 
     Raises:
         ConfigurationError: the address or the key cannot be used.
@@ -77,12 +76,12 @@ class Calls:
         if user or password:
             if api_key is not None:
                 raise ConfigurationError(
-                    "The creator's URL holds a user, and there is a CREATOR_API_KEY as well: both would be the "
+                    "CREATOR_API_BASE_URL contains a user, and CREATOR_API_KEY is set as well: both would be the "
                     "Authorization header. Use one of them."
                 )
             self._auth: httpx.Auth = httpx.BasicAuth(user, password)
         else:
-            self._auth = httpx.Auth()  # which does nothing, not even look into .netrc
+            self._auth = httpx.Auth()  # adds nothing, not even from .netrc
         self.timeout = timeout
         self._given = client
         self._own: httpx.Client | None = None
@@ -94,11 +93,11 @@ class Calls:
 
     @property
     def address(self) -> str:
-        """Where the creator is, without anything secret."""
+        """The creator's URL, without secrets."""
         return self._base_url
 
     def close(self) -> None:
-        """Close the connections, unless the pool was given by somebody else. The next call opens new ones."""
+        """Close the connections, unless the pool was passed in. The next call opens new ones."""
         with self._lock:
             own, self._own = self._own, None
             if own is not None and self._own_pid == os.getpid():
@@ -113,13 +112,13 @@ class Calls:
             method: the HTTP method.
             path: the path and the query below the base URL.
             content: a JSON body.
-            wait: seconds to wait for the answer; by default the timeout.
+            wait: seconds to wait for the answer; the timeout by default.
 
         Raises:
-            CreatorUnreachable: the request did not get there whole.
-            ConnectionCut: the connection was closed instead of an answer.
-            NoAnswer: it took too long.
-            CreatorUnclear: what came is no HTTP, too large, or compressed although nobody asked for that.
+            CreatorUnreachable: the request was not delivered completely.
+            ConnectionCut: the connection was closed before an answer.
+            NoAnswer: the answer took too long.
+            CreatorUnclear: the answer is not HTTP, too large, or compressed without being asked to.
         """
         try:
             return self._send(method, path, content, self.timeout if wait is None else max(wait, _SHORTEST_WAIT))
@@ -149,7 +148,7 @@ class Calls:
         try:
             return Answer(response.status_code, self._read(response))
         except httpx.ReadTimeout:
-            late = NoAnswer(f"The creator at {self.address} began an answer and did not end it in time.")
+            late = NoAnswer(f"The creator at {self.address} did not complete its answer in time.")
             late.status = response.status_code
             raise late from None
         finally:
@@ -157,13 +156,13 @@ class Calls:
 
     def _read(self, response: httpx.Response) -> bytes:
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise CreatorUnclear(f"The creator at {self.address} sent a compressed answer, which nobody asked for.")
+            raise CreatorUnclear(f"The creator at {self.address} sent a compressed answer, which was not requested.")
         deadline = time.monotonic() + self.timeout
         body = bytearray()
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > _MAX_BODY:
-                raise CreatorUnclear(f"The answer of {self.address} is larger than {_MAX_BODY // 1024**2} MiB.")
+                raise CreatorUnclear(f"The answer from {self.address} is larger than {_MAX_BODY // 1024**2} MiB.")
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout("the answer drips")
         return bytes(body)
@@ -186,19 +185,19 @@ class Calls:
                 weakref.finalize(self, _close_here, self._own, self._own_pid)
             return self._own
 
-    # --- understanding ---------------------------------------------------------------------------------------
+    # --- checking -------------------------------------------------------------------------------------------
 
     def checked(self, answer: Answer, redactor: Redactor | None = None) -> Answer:
-        """The answer, where it is a success.
+        """Return the answer if its status is 2xx.
 
         Args:
-            answer: what came back.
-            redactor: knows what else must not be shown of it.
+            answer: the answer.
+            redactor: removes further secrets from error messages.
 
         Raises:
-            CreatorUnreachable: the creator has no time, or this is not its address.
-            CreatorRefused: it said no, with its words.
-            CreatorUnclear: it failed.
+            CreatorUnreachable: the creator is overloaded, or the answer is a redirect.
+            CreatorRefused: any other 4xx; the message includes the creator's own.
+            CreatorUnclear: any other status.
         """
         status = answer.status
         if 200 <= status < 300:  # noqa: PLR2004
@@ -206,7 +205,9 @@ class Calls:
         said = (redactor or self.redactor).value(_said(answer))
         words = error_words(said) if said else f"HTTP status {status}"
         if status in _NOT_TAKEN:
-            raise CreatorUnreachable(f"The creator at {self.address} takes nothing at the moment ({status}): {words}.")
+            raise CreatorUnreachable(
+                f"The creator at {self.address} accepts no requests at the moment ({status}): {words}."
+            )
         if 300 <= status < 400:  # noqa: PLR2004
             raise CreatorUnreachable(
                 f"The creator at {self.address} answers with a redirect ({status}), which is not followed. "
@@ -219,13 +220,17 @@ class Calls:
         raise CreatorUnclear(f"The creator at {self.address} failed ({status}): {words}.")
 
     def is_not_found(self, answer: Answer) -> bool:
-        """Whether the creator itself, and not something on the way to it, says that it does not know the job."""
+        """Return True if the creator does not know the job.
+
+        Raises:
+            CreatorUnclear: a 404 that did not come from the creator itself, but from a proxy, say.
+        """
         if answer.status != 404:  # noqa: PLR2004
             return False
         said = _said(answer)
         if said is None or _code(said) not in {None, "NOT_FOUND", "TASK_NOT_FOUND"}:
             raise CreatorUnclear(
-                f"{self.address} answers 404, but not in the creator's way. Is CREATOR_API_BASE_URL right?"
+                f"{self.address} answers 404, but not in the creator's format. Is CREATOR_API_BASE_URL right?"
             )
         return True
 
@@ -254,7 +259,7 @@ def _reason(error: Exception) -> str:
 
 
 def _split_user(base_url: str) -> tuple[str, str, str]:
-    """User, password, and the URL without them: httpx would log the whole URL."""
+    """Split a URL into user, password and the URL without them, since httpx logs the whole URL."""
     try:
         parts = urlsplit(base_url)
         httpx.URL(base_url)
@@ -272,11 +277,13 @@ def _split_user(base_url: str) -> tuple[str, str, str]:
 
 def _checked_key(api_key: str) -> str:
     if not api_key.isascii() or not api_key.isprintable() or " " in api_key or not api_key:
-        raise ConfigurationError("CREATOR_API_KEY must be printable ASCII without blanks: it goes into a header.")
+        raise ConfigurationError(
+            "CREATOR_API_KEY must be printable ASCII without blanks, since it is sent in a header."
+        )
     return api_key
 
 
 def _close_here(client: httpx.Client, pid: int) -> None:
-    """Close a pool whose owner is gone, in the process that opened it."""
+    """Close a pool whose owner was garbage-collected, in the process that opened it."""
     if pid == os.getpid():
         client.close()

@@ -1,4 +1,4 @@
-"""A creator behind content-creator's command line program."""
+"""Creator for content-creator's command line program."""
 
 from __future__ import annotations
 
@@ -38,20 +38,19 @@ _CANNOT_RUN = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.E
 
 
 class CliCreator:
-    """content-creator's own program, run once for each call. Safe for threads. POSIX only.
+    """Runs content-creator's program once per call. Safe for threads. POSIX only.
 
-    A submission keeps running in a session of its own, also when this process ends. Neither its exit code nor its
-    callback say what became of the work (it exits with 0 when the task failed, and before its callback is sent), so
-    tasks that go this way are settled by polling; its ``result`` has no article in it, so a host that needs one needs
-    the HTTP API.
+    A submission runs on in its own session, even if this process ends. Neither its exit code nor its callback tells
+    the outcome (it exits with 0 if the task failed, and before its callback is sent), so these tasks are settled by
+    polling. Its ``result`` does not contain the article; a host that needs it must use the HTTP API.
 
-    Every value is an argument of its own; no shell sees it. One that begins with ``-`` is written as
-    ``--topic=-value``, so that it is not taken for an option. Arguments can be seen by every user of the machine, the
-    token in a callback URL included. ``WEBHOOK_*`` and ``CREATOR_API_KEY`` are kept out of the program's environment.
+    Values are passed as separate arguments, without a shell. A value that begins with ``-`` is passed as
+    ``--topic=-value``, so that it is not taken for an option. Every user of the machine can see the arguments,
+    including the token in a callback URL. ``WEBHOOK_*`` and ``CREATOR_API_KEY`` are removed from the environment.
 
     Args:
-        path: the program, as a path or as a name to be looked up in ``PATH``.
-        timeout: seconds that one question may take.
+        path: the program's path, or its name in ``PATH``.
+        timeout: seconds that a query may take.
 
     Raises:
         ConfigurationError: an argument cannot be used.
@@ -72,9 +71,9 @@ class CliCreator:
     # --- submitting ------------------------------------------------------------------------------------------
 
     def submit(self, job: Job, *, wait: float) -> Report:
-        """Hand a job over; see :meth:`.protocol.Creator.submit`.
+        """Submit a job; see :meth:`.protocol.Creator.submit`.
 
-        An end with an exit code other than 0 while it is waited for is a refusal; any other end means OPEN.
+        A non-zero exit code within ``wait`` is a refusal; anything else means OPEN.
         """
         child = self._start(["create", *_job_arguments(job)], keep_output=False)
         code = child.wait(max(wait, 0.0))
@@ -91,12 +90,12 @@ class CliCreator:
             )
         return Report(state=RemoteState.OPEN)
 
-    # --- asking ----------------------------------------------------------------------------------------------
+    # --- querying --------------------------------------------------------------------------------------------
 
     def status(self, creator_task_id: str) -> Report:
-        """Where one job stands; see :meth:`.protocol.Creator.status`."""
+        """Return the state of a job; see :meth:`.protocol.Creator.status`."""
         row = self._row(creator_task_id)
-        if row is None:  # node exits with 1 for any trouble; a list without the id settles it
+        if row is None:  # node exits with 1 on any error; only the list tells for sure
             row = next((row for row in self._list() if row_id(row) == creator_task_id), None)
         return _report(row)
 
@@ -104,12 +103,12 @@ class CliCreator:
         self,
         creator_task_ids: Collection[str],
         *,
-        since: datetime | None = None,  # noqa: ARG002 - the program's list cannot be cut short
+        since: datetime | None = None,  # noqa: ARG002 - the program always lists everything
     ) -> Mapping[str, Report]:
-        """Where many jobs stand; see :meth:`.protocol.Creator.statuses`.
+        """Return the states of many jobs; see :meth:`.protocol.Creator.statuses`.
 
-        The program does not promise that its list is complete, so jobs that are not in it are asked about singly, for
-        as long as one timeout; the others are left out.
+        The program's list may be incomplete, so jobs that it lacks are queried one by one for as long as one timeout;
+        the rest are omitted.
         """
         wanted = dict.fromkeys(creator_task_ids)
         if not wanted:
@@ -128,10 +127,10 @@ class CliCreator:
         return found
 
     def result(self, creator_task_id: str) -> Report:
-        """What the program tells of a completed job, which is all but the article."""
+        """Return what the program reports about a completed job, which excludes the article."""
         row = self._row(creator_task_id)
         if row is None:
-            raise CreatorUnclear("The creator's program does not tell about a job that it completed.")
+            raise CreatorUnclear("The creator's program does not know a job that it completed.")
         report = read_row(row)
         if report.state is not RemoteState.COMPLETED:
             return report
@@ -139,13 +138,13 @@ class CliCreator:
         return Report(state=report.state, result=result, raw=report.raw)
 
     def cancel(self, creator_task_id: str) -> None:
-        """Do nothing: the program has no command for it."""
+        """Do nothing; the program has no command for it."""
         logger.info(
-            "Nothing is cancelled at the creator: its program cannot do that.",
+            "The job was not cancelled at the creator: its program cannot cancel.",
             extra={"creator_task_id": creator_task_id},
         )
 
-    # --- how -------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------------------
 
     def _list(self) -> list[dict[str, Any]]:
         code, output, errors = self._run(["list", "--json"])
@@ -157,7 +156,7 @@ class CliCreator:
         raise CreatorUnclear("The creator's program printed no list of tasks.")
 
     def _row(self, creator_task_id: str) -> dict[str, Any] | None:
-        """The row of one task; None where the program fails as it does when it does not know it."""
+        """Return a task's row, or None if the program fails as it does for an unknown task."""
         if not _ID.fullmatch(creator_task_id):
             raise CreatorRefused("This is not the id of a job at the creator.", reason="INVALID_ID")
         code, output, errors = self._run(["result", "-t", creator_task_id, "--format", "json"])
@@ -167,7 +166,7 @@ class CliCreator:
                     return dict(value)
         if self._run(["status", "-t", creator_task_id])[0] == 1:
             return None
-        raise CreatorUnclear(f"The creator's program did not tell about a task (exit code {code}): {errors}")
+        raise CreatorUnclear(f"The creator's program could not show a task (exit code {code}): {errors}")
 
     def _run(self, arguments: list[str]) -> tuple[int, str, str]:
         child = self._start(arguments, keep_output=True)
@@ -195,14 +194,12 @@ class CliCreator:
                 raise CreatorRefused("The job is too long for a command line.", reason="JOB_TOO_LARGE") from None
             hint = ""
             if error.errno in _CANNOT_RUN:
-                hint = (
-                    " Set CREATOR_CLI_PATH to the program, make it executable, and see that its interpreter is there."
-                )
+                hint = " Set CREATOR_CLI_PATH to the program, make it executable, and install its interpreter."
             raise CreatorUnreachable(
                 f"The creator's program {self._path!r} cannot be run: {error.strerror or error}.{hint}"
             ) from None
         except ValueError as error:  # NUL or half a surrogate pair
-            raise CreatorRefused(f"The job cannot be written as arguments: {error}.", reason="INVALID_JOB") from None
+            raise CreatorRefused(f"The job cannot be passed as arguments: {error}.", reason="INVALID_JOB") from None
 
 
 def _job_arguments(job: Job) -> list[str]:
@@ -210,7 +207,7 @@ def _job_arguments(job: Job) -> list[str]:
         raise CreatorRefused("This cannot be the id of a job at the creator.", reason="INVALID_ID")
     if unknown := sorted(str(name) for name in job.options if name not in _OPTIONS):
         raise CreatorRefused(
-            f"The creator's program has no option for {shown(', '.join(unknown))}; the HTTP API may.",
+            f"The creator's program has no option for {shown(', '.join(unknown))}; the HTTP API may have one.",
             reason="UNKNOWN_OPTION",
         )
     values: dict[str, str | None] = {
@@ -237,11 +234,11 @@ def _job_arguments(job: Job) -> list[str]:
 
 @contextmanager
 def _logged(creator_task_id: str) -> Iterator[None]:
-    """Leave a task out whose state cannot be found out, and say so."""
+    """Log a CreatorError, so that the task it is about is omitted."""
     try:
         yield
     except CreatorError as error:
-        logger.warning("A task is left out: %s", error.message, extra={"creator_task_id": creator_task_id})
+        logger.warning("A task is omitted: %s", error.message, extra={"creator_task_id": creator_task_id})
 
 
 def _report(row: Mapping[str, Any] | None) -> Report:
@@ -253,7 +250,7 @@ def _text(value: Any) -> str | None:
 
 
 def _json_values(output: str, opening: str) -> Iterator[Any]:
-    """JSON values that begin on a line of their own, for there may be log lines around them."""
+    """Yield JSON values that begin a line; there may be log lines around them."""
     decoder = json.JSONDecoder()
     position = 0
     while (position := _next_line_with(output, opening, position)) >= 0:
@@ -266,16 +263,16 @@ def _json_values(output: str, opening: str) -> Iterator[Any]:
 
 
 def _next_line_with(text: str, opening: str, position: int) -> int:
-    """Where the next line begins that starts with ``opening``, blanks aside; -1 where there is none."""
+    """Return the position of ``opening`` in the next line that starts with it; -1 if there is none."""
     found = re.compile(rf"^[ \t]*{re.escape(opening)}", re.MULTILINE).search(text, position)
     return -1 if found is None else found.end() - 1
 
 
 def _last_words(errors: str) -> str:
-    """The end of what the program complained about, on one line."""
+    """Return the end of the program's error output, on one line."""
     return shown(errors[-400:]) or "it gave no reason"
 
 
 def _report_end(child: Child) -> None:
     if child.exit_code:
-        logger.warning("The creator's program ended badly.", extra={"exit_code": child.exit_code})
+        logger.warning("The creator's program failed.", extra={"exit_code": child.exit_code})

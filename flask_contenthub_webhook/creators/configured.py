@@ -1,4 +1,4 @@
-"""The creator that the configuration names."""
+"""Create the configured creator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["configured_creator"]
 
 
 def configured_creator(settings: Settings, clock: Callable[[], datetime]) -> Creator | None:
-    """An ``HttpCreator`` for CREATOR_API_BASE_URL, else a ``CliCreator`` for CREATOR_CLI_PATH, else None.
+    """Return an ``HttpCreator`` for CREATOR_API_BASE_URL, else a ``CliCreator`` for CREATOR_CLI_PATH, else None.
 
     Args:
         settings: the app's configuration.

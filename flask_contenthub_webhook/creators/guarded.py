@@ -1,4 +1,4 @@
-"""A host's own creator, kept from ending a pass, a sweep or a callback by an exception that nobody expects."""
+"""Wrapper of a host's creator that turns unexpected exceptions into CreatorUnclear."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ T = TypeVar("T")
 
 
 class GuardedCreator:
-    """Passes every call on; what is raised beside the errors of the protocol is logged, and counts as unclear.
+    """Forwards every call; exceptions other than CreatorError are logged and raised as CreatorUnclear.
+
+    Without it, a bug in a creator would end a pass, a sweep or a callback.
 
     Args:
-        creator: the host's.
+        creator: the host's creator.
     """
 
     def __init__(self, creator: Creator) -> None:
@@ -56,5 +58,5 @@ class GuardedCreator:
         except CreatorError:
             raise
         except Exception as error:
-            logger.exception("The creator %s raised what no creator should.", type(self._creator).__name__)
-            raise CreatorUnclear(f"The creator stumbled: {type(error).__name__}.") from error
+            logger.exception("The creator %s raised an unexpected exception.", type(self._creator).__name__)
+            raise CreatorUnclear(f"The creator raised an unexpected {type(error).__name__}.") from error

@@ -1,9 +1,9 @@
-"""A creator behind content-creator's HTTP API.
+"""Creator for content-creator's HTTP API.
 
-Today's version of it dies of calls that its own paper allows: of a question about an id that it does not have, of a
-request for a result before there is one, of a cancellation of what is done, of its asynchronous mode, and on
-PostgreSQL of its list. So nothing is asked that could be answered otherwise, and no call that ended in a cut
-connection is made again soon. A version that follows its paper (202, 404, 400) works just the same.
+The current version crashes on calls that its documentation allows: a query for an unknown id, a request for a result
+that does not exist yet, the cancellation of a finished job, its async mode, and, on PostgreSQL, its list. So calls are
+avoided where possible, and a call whose connection was cut is not repeated soon. A version that behaves as documented
+(202, 404, 400) works as well.
 """
 
 from __future__ import annotations
@@ -40,36 +40,34 @@ logger = logging.getLogger(__name__)
 _LARGEST_REQUEST = 10 * 1024 * 1024
 _ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~-]{1,255}")
 _LIST_TRIES = 3
-"""Walks in a row that hang or make no sense, before the list is left alone; of a cut connection, one is enough."""
+"""Consecutive walks that hang or fail before the list is left alone; one is enough if the connection was cut."""
 _LIST = "the list"
 
 
 class HttpCreator:
-    """content-creator, or whatever speaks its HTTP API. Safe for threads; one connection pool for all of them.
+    """Client of content-creator's HTTP API. Safe for threads, which share one connection pool.
 
-    ``status`` asks about one task by its id, which is safe for every id that the creator accepted, on each of its
-    databases. ``statuses`` reads the list, which is safe for ids that it does not have as well; where the connection
-    is cut over the list, it falls back to single questions, and leaves the list alone for ten minutes, then twenty,
-    and so on, up to a day.
+    ``status`` queries one task by its id, which is safe for every id that the creator accepted, on each of its
+    databases. ``statuses`` reads the list, which is also safe for unknown ids. If the connection is cut while reading
+    the list, it falls back to single queries, and avoids the list for ten minutes, then twenty, and so on, up to a day.
 
     Args:
-        base_url: where the API is, for example ``http://127.0.0.1:3001``. With ``user:password@`` they are sent as a
-            Basic header.
-        api_key: sent as ``Authorization: Bearer``. content-creator itself asks for none; a gateway in front of it may,
-            and ``Authorization`` is the one header for it that the creator's CORS rules already let through.
-        timeout: seconds for connecting, sending and answering; :meth:`submit` waits for its answer as long as told.
+        base_url: URL of the API, for example ``http://127.0.0.1:3001``. A ``user:password@`` in it is sent
+            as a Basic header.
+        api_key: sent as ``Authorization: Bearer``. content-creator itself needs none; a gateway in front of it may.
+        timeout: seconds for connecting, sending and answering; :meth:`submit` waits for ``wait`` seconds instead.
         mode: ``sync``, in which a submission is answered when the work is done, or ``async``, in which it is answered
-            at once, and of which today's version dies.
-        max_pages: pages of a hundred tasks that one walk through the list reads at the most; what is older than that
-            is asked about singly.
-        listing: False never reads the list, for a creator on PostgreSQL, which dies of it.
-        concurrency: single questions that are asked side by side.
-        client: an own ``httpx.Client``, for example with a proxy or a private certificate authority; not closed here.
-        monotonic: seconds that only go forward.
-        clock: the time, aware.
+            at once, and which crashes the current version.
+        max_pages: most pages of a hundred tasks that are read in one walk through the list; older tasks are queried
+            one by one.
+        listing: False never reads the list, which crashes content-creator on PostgreSQL.
+        concurrency: concurrent single queries.
+        client: an ``httpx.Client`` to use, for example with a proxy or a private CA; it is not closed here.
+        monotonic: a monotonic clock, in seconds.
+        clock: returns the current time, aware.
 
     Raises:
-        ConfigurationError: an argument cannot be used; the message holds no secret.
+        ConfigurationError: an argument is invalid; the message contains no secret.
     """
 
     def __init__(
@@ -102,13 +100,13 @@ class HttpCreator:
         return f"<HttpCreator {self._calls.address}>"
 
     def close(self) -> None:
-        """Close the connections of the own pool; another call opens new ones."""
+        """Close the connections, unless ``client`` was passed. The next call opens new ones."""
         self._calls.close()
 
     # --- submitting ------------------------------------------------------------------------------------------
 
     def submit(self, job: Job, *, wait: float) -> Report:
-        """Hand a job over; see :meth:`.protocol.Creator.submit`."""
+        """Submit a job; see :meth:`.protocol.Creator.submit`."""
         content = _request_body(job, self._mode)
         redactor = self._calls.redactor.also(job.callback_url)
         try:
@@ -118,7 +116,7 @@ class HttpCreator:
                 return Report(state=RemoteState.OPEN)
             raise
         if answer.status == 409:  # noqa: PLR2004
-            raise CreatorUnclear("The creator answers that it has a job of this id already (409).")
+            raise CreatorUnclear("The creator answers that it already has a job with this id (409).")
         if answer.status == 202:  # noqa: PLR2004
             return Report(state=RemoteState.OPEN, raw=answer.body)
         data, _ = read_data(self._calls.checked(answer, redactor).body)
@@ -131,14 +129,14 @@ class HttpCreator:
             case RemoteState.FAILED:
                 return Report(state=report.state, error=redactor.value(failure(data)), raw=report.raw)
             case _:
-                raise CreatorUnclear("The creator answers a submission with a state that makes no sense there.")
+                raise CreatorUnclear("The creator answers a submission with a state that is not possible there.")
 
-    # --- asking ----------------------------------------------------------------------------------------------
+    # --- querying --------------------------------------------------------------------------------------------
 
     def status(self, creator_task_id: str) -> Report:
-        """Where one job stands, in one request; see :meth:`.protocol.Creator.status`.
+        """Return the state of a job, in one request; see :meth:`.protocol.Creator.status`.
 
-        An id over which the connection was cut before is looked for in the list instead.
+        An id whose query cut the connection before is looked up in the list instead.
         """
         if self._held_for(creator_task_id):
             report = self.statuses([creator_task_id]).get(creator_task_id)
@@ -150,9 +148,9 @@ class HttpCreator:
         return self._ask(creator_task_id)
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
-        """Where many jobs stand; see :meth:`.protocol.Creator.statuses`.
+        """Return the states of many jobs; see :meth:`.protocol.Creator.statuses`.
 
-        One request for every hundred tasks that the creator was given since ``since``, less a quarter of an hour.
+        Makes one request for every hundred tasks that the creator received since 15 minutes before ``since``.
         Call it once with all ids rather than several times with some.
         """
         wanted = list(dict.fromkeys(creator_task_ids))
@@ -174,9 +172,9 @@ class HttpCreator:
         return found
 
     def result(self, creator_task_id: str) -> Report:
-        """The result of a completed job; see :meth:`.protocol.Creator.result`.
+        """Return the result of a completed job; see :meth:`.protocol.Creator.result`.
 
-        The ``url`` of an image is a path on the creator's disk here, and is passed on as it is.
+        The ``url`` of an image is a path on the creator's disk, and is returned unchanged.
         """
         path = f"/api/tasks/{_quoted(creator_task_id)}/result"
         if remaining := self._held_for(path):
@@ -196,16 +194,16 @@ class HttpCreator:
         return Report(state=report.state, result=result_fields(data) or {}, raw=report.raw)
 
     def cancel(self, creator_task_id: str) -> None:
-        """Ask for a job to be stopped, but only one that the creator has and is not done with; it dies of others.
+        """Request the cancellation of a job, if the creator has it and it is unfinished; others crash the creator.
 
-        A job that is done in the moment between the question and the request cannot be told apart. content-creator
-        does not stop what is running: it runs on and reports all the same.
+        A job that finishes between query and request cannot be detected. content-creator does not stop a running job:
+        it still reports its outcome.
         """
         report = self.statuses([creator_task_id]).get(creator_task_id)
         if report is None or report.state is not RemoteState.OPEN:
             logger.info(
-                "Nothing is cancelled at the creator: the job is %s.",
-                "in a state that could not be found out" if report is None else report.state.value,
+                "The job was not cancelled at the creator: it is %s.",
+                "in an unknown state" if report is None else report.state.value,
                 extra={"creator_task_id": creator_task_id},
             )
             return
@@ -215,10 +213,10 @@ class HttpCreator:
         except CreatorRefused as refusal:
             logger.info("%s", refusal.message, extra={"creator_task_id": creator_task_id})
 
-    # --- how -------------------------------------------------------------------------------------------------
+    # --- helpers ---------------------------------------------------------------------------------------------
 
     def _ask(self, creator_task_id: str) -> Report:
-        """One question about one task; remembers where it cut the connection."""
+        """Query one task; remember the id if the connection is cut."""
         path = f"/api/tasks/{_quoted(creator_task_id)}"
         try:
             answer = self._calls.send("GET", path)
@@ -236,7 +234,7 @@ class HttpCreator:
     def _read(self, answer: Answer, creator_task_id: str) -> tuple[dict[str, Any], datetime | None]:
         data, now = read_data(self._calls.checked(answer).body)
         if row_id(data) not in {None, creator_task_id}:
-            raise CreatorUnclear("The creator answers about another job than the one that it was asked about.")
+            raise CreatorUnclear("The creator's answer is about a different job than the query.")
         return data, now
 
     def _read_page(self, number: int) -> tuple[dict[str, Any], datetime | None]:
@@ -246,15 +244,15 @@ class HttpCreator:
     def _go_on_without_list(
         self, error: CreatorError, rest: list[str], found: dict[str, Report]
     ) -> Mapping[str, Report]:
-        """The list broke off: what was found holds, and the rest is asked about singly where that can help."""
+        """Keep what a broken-off walk found, and query the rest one by one unless that would fail as well."""
         stop: CreatorError | None = None
-        if isinstance(error, CreatorUnreachable | AccessRefused):  # single questions would fare no better
+        if isinstance(error, CreatorUnreachable | AccessRefused):  # single queries would fail as well
             stop = error
         elif isinstance(error, NoAnswer):
             self._note_list_trouble()
             stop = CreatorUnreachable(error.message)
         elif isinstance(error, ConnectionCut):
-            logger.warning("The creator's list is left alone for a while: %s", error.message)
+            logger.warning("The creator's list is avoided for a while: %s", error.message)
             self._held.failed(_LIST, self._now())
         else:
             logger.warning("The creator's list could not be read: %s", error.message)
@@ -263,7 +261,7 @@ class HttpCreator:
             return self._ask_singly(rest, found, carefully=True)
         if not found:
             raise stop
-        logger.warning("The creator's list was not read to its end: %s", stop.message)
+        logger.warning("The creator's list was not read completely: %s", stop.message)
         self._singles.failed(self._now())
         return found
 
@@ -301,8 +299,8 @@ class HttpCreator:
 
     def _left_alone(self, what: str, remaining: timedelta) -> CreatorUnreachable:
         return CreatorUnreachable(
-            f"The creator at {self._calls.address} broke off when it was asked about {what}; it is left alone for "
-            f"{remaining.total_seconds():.0f} s more."
+            f"The creator at {self._calls.address} cut the connection when queried for {what}; it is not queried again "
+            f"for {remaining.total_seconds():.0f} s."
         )
 
 
@@ -313,7 +311,7 @@ def _quoted(creator_task_id: str) -> str:
 
 
 def _request_body(job: Job, mode: str) -> bytes:
-    """The submission. ``type`` is left out, since the creator accepts no value of it."""
+    """Build the submission, without ``type``, for which the creator accepts no value."""
     fields: dict[str, Any] = {
         "topic": job.topic,
         "requirements": job.requirements,
@@ -338,7 +336,7 @@ def _request_body(job: Job, mode: str) -> bytes:
         raise CreatorRefused(f"The job cannot be written as JSON: {error}.", reason="INVALID_JOB") from None
     if len(content) > _LARGEST_REQUEST:
         raise CreatorRefused(
-            f"The job is {len(content)} bytes long; the creator takes {_LARGEST_REQUEST}.", reason="JOB_TOO_LARGE"
+            f"The job is {len(content)} bytes long; the creator accepts {_LARGEST_REQUEST}.", reason="JOB_TOO_LARGE"
         )
     return content
 

@@ -1,7 +1,7 @@
-"""The walk through a creator's list of tasks: the state of many in one request per hundred, newest first.
+"""Walk through a creator's list of tasks, newest first: one request per hundred tasks.
 
-What is not found counts as missing only where the walk is certain: it came to the end of the list, or to tasks that
-are older than all that is sought, and the list neither shrank nor lost its order on the way.
+A task that was not found counts as missing only if the walk is certain: it reached the end of the list, or tasks older
+than all wanted ones, and the list neither shrank nor lost its order meanwhile.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["PAGE_SIZE", "Walk", "walk_list"]
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 100
-"""Tasks on one page; the creator refuses to be asked for more."""
+"""Tasks per page; the creator accepts no larger number."""
 _SLACK = timedelta(minutes=15)
-"""A task can be in the creator's list before its submission was noted here: the call waits for its answer."""
+"""A task may be in the creator's list before its submission is recorded here, since the call waits for its answer."""
 
 
 @dataclass(slots=True)
 class Walk:
-    """What a walk through the list found out.
+    """Outcome of a walk through the list.
 
     Args:
         found: the reports, by id.
-        unclear: ids that are in the list, but with a state that is not known here.
-        is_certain: what was not seen is not there.
-        gave_up: the list is longer than the walk may be.
-        error: what ended the walk early.
+        unclear: ids that are in the list with an unknown state.
+        is_certain: tasks that were not seen do not exist.
+        gave_up: the list is longer than ``max_pages``.
+        error: the error that ended the walk.
     """
 
     found: dict[str, Report] = field(default_factory=dict)
@@ -56,11 +56,11 @@ def walk_list(
     """Look for tasks in the list.
 
     Args:
-        read: fetches one page, from 1: its data, and the creator's clock where it tells.
-        wanted: the ids that are sought.
-        max_pages: pages that are read at the most.
-        now: our time, to know how far the creator's clock is off.
-        since: none of them was submitted before.
+        read: fetches a page (from 1); returns its data, and the creator's time if known.
+        wanted: the ids to look for.
+        max_pages: most pages to read.
+        now: our time, to correct for the creator's clock.
+        since: none of the wanted tasks was submitted before.
     """
     walker = _Walker(wanted)
     for number in range(1, max_pages + 1):
@@ -87,7 +87,7 @@ class _Page:
 
 
 class _Walker:
-    """What has been seen on the way."""
+    """State of a walk."""
 
     def __init__(self, wanted: Collection[str]) -> None:
         self.walk = Walk()
@@ -101,7 +101,7 @@ class _Walker:
 
     def is_done_after(self, page: _Page, number: int) -> bool:
         if self._total is not None and page.total is not None and page.total < self._total:
-            logger.info("The creator's list shrank while it was read; what was not found is asked about later.")
+            logger.info("The creator's list shrank while it was read; tasks not found are looked for later.")
             return True
         self._total = page.total
         if number == 1:
@@ -115,14 +115,14 @@ class _Walker:
             self.walk.is_certain = self._first_total is None or len(self._seen) >= self._first_total
             return True
         if len(self._seen) == before:
-            logger.warning("The creator's list repeats itself; it cannot be read to its end.")
+            logger.warning("The creator's list repeats its pages; it cannot be read completely.")
             return True
         self.walk.is_certain = self._is_past_cutoff()
         return self.walk.is_certain
 
     def _look_at(self, row: Any) -> None:
         name = row_id(row)
-        if name is None or name in self._seen:  # new tasks push those before them onto the next page, once more
+        if name is None or name in self._seen:  # a new task moves older ones to the next page
             return
         self._seen.add(name)
         created = read_time(row.get("createdAt"))

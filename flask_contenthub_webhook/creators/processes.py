@@ -1,7 +1,7 @@
-"""Running a program without a shell, with bounded output, and leaving it to itself where it takes long.
+"""Run programs without a shell, with bounded output, and leave slow ones running in the background.
 
-A child that is left keeps running in a session of its own, also when this process ends. One thread for all of them
-waits for their ends, so that none stays a zombie, and keeps their logs short.
+Such a child runs in its own session, even if this process ends. One thread waits for all of them, so that none becomes
+a zombie, and keeps their logs short.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _MAX_LOG = 1024 * 1024
 
 
 class Child:
-    """A program that was started.
+    """A running program.
 
     Args:
         arguments: the program and its arguments.
         environment: its environment variables.
-        keep_output: keep what it prints, for :meth:`output`; what it writes to the standard error is kept always.
+        keep_output: keep its standard output for :meth:`output`; standard error is always kept.
 
     Raises:
         OSError: it cannot be started.
     """
 
     def __init__(self, arguments: Sequence[str], *, environment: Mapping[str, str], keep_output: bool) -> None:
-        # Files and not pipes: a pipe that nobody reads stops the child, and one that is closed kills it.
+        # Files, not pipes: a pipe that is not read blocks the child, and a closed one kills it.
         self._errors = _log_file()
         try:
             self._output = _log_file() if keep_output else None
@@ -60,11 +60,11 @@ class Child:
         """Wait for its end.
 
         Args:
-            seconds: for how long.
-            largest_output: bytes of output after which it is not waited for.
+            seconds: for how long to wait.
+            largest_output: bytes of output at which to stop waiting.
 
         Returns:
-            The exit code (negative: the signal that killed it), or None where it is still running.
+            The exit code (negative: the signal that killed it), or None if it is still running.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -74,58 +74,58 @@ class Child:
                 return None
 
     def has_ended(self) -> bool:
-        """Whether it has ended; then it is no zombie any more."""
+        """Return True if it has ended; this also reaps it."""
         return self._process.poll() is not None
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, or None while it is running."""
+        """The exit code, or None while it is running."""
         return self._process.returncode
 
     def output_size(self) -> int:
-        """Bytes that it printed."""
+        """Return the number of bytes printed so far."""
         return 0 if self._output is None else os.fstat(self._output.fileno()).st_size
 
     def output(self, most: int) -> str:
-        """What it printed, up to a number of bytes."""
+        """Return at most this many bytes of its output, decoded."""
         if self._output is None:
             return ""
         return os.pread(self._output.fileno(), most, 0).decode(errors="replace")
 
     def last_errors(self) -> str:
-        """The end of what it wrote to its standard error."""
+        """Return the end of its standard error."""
         size = os.fstat(self._errors.fileno()).st_size
         return os.pread(self._errors.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
 
     def trim(self) -> None:
-        """Throw away what it wrote to its standard error so far, where that is a lot."""
+        """Truncate its standard error if that has become long."""
         if os.fstat(self._errors.fileno()).st_size > _MAX_LOG:
             os.ftruncate(self._errors.fileno(), 0)
 
     def kill(self) -> None:
-        """Kill it with all that it started."""
+        """Kill it and everything that it started."""
         if self._process.poll() is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def close(self) -> None:
-        """Close the files; the program itself is not touched."""
+        """Close its files; the program is not affected."""
         for file in (self._errors, getattr(self, "_output", None)):
             if file is not None:
                 file.close()
 
 
 def _log_file() -> IO[bytes]:
-    """A file without a name, opened for appending, so that it can be cut short while it is being written."""
+    """Open an unnamed file for appending, so that it can be truncated while being written."""
     return tempfile.TemporaryFile("a+b", buffering=0)
 
 
 class Keeper:
-    """Waits for the end of children that were left running, in one thread that ends with the last of them.
+    """Waits for background children, in a thread that ends with the last of them.
 
     Args:
-        on_end: is told of each one that ended, in that thread.
+        on_end: called in that thread with each child that ended.
     """
 
     def __init__(self, on_end: Callable[[Child], None]) -> None:
@@ -138,7 +138,7 @@ class Keeper:
         """Take over a child that is still running."""
         with self._lock:
             self._children.append(child)
-            if self._thread is None or not self._thread.is_alive():  # not alive: in a forked process
+            if self._thread is None or not self._thread.is_alive():  # not alive after a fork
                 self._thread = threading.Thread(target=self._run, name="contenthub-creator-cli", daemon=True)
                 self._thread.start()
 
@@ -148,7 +148,7 @@ class Keeper:
     def _run(self) -> None:
         while True:
             for child in [child for child in self._children if child.has_ended()]:
-                self._let_go(child)
+                self._release(child)
             for child in self._children:
                 child.trim()
             with self._lock:
@@ -157,11 +157,11 @@ class Keeper:
                     return
             time.sleep(_KEEP_EVERY)
 
-    def _let_go(self, child: Child) -> None:
+    def _release(self, child: Child) -> None:
         try:
             self._on_end(child)
         except Exception:
-            logger.exception("The end of a program could not be reported.")
+            logger.exception("Reporting the end of a program failed.")
         finally:
             child.close()
             with self._lock:

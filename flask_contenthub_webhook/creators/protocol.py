@@ -1,7 +1,7 @@
-"""What the extension asks of a creator: five calls, and the values that they exchange.
+"""The interface of a creator: five methods, and the values that they exchange.
 
-Another service is plugged in with one class that has these five methods; nothing else in the package knows how a
-creator is reached. A creator never touches the database, and is never called while a transaction is open.
+To use another service, write a class with these methods; nothing else in the package knows how a creator is called. A
+creator does not use the database, and is never called while a transaction is open.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["Creator", "Job", "RemoteState", "Report"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One attempt of a task, as it is handed to the creator.
+    """An attempt of a task, as it is submitted to the creator.
 
     Args:
-        creator_task_id: the name under which the creator is to keep it; fresh for every attempt, a UUID.
+        creator_task_id: the id that the creator should use; a new UUID for every attempt.
         topic: what to write about.
-        requirements: how.
-        target_audience: for whom.
-        keywords: words that are to appear.
+        requirements: how to write it.
+        target_audience: whom to write for.
+        keywords: words that should appear.
         tone: for example ``professional``.
         priority: 1 (low) to 4 (urgent).
-        callback_url: where to report, or None for no callbacks.
-        callback_events: the event types that are asked for.
-        options: whatever else the creator understands, by its own names.
+        callback_url: where to send callbacks, or None for none.
+        callback_events: the event types to send.
+        options: further parameters, under the creator's own names.
     """
 
     creator_task_id: str
@@ -45,28 +45,28 @@ class Job:
 
 
 class RemoteState(StrEnum):
-    """Where a job stands, as the creator says."""
+    """State of a job, as the creator reports it."""
 
     OPEN = "open"
-    """Accepted: waiting or being worked on."""
+    """Accepted: waiting or running."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
     MISSING = "missing"
-    """The creator certainly does not know the job."""
+    """The creator definitely does not have the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the creator says of one job.
+    """A creator's report on a job.
 
     Args:
-        state: where it stands.
-        result: the result object, with a completed job, where the answer brought it; :meth:`Creator.result` has it
-            otherwise.
+        state: the job's state.
+        result: the result object of a completed job, if the answer contained it; otherwise it is fetched with
+            :meth:`Creator.result`.
         error: the error object of a failed job, with at least ``message``.
-        raw: the answer as it came, for the history.
-        creator_task_id: after a submission, the name that a creator of its own mind gave the job instead of ours.
+        raw: the answer as received, for the history.
+        creator_task_id: after a submission, the creator's own id of the job, if it did not keep ours.
     """
 
     state: RemoteState
@@ -80,40 +80,40 @@ class Report:
 class Creator(Protocol):
     """A service that does jobs.
 
-    Every method may raise :class:`~flask_contenthub_webhook.errors.CreatorUnreachable` (nothing was delivered, the
-    call may be repeated), :class:`~flask_contenthub_webhook.errors.CreatorUnclear` (the connection was cut or the
-    answer made no sense; what it did is unknown, the same call is not repeated at once) or
-    :class:`~flask_contenthub_webhook.errors.CreatorRefused` (the creator understood and said no).
+    Every method may raise :class:`~flask_contenthub_webhook.errors.CreatorUnreachable` (the request was not delivered
+    and may be repeated), :class:`~flask_contenthub_webhook.errors.CreatorUnclear` (it may or may not have received the
+    request: connection cut, unreadable answer; not repeated at once) or
+    :class:`~flask_contenthub_webhook.errors.CreatorRefused` (it understood the request and refused it).
     """
 
     def submit(self, job: Job, *, wait: float) -> Report:
-        """Hand a job over.
+        """Submit a job.
 
         Args:
             job: the job.
-            wait: seconds to wait for an early refusal or an early result; after that, hanging up means OPEN.
+            wait: seconds to wait for a refusal or a result; after that, return OPEN.
 
         Returns:
-            OPEN, or COMPLETED or FAILED where the answer came in time and brought the outcome.
+            OPEN, or COMPLETED or FAILED if the answer arrived in time with the outcome.
         """
 
     def status(self, creator_task_id: str) -> Report:
-        """Where one job stands. Only asked for jobs that the creator accepted."""
+        """Return the state of a job that the creator accepted."""
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
-        """Where many jobs stand, in as few requests as possible.
+        """Return the states of many jobs, in as few requests as possible.
 
         Args:
             creator_task_ids: jobs that the creator accepted.
             since: none of them was submitted before; a creator that lists newest first can stop there.
 
         Returns:
-            A report for every job whose state could be found out; a job that is left out is asked about singly, so
-            a creator that cannot tell of many jobs at once returns nothing.
+            A report for each job whose state is known. Jobs that are omitted are queried with :meth:`status`, so a
+            creator without a bulk query returns ``{}``.
         """
 
     def result(self, creator_task_id: str) -> Report:
-        """The result of a job; only asked for after its state said COMPLETED."""
+        """Return the result of a job whose state is COMPLETED."""
 
     def cancel(self, creator_task_id: str) -> None:
-        """Ask for a job to be stopped; best effort."""
+        """Request the cancellation of a job; best effort."""

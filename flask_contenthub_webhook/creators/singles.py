@@ -1,9 +1,8 @@
-"""Asking about tasks one by one, where a list cannot be used: side by side, and with care.
+"""Query tasks one by one, concurrently, where the list cannot be used.
 
-After a cut
-connection no further question is asked: it may have been the last one that the creator lived through. The ids that were
-being asked about at that moment are suspects; later they are asked about one at a time, so that the one that does the
-damage is found and the others are not kept waiting because of it.
+After a cut connection no further query is sent, since it may have crashed the creator. The ids of the queries under
+way at that moment are suspects; later they are queried one at a time, so that the one that causes the crash is found
+and does not delay the others.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["ask_one_by_one"]
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 1 / 6
-"""How long one call may hold up the others, as a part of the timeout."""
+"""Share of the timeout for which a query may delay the others."""
 
 
 def ask_one_by_one(
@@ -34,18 +33,18 @@ def ask_one_by_one(
     concurrency: int,
     timeout: float,
 ) -> tuple[dict[str, Report], CreatorError | None]:
-    """Ask about many tasks.
+    """Query many tasks.
 
     Args:
-        ask: asks about one.
-        trusted: ids that never made trouble.
-        suspects: ids that were being asked about when a connection was cut.
-        carefully: ask the first question alone: the creator may be down.
-        concurrency: calls at a time.
-        timeout: seconds that one call may take; the ones that hang are left out sooner, once all others are done.
+        ask: queries one task.
+        trusted: ids whose last query was fine, or that were never queried.
+        suspects: ids that were being queried when a connection was cut.
+        carefully: send the first query alone, since the creator may be down.
+        concurrency: concurrent queries.
+        timeout: seconds that a query may take; hanging ones are given up sooner once all others are done.
 
     Returns:
-        What was found out, and what ended the asking, if anything did.
+        The reports, and the error that stopped further queries, if any.
     """
     found: dict[str, Report] = {}
     if carefully and trusted:
@@ -87,7 +86,7 @@ def _ask_together(
                 return stop
             done, _ = wait(running, timeout * _PATIENCE if found else None, FIRST_COMPLETED)
             if not done:
-                logger.warning("The creator does not answer about %d tasks; the others go on.", len(running))
+                logger.warning("The creator does not answer queries for %d tasks; they are omitted.", len(running))
                 return stop
             for future in done:
                 name = running.pop(future)
@@ -100,8 +99,8 @@ def _ask_together(
 
 
 def _stop_or_log(name: str, error: CreatorError) -> CreatorError | None:
-    """The error, where it says that further questions are of no use or do harm."""
+    """Return the error if further queries would be useless or harmful; log it otherwise."""
     if isinstance(error, ConnectionCut | CreatorUnreachable):
         return error
-    logger.warning("A task could not be asked about: %s", error.message, extra={"creator_task_id": name})
+    logger.warning("A task could not be queried: %s", error.message, extra={"creator_task_id": name})
     return None

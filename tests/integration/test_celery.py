@@ -205,7 +205,7 @@ class TestAnEvent:
             return site.database.verdicts(task_id) == ["processed"]
 
         wait_until(is_applied_by_a_worker, timeout=90, what="no wake-up", log=lambda: site.worker.log[-5_000:])
-        assert site.gunicorn.log.count("The broker takes no wake-ups") >= 1
+        assert site.gunicorn.log.count("The broker accepts no wake-ups") >= 1
         site.sweep(later=60)
 
 
@@ -359,10 +359,10 @@ class TestABrokerThatDoesNotAnswer:
                 wake(task_id)
             assert time.monotonic() - began < 0.75  # less than one timeout
 
-            wait_until(lambda: "takes no wake-ups" in caplog.text, timeout=20, what="no trouble", log=lambda: "")
+            wait_until(lambda: "accepts no wake-ups" in caplog.text, timeout=20, what="no trouble", log=lambda: "")
             for task_id in task_ids:
                 wake(task_id)
-            assert caplog.text.count("takes no wake-ups") == 1
+            assert caplog.text.count("accepts no wake-ups") == 1
             mute.shutdown(socket.SHUT_RDWR)
         assert len(connections) == 1
         for connection in connections:

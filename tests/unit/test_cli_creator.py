@@ -389,4 +389,4 @@ def test_cancelling_does_nothing_and_says_so(cli, creator, caplog):
         creator.cancel(ID)
 
     assert cli.calls == []
-    assert "cannot do that" in caplog.text
+    assert "cannot cancel" in caplog.text

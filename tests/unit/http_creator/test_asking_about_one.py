@@ -72,7 +72,7 @@ def test_404_from_something_on_the_way_does_not_mean_missing(serve, connect, rep
 
 
 def test_an_answer_about_another_task_is_not_believed(serve, connect):
-    with pytest.raises(CreatorUnclear, match="another job"):
+    with pytest.raises(CreatorUnclear, match="different job"):
         connect(serve(replay("get-completed"))).status(OTHER)
 
 
@@ -109,7 +109,7 @@ def test_after_a_cut_other_single_questions_wait_for_half_a_minute(serve, connec
         creator.status(ID)
     server.start()
 
-    with pytest.raises(CreatorUnreachable, match="left alone for 30 s"):
+    with pytest.raises(CreatorUnreachable, match="not queried again for 30 s"):
         creator.status(OTHER)
     clock.seconds += 30
     assert creator.status(OTHER).state is RemoteState.OPEN
@@ -138,7 +138,7 @@ def test_a_result_that_kills_the_creator_is_not_asked_for_again_soon(serve, conn
 
     with pytest.raises(CreatorUnclear):
         creator.result(ID)
-    with pytest.raises(CreatorUnreachable, match="left alone"):
+    with pytest.raises(CreatorUnreachable, match="not queried again"):
         creator.result(ID)
     assert len(server.seen) == 1
     clock.seconds += 600

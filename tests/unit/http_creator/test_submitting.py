@@ -374,7 +374,7 @@ def test_an_answer_that_drips_is_not_waited_for_for_ever(serve, connect):
     drips = Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", after=(Reply(b" ", delay=0.05),) * 1000)
     started = time.monotonic()
 
-    with pytest.raises(CreatorUnclear, match="did not end it in time"):
+    with pytest.raises(CreatorUnclear, match="did not complete its answer in time"):
         connect(serve(drips), timeout=0.4).status(ID)
 
     assert time.monotonic() - started < 2
@@ -386,7 +386,7 @@ def test_a_failed_job_without_words_has_a_message_all_the_same(serve, connect):
         for error in (None, "", 7, {}, {"message": 7, "code": "X"})
     ]
 
-    assert all(report.error["message"].startswith("The creator says that the job failed") for report in reports)
+    assert all(report.error["message"].startswith("The creator reports that the job failed") for report in reports)
     assert reports[-1].error["code"] == "X"
 
 
