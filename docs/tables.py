@@ -14,10 +14,17 @@ from typing import Any
 from flask_contenthub_webhook import errors
 from flask_contenthub_webhook.config.keys import OPTIONS
 from flask_contenthub_webhook.contrib.prometheus import METRICS
+from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.core.state_machine import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
 HERE = Path(__file__).parent
-PAGES = {"configuration.md": "options", "http.md": "errors", "how-it-works.md": "transitions", "metrics.md": "metrics"}
+PAGES = {
+    "configuration.md": "options",
+    "http.md": "errors",
+    "how-it-works.md": "transitions",
+    "metrics.md": "metrics",
+    "signatures.md": "schemes",
+}
 
 
 def options() -> Iterator[str]:
@@ -36,6 +43,14 @@ def errors_() -> Iterator[str]:
     wire = [r for r in refusals if issubclass(r, errors.RequestRefused) and r is not errors.RequestRefused]
     for refusal in sorted(wire, key=lambda r: (r.status, r.code)):
         yield f"| {refusal.status} | `{refusal.code}` | {' '.join((refusal.__doc__ or '').split())} |"
+
+
+def schemes() -> Iterator[str]:
+    """Every signature scheme."""
+    yield "| scheme | where | for |"
+    yield "|---|---|---|"
+    for name, scheme in SCHEMES.items():
+        yield f"| `{name}` | {scheme.reads} | {scheme.used_by} |"
 
 
 def transitions() -> Iterator[str]:
@@ -59,7 +74,8 @@ def metrics() -> Iterator[str]:
 
 def page_with_table(name: str) -> str:
     """A page as it should be."""
-    table = {"options": options, "errors": errors_, "transitions": transitions, "metrics": metrics}[PAGES[name]]
+    tables = {"options": options, "errors": errors_, "transitions": transitions, "metrics": metrics, "schemes": schemes}
+    table = tables[PAGES[name]]
     text = (HERE / name).read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- table -->\n).*?(<!-- end of table -->)", re.DOTALL)
     filled = marks.sub(lambda match: match[1] + "\n".join(table()) + "\n" + match[2], text)

@@ -10,18 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import httpx
 
-from ..config.keys import SCHEMES
 from ..core.callback_urls import without_secrets
-from ..core.signatures import (
-    CONTENTHUB_HEADER,
-    GITHUB_HEADER,
-    STANDARD_ID_HEADER,
-    STANDARD_SIGNATURE_HEADER,
-    STANDARD_TIMESTAMP_HEADER,
-    sign_contenthub,
-    sign_github,
-    sign_standard,
-)
+from ..core.signatures import SCHEMES, sign_headers
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
 from .commands import AppCommand
@@ -169,23 +159,18 @@ def _without_token(target: str) -> str:
 
 
 def _signature(scheme: str, settings: Settings, body: bytes, now: datetime) -> dict[str, str]:
-    match scheme:
-        case "contenthub":
-            return {CONTENTHUB_HEADER: sign_contenthub(body, settings.secrets[0])}
-        case "github":
-            return {GITHUB_HEADER: sign_github(body, settings.secrets[0])}
-        case "standard":
-            message_id, timestamp = f"msg_{uuid.uuid4().hex}", int(now.timestamp())
-            try:
-                signature = sign_standard(body, settings.secrets[0], message_id, timestamp)
-            except ValueError as error:
-                raise ConfigurationError(f"WEBHOOK_SECRET_KEY does not suit the scheme standard: {error}") from None
-            return {
-                STANDARD_ID_HEADER: message_id,
-                STANDARD_TIMESTAMP_HEADER: str(timestamp),
-                STANDARD_SIGNATURE_HEADER: signature,
-            }
-    return {}
+    if scheme == "none":
+        return {}
+    try:
+        return sign_headers(
+            scheme,
+            body,
+            settings.secrets[0],
+            message_id=f"msg_{uuid.uuid4().hex}",
+            timestamp=int(now.timestamp()),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"WEBHOOK_SECRET_KEY does not suit the scheme {scheme}: {error}") from None
 
 
 def _header(text: str) -> str:

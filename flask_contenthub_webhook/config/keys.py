@@ -9,11 +9,10 @@ from typing import Any
 
 from ..core.events import EVENT_NAME, EVENT_NAME_RULE
 from ..core.forward_targets import configured_targets
+from ..core.signatures import SCHEMES
 from . import parsers as values
 
-__all__ = ["OPTIONS", "SCHEMES", "Option"]
-
-SCHEMES = ("url", "contenthub", "standard", "github")
+__all__ = ["OPTIONS", "Option"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "WEBHOOK_SIGNATURE_SCHEMES",
         "signature_schemes",
-        SCHEMES,
-        values.choices(SCHEMES),
+        tuple(SCHEMES),
+        values.choices(tuple(SCHEMES)),
         "Accepted signature schemes, in the order in which they are tried.",
     ),
     Option(

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.signatures import sign_standard
+from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
 
 __all__ = ["Network"]
@@ -122,12 +122,10 @@ def secrets(value: Any) -> tuple[str, ...]:
 
 def standard_secrets(value: Any) -> tuple[str, ...]:
     """Parse one or more secrets that Standard Webhooks can sign with."""
-    found = secrets(value)
+    scheme, found = SCHEMES["standard"], secrets(value)
     for number, secret in enumerate(found, 1):
-        try:
-            sign_standard(b"", secret, "", 0)
-        except ValueError:
-            raise ValueError(f"cannot be used: secret {number} is not valid base64 after whsec_") from None
+        if not scheme.accepts(secret):
+            raise ValueError(f"cannot be used: secret {number} must be {scheme.key_form}")
     return found
 
 

@@ -1,40 +1,56 @@
-"""Sign and verify callbacks: pure functions over bytes, one section per scheme.
+"""The table of signature schemes, and verification and signing by it.
 
-A secret is text or bytes. Where several are given (rotation), the first one signs and all of them verify. Every
-comparison runs in constant time, over bytes; whatever a header holds, the answer is a refusal, not another error.
+If there are several secrets (rotation), the first one signs and all of them verify.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
-import os
-import re
-from dataclasses import dataclass, field
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import SignatureExpired, SignatureInvalid
-from .canonical import canonical_forms
+from .credentials import Credentials, Headers, Verified
+from .signature_schemes import (
+    CONTENTHUB_HEADER,
+    GITHUB_HEADER,
+    STANDARD_ID_HEADER,
+    STANDARD_SIGNATURE_HEADER,
+    STANDARD_TIMESTAMP_HEADER,
+    Secret,
+    check_contenthub,
+    check_github,
+    check_standard,
+    check_url,
+    generate_secret,
+    sign_contenthub,
+    sign_github,
+    sign_standard,
+    sign_url,
+    verify_contenthub,
+    verify_url,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
 __all__ = [
     "CONTENTHUB_HEADER",
     "GITHUB_HEADER",
+    "SCHEMES",
     "STANDARD_ID_HEADER",
     "STANDARD_SIGNATURE_HEADER",
     "STANDARD_TIMESTAMP_HEADER",
     "Credentials",
     "Headers",
+    "Scheme",
     "Secret",
     "Verified",
     "generate_secret",
+    "scheme_named",
     "sign_contenthub",
     "sign_github",
+    "sign_headers",
     "sign_standard",
     "sign_url",
     "verify",
@@ -42,55 +58,81 @@ __all__ = [
     "verify_url",
 ]
 
-Secret: TypeAlias = str | bytes
-
-CONTENTHUB_HEADER = "X-Webhook-Signature"
-GITHUB_HEADER = "X-Hub-Signature-256"
-STANDARD_ID_HEADER = "webhook-id"
-STANDARD_TIMESTAMP_HEADER = "webhook-timestamp"
-STANDARD_SIGNATURE_HEADER = "webhook-signature"
-
-
-class Headers(Protocol):
-    """What is asked of a request's headers, which werkzeug's ``Headers`` and a plain ``dict`` can both answer.
-
-    Lookups should ignore case, as werkzeug's do. In a ``dict`` the names must be spelled as this module's constants.
-    """
-
-    def get(self, name: str, /) -> str | None:
-        """Return the header's value, or None where the request has no such header."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """What one request carries that can say who sent it.
+class Scheme:
+    """A signature scheme.
 
     Args:
-        headers: the request's headers.
-        body: its raw bytes.
-        token: the ``token`` of the callback URL; None where it has none.
-        task_id: the task id of the callback URL's path, or of the batch item.
-        attempt: the ``attempt`` of the callback URL; None where it has none.
+        authenticates: ``body``, or ``url`` for the task and the attempt that the callback URL names.
+        reads: where the signature is in a request, for the documentation.
+        used_by: its senders, for the documentation.
+        check: verifies a request, given the secrets, the tolerance in seconds and the time; returns None if the request
+            carries nothing of this scheme, and raises SignatureInvalid or SignatureExpired. An empty value is wrong.
+        sign: returns the headers that sign a body, given the secret, the message id and the timestamp; raises
+            ValueError if it cannot use the secret.
+        key_form: the secrets that it can use, for messages.
     """
 
-    headers: Headers = field(default_factory=dict[str, str], repr=False)
-    body: bytes = field(default=b"", repr=False)
-    token: str | None = field(default=None, repr=False)
-    task_id: str = ""
-    attempt: int | None = None
+    authenticates: Literal["body", "url"]
+    reads: str
+    used_by: str
+    check: Callable[[Credentials, Sequence[Secret], float, datetime], Verified | None]
+    sign: Callable[[bytes, Secret, str, int], dict[str, str]]
+    key_form: str
+
+    def accepts(self, secret: Secret) -> bool:
+        """Return True if the scheme can sign with the secret."""
+        try:
+            self.sign(b"", secret, "", 0)
+        except ValueError:
+            return False
+        return True
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """Who sent the request is known.
+SCHEMES: Mapping[str, Scheme] = {
+    "url": Scheme(
+        authenticates="url",
+        reads="`?token=` in the callback URL",
+        used_by="senders that cannot sign, such as the real content-creator",
+        check=check_url,
+        sign=lambda _body, _secret, _message_id, _timestamp: {},
+        key_form="any text",
+    ),
+    "contenthub": Scheme(
+        authenticates="body",
+        reads=f"`{CONTENTHUB_HEADER}`",
+        used_by="senders of the original ContentHub",
+        check=check_contenthub,
+        sign=lambda body, secret, _message_id, _timestamp: {CONTENTHUB_HEADER: sign_contenthub(body, secret)},
+        key_form="any text",
+    ),
+    "standard": Scheme(
+        authenticates="body",
+        reads=f"`{STANDARD_ID_HEADER}`, `{STANDARD_TIMESTAMP_HEADER}`, `{STANDARD_SIGNATURE_HEADER}` (also `svix-*`)",
+        used_by="Standard Webhooks: Svix, OpenAI, Replicate",
+        check=check_standard,
+        sign=lambda body, secret, message_id, timestamp: {
+            STANDARD_ID_HEADER: message_id,
+            STANDARD_TIMESTAMP_HEADER: str(timestamp),
+            STANDARD_SIGNATURE_HEADER: sign_standard(body, secret, message_id, timestamp),
+        },
+        key_form="base64 after whsec_, or text that does not begin with whsec_",
+    ),
+    "github": Scheme(
+        authenticates="body",
+        reads=f"`{GITHUB_HEADER}`",
+        used_by="GitHub and many others",
+        check=check_github,
+        sign=lambda body, secret, _message_id, _timestamp: {GITHUB_HEADER: sign_github(body, secret)},
+        key_form="any text",
+    ),
+}
+"""The schemes by name, in the order in which they are tried by default.
 
-    Args:
-        scheme: the scheme that proved it.
-        message_id: the sender's signed id of the message, the same on every retry; only ``standard`` has one.
-    """
-
-    scheme: str
-    message_id: str | None = None
+Verification, WEBHOOK_SIGNATURE_SCHEMES, ``flask webhook send``, the doctor, :mod:`flask_contenthub_webhook.testing`,
+the table in docs/signatures.md and the tests read it, so adding a scheme means adding an entry.
+"""
 
 
 def verify(
@@ -101,30 +143,30 @@ def verify(
     tolerance: float,
     now: datetime,
 ) -> Verified | None:
-    """Check a request by the first scheme whose signature is right.
+    """Verify a request by the first scheme with a valid signature.
 
-    A scheme of which the request carries nothing is skipped, and so is what it carries of other schemes. A batch can
-    thus be checked by its body (every scheme but ``url``) and then item by item (``url`` alone).
+    Schemes of which the request carries nothing are skipped, and signatures of schemes not given are ignored. So a
+    batch can be verified by its body (every scheme but ``url``) and then item by item (``url`` alone).
 
     Args:
-        credentials: what the request carries.
-        schemes: ``url``, ``contenthub``, ``standard``, ``github``, in the order in which they are tried.
-        secrets: any one may have signed; empty ones count as absent.
-        tolerance: seconds that a signed timestamp may be off, both ways.
-        now: the time, aware of its zone.
+        credentials: the request's credentials.
+        schemes: names in :data:`SCHEMES`, in the order in which they are tried.
+        secrets: each may have signed; empty ones are ignored.
+        tolerance: seconds by which a signed timestamp may differ from ``now``, either way.
+        now: the current time, aware.
 
     Returns:
-        The proof, or None where the request carries no signature: the caller decides whether that is allowed.
+        The proof, or None if the request carries no signature; the caller decides whether that is allowed.
 
     Raises:
-        SignatureExpired: nothing else matched, and one signature was right but too far from now.
-        SignatureInvalid: there are signatures, and none is right, or there is no secret to check them with.
+        SignatureExpired: no signature is valid, but one is only too far from ``now``.
+        SignatureInvalid: no signature is valid, or there is no secret to verify them.
     """
     usable = [secret for secret in secrets if secret]
     refusals: list[SignatureInvalid | SignatureExpired] = []
     for scheme in schemes:
         try:
-            verified = _check(scheme, credentials, usable, tolerance, now)
+            verified = scheme_named(scheme).check(credentials, usable, tolerance, now)
         except (SignatureInvalid, SignatureExpired) as refusal:
             refusals.append(refusal)
         else:
@@ -133,258 +175,36 @@ def verify(
     if not refusals:
         return None
     if not usable:
-        raise SignatureInvalid("The request is signed, but no secret is set to check it.")
+        raise SignatureInvalid("The request is signed, but no secret is configured to verify it.")
     for expired in refusals:
         if isinstance(expired, SignatureExpired):
             raise expired
     raise SignatureInvalid(" ".join(refusal.message for refusal in refusals))
 
 
-def generate_secret() -> str:
-    """Make a secret that suits every scheme: ``whsec_`` and the base64 of 32 random bytes."""
-    return _WHSEC + _b64(os.urandom(32))
-
-
-def _check(
-    scheme: str, credentials: Credentials, secrets: Sequence[Secret], tolerance: float, now: datetime
-) -> Verified | None:
-    """Check one scheme; None where the request carries nothing of it. An empty value counts: it means to sign."""
-    match scheme:
-        case "url":
-            return _check_url(credentials, secrets)
-        case "contenthub":
-            return _check_contenthub(credentials, secrets)
-        case "standard":
-            return _check_standard(credentials, secrets, tolerance, now)
-        case "github":
-            return _check_github(credentials, secrets)
-    raise ValueError(f"There is no signature scheme {scheme!r}.")
-
-
-# --- url -----------------------------------------------------------------------------------------------------
-
-_URL_LABEL = b"flask_contenthub_webhook url token v1"
-
-
-def sign_url(secret: Secret, task_id: str, attempt: int | None) -> str:
-    """Make the token of a callback URL, for senders that cannot sign.
+def sign_headers(scheme: str, body: bytes, secret: Secret, *, message_id: str, timestamp: int) -> dict[str, str]:
+    """Return the headers that sign a body; none for a scheme that signs the URL.
 
     Args:
-        secret: the secret; text is used as it stands, ``whsec_`` included.
-        task_id: the task that the URL belongs to.
-        attempt: the attempt that the URL carries; None where it carries none.
-
-    Returns:
-        43 characters that need no quoting in a URL.
-
-    Raises:
-        ValueError: the secret is empty.
-    """
-    # The secret is the message here and the key elsewhere (HKDF's extract step), so nothing that a sender signs with
-    # it, whatever the text, comes out as this key.
-    key = _hmac(_URL_LABEL, _key(secret))
-    # The attempt has no colon, so the first one ends it. Hexadecimal, because decimal raises on huge numbers.
-    numbered = "-" if attempt is None else f"{attempt:x}"
-    token = _hmac(key, _utf8(f"{numbered}:{task_id}"))
-    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
-
-
-def verify_url(secret: Secret, task_id: str, attempt: int | None, token: str) -> bool:
-    """Tell whether :func:`sign_url` made this token for this task and attempt. An empty secret makes no token."""
-    return bool(secret) and hmac.compare_digest(_utf8(sign_url(secret, task_id, attempt)), _utf8(token))
-
-
-def _check_url(credentials: Credentials, secrets: Sequence[Secret]) -> Verified | None:
-    token = credentials.token
-    if token is None:
-        return None
-    if any(verify_url(secret, credentials.task_id, credentials.attempt, token) for secret in secrets):
-        return Verified("url")
-    raise SignatureInvalid("url: the token does not belong to this callback URL.")
-
-
-# --- contenthub ----------------------------------------------------------------------------------------------
-
-_BASE64_SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=?")
-_HEX_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
-
-
-def sign_contenthub(body: bytes, secret: Secret) -> str:
-    """Make the value of ``X-Webhook-Signature``: the base64 of HMAC-SHA256 over the body.
-
-    Raises:
-        ValueError: the secret is empty.
-    """
-    return _b64(_hmac(_key(secret), body))
-
-
-def verify_contenthub(body: bytes, signature: str, secrets: Sequence[Secret]) -> bool:
-    """Tell whether one of the secrets signed the body, or a canonical form of it where it is JSON.
-
-    Args:
+        scheme: a name in :data:`SCHEMES`.
         body: the raw bytes.
-        signature: base64 or hexadecimal, after an optional ``sha256=``.
-        secrets: empty ones never match.
-    """
-    digest = _digest(signature)
-    keys = [_key(secret) for secret in secrets if secret]
-    if digest is None or not keys:
-        return False
-    messages = chain((body,), canonical_forms(body))
-    return any(hmac.compare_digest(_hmac(key, message), digest) for message in messages for key in keys)
-
-
-def _check_contenthub(credentials: Credentials, secrets: Sequence[Secret]) -> Verified | None:
-    signature = credentials.headers.get(CONTENTHUB_HEADER)
-    if signature is None:
-        return None
-    if _digest(signature) is None:
-        raise SignatureInvalid(f"contenthub: {CONTENTHUB_HEADER} is neither base64 nor hexadecimal of 32 bytes.")
-    if verify_contenthub(credentials.body, signature, secrets):
-        return Verified("contenthub")
-    raise SignatureInvalid(f"contenthub: {CONTENTHUB_HEADER} does not match the body.")
-
-
-def _digest(signature: str) -> bytes | None:
-    text = signature.strip().removeprefix("sha256=")
-    if _HEX_SHA256.fullmatch(text):
-        return bytes.fromhex(text)
-    if _BASE64_SHA256.fullmatch(text):
-        return _unb64(text)
-    return None
-
-
-# --- standard ------------------------------------------------------------------------------------------------
-
-_WHSEC = "whsec_"
-_MAX_SIGNATURES = 16
-# An id may hold a dot: no other split of id.timestamp.body leaves a body that is a JSON object.
-_MESSAGE_ID = re.compile(r"[ -~]{1,255}")
-_TIMESTAMP = re.compile(r"[0-9]{1,12}")
-
-
-def sign_standard(body: bytes, secret: Secret, message_id: str, timestamp: int) -> str:
-    """Make the value of ``webhook-signature``, as Standard Webhooks v1 has it.
-
-    Args:
-        body: the raw bytes.
-        secret: ``whsec_`` and base64, of which the decoded bytes sign; any other text or bytes sign as they stand.
-        message_id: the value of ``webhook-id``, the same for every retry.
-        timestamp: the value of ``webhook-timestamp``, in whole seconds since 1970.
+        secret: the secret.
+        message_id: id of the message, for schemes that sign one.
+        timestamp: time in whole seconds since 1970, for schemes that sign it.
 
     Raises:
-        ValueError: the secret is empty, or what follows its ``whsec_`` is not base64.
+        ValueError: the scheme is unknown, or cannot use the secret.
     """
-    keys = _standard_keys(secret)
-    if not keys:
-        raise ValueError("The secret is empty, or what follows its whsec_ is not base64.")
-    return f"v1,{_b64(_hmac(keys[0], _standard_message(message_id, str(timestamp), body)))}"
+    return scheme_named(scheme).sign(body, secret, message_id, timestamp)
 
 
-def _check_standard(
-    credentials: Credentials, secrets: Sequence[Secret], tolerance: float, now: datetime
-) -> Verified | None:
-    headers = credentials.headers
-    prefix = "svix" if headers.get(STANDARD_SIGNATURE_HEADER) is None else "webhook"
-    signatures = headers.get(f"{prefix}-signature")
-    if signatures is None:
-        return None
-    message_id, timestamp = headers.get(f"{prefix}-id") or "", headers.get(f"{prefix}-timestamp") or ""
-    if not _MESSAGE_ID.fullmatch(message_id):
-        raise SignatureInvalid(f"standard: {prefix}-id is not 1 to 255 printable ASCII characters.")
-    if not _TIMESTAMP.fullmatch(timestamp):
-        raise SignatureInvalid(f"standard: {prefix}-timestamp is not whole seconds since 1970.")
-    digests = list(islice(_standard_digests(signatures), _MAX_SIGNATURES))
-    if not digests:
-        raise SignatureInvalid(f"standard: {prefix}-signature holds no v1 signature.")
-    message = _standard_message(message_id, timestamp, credentials.body)
-    expected = [_hmac(key, message) for secret in secrets for key in _standard_keys(secret)]
-    if not expected:
-        raise SignatureInvalid("standard: no secret is usable; what follows whsec_ must be base64.")
-    if not any(hmac.compare_digest(right, digest) for right in expected for digest in digests):
-        raise SignatureInvalid(f"standard: {prefix}-signature does not match the id, the timestamp and the body.")
-    age = now.timestamp() - int(timestamp)
-    if abs(age) > tolerance:
-        direction = "past" if age > 0 else "future"
-        raise SignatureExpired(
-            f"standard: the signature is right, but {prefix}-timestamp is {abs(age):.0f} s in the {direction}; "
-            f"{tolerance:g} s are allowed."
-        )
-    return Verified("standard", message_id)
+def scheme_named(name: str) -> Scheme:
+    """Return a scheme.
 
-
-def _standard_message(message_id: str, timestamp: str, body: bytes) -> bytes:
-    return _utf8(f"{message_id}.{timestamp}.") + body
-
-
-def _standard_digests(signatures: str) -> Iterator[bytes]:
-    for signature in signatures.split():
-        version, _, text = signature.partition(",")
-        if version == "v1" and _BASE64_SHA256.fullmatch(text):
-            yield _unb64(text)
-
-
-def _standard_keys(secret: Secret) -> tuple[bytes, ...]:
-    """Name the keys that a secret may stand for; the first one signs."""
-    if isinstance(secret, bytes):
-        return (secret,) if secret else ()
+    Raises:
+        ValueError: there is none of this name.
+    """
     try:
-        decoded = _unb64(secret.removeprefix(_WHSEC))
-    except ValueError:
-        decoded = b""
-    # The packages standardwebhooks and svix decode every secret, those without the prefix too.
-    keys = (decoded,) if secret.startswith(_WHSEC) else (_utf8(secret), decoded)
-    return tuple(key for key in keys if key)
-
-
-# --- github --------------------------------------------------------------------------------------------------
-
-
-def sign_github(body: bytes, secret: Secret) -> str:
-    """Make the value of ``X-Hub-Signature-256``: ``sha256=`` and the hexadecimal HMAC-SHA256 over the body.
-
-    Raises:
-        ValueError: the secret is empty.
-    """
-    return f"sha256={_hmac(_key(secret), body).hex()}"
-
-
-def _check_github(credentials: Credentials, secrets: Sequence[Secret]) -> Verified | None:
-    signature = credentials.headers.get(GITHUB_HEADER)
-    if signature is None:
-        return None
-    algorithm, _, text = signature.partition("=")
-    if algorithm != "sha256" or not _HEX_SHA256.fullmatch(text):
-        raise SignatureInvalid(f"github: {GITHUB_HEADER} is not sha256= and 64 hexadecimal digits.")
-    digest = bytes.fromhex(text)
-    if any(hmac.compare_digest(_hmac(_key(secret), credentials.body), digest) for secret in secrets):
-        return Verified("github")
-    raise SignatureInvalid(f"github: {GITHUB_HEADER} does not match the body.")
-
-
-# --- bytes ---------------------------------------------------------------------------------------------------
-
-
-def _hmac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, "sha256")
-
-
-def _key(secret: Secret) -> bytes:
-    if not secret:
-        raise ValueError("The secret is empty; with an empty key anyone can sign.")
-    return secret if isinstance(secret, bytes) else _utf8(secret)
-
-
-def _utf8(text: str) -> bytes:
-    # Text from outside may hold lone surrogates; they must not raise, and no two texts may become the same bytes.
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
-
-
-def _unb64(text: str) -> bytes:
-    """Decode base64, padded or not; raises ValueError on anything else."""
-    text = text.rstrip("=")
-    return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+        return SCHEMES[name]
+    except KeyError:
+        raise ValueError(f"{name!r} is not a signature scheme; known: {', '.join(SCHEMES)}.") from None

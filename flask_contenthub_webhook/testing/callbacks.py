@@ -13,16 +13,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from ..core.signatures import (
-    CONTENTHUB_HEADER,
-    GITHUB_HEADER,
-    STANDARD_ID_HEADER,
-    STANDARD_SIGNATURE_HEADER,
-    STANDARD_TIMESTAMP_HEADER,
-    sign_contenthub,
-    sign_github,
-    sign_standard,
-)
+from ..core import signatures
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
 
@@ -34,31 +25,27 @@ _ANY_BASE = "http://callback.invalid"
 def sign_headers(
     scheme: str, body: bytes, secret: str, *, message_id: str | None = None, timestamp: int | None = None
 ) -> dict[str, str]:
-    """The headers that sign a body.
+    """Return the headers that sign a body; none for the schemes ``url`` and ``none``.
 
     Args:
-        scheme: ``contenthub``, ``standard`` or ``github``; for ``url`` and ``none`` there are none.
+        scheme: a name in :data:`~flask_contenthub_webhook.core.signatures.SCHEMES`, or ``none``.
         body: the raw bytes.
         secret: the first of WEBHOOK_SECRET_KEY.
-        message_id: for ``standard``, the id that stays the same over retries; by default a new one.
-        timestamp: for ``standard``, seconds since 1970; by default now.
+        message_id: for schemes that sign an id, which stays the same over resends; by default a new one.
+        timestamp: for schemes that sign a time, seconds since 1970; by default now.
+
+    Raises:
+        ValueError: the scheme is unknown, or cannot use the secret.
     """
-    match scheme:
-        case "contenthub":
-            return {CONTENTHUB_HEADER: sign_contenthub(body, secret)}
-        case "github":
-            return {GITHUB_HEADER: sign_github(body, secret)}
-        case "standard":
-            message_id = message_id or f"msg_{uuid.uuid4().hex}"
-            timestamp = int(time.time()) if timestamp is None else timestamp
-            return {
-                STANDARD_ID_HEADER: message_id,
-                STANDARD_TIMESTAMP_HEADER: str(timestamp),
-                STANDARD_SIGNATURE_HEADER: sign_standard(body, secret, message_id, timestamp),
-            }
-        case "url" | "none":
-            return {}
-    raise ValueError(f"scheme is {scheme!r}; it must be url, contenthub, standard, github or none.")
+    if scheme == "none":
+        return {}
+    return signatures.sign_headers(
+        scheme,
+        body,
+        secret,
+        message_id=message_id or f"msg_{uuid.uuid4().hex}",
+        timestamp=int(time.time()) if timestamp is None else timestamp,
+    )
 
 
 class CallbackSender:

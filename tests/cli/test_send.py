@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_contenthub_webhook import InsecureConfiguration
+from flask_contenthub_webhook.core.signatures import SCHEMES
 from tests.cli.conftest import run, run_json
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import SECRET
@@ -41,7 +42,7 @@ def host(hosts, sqlite_url, server):
     return hosts(sqlite_url, WEBHOOK_CALLBACK_BASE_URL=server.base_url, create_tables=False)
 
 
-@pytest.mark.parametrize("scheme", ["url", "contenthub", "standard", "github"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_completed_event_is_applied_whatever_signs_it(host, database, scheme):
     task_id = database.add_task()
 

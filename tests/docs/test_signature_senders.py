@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flask_contenthub_webhook import generate_secret
+from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.testing.live import LiveApp
 from tests.support.host import PREFIX, Host, make_host
 from tests.support.processes import PROJECT_ROOT, clean_environment
@@ -75,9 +76,7 @@ def callback_url(host: Host, live: LiveApp, task_id: str, scheme: str) -> str:
 
 
 def test_the_page_has_a_sender_for_every_scheme_in_every_language():
-    schemes = ("url", "contenthub", "standard", "github")
-
-    assert [sender[:2] for sender in SENDERS] == [(scheme, language) for scheme in schemes for language in RUNNERS]
+    assert [sender[:2] for sender in SENDERS] == [(scheme, language) for scheme in SCHEMES for language in RUNNERS]
 
 
 @pytest.mark.parametrize(("scheme", "language", "program"), senders())

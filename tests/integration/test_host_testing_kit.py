@@ -6,6 +6,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_contenthub_webhook import ContentHubWebhook, task_completed
+from flask_contenthub_webhook.core.signatures import SCHEMES
 
 db = SQLAlchemy()
 webhook = ContentHubWebhook()
@@ -99,7 +100,7 @@ def app_task(task_id):
 # --- end of the example
 
 
-@pytest.mark.parametrize("scheme", ["url", "contenthub", "standard", "github"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_callbacks_can_be_signed_in_every_scheme(scheme, task, webhook_callback):
     assert webhook_callback.completed(task, scheme=scheme).status_code == 200
 

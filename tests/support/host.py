@@ -24,7 +24,7 @@ from werkzeug.test import TestResponse
 
 from flask_contenthub_webhook import ContentHubWebhook, Outcome, default_models, task_completed
 from flask_contenthub_webhook.core.received import ReceivedEvent, Source
-from flask_contenthub_webhook.core.signatures import sign_contenthub, sign_github, sign_standard, sign_url
+from flask_contenthub_webhook.core.signatures import SCHEMES, sign_headers, sign_url
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import HttpCreator
 from flask_contenthub_webhook.engine.apply import apply_event
@@ -35,7 +35,7 @@ SECRET = "correct-horse-battery-staple-of-forty-bytes"
 OTHER_SECRET = "quite another secret that nobody has been given"
 PREFIX = "/api/v1/content"
 CAPTURES = Path(__file__).resolve().parents[1] / "captures" / "callbacks"
-BODY_SCHEMES = ("contenthub", "standard", "github")
+BODY_SCHEMES = tuple(name for name, scheme in SCHEMES.items() if scheme.authenticates == "body")
 
 
 class Clock:
@@ -418,19 +418,8 @@ def signed(
     body: bytes, scheme: str, now: datetime, *, secret: str = SECRET, message_id: str | None = None
 ) -> dict[str, str]:
     """The headers that sign a body."""
-    match scheme:
-        case "contenthub":
-            return {"X-Webhook-Signature": sign_contenthub(body, secret)}
-        case "github":
-            return {"X-Hub-Signature-256": sign_github(body, secret)}
-        case "standard":
-            timestamp, message_id = int(now.timestamp()), message_id or f"msg_{uuid.uuid4().hex}"
-            return {
-                "webhook-id": message_id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": sign_standard(body, secret, message_id, timestamp),
-            }
-    raise ValueError(scheme)
+    message_id = message_id or f"msg_{uuid.uuid4().hex}"
+    return sign_headers(scheme, body, secret, message_id=message_id, timestamp=int(now.timestamp()))
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:

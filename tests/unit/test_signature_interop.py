@@ -16,6 +16,7 @@ import svix.webhooks
 from flask_contenthub_webhook.core.canonical import canonical_forms
 from flask_contenthub_webhook.core.signatures import (
     CONTENTHUB_HEADER,
+    SCHEMES,
     Credentials,
     Verified,
     generate_secret,
@@ -27,7 +28,6 @@ from flask_contenthub_webhook.core.signatures import (
 BODY = '{"taskId":"T","event":"completed","result":{"content":"中文 😀","qualityScore":8.0}}'
 ID = "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"
 NODE = shutil.which("node")
-SCHEMES = ("url", "contenthub", "standard", "github")
 
 needs_node = pytest.mark.skipif(NODE is None, reason="there is no `node` on this machine's PATH")
 packages = pytest.mark.parametrize("package", [standardwebhooks.webhooks, svix.webhooks], ids=lambda p: p.__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from ...core.signatures import sign_standard
+from ...core.signatures import SCHEMES
 from .findings import Examination, Finding, Level
 
 __all__ = ["check_secrets"]
@@ -45,15 +45,17 @@ def check_secrets(examination: Examination) -> list[Finding]:
         which = "The secret in WEBHOOK_SECRET_KEY" if many == 1 else f"Secret {number} of {many} in WEBHOOK_SECRET_KEY"
         if problem := _weakness(secret):
             findings.append(Finding("secret", Level.FAIL, f"{which} {problem}.", f"{_MAKE_ONE}{_keep_old(number)}."))
-        elif "standard" in settings.signature_schemes and not _suits_standard(secret):
-            findings.append(
-                Finding(
-                    "secret",
-                    Level.WARN,
-                    f"{which} begins with whsec_, but what follows is not base64: the scheme standard cannot use it.",
-                    f"{_MAKE_ONE}{_keep_old(number)}, or leave standard out of WEBHOOK_SIGNATURE_SCHEMES.",
-                )
+            continue
+        findings += [
+            Finding(
+                "secret",
+                Level.WARN,
+                f"{which} does not suit the scheme {name}, which needs {SCHEMES[name].key_form}.",
+                f"{_MAKE_ONE}{_keep_old(number)}, or leave {name} out of WEBHOOK_SIGNATURE_SCHEMES.",
             )
+            for name in settings.signature_schemes
+            if not SCHEMES[name].accepts(secret)
+        ]
     if findings:
         return findings
     words = "The secret is" if many == 1 else f"All {many} secrets are"
@@ -78,11 +80,3 @@ def _weakness(secret: str) -> str:
     if bits < _FEWEST_BITS:
         return "is long, but repeats itself so much that it can be guessed"
     return ""
-
-
-def _suits_standard(secret: str) -> bool:
-    try:
-        sign_standard(b"", secret, "msg", 0)
-    except ValueError:
-        return False
-    return True
