@@ -217,7 +217,7 @@ class Courier:
             error = "refused"
         except (ConnectionError, EOFError):
             error = "reset"
-        except (OSError, ValueError, asyncio.LimitOverrunError) as problem:
+        except (OSError, ValueError) as problem:
             error = str(problem) or type(problem).__name__
         finally:
             # Here in a finally: a request that is cut by the process's own death is in the log as well.

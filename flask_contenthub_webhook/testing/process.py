@@ -12,7 +12,7 @@ from .api import CreatorApi
 from .behaviour import Behaviour
 from .courier import Courier
 from .ledger import Ledger
-from .wire import BadRequest, Request, api_response, take_request
+from .wire import BadRequest, Request, RequestReader, api_response
 from .workshop import Died, Workshop
 
 __all__ = ["CreatorProcess"]
@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, process: CreatorProcess) -> None:
         self._process = process
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray()
+        self._requests = RequestReader()
         self._transport: asyncio.Transport | None = None
         self._call: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -106,7 +106,7 @@ class _Connection(asyncio.Protocol):
         self._process.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        self._requests.feed(data)
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -126,7 +126,7 @@ class _Connection(asyncio.Protocol):
             return
         self._stop_waiting()
         try:
-            request = take_request(self._buffer)
+            request = self._requests.take()
         except BadRequest:
             self._write(self._process.api.broken().status, self._process.api.broken().body, keep_alive=False)
             return

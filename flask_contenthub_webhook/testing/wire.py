@@ -1,7 +1,7 @@
-"""HTTP/1.1 as bytes: what the creator writes to a receiver, what it reads back, and what its own API reads and writes.
+"""HTTP/1.1 as bytes: callbacks, API calls, and the answers to both.
 
-No HTTP library: they decide on the order and the spelling of headers themselves, and those are part of what is
-simulated.
+h11 does the reading. The writing is done here: h11 would move ``Host`` to the front, and the creator's own order of
+headers is part of what is simulated.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import h11
+
 __all__ = [
     "MAX_BODY",
     "BadRequest",
     "Request",
+    "RequestReader",
     "Response",
     "Target",
     "api_response",
     "callback_request",
     "read_response",
-    "take_request",
 ]
 
 MAX_BODY = 10 * 1024 * 1024
@@ -36,11 +38,10 @@ _MAX_HEAD = 64 * 1024
 _UNSAFE_IN_REQUEST_LINE = re.compile(r"[^\x21-\x7e]+")
 # What Node refuses to send: https://nodejs.org/api/errors.html#err_invalid_char
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
 
 
 class BadRequest(Exception):
-    """What came in is not a request that the API can answer."""
+    """The bytes are not a request that the API can answer."""
 
 
 # --- callbacks, as the client ---------------------------------------------------------------------------------
@@ -48,13 +49,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a URL leads on the wire.
+    """A callback URL as a connection and a request line.
 
     Args:
         host: the name or address to connect to.
         port: the port to connect to.
-        tls: whether the scheme is ``https``.
-        path: path and query, as they stand in the request line: verbatim, without the fragment.
+        tls: the scheme is ``https``.
+        path: path and query, verbatim, without the fragment.
         host_header: the value of ``Host``.
         credentials: ``user:pass`` as they stand in the URL, percent escapes and all; None where there are none.
     """
@@ -86,7 +87,7 @@ class Target:
             host=parts.hostname,
             port=port,
             tls=tls,
-            path=_UNSAFE_IN_REQUEST_LINE.sub(lambda found: quote(found[0]), path),
+            path=_UNSAFE_IN_REQUEST_LINE.sub(lambda match: quote(match[0]), path),
             host_header=name if port == default_port else f"{name}:{port}",
             credentials=(userinfo if ":" in userinfo else f"{userinfo}:") if at else None,
         )
@@ -101,7 +102,7 @@ class Response:
 
 
 def callback_request(target: Target, event: str, task_id: str, body: bytes | None) -> bytes:
-    """The bytes of a callback.
+    """Return the bytes of a callback.
 
     Args:
         target: where it goes.
@@ -114,50 +115,45 @@ def callback_request(target: Target, event: str, task_id: str, body: bytes | Non
     """
     if _UNSENDABLE.search(task_id):
         raise ValueError('Invalid character in header content ["X-Task-ID"]')
-    lines = [f"{'GET' if body is None else 'POST'} {target.path} HTTP/1.1", "Accept: application/json, text/plain, */*"]
-    if body is not None:
-        lines.append("Content-Type: application/json")
-    lines += ["User-Agent: content-creator/1.0", f"X-Webhook-Event: {event}", f"X-Task-ID: {task_id}"]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    lines += ["Accept-Encoding: gzip, compress, deflate, br", f"Host: {target.host_header}"]
-    if target.credentials is not None:
-        lines.append(f"Authorization: Basic {base64.b64encode(target.credentials.encode()).decode()}")
-    lines.append("Connection: keep-alive")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+    credentials = None if target.credentials is None else base64.b64encode(target.credentials.encode()).decode()
+    lines = [
+        f"{'GET' if body is None else 'POST'} {target.path} HTTP/1.1",
+        "Accept: application/json, text/plain, */*",
+        None if body is None else "Content-Type: application/json",
+        "User-Agent: content-creator/1.0",
+        f"X-Webhook-Event: {event}",
+        f"X-Task-ID: {task_id}",
+        None if body is None else f"Content-Length: {len(body)}",
+        "Accept-Encoding: gzip, compress, deflate, br",
+        f"Host: {target.host_header}",
+        None if credentials is None else f"Authorization: Basic {credentials}",
+        "Connection: keep-alive",
+    ]
+    return _message([line for line in lines if line is not None], body or b"")
 
 
 async def read_response(reader: StreamReader) -> Response:
-    """Read an answer to its end; the body is thrown away.
+    """Read an answer to its end, and throw its body away.
 
     Raises:
         ValueError: it is not HTTP.
         EOFError: it ended too early.
     """
-    while True:
-        head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        found = _STATUS_LINE.fullmatch(head[0])
-        if found is None:
-            raise ValueError("Parse Error: Expected HTTP/")
-        response = Response(int(found[1]), _headers(head[1:]))
-        if response.status >= HTTPStatus.OK:
-            break
-    if response.status not in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
-        await _skip_body(reader, response.headers)
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+    # h11 takes no answer before it has sent a request; this one goes nowhere, and ours has gone already.
+    parser.send(h11.Request(method="POST", target="/", headers=[("Host", "")]))
+    parser.send(h11.EndOfMessage())
+    response = Response(0, {})
+    try:
+        while not isinstance(event := parser.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                parser.receive_data(await reader.read(_MAX_HEAD))
+            elif isinstance(event, h11.Response):
+                response = Response(event.status_code, _headers(event))
+    except h11.RemoteProtocolError as error:
+        _, has_ended = parser.trailing_data
+        raise (EOFError if has_ended else ValueError)(f"Parse Error: {error}") from None
     return response
-
-
-async def _skip_body(reader: StreamReader, headers: Mapping[str, str]) -> None:
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            await reader.readexactly(size + 2)
-        while await reader.readuntil(b"\r\n") != b"\r\n":
-            pass
-    elif "content-length" in headers:
-        await reader.readexactly(int(headers["content-length"]))
-    else:
-        while await reader.read(_MAX_HEAD):
-            pass
 
 
 # --- the API, as the server -----------------------------------------------------------------------------------
@@ -175,7 +171,7 @@ class Request:
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the connection stays open for another call."""
+        """The connection stays open for another call."""
         return self.headers.get("connection", "").lower() != "close"
 
     @property
@@ -184,37 +180,56 @@ class Request:
         return tuple(unquote(segment) for segment in self.path.strip("/").split("/"))
 
 
-def take_request(buffer: bytearray) -> Request | None:
-    """Take the first whole request out of what has arrived; None where it is not whole yet.
+class RequestReader:
+    """Read the requests of one connection."""
 
-    Raises:
-        BadRequest: it is not HTTP, or larger than the API takes.
-    """
-    end = buffer.find(b"\r\n\r\n")
-    if end < 0:
-        if len(buffer) > _MAX_HEAD:
-            raise BadRequest("the headers are too large")
-        return None
-    lines = bytes(buffer[:end]).split(b"\r\n")
-    parts = lines[0].decode("latin-1").split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):  # noqa: PLR2004 - method, target, version
-        raise BadRequest("the request line is malformed")
-    headers = _headers(lines[1:])
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        taken = _take_chunks(buffer, end + 4)
-    else:
-        taken = _take_length(buffer, end + 4, headers.get("content-length", "0"))
-    if taken is None:
-        return None
-    body, used = taken
-    del buffer[:used]
-    target = urlsplit(parts[1])
-    query = dict(parse_qsl(target.query, keep_blank_values=True))
-    return Request(parts[0], target.path.rstrip("/") or "/", query, headers, body)
+    _head: h11.Request
+
+    def __init__(self) -> None:
+        self._begin(b"")
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they arrive."""
+        self._parser.receive_data(data)
+
+    def take(self) -> Request | None:
+        """Return the next request; None until it is whole.
+
+        Raises:
+            BadRequest: it is not HTTP, or larger than the API takes.
+        """
+        try:
+            while not isinstance(event := self._parser.next_event(), h11.EndOfMessage):
+                if isinstance(event, h11.Request):
+                    self._head = event
+                elif isinstance(event, h11.Data):
+                    self._body += event.data
+                else:
+                    return None
+                if len(self._body) > MAX_BODY:
+                    raise BadRequest("the body is too large")
+        except h11.RemoteProtocolError as error:
+            raise BadRequest(str(error)) from None
+        target = urlsplit(self._head.target.decode())
+        request = Request(
+            method=self._head.method.decode(),
+            path=target.path.rstrip("/") or "/",
+            query=dict(parse_qsl(target.query, keep_blank_values=True)),
+            headers=_headers(self._head),
+            body=bytes(self._body),
+        )
+        self._begin(self._parser.trailing_data[0])
+        return request
+
+    def _begin(self, data: bytes) -> None:
+        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        self._body = bytearray()
+        if data:  # to h11, no bytes are the end of the connection
+            self._parser.receive_data(data)
 
 
 def api_response(status: int, body: bytes, *, at: datetime, keep_alive: bool) -> bytes:
-    """The bytes of an answer, with the headers that Express and Node put there."""
+    """Return the bytes of an answer, with the headers of Express and Node."""
     digest = base64.b64encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode()[:27]
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -228,40 +243,12 @@ def api_response(status: int, body: bytes, *, at: datetime, keep_alive: bool) ->
         f"Date: {format_datetime(at.astimezone(UTC), usegmt=True)}",
     ]
     lines += ["Connection: keep-alive", "Keep-Alive: timeout=5"] if keep_alive else ["Connection: close"]
+    return _message(lines, body)
+
+
+def _message(lines: list[str], body: bytes) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def _take_length(buffer: bytearray, start: int, length: str) -> tuple[bytes, int] | None:
-    if not (length.isascii() and length.isdigit()):
-        raise BadRequest("the Content-Length is malformed")
-    if int(length) > MAX_BODY:
-        raise BadRequest("the body is too large")
-    end = start + int(length)
-    return None if len(buffer) < end else (bytes(buffer[start:end]), end)
-
-
-def _take_chunks(buffer: bytearray, start: int) -> tuple[bytes, int] | None:
-    body = bytearray()
-    while (line_end := buffer.find(b"\r\n", start)) >= 0:
-        try:
-            size = int(bytes(buffer[start:line_end]).split(b";")[0], 16)
-        except ValueError:
-            raise BadRequest("a chunk is malformed") from None
-        if size < 0 or len(body) + size > MAX_BODY:
-            raise BadRequest("the body is too large")
-        start = line_end + 2 + size + 2
-        if len(buffer) < start:
-            return None
-        if size == 0:
-            return bytes(body), start
-        body += buffer[line_end + 2 : start - 2]
-    return None
-
-
-def _headers(lines: list[bytes]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
-        if colon:
-            headers[name.strip().lower()] = value.strip()
-    return headers
+def _headers(head: h11.Request | h11.Response) -> dict[str, str]:
+    return {name.decode(): value.decode("latin-1") for name, value in head.headers}
