@@ -92,16 +92,9 @@ def print_a_table() -> str:
     return printed
 
 
-def make_the_pages() -> object:
-    from flask_contenthub_webhook.contrib.dashboard import create_dashboard
-
-    return create_dashboard()
-
-
 WANTED: dict[str, Callable[[], object]] = {
     "celery": lambda: importlib.import_module(f"{PACKAGE}.contrib.celery"),
     "cli": print_a_table,
-    "dashboard": make_the_pages,
     "mtls": lambda: make_app(WEBHOOK_CLIENT_CERTS="cn:creator", WEBHOOK_TRUSTED_PROXIES="10.0.0.1"),
     "prometheus": lambda: importlib.import_module(f"{PACKAGE}.contrib.prometheus"),
     "ratelimit": lambda: make_app(WEBHOOK_RATE_LIMIT="100/minute"),

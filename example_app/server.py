@@ -39,7 +39,6 @@ def check_dependencies(*modules: str) -> None:
     Raises:
         SetupError: something is missing; the message says how to install it.
     """
-    modules += ("pygal",)
     if database_uri(os.environ).startswith("postgresql+psycopg:"):
         modules += ("psycopg",)
     missing = [module for module in modules if importlib.util.find_spec(module) is None]

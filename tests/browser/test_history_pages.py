@@ -92,7 +92,7 @@ class TestPagesOfTheDay:
     def test_the_chart_is_drawn(self, opened, eventful):
         page = opened("/")
 
-        bars = page.locator("svg.chart .color-0 rect")
+        bars = page.locator("svg.chart .k-accepted rect")
         assert bars.count() == 25
         assert bars.nth(12).evaluate("bar => getComputedStyle(bar).fill") == "rgb(59, 154, 140)"
         assert bars.nth(12).bounding_box()["height"] > 50

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 
 import pytest
 from flask import Flask, abort, g, redirect, request
@@ -12,7 +10,6 @@ from flask import Flask, abort, g, redirect, request
 from flask_contenthub_webhook.contrib.dashboard import create_dashboard
 from tests.support.host import completed
 from tests.support.pages import AT, Visitor, mount, open_to_all, parsed
-from tests.support.processes import PROJECT_ROOT
 
 PAGES = (
     *("/", "/deliveries", "/deliveries/new?after=0", "/deliveries/1", "/deliveries/1/body", "/task?id=1", "/forwards"),
@@ -231,17 +228,3 @@ def test_pages_without_a_database_say_so(hosts, sqlite_url, caplog):
     assert "no such table" not in answer.text
     assert "A history page could not be read" in caplog.text
     caplog.set_level(logging.CRITICAL)
-
-
-def test_without_pygal_the_error_names_the_extra():
-    code = (
-        "import importlib.util as util; found = util.find_spec\n"
-        "util.find_spec = lambda name, *more: None if name == 'pygal' else found(name, *more)\n"
-        "from flask_contenthub_webhook.contrib.dashboard import create_dashboard\n"
-        "from flask_contenthub_webhook import ConfigurationError\n"
-        "try: create_dashboard()\n"
-        "except ConfigurationError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
-
-    assert "pip install 'flask-contenthub-webhook[dashboard]'" in done.stdout

@@ -1,4 +1,4 @@
-"""History pages: what came, what became of it, and how to replay it. Needs the extra ``dashboard``."""
+"""History pages: what came, what became of it, and how to replay it."""
 
 from __future__ import annotations
 

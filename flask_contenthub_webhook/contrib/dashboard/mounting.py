@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from .access import Permission, check_permission
-from .charts import check_chart_support
 from .forms import set_visitor_cookie
 from .views import add_views
 
@@ -34,11 +33,7 @@ def create_dashboard(*, permission: Permission | None = None, name: str = "conte
         permission: called for every request, in its context; True lets it pass, anything else is 403. Without it the
             pages answer 403 outside debug mode.
         name: of the blueprint.
-
-    Raises:
-        ConfigurationError: pygal is not installed.
     """
-    check_chart_support()
     blueprint = Blueprint(name, __name__, static_folder="static", static_url_path="/assets")
     blueprint.before_request(lambda: check_permission(permission))
     blueprint.after_request(_protect)

@@ -19,7 +19,7 @@ from ...runtime.state import get_state
 from ...storage.queries import reading
 from .access import NotPermitted
 from .bulk import Order, carry_out, make_plan
-from .charts import stacked_bars
+from .charts import Chart, stacked_bars
 from .curl import curl_command
 from .details import read_delivery_details, read_task_details, timeline
 from .filters import RANGES, cursor, wanted, window_since
@@ -84,13 +84,12 @@ def overview() -> Response:
     )
 
 
-def _chart(numbers: Overview) -> Any:
+def _chart(numbers: Overview) -> Chart | None:
     if not numbers.hours:
         return None
-    words = "%H:%M" if numbers.hours[0].start.date() == numbers.hours[-1].start.date() else "%d %b %H:%M"
-    labels = [f"{hour.start:{words}}" for hour in numbers.hours]
-    series = {kind: [hour.counts[kind] for hour in numbers.hours] for kind in KINDS}
-    return stacked_bars(labels, series, described_by="chart-name")
+    form = "%H:%M" if numbers.hours[0].start.date() == numbers.hours[-1].start.date() else "%d %b %H:%M"
+    labels = [f"{hour.start:{form}}" for hour in numbers.hours]
+    return stacked_bars(labels, {kind: [hour.counts[kind] for hour in numbers.hours] for kind in KINDS})
 
 
 # --- deliveries ----------------------------------------------------------------------------------------------
