@@ -1,4 +1,4 @@
-"""`python -m example_app.serve [PORT] [--with-creator]`, or `make serve`: migrate, print what to do, serve until Ctrl-C.
+"""`python -m example_app.serve [PORT] [--with-creator]`, or `make serve`: migrate, print advice, serve until Ctrl-C.
 
 With `--with-creator`, or `make serve CREATOR=simulator`, a simulated creator works on what is ordered.
 """

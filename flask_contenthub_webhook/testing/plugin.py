@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def webhook_callback(app: Flask) -> CallbackSender:
-    """Posts signed callbacks to the app: ``webhook_callback.completed(task, {"content": "..."})``."""
+    """Post signed callbacks to the app: ``webhook_callback.completed(task, {"content": "..."})``."""
     from .callbacks import CallbackSender
 
     return CallbackSender(app)
@@ -34,7 +34,7 @@ def webhook_callback(app: Flask) -> CallbackSender:
 
 @pytest.fixture
 def webhook_signals(app: Flask) -> Iterator[SignalRecorder]:
-    """Remembers the signals that the app sends: ``webhook_signals.names == ["task_completed", ...]``."""
+    """Record the signals that the app sends: ``webhook_signals.names == ["task_completed", ...]``."""
     from .recorder import SignalRecorder
 
     with SignalRecorder(app) as recorder:
@@ -43,7 +43,7 @@ def webhook_signals(app: Flask) -> Iterator[SignalRecorder]:
 
 @pytest.fixture
 def webhook_clock(app: Flask) -> Iterator[MovableClock]:
-    """Stands still until a test moves it: ``webhook_clock.advance(minutes=30)``."""
+    """Stop the app's clock until a test moves it: ``webhook_clock.advance(minutes=30)``."""
     from .clock import MovableClock
 
     clock = MovableClock(app)
@@ -53,7 +53,7 @@ def webhook_clock(app: Flask) -> Iterator[MovableClock]:
 
 @pytest.fixture
 def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
-    """Runs what the scheduler would run, once: submissions, reconciliation, retries of failed deliveries."""
+    """Run once what the scheduler would run: submissions, reconciliation, retries of failed deliveries."""
     from ..engine.retry import retry_due_deliveries
     from ..runtime.state import get_state
     from ..tasks.handover import submit_due
@@ -71,7 +71,7 @@ def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
 
 @pytest.fixture
 def webhook_live_app(app: Flask) -> Iterator[LiveApp]:
-    """The app on a real port of loopback, which is also its callback base URL."""
+    """Serve the app on a real port of loopback, which is also its callback base URL."""
     from .live import LiveApp
 
     with LiveApp(app) as live:
@@ -80,9 +80,9 @@ def webhook_live_app(app: Flask) -> Iterator[LiveApp]:
 
 @pytest.fixture
 def creator_simulator(app: Flask) -> Iterator[CreatorSimulator]:
-    """A creator on loopback that the app submits to; with ``webhook_live_app`` it also calls back.
+    """Run a creator on loopback that the app submits to; with ``webhook_live_app`` it also calls back.
 
-    Nothing is handed over in the background: ``webhook_pass()`` does it when the test wants it.
+    Nothing is handed over in the background: call ``webhook_pass()`` when the test wants it.
     """
     from ..creators import HttpCreator
     from ..runtime.background import BackgroundThreads

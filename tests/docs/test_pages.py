@@ -11,7 +11,7 @@ import pytest
 
 import flask_contenthub_webhook
 from flask_contenthub_webhook import compat as verifier
-from flask_contenthub_webhook import errors, signals
+from flask_contenthub_webhook import errors, signals, testing
 from flask_contenthub_webhook.cli import webhook_group
 from flask_contenthub_webhook.config.keys import OPTIONS
 from flask_contenthub_webhook.core import signatures
@@ -108,6 +108,14 @@ def test_the_reference_lists_every_public_name():
     whole_modules = {*errors.__all__, *signatures.__all__, *verifier.__all__}
 
     assert [name for name in flask_contenthub_webhook.__all__ if name not in listed | whole_modules] == []
+
+
+def test_the_pages_about_testing_describe_what_it_names_and_nothing_else():
+    pages = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("testing.md", "simulator.md"))
+
+    assert sorted(re.findall(r"auto\w+:: (\S+)$", pages, re.MULTILINE)) == sorted(
+        f"{testing.__name__}.{name}" for name in testing.__all__
+    )
 
 
 def test_the_page_about_signals_has_every_signal_in_its_table():
