@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: counted where things happen, read from the database where they wait.
+"""Metrics for Prometheus: events are counted as they happen, queues are read from the database.
 
 ::
 
@@ -7,7 +7,7 @@
     webhook.init_app(app, db)
     metrics.init_app(app, path="/metrics", permission=may_scrape)
 
-Needs the extra ``prometheus``. Served by several processes, it needs ``PROMETHEUS_MULTIPROC_DIR``, too.
+Needs the extra ``prometheus``. An app that several processes serve also needs ``PROMETHEUS_MULTIPROC_DIR``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every metric with its labels and its meaning, in one table; the documentation's table is made from it.
+"""All metrics with their labels and meanings; the documentation's table is generated from them.
 
-No label holds what a stranger chose: schemes, verdicts, sources, reasons and statuses are closed sets, event types are
-the host's own, and nothing names a task.
+No label holds a value that a stranger can choose: schemes, verdicts, sources, reasons and statuses are closed sets,
+event types are the host's own, and no label names a task.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["METRICS", "Metric"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric.
+    """A metric as it is scraped, and as it is documented.
 
     Args:
         name: as it is scraped; a histogram adds ``_bucket``, ``_sum`` and ``_count``.
-        kind: what Prometheus calls it.
+        kind: its type in Prometheus.
         labels: the names of its labels.
         buckets: upper bounds of a histogram, in the metric's unit.
-        doc: what it tells; also the help text of a scrape.
+        doc: its meaning; also the help text of a scrape.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Metric:
 
     @property
     def sample_names(self) -> tuple[str, ...]:
-        """The names that stand in a scrape, and that a query may use."""
+        """The names in a scrape, which a query may use."""
         if self.kind == "histogram":
             return tuple(f"{self.name}_{suffix}" for suffix in ("bucket", "sum", "count"))
         return (self.name,)
@@ -162,26 +162,5 @@ ALERT_RAISED = Metric(
     doc="1 while an alert is raised, 0 since it was cleared.",
 )
 
-METRICS: tuple[Metric, ...] = (
-    DELIVERIES,
-    FAILED_TRIES,
-    REJECTIONS,
-    RESPONSES,
-    ACCEPTANCE_TO_EFFECT,
-    CREATOR_TO_EFFECT,
-    RECONCILE_PASSES,
-    RECONCILE_SECONDS,
-    POLLS,
-    CREATOR_QUESTIONS,
-    FORWARD_ATTEMPTS,
-    DATABASE_UP,
-    OPEN_TASKS,
-    OVERDUE_TASKS,
-    WAITING_DELIVERIES,
-    DEAD_DELIVERIES,
-    WAITING_FORWARDS,
-    DEAD_FORWARDS,
-    DUE,
-    LONGEST_DUE,
-    ALERT_RAISED,
-)
+METRICS: tuple[Metric, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Metric))
+"""All of the above, in the same order."""

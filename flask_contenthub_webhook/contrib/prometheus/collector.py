@@ -1,4 +1,4 @@
-"""The gauges that are read from the database at scrape time, so that they are the same whichever process answers."""
+"""The gauges that are read from the database at scrape time, so every process shows the same values."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 class DatabaseCollector(Collector):
-    """Reads when it is scraped. A database that is away, or does not answer, costs its gauges and not the scrape.
+    """Read the database when scraped. If it is down or does not answer, the gauges are missing but the scrape works.
 
     Args:
         state: the application's state.
-        max_age: seconds for which a reading is good enough; several scrapers cost no more than one.
-        patience: seconds that a scrape waits for the database. Prometheus gives up after ten, and would lose what was
-            counted, too.
+        max_age: seconds for which a reading is reused, so that several scrapers cost no more than one.
+        patience: seconds that a scrape waits for the database. Prometheus itself gives up after ten, and would lose the
+            counters as well.
     """
 
     def __init__(self, state: WebhookState, *, max_age: float = 1.0, patience: float = 2.0) -> None:
@@ -43,11 +43,11 @@ class DatabaseCollector(Collector):
         self._was_up = True
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """What there may be; without it a registry would scrape in order to find out, when the app is made."""
+        """Name the gauges, so that registering this collector does not need a scrape."""
         return [GaugeMetricFamily(metric.name, metric.doc) for metric in catalogue.METRICS if metric.kind == "gauge"]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges."""
+        """Yield the gauges."""
         reading = self._read()
         yield _gauge(catalogue.DATABASE_UP, 0 if reading is None else 1)
         if reading is not None:
@@ -59,13 +59,13 @@ class DatabaseCollector(Collector):
                 self._latest = _Reader(self._state)
             reader = self._latest
         if not reader.wait(self._patience):
-            self._tell(up=False, why=f"it did not answer within {self._patience:g} s")
+            self._log_change(up=False, why=f"it did not answer within {self._patience:g} s")
             return None
-        self._tell(up=reader.reading is not None, why=reader.why)
+        self._log_change(up=reader.reading is not None, why=reader.why)
         return reader.reading
 
-    def _tell(self, *, up: bool, why: str) -> None:
-        """One line when it goes and one when it comes back, not one with every scrape."""
+    def _log_change(self, *, up: bool, why: str) -> None:
+        """Log one line when the database goes and one when it is back, not one for every scrape."""
         if up == self._was_up:
             return
         self._was_up = up
@@ -76,9 +76,9 @@ class DatabaseCollector(Collector):
 
 
 class _Reader:
-    """One reading, in a thread of its own: nothing else can give up on a connection that just hangs.
+    """A reading in a separate thread, since there is no other way to give up on a connection that hangs.
 
-    The thread runs in the context of the scrape, so that what traces the scrape traces its statements, too.
+    The thread runs in the context of the scrape, so that tracing of the scrape includes its statements.
     """
 
     def __init__(self, state: WebhookState) -> None:
@@ -91,12 +91,12 @@ class _Reader:
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended by then."""
+        """Return True if it ended within this time."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def is_older_than(self, seconds: float) -> bool:
-        """Whether it ended so long ago, or will never end: it was begun in the process that we were forked from."""
+        """Return True if it ended that long ago, or never will: it was started before this process was forked."""
         if self._ended_at is None:
             return not self._thread.is_alive()
         return time.monotonic() - self._ended_at > seconds

@@ -1,4 +1,4 @@
-"""The object with which a host has metrics."""
+"""The object that a host sets up to have metrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENDPOINT = "contenthub_webhook_metrics"
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _AppMetrics:
-    """What belongs to one application."""
+    """The metrics of one application."""
 
     registry: CollectorRegistry
     recorder: Recorder
@@ -47,7 +47,7 @@ class _AppMetrics:
 
 
 class WebhookMetrics:
-    """Counts what the extension does, and shows it to Prometheus. One object can serve many applications.
+    """Count what the extension does, and show it to Prometheus. One object can serve many applications.
 
     Args:
         app: set up for this application at once.
@@ -70,14 +70,14 @@ class WebhookMetrics:
 
         Args:
             app: the application.
-            registry: where the metrics are registered, beside those of the host; by default in one of their own. Where
+            registry: the host's registry, to which the metrics are added; by default they get their own. Where
                 processes share their counts (PROMETHEUS_MULTIPROC_DIR), only the gauges are registered.
-            path: where this application answers scrapes, ``/metrics`` for example; by default nowhere.
-            permission: called at every scrape, within the request; a false answer is a 403. Without it scrapes are
+            path: the path at which this application answers scrapes, such as ``/metrics``; by default it answers none.
+            permission: called at every scrape, within the request; a false result is a 403. Without it scrapes are
                 only answered in debug mode and in tests.
 
         Raises:
-            ConfigurationError: PROMETHEUS_MULTIPROC_DIR is no folder that can be written to.
+            ConfigurationError: PROMETHEUS_MULTIPROC_DIR is not a folder that can be written to.
             RuntimeError: ``webhook.init_app`` was not called, or this was called before.
         """
         if _KEY in app.extensions:
@@ -85,8 +85,8 @@ class WebhookMetrics:
         state = get_state(app)
         database = DatabaseCollector(state)
         shown, instruments = _shared() if is_multiprocess() else _own(registry)
-        for wanted in {shown} if registry is None else {shown, registry}:
-            wanted.register(database)
+        for target in {shown} if registry is None else {shown, registry}:
+            target.register(database)
         recorder = Recorder(state, instruments)
         recorder.connect()
         app.extensions[_KEY] = _AppMetrics(
@@ -101,7 +101,7 @@ class WebhookMetrics:
 
     @property
     def registry(self) -> CollectorRegistry:
-        """Everything that a scrape of the current application shows, for a page or a server of the host's own."""
+        """The registry that a scrape of the current application shows, for a host that serves it in its own way."""
         return _of_current_app().registry
 
     def view(self) -> Response:
@@ -109,19 +109,19 @@ class WebhookMetrics:
         metrics = _of_current_app()
         _check_permission(metrics)
         _check_processes(metrics)
-        metrics.instruments()  # so that what did not happen yet shows as 0
+        metrics.instruments()  # so that counters of what has not happened yet show 0
         return Response.from_app(metrics.page, request.environ)
 
 
 def _own(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Callable[[], Instruments]]:
-    """For what this process alone counts."""
+    """Return a registry, and the instruments of this process alone."""
     shown = CollectorRegistry() if registry is None else registry
-    made = Instruments.make(shown)
-    return shown, lambda: made
+    instruments = Instruments.make(shown)
+    return shown, lambda: instruments
 
 
 def _shared() -> tuple[CollectorRegistry, Callable[[], Instruments]]:
-    """For what every process that shares the folder counts."""
+    """Return a registry that adds up the processes that share the folder, and the instruments of this one."""
     folder = os.environ[MULTIPROC_DIR]
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 - as os.access
         raise ConfigurationError(f"{MULTIPROC_DIR} is {folder!r}; it must be a folder that this process can write to.")
@@ -147,7 +147,7 @@ def _check_permission(metrics: _AppMetrics) -> None:
 
 
 def _check_processes(metrics: _AppMetrics) -> None:
-    """Say so, once, where every scrape would show the counts of another process."""
+    """Warn once if each scrape would show the counts of another process."""
     if request.environ.get("wsgi.multiprocess") and not is_multiprocess() and not metrics.warned:
         metrics.warned = True
         logger.warning(

@@ -1,4 +1,4 @@
-"""What is counted in this process, as instruments of prometheus-client."""
+"""The counters and histograms of this process, as instruments of prometheus-client."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .catalogue import Metric
 __all__ = ["MULTIPROC_DIR", "Instruments", "is_multiprocess", "shared_instruments"]
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus-client's own variable: the folder in which processes keep their counts for each other."""
+"""prometheus-client's own variable: the folder through which processes share their counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """Counters and histograms alone: what a gauge would show is in the database, the same for every process."""
+    """All counters and histograms. Gauges are not among them: their values are in the database, for every process."""
 
     deliveries: Counter
     failed_tries: Counter
@@ -40,12 +40,12 @@ class Instruments:
 
     @classmethod
     def make(cls, registry: CollectorRegistry | None) -> Instruments:
-        """New instruments.
+        """Make new instruments.
 
         Args:
             registry: where they are scraped; None where processes share their counts through files.
         """
-        made = cls(
+        instruments = cls(
             deliveries=_counter(catalogue.DELIVERIES, registry),
             failed_tries=_counter(catalogue.FAILED_TRIES, registry),
             refusals=_counter(catalogue.REJECTIONS, registry),
@@ -58,28 +58,28 @@ class Instruments:
             creator_questions=_counter(catalogue.CREATOR_QUESTIONS, registry),
             forward_attempts=_counter(catalogue.FORWARD_ATTEMPTS, registry),
         )
-        made.show_zeros()
-        return made
+        instruments.show_zeros()
+        return instruments
 
     def show_zeros(self) -> None:
-        """Show what must not happen as 0: a rate sees only what was there before it grew."""
-        ours = {errors.HandlerFailed, errors.DatabaseUnavailable, errors.InboxFull}
-        for refusal in set(errors.RequestRefused.__subclasses__()) - ours:
+        """Start the counters of failures at 0: Prometheus computes no rate for a series that has just appeared."""
+        not_refusals = {errors.HandlerFailed, errors.DatabaseUnavailable, errors.InboxFull}
+        for refusal in set(errors.RequestRefused.__subclasses__()) - not_refusals:
             self.refusals.labels(refusal.code)
         for event, verdict in product(BUILT_IN_EVENTS, (Verdict.FAILED, Verdict.DEAD)):
             self.failed_tries.labels(Source.WEBHOOK.value, event, verdict.value)
 
 
 def is_multiprocess() -> bool:
-    """Whether prometheus-client keeps the counts in files that all processes share."""
+    """Return True if prometheus-client keeps the counts in files that all processes share."""
     return MULTIPROC_DIR in os.environ
 
 
 @cache
 def shared_instruments() -> Instruments:
-    """The instruments of all applications of this process: two writers of one file would undo each other's counts.
+    """Return the instruments of all applications of this process; two writers would overwrite each other's file.
 
-    They are made when something is counted, since a command that counts nothing is to leave no file behind.
+    They are made when something is counted first, so that a command that counts nothing leaves no file.
     """
     return Instruments.make(None)
 

@@ -1,7 +1,7 @@
-"""How things stand, read from the database in six statements: each over what waits, none over what is done.
+"""The state of tasks and queues, read from the database in six statements: over what waits, never over the history.
 
-Everything that is open, waits or was given up is in a partial index, and counting ends at a limit; so a scrape costs
-the same whether the history holds a thousand rows or a hundred million.
+All rows that are open, waiting or dead are in a partial index, and counting stops at a limit; so a scrape costs the
+same whether the history holds a thousand rows or a hundred million.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["COUNT_LIMIT", "Queue", "Reading", "read"]
 
 COUNT_LIMIT = 100_000
-"""Counts of what waits end here."""
+"""Counting stops here."""
 _MOST_ALERTS = 100
 _WAITING = (Verdict.QUEUED, Verdict.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What should be in work by now.
+    """Work that is due.
 
     Args:
-        due: how many.
-        seconds: for how long the oldest of them has been due.
+        due: the number of rows that are due.
+        seconds: for how long the oldest has been due.
     """
 
     due: int
@@ -43,17 +43,17 @@ class Queue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How things stood at one moment.
+    """The state of tasks and queues at one moment.
 
     Args:
-        open_tasks: by status.
-        overdue_tasks: open, and past their deadline.
-        waiting_deliveries: by verdict.
-        dead_deliveries: given up.
-        waiting_forwards: to be sent on.
-        dead_forwards: given up.
-        queues: what is due, by the name of the queue.
-        alerts: whether an alert is raised, by its name.
+        open_tasks: number by status.
+        overdue_tasks: open tasks that are past their deadline.
+        waiting_deliveries: number by verdict.
+        dead_deliveries: deliveries that wait for a replay.
+        waiting_forwards: forwards that are still to be sent.
+        dead_forwards: forwards that wait for a replay.
+        queues: by name.
+        alerts: True for each name that is raised.
     """
 
     open_tasks: Mapping[str, int]
@@ -67,10 +67,10 @@ class Reading:
 
 
 def read(state: WebhookState) -> Reading:
-    """Read it all in one transaction.
+    """Read everything in one transaction.
 
     Raises:
-        SQLAlchemyError: the database is away, or a table is not there yet.
+        SQLAlchemyError: the database is down, or a table is missing.
     """
     now, task, delivery = state.clock(), state.task_model, state.delivery_model
     forward, _ = default_forward_models(state.database.db)
@@ -107,7 +107,7 @@ def read(state: WebhookState) -> Reading:
 
 
 def _open_tasks(task: Any, now: datetime) -> sa.Select[Any]:
-    """For each state: open tasks, past their deadline, due for a question, due for submission; the oldest of both.
+    """Select for each status: open tasks, overdue ones, due polls and submissions, and the oldest of both.
 
     Every open task has a ``next_poll_at``, so the index of those times finds them all.
     """
@@ -135,7 +135,7 @@ def _open_tasks(task: Any, now: datetime) -> sa.Select[Any]:
 
 
 def _waiting(model: Any, due_at: Any, state: Any, now: datetime) -> sa.Select[Any]:
-    """For each state: what waits for a time, how much of it is due, and the oldest."""
+    """Select for each state: the rows that wait for a time, how many are due, and the oldest."""
     waiting = (
         sa.select(state.label("state"), due_at.label("due_at"))
         .select_from(model)
@@ -153,14 +153,14 @@ def _waiting(model: Any, due_at: Any, state: Any, now: datetime) -> sa.Select[An
 
 
 def _count_dead(session: Session, model: Any, state: Any, *, among: tuple[Verdict, ...] = ()) -> int:
-    """How many rows were given up.
+    """Count the dead rows.
 
-    The values stand in the statement itself, since bound ones find no partial index; and where the index is one of
-    several states, SQLite only finds it by its very words.
+    The values are literals, since with bound parameters no partial index is used; and SQLite uses an index over several
+    states only if the statement repeats its condition verbatim.
     """
     indexed = [state.in_([_literal(value) for value in among])] if among else []
-    parked = sa.select(model.id).where(state == _literal(Verdict.DEAD), *indexed).limit(COUNT_LIMIT).subquery()
-    rows = _rows(session, model, sa.select(sa.func.count().label("count")).select_from(parked))
+    dead = sa.select(model.id).where(state == _literal(Verdict.DEAD), *indexed).limit(COUNT_LIMIT).subquery()
+    rows = _rows(session, model, sa.select(sa.func.count().label("count")).select_from(dead))
     return int(rows[0]["count"])
 
 
@@ -173,15 +173,15 @@ def _count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
 
 
 def _rows(session: Session, model: Any, query: sa.Select[Any]) -> list[Mapping[str, Any]]:
-    """From the database that the model lives in."""
+    """Run a query in the database of the model."""
     return [dict(row) for row in session.execute(query, bind_arguments={"mapper": sa.inspect(model)}).mappings()]
 
 
-# --- what they amount to -------------------------------------------------------------------------------------
+# --- the results ---------------------------------------------------------------------------------------------
 
 
 def _by(rows: list[Mapping[str, Any]], key: str, known: tuple[str, ...]) -> dict[str, int]:
-    """Counts by state, zero for the states that no row is in."""
+    """Return the counts by state, zero for states without rows."""
     return {**dict.fromkeys(map(str, known), 0), **{row[key]: row["count"] for row in rows}}
 
 

@@ -1,8 +1,8 @@
-"""From what the extension tells to what is counted.
+"""Counting: signals and hooks of the extension become counters.
 
-An event is counted once, by whoever settles it, wherever that happens: in the request, at a retry, in a worker, by the
-poller. What was only accepted, or failed and waits, is not settled; the gauges of :mod:`.readings` show it. So for
-every verdict of a settled event the counter, summed over all processes, is the number of its rows in the history.
+An event is counted once, where it is settled: in the request, at a retry, in a worker, by the poller. An event that was
+only accepted, or that failed and waits, is not settled; the gauges of :mod:`.readings` show it. So for each verdict of
+settled events the counter, summed over all processes, equals the number of rows in the history.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _UNSIGNED = "none"
 
 
 class Recorder:
-    """Counts for one application; whoever makes it keeps it, since signals hold their receivers weakly.
+    """Count for one application. Keep a reference to it, since signals hold their receivers weakly.
 
     Args:
         state: the application's state.
-        instruments: gives what to count with, when there is something to count.
+        instruments: returns the instruments; called when there is something to count.
     """
 
     def __init__(self, state: WebhookState, instruments: Callable[[], Instruments]) -> None:
@@ -46,7 +46,7 @@ class Recorder:
         self._instruments = instruments
 
     def connect(self) -> None:
-        """Be told from now on."""
+        """Connect to the signals and hooks of the application."""
         app = self._state.app
         signals.event_handled.connect(self.event_handled, sender=app)
         signals.forward_tried.connect(self.forward_tried, sender=app)
@@ -54,46 +54,46 @@ class Recorder:
         signals.reconcile_finished.connect(self.reconcile_finished, sender=app)
         app.after_request_funcs.setdefault(blueprint.name, []).append(self.answered)
 
-    # --- what is told ----------------------------------------------------------------------------------------
+    # --- receivers -------------------------------------------------------------------------------------------
 
     def event_handled(self, _: Flask, *, received: ReceivedEvent, verdict: Verdict, **_extra: Any) -> None:
-        """An event was settled, or a handler failed at it."""
-        made, source, event = self._instruments(), received.source, received.event
+        """Count an event that was settled, or at which a handler failed."""
+        instruments, source, event = self._instruments(), received.source, received.event
         if verdict in _FAILED:
-            made.failed_tries.labels(source.value, event.type, verdict.value).inc()
+            instruments.failed_tries.labels(source.value, event.type, verdict.value).inc()
         if verdict not in _SETTLED:
             return
-        made.deliveries.labels(source.value, received.scheme or _UNSIGNED, event.type, verdict.value).inc()
+        instruments.deliveries.labels(source.value, received.scheme or _UNSIGNED, event.type, verdict.value).inc()
         if verdict is Verdict.PROCESSED:
             now = self._state.clock()
-            made.acceptance_to_effect.labels(source.value).observe(_seconds(received.received_at, now))
+            instruments.acceptance_to_effect.labels(source.value).observe(_seconds(received.received_at, now))
             if source is Source.WEBHOOK and event.occurred_at is not None:
-                made.creator_to_effect.observe(_seconds(event.occurred_at, now))
+                instruments.creator_to_effect.observe(_seconds(event.occurred_at, now))
 
     def callback_rejected(self, _: Flask, *, reason: str, **_extra: Any) -> None:
-        """A request, or an item of a batch, was refused."""
+        """Count a refused request, or a refused item of a batch."""
         self._instruments().refusals.labels(reason).inc()
 
     def reconcile_finished(self, _: Flask, *, report: ReconcileReport, **_extra: Any) -> None:
-        """The poller ended a pass."""
-        made = self._instruments()
-        made.reconcile_passes.labels("paused" if report.paused else "done").inc()
+        """Count a pass of the poller."""
+        instruments = self._instruments()
+        instruments.reconcile_passes.labels("paused" if report.paused else "done").inc()
         if report.paused:
             return
-        made.reconcile_seconds.observe(report.seconds)
+        instruments.reconcile_seconds.observe(report.seconds)
         outcomes = {"open": report.still_open, "missing": report.missing, "error": report.errors}
         for outcome, tasks in {**report.applied, **outcomes}.items():
             if tasks and report.asked:
-                made.polls.labels(outcome).inc(tasks)
-        made.creator_questions.labels("list").inc(report.asked > 0)
-        made.creator_questions.labels("single").inc(report.asked_alone)
+                instruments.polls.labels(outcome).inc(tasks)
+        instruments.creator_questions.labels("list").inc(report.asked > 0)
+        instruments.creator_questions.labels("single").inc(report.asked_alone)
 
     def forward_tried(self, _: Flask, *, status: str, **_extra: Any) -> None:
-        """A try to send an event on ended."""
+        """Count a try to send an event on."""
         self._instruments().forward_attempts.labels(status).inc()
 
     def answered(self, response: Response) -> Response:
-        """One of our routes answered; what was committed and is answered is not to fail of being counted."""
+        """Count an answer of our routes; an error in counting must not break an answer that is already committed."""
         endpoint = str(request.endpoint).rpartition(".")[2]
         try:
             self._instruments().responses.labels(endpoint, str(response.status_code)).inc()
@@ -103,5 +103,5 @@ class Recorder:
 
 
 def _seconds(earlier: datetime, later: datetime) -> float:
-    """How long it took; nothing, where two clocks disagree about the order."""
+    """Return the time between; 0 where two clocks disagree about the order."""
     return max(0.0, (later - earlier).total_seconds())
