@@ -1,4 +1,4 @@
-"""The creator's HTTP API: its routes, its answers, and the calls that kill it today."""
+"""The creator's HTTP API: its routes, its answers, and the calls that kill it."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from .workshop import Died, Workshop
 __all__ = ["Answer", "CreatorApi"]
 
 _REFUSED_FIELDS = [{"path": "requirements", "message": "Too big: expected string to have <=2000 characters"}]
-_OVER = frozenset({"completed", "failed", "cancelled"})
+_FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is written back."""
+    """Status and body of an answer."""
 
     status: int
     body: bytes
 
 
 class CreatorApi:
-    """One answer for each call. Lives and dies with the simulated process.
+    """The routes of one simulated process.
 
-    On a ``real`` creator every call that today raises inside its handlers ends in :class:`Died`; on a ``paper`` one it
-    is answered as its documentation says. Never seen on the real one, and chosen here to be as unkind as what was
-    seen: retrying an unknown or unfailed task and cancelling a failed or cancelled one kill it as well.
+    On a ``real`` creator each call that raises inside the real one's handlers ends in :class:`Died`; a ``paper`` one
+    answers as the documentation says. Two of the deadly calls were never observed and are assumed to be as bad as the
+    others: retrying a task that is unknown or has not failed, and cancelling one that is failed or cancelled.
     """
 
     def __init__(self, behaviour: Behaviour, ledger: Ledger, workshop: Workshop) -> None:
@@ -59,10 +59,10 @@ class CreatorApi:
         self._started = behaviour.clock()
 
     async def answer(self, request: Request) -> Answer:
-        """Answer a call; may wait for minutes, or for ever.
+        """Answer a call, perhaps after minutes, perhaps never.
 
         Raises:
-            Died: the process died of it.
+            Died: the call killed the process.
         """
         route, handle = self._route(request)
         self._ledger.count("requests", f"{request.method} {route}")
@@ -76,7 +76,7 @@ class CreatorApi:
             return self.broken()
 
     def broken(self) -> Answer:
-        """The answer to what cannot be read at all."""
+        """Return the answer to a request that cannot be parsed."""
         return self._error(500, "Internal server error", "INTERNAL_ERROR")
 
     def _route(self, request: Request) -> tuple[str, Callable[[], Awaitable[Answer]]]:
@@ -121,7 +121,7 @@ class CreatorApi:
         return self._success((await asyncio.shield(outcome)).answer, HTTPStatus.CREATED)
 
     def _known(self, record: TaskRecord) -> Answer:
-        """On paper an ``idempotencyKey`` that is used again means the same task, and no second one."""
+        """Return the task of an ``idempotencyKey`` that is used again, as the documentation says."""
         message = "Task already exists"
         return self._success({"taskId": record.id, "status": record.state, "message": message}, HTTPStatus.ACCEPTED)
 
@@ -135,21 +135,21 @@ class CreatorApi:
         return self._success({"tasks": rows, "pagination": pagination})
 
     async def _get(self, task_id: str) -> Answer:
-        record = await self._asked(task_id, "GET of an unknown id")
+        record = await self._find_asked(task_id, "GET of an unknown id")
         if record is None:
             return self._not_found()
         return self._success(task_row(record, postgres=self._behaviour.postgres))
 
     async def _status(self, task_id: str) -> Answer:
-        """Its shape was never captured: the row's own names, and ``taskId`` as elsewhere in the API."""
-        record = await self._asked(task_id, "GET of an unknown id's status")
+        """Answer with the names of the row and ``taskId``; the real shape was never captured."""
+        record = await self._find_asked(task_id, "GET of an unknown id's status")
         if record is None:
             return self._not_found()
         row = task_row(record, postgres=self._behaviour.postgres)
-        kept = ("status", "currentStep", "errorMessage", "createdAt", "updatedAt", "completedAt")
-        return self._success({"taskId": task_id, **{name: row[name] for name in kept if name in row}})
+        names = ("status", "currentStep", "errorMessage", "createdAt", "updatedAt", "completedAt")
+        return self._success({"taskId": task_id, **{name: row[name] for name in names if name in row}})
 
-    async def _asked(self, task_id: str, trap: str) -> TaskRecord | None:
+    async def _find_asked(self, task_id: str, trap: str) -> TaskRecord | None:
         self._ledger.count("asked", task_id)
         record = self._find(task_id, trap)
         if record is not None and "hang" in record.faults:
@@ -171,7 +171,7 @@ class CreatorApi:
         record = self._find(task_id, "DELETE of an unknown id")
         if record is None:
             return self._not_found()
-        if record.state in _OVER:
+        if record.state in _FINAL:
             if self._behaviour.trapped:
                 raise Died(f"DELETE of a {record.state} task")
             return self._error(400, f"Task is already {record.state}", "TASK_NOT_CANCELLABLE")
@@ -179,7 +179,7 @@ class CreatorApi:
         return self._success({"taskId": task_id, "status": "cancelled", "message": "Task has been cancelled"})
 
     async def _retry(self, task_id: str) -> Answer:
-        """A new task with a new id that never calls back; the answer waits for it as a submission's does."""
+        """Start a new task with a new id that never calls back, and answer when it is done, as for a submission."""
         record = self._find(task_id, "retry of an unknown id")
         if record is None:
             return self._not_found()

@@ -1,4 +1,4 @@
-"""The results that the simulator hands out: the article of the captures, written for any topic."""
+"""The results of the simulator: the article of the captures, for any topic."""
 
 # ruff: noqa: RUF001 - Chinese text, with its own punctuation, is what the real creator writes
 
@@ -12,7 +12,7 @@ from .faults import draw
 __all__ = ["FORGED_CONTENT", "js_length", "metrics", "stored_result", "write_result"]
 
 FORGED_CONTENT = "# FORGED\n\nThis article was never written by the creator."
-"""The content of every forged ``completed``: wherever it shows up, a forgery was believed."""
+"""The content of every forged ``completed``; an app that has it anywhere has accepted a forgery."""
 
 _FILLER = "人工智能正在改变内容生产的方式，编辑与模型协作可以显著提升效率，同时也需要严格的质量把关。" * 8
 _ARTICLE = f"""# {{topic}}
@@ -43,16 +43,16 @@ _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 def write_result(
     task_id: str, topic: str, *, seed: int, at: datetime, duration: int, images_url: str, version: int = 1
 ) -> dict[str, Any]:
-    """The ``result`` of a completed task, in the key order of the wire.
+    """Write the ``result`` of a completed task, in the key order of the wire.
 
     Args:
         task_id: the creator's id of the task.
-        topic: what it was to write about.
-        seed: makes the images' names.
-        at: when it was finished, aware of its zone.
-        duration: milliseconds that it took.
-        images_url: where the images claim to be, such as ``http://127.0.0.1:19100/img``.
-        version: another number makes other content for the same task.
+        topic: as submitted.
+        seed: determines the names of the images.
+        at: when the task was finished, with a time zone.
+        duration: of the work, in milliseconds.
+        images_url: the base of the images' URLs, such as ``http://127.0.0.1:19100/img``.
+        version: a different number makes different content for the same task.
     """
     ending = "" if version == 1 else f"\n\n（第{version}稿）"
     content = html = _ARTICLE.format(topic=topic, ending=ending)
@@ -83,7 +83,7 @@ def write_result(
 
 
 def stored_result(task_id: str, result: dict[str, Any]) -> dict[str, Any]:
-    """The same result as ``GET /api/tasks/:id/result`` tells it: local image paths, and another word count."""
+    """Return the result as ``GET /api/tasks/:id/result`` shows it: local image paths, and another word count."""
     return {
         "taskId": task_id,
         "status": "completed",
@@ -98,10 +98,10 @@ def stored_result(task_id: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def metrics(duration: int) -> dict[str, Any]:
-    """The ``metrics`` of an answer: nothing but the duration in milliseconds is ever filled in."""
+    """Return the ``metrics`` of an answer, of which the creator only fills in the duration, in milliseconds."""
     return {"tokensUsed": 0, "cost": 0, "duration": duration, "stepsCompleted": []}
 
 
 def js_length(text: str) -> int:
-    """The length that JavaScript sees: UTF-16 code units."""
+    """Return the length as JavaScript counts it, in UTF-16 code units."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2

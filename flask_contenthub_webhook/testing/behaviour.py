@@ -1,4 +1,4 @@
-"""How a simulated creator behaves: every option in one frozen value."""
+"""The options of a simulated creator, in one frozen value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Behaviour:
     """The options of :class:`~flask_contenthub_webhook.testing.CreatorSimulator`, which documents them.
 
     Raises:
-        ValueError: a value makes no sense.
+        ValueError: a value is not valid.
     """
 
     seed: int
@@ -39,18 +39,18 @@ class Behaviour:
 
     def __post_init__(self) -> None:
         if self.time_scale < 0 or self.latency < 0 or self.timeout <= 0:
-            raise ValueError("time_scale and latency are not negative, and a receiver has more than no time to answer.")
+            raise ValueError("time_scale and latency must not be negative, and callback_timeout must be positive.")
         if self.work_time is not None and not 0 <= self.work_time[0] <= self.work_time[1]:
-            raise ValueError("work_time is (shortest, longest) in seconds, or None.")
+            raise ValueError("work_time must be (shortest, longest) in seconds, or None.")
         if self.callback_offset[0] > self.callback_offset[1]:
-            raise ValueError("callback_offset is (earliest, latest) in seconds.")
+            raise ValueError("callback_offset must be (earliest, latest) in seconds.")
         for name, allowed in (
             ("api", ("real", "paper")),
             ("database", ("sqlite", "postgres")),
             ("orphans", ("running", "failed")),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is one of {', '.join(allowed)}.")
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}.")
 
     @property
     def gap(self) -> float:
@@ -59,15 +59,15 @@ class Behaviour:
 
     @property
     def timeout(self) -> float:
-        """Seconds that a receiver may take."""
+        """Seconds that a receiver has to answer."""
         return TIMEOUT * self.time_scale if self.callback_timeout is None else self.callback_timeout
 
     @property
     def trapped(self) -> bool:
-        """Whether calls kill the server, as today, instead of being answered as its paper says."""
+        """True if certain calls kill the server, as they kill the real one."""
         return self.api == "real"
 
     @property
     def postgres(self) -> bool:
-        """Whether it runs on its Postgres set-up."""
+        """True if its database is PostgreSQL."""
         return self.database == "postgres"

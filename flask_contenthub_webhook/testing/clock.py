@@ -12,11 +12,11 @@ __all__ = ["MovableClock"]
 
 
 class MovableClock:
-    """Stands still until it is moved; every deadline, backoff and poll of the app goes by it.
+    """A clock that stands still until it is moved; the app uses it for every deadline, backoff and poll.
 
     Args:
         app: the host's app.
-        now: the time to begin with; by default the real one.
+        now: the time at which it starts; by default the real time.
     """
 
     def __init__(self, app: Flask, now: datetime | None = None) -> None:
@@ -26,15 +26,15 @@ class MovableClock:
         self._state.clock = self
 
     def __call__(self) -> datetime:
-        """The time, as the app asks for it."""
+        """Return the time."""
         return self.now
 
     def advance(self, seconds: float = 0, **parts: float) -> datetime:
         """Move forward.
 
         Args:
-            seconds: how far.
-            **parts: or in the words of ``timedelta``: ``minutes``, ``hours``, ``days``.
+            seconds: the distance.
+            **parts: other units of ``timedelta``: ``minutes``, ``hours``, ``days``.
 
         Returns:
             The new time.
@@ -43,5 +43,5 @@ class MovableClock:
         return self.now
 
     def restore(self) -> None:
-        """Give the app its real clock back."""
+        """Return the app to its real clock."""
         self._state.clock = self._real

@@ -1,10 +1,10 @@
 """The creator's delivery of callbacks: one queue in memory, one callback at a time, for all tasks and all receivers.
 
 200, 202             done
-every other 2xx      sent again at once, four times in all
+other 2xx            sent again at once, four times in all
 301, 302, 303        fetched with GET, and a 200 there counts as delivered
 307, 308             posted again, there
-everything else      four times in all, five seconds apart, then dropped
+anything else        four times in all, five seconds apart, then dropped
 no answer in 10 s    the same
 """
 
@@ -29,7 +29,7 @@ TRIES = 4
 GAP = 5.0
 """Seconds between two tries."""
 TIMEOUT = 10.0
-"""Seconds that a receiver may take."""
+"""Seconds that a receiver has to answer."""
 
 _MAX_REDIRECTS = 21
 _BECOMES_GET = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER})
@@ -38,14 +38,14 @@ _POSTED_AGAIN = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_R
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
-    """One event on its way to one receiver.
+    """An event on its way to a receiver.
 
     Args:
         task_id: the creator's id of the task.
         event: ``completed`` or ``failed``.
         url: the callback URL.
         body: the bytes of the envelope, the same for every try.
-        faults: what goes wrong with it on purpose, for the log.
+        faults: the faults that apply to it, for the log.
     """
 
     task_id: str
@@ -56,15 +56,15 @@ class Callback:
 
 
 class Courier:
-    """The queue and the one who empties it. Lives and dies with the simulated process; runs in its event loop.
+    """The queue of one simulated process, emptied by a task in its event loop.
 
     Args:
-        ledger: where every request is logged.
+        ledger: the log of all requests.
         gap: seconds between two tries.
-        timeout: seconds that a receiver may take, redirects included.
-        clock: tells the time for the log.
-        tls: how https receivers are checked; None for the system's certificates.
-        keep_bodies: whether the log holds the bodies.
+        timeout: seconds that a receiver has to answer, redirects included.
+        clock: the time for the log.
+        tls: for https receivers; None trusts the system's certificates.
+        keep_bodies: keep the bodies in the log.
     """
 
     def __init__(
@@ -87,45 +87,45 @@ class Courier:
         self._queue: deque[Callback] = deque()
         self._held: deque[Callback] = deque()
         self._later: dict[asyncio.TimerHandle, Callback] = {}
-        self._strangers: set[asyncio.Task[None]] = set()
-        self._news = asyncio.Event()
-        self._at_work = False
+        self._forging: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._working = False
         self._worker = self._loop.create_task(self._work())
 
     @property
     def idle(self) -> bool:
-        """Nothing is queued, held back, delayed or on its way."""
-        return not (self._queue or self._held or self._later or self._strangers or self._at_work)
+        """True if nothing is queued, held back, delayed or on its way."""
+        return not (self._queue or self._held or self._later or self._forging or self._working)
 
     def send(self, callback: Callback, *, after: float = 0.0, hold: float | None = None) -> None:
         """Queue a callback.
 
         Args:
-            callback: what to send.
-            after: seconds to wait before it enters the queue.
-            hold: it then lets one other callback go first, if one comes within this many seconds.
+            callback: the callback.
+            after: seconds until it enters the queue.
+            hold: seconds that it then waits for a callback of another task to go first.
         """
         if after > 0:
-            self._at(after, callback, lambda: self._enter(callback, hold))
+            self._call_later(after, callback, lambda: self._enter(callback, hold))
         else:
             self._enter(callback, hold)
 
-    def send_as_a_stranger(self, callback: Callback, *, after: float) -> None:
-        """Send once, past the queue: a stranger does not wait in it."""
+    def send_forged(self, callback: Callback, *, after: float) -> None:
+        """Send once, bypassing the queue."""
 
         def go() -> None:
-            task = self._loop.create_task(self._post_as_a_stranger(callback))
-            self._strangers.add(task)
-            task.add_done_callback(self._strangers.discard)
+            task = self._loop.create_task(self._post_forged(callback))
+            self._forging.add(task)
+            task.add_done_callback(self._forging.discard)
 
-        self._at(after, callback, go)
+        self._call_later(after, callback, go)
 
     def lose(self, callback: Callback, why: str) -> None:
         """Log a callback that is never sent."""
         self._log(callback, faults=tuple(dict.fromkeys((*callback.faults, why))))
 
     def die(self, why: str) -> list[asyncio.Task[None]]:
-        """Forget everything that is queued, and cut what is on its way. Returns what is still to be cancelled."""
+        """Drop the queue, cut the requests in progress, and return the tasks that are being cancelled."""
         waiting = [*self._queue, *self._held, *self._later.values()]
         for handle in self._later:
             handle.cancel()
@@ -134,12 +134,12 @@ class Courier:
         self._later.clear()
         for callback in waiting:
             self.lose(callback, why)
-        dying = [self._worker, *self._strangers]
+        dying = [self._worker, *self._forging]
         for task in dying:
             task.cancel()
         return dying
 
-    def _at(self, after: float, callback: Callback, act: Callable[[], None]) -> None:
+    def _call_later(self, after: float, callback: Callback, act: Callable[[], None]) -> None:
         def fire() -> None:
             del self._later[handle]
             act()
@@ -162,32 +162,32 @@ class Courier:
         for callback in callbacks:
             self._held.remove(callback)
             self._queue.append(callback)
-        self._news.set()
+        self._wake.set()
 
     async def _work(self) -> None:
         while True:
             while self._queue:
-                self._at_work = True
+                self._working = True
                 callback = self._queue.popleft()
                 await self._deliver(callback)
-            self._at_work = False
-            self._news.clear()
-            await self._news.wait()
+            self._working = False
+            self._wake.clear()
+            await self._wake.wait()
 
     async def _deliver(self, callback: Callback) -> None:
         for attempt in range(1, TRIES + 1):
             status = await self._post(callback, attempt)
             if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
                 return
-            # Any other 2xx is no error to the HTTP client, so nothing waits before the next try.
+            # To the creator's HTTP client any other 2xx is not an error, so there is no gap before the next try.
             if attempt < TRIES and not (status is not None and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES):
                 await asyncio.sleep(self._gap)
 
-    async def _post_as_a_stranger(self, callback: Callback) -> None:
+    async def _post_forged(self, callback: Callback) -> None:
         await self._post(callback, 1)
 
     async def _post(self, callback: Callback, attempt: int) -> int | None:
-        """One try: the request, and what redirects make of it. Returns the last status, None where none came."""
+        """Send a request, follow redirects, and return the last status; None without an answer."""
         deadline = self._loop.time() + self._timeout
         url, body = callback.url, callback.body or None
         for _ in range(_MAX_REDIRECTS + 1):
@@ -220,7 +220,7 @@ class Courier:
         except (OSError, ValueError) as problem:
             error = str(problem) or type(problem).__name__
         finally:
-            # Here in a finally: a request that is cut by the process's own death is in the log as well.
+            # In a finally, so that a request cut by the death of the process is logged as well.
             self._log(
                 callback,
                 attempt=attempt,
@@ -243,7 +243,7 @@ class Courier:
             writer.write(request)
             return await read_response(reader)
         finally:
-            # Not a polite close: whoever does not read to the end must not hold up the queue.
+            # Aborted, not closed: a receiver that does not read to the end must not hold up the queue.
             writer.transport.abort()
 
     def _log(

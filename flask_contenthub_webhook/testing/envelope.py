@@ -1,4 +1,4 @@
-"""The JSON that the creator writes: callbacks, task rows and the envelope of its API, in its own key order."""
+"""The JSON that the creator writes, in its own key order: callbacks, task rows, the envelope of its API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def completed_body(
     at: datetime,
     workflow_type: str = WORKFLOW_TYPE,
 ) -> bytes:
-    """The body of a ``completed`` callback."""
+    """Return the body of a ``completed`` callback."""
     return to_json({**_opening("completed", task_id, metadata, at, workflow_type), "result": result})
 
 
@@ -47,18 +47,18 @@ def failed_body(
     duration: int,
     workflow_type: str = WORKFLOW_TYPE,
 ) -> bytes:
-    """The body of a ``failed`` callback; the duration is in milliseconds."""
+    """Return the body of a ``failed`` callback; the duration is in milliseconds."""
     error = {"message": message, "type": "execution_error", "details": {"duration": duration, "stepsCompleted": []}}
     return to_json({**_opening("failed", task_id, metadata, at, workflow_type), "error": error})
 
 
 def success_answer(data: Any, *, at: datetime) -> bytes:
-    """The envelope of an API call that worked."""
+    """Return the answer to an API call that succeeded."""
     return to_json({"success": True, "data": data, "timestamp": iso_time(at)})
 
 
 def error_answer(message: str, code: str, *, at: datetime, fields: list[dict[str, str]] | None = None) -> bytes:
-    """The envelope of an API call that was refused."""
+    """Return the answer to an API call that was refused."""
     error: dict[str, Any] = {"message": message, "code": code}
     if fields is not None:
         error["details"] = {"fields": fields}
@@ -66,7 +66,7 @@ def error_answer(message: str, code: str, *, at: datetime, fields: list[dict[str
 
 
 def task_row(record: TaskRecord, *, postgres: bool) -> dict[str, Any]:
-    """One task as the API shows it. Whatever the audience was, SQLite says ``general`` and Postgres says nothing."""
+    """Return a task as the API shows it; the audience is always ``general`` on SQLite and empty on PostgreSQL."""
     row: dict[str, Any] = {"id": record.id}
     if not postgres:
         row["type"] = WORKFLOW_TYPE
@@ -91,14 +91,14 @@ def task_row(record: TaskRecord, *, postgres: bool) -> dict[str, Any]:
 
 
 def iso_time(at: datetime) -> str:
-    """A time as JavaScript writes it: UTC, milliseconds, ``Z``."""
+    """Return a time as JavaScript writes it: UTC, milliseconds, ``Z``."""
     return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def to_json(value: Any) -> bytes:
-    """Compact UTF-8 JSON as ``JSON.stringify`` writes it: half of a surrogate pair is escaped, nothing else is."""
+    """Return compact UTF-8 JSON as ``JSON.stringify`` writes it: only lone surrogates are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+    return _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 def _opening(event: str, task_id: str, metadata: Mapping[str, str], at: datetime, workflow_type: str) -> dict[str, Any]:

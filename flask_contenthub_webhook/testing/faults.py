@@ -1,4 +1,4 @@
-"""What goes wrong with which task: decided by the seed and the task's id alone, never by the order of calls."""
+"""Faults of tasks: drawn from the seed and the task's id alone, whatever the order of calls."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ FAILURES = (
     "connect ECONNREFUSED 127.0.0.1:9",
     "Text quality check failed after 3 attempts",
 )
-"""What the real service said of tasks that failed."""
+"""Error messages that the real service has sent."""
 
 _RATES = ("lose", "delay", "duplicate", "reorder", "contradict", "forge", "hang", "fail", "refuse")
 _T = TypeVar("_T")
 
 
 class Contradiction(StrEnum):
-    """How the callbacks of one task contradict each other. The API always tells the truth: ``completed``."""
+    """Contradictory callbacks of one task. The API always tells the truth: ``completed``."""
 
     FAILED_THEN_COMPLETED = "failed_then_completed"
     """``failed``, and a moment later ``completed``."""
     TWO_COMPLETED = "two_completed"
-    """``completed`` twice, with different content; the later one is what the API serves."""
+    """``completed`` twice, with different content; the API serves the later one."""
     FAILED_AFTER_COMPLETED = "failed_after_completed"
     """``completed``, and a moment later ``failed``."""
 
 
 class Forgery(StrEnum):
-    """What a stranger tries while the task is being worked on."""
+    """Forged callbacks that arrive while the task is being worked on."""
 
     NO_TOKEN = "no_token"  # noqa: S105 - a name, not a secret
     """The task's callback URL without its ``token`` and without its ``user:pass@``."""
@@ -45,17 +45,17 @@ class Forgery(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFaults:
-    """What goes wrong with one task.
+    """The faults of one task.
 
     Args:
         lose: its callbacks are never sent.
         delay: its callbacks are sent late.
         duplicate: its callback is sent twice, byte-identical.
-        reorder: its callbacks go out in reverse order and behind the next one of another task.
+        reorder: its callbacks go out in reverse order and after the next one of another task.
         contradict: its callbacks contradict each other, in this way.
-        forge: a stranger calls back as well, in this way.
-        hang: the API calls about this task alone never answer.
-        fail: the message with which it fails.
+        forge: a forged callback is sent as well, of this kind.
+        hang: API calls about this task alone are never answered.
+        fail: it fails, with this message.
         refuse: its submission is refused with 400.
     """
 
@@ -71,41 +71,41 @@ class TaskFaults:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of what goes wrong, such as ``("lose", "forge:no_token")``."""
-        named: list[str] = []
+        """The names of the faults, such as ``("lose", "forge:no_token")``."""
+        names: list[str] = []
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, StrEnum):
-                named.append(f"{field.name}:{value}")
+                names.append(f"{field.name}:{value}")
             elif value:
-                named.append(field.name)
-        return tuple(named)
+                names.append(field.name)
+        return tuple(names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often what goes wrong: rates from 0 (never) to 1 (every task), drawn for each task and fault on its own.
+    """Rates of faults, from 0 (never) to 1 (every task), drawn separately for each task and fault.
 
     Args:
         lose: no callback is ever sent for the task.
         delay: the task's callbacks are sent ``delay_by`` seconds late.
         duplicate: the task's callback is sent once more, byte-identical, after ``duplicate_after`` seconds.
-        reorder: the task's callbacks go out in reverse order, and behind the next callback of another task where one
-            comes within ``reorder_hold`` seconds.
+        reorder: the task's callbacks go out in reverse order, and after the next callback of another task if there is
+            one within ``reorder_hold`` seconds.
         contradict: the task's callbacks contradict each other, ``contradict_after`` seconds apart, in one of the ways
-            of ``contradictions``. Such a task never fails, whatever ``fail`` draws: its truth is ``completed``.
-        forge: while the task is being worked on, a stranger calls back, in one of the ways of ``forgeries``.
-        hang: ``GET /api/tasks/:id`` and ``/status`` of the task never answer.
-        fail: the task fails, with one of the messages of the real service.
-        refuse: the submission is refused with 400, by the drawn id; no task comes of it.
+            of ``contradictions``. Such a task is always completed, even where ``fail`` is drawn.
+        forge: a forged callback arrives while the task is being worked on, of one of the kinds of ``forgeries``.
+        hang: ``GET /api/tasks/:id`` and ``/status`` of the task are never answered.
+        fail: the task fails, with a message of the real service.
+        refuse: the submission is refused with 400, and there is no task.
         delay_by: seconds.
-        duplicate_after: seconds; 0 queues the copy right behind the original.
-        contradict_after: seconds; the real service was seen to take four.
+        duplicate_after: seconds; 0 queues the copy right after the original.
+        contradict_after: seconds; the real service took four.
         reorder_hold: seconds.
-        contradictions: the ways to draw from.
-        forgeries: the ways to draw from.
-        crash_at: the server dies when it has stored the N-th submission and before it answers; counted from 1, over
-            all valid submissions.
+        contradictions: the kinds to draw from.
+        forgeries: the kinds to draw from.
+        crash_at: the numbers of valid submissions, from 1, of which the server dies once it has stored them and before
+            it answers.
 
     Raises:
         ValueError: a rate is not between 0 and 1, or a time is negative.
@@ -131,13 +131,13 @@ class Faults:
     def __post_init__(self) -> None:
         for name in _RATES:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; a rate lies between 0 and 1.")
+                raise ValueError(f"{name} is {getattr(self, name)}; a rate must be between 0 and 1.")
         for name in ("delay_by", "duplicate_after", "contradict_after", "reorder_hold"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; seconds are not negative.")
+                raise ValueError(f"{name} is {getattr(self, name)}; seconds must not be negative.")
 
     def of(self, seed: int, task_id: str) -> TaskFaults:
-        """What goes wrong with this task: the same for the same seed, id and rates, whenever it is asked."""
+        """Return the faults of a task: always the same for the same seed, id and rates."""
 
         def hit(name: str) -> bool:
             rate: float = getattr(self, name)
@@ -161,6 +161,6 @@ class Faults:
 
 
 def draw(seed: int, task_id: str, what: str) -> float:
-    """A number in [0, 1) that looks random and depends on nothing but the arguments."""
+    """Return a number in [0, 1) that looks random and depends on the arguments alone."""
     text = f"{seed}\0{task_id}\0{what}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest()) / 2**48

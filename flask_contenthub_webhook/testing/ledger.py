@@ -1,7 +1,7 @@
-"""The truth about every task, and what was asked and sent: it outlives the simulated process, and the real one too.
+"""The record of all tasks, calls and callbacks, which survives the simulated process.
 
-The real creator keeps its tasks in a database and its callbacks in memory. So does the simulator; the database is
-this ledger, in memory or, with a path, in an SQLite file that is written through at every change.
+The real creator keeps its tasks in a database and its callbacks in memory. So does the simulator, and this is its
+database: in memory, or in an SQLite file that is written at every change and so survives the real process as well.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _UNSAVED_COUNTS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
-    """The creator's own truth about one task.
+    """A task in the creator's database.
 
     Args:
         number: the number of its submission, from 1.
-        id: the creator's id: the ``idempotencyKey`` of the submission, or made up.
-        state: where it stands, as the API says.
+        id: the creator's id: the ``idempotencyKey`` of the submission, or a generated one.
+        state: as the API shows it.
         mode: ``sync`` or ``async``.
         topic: as submitted.
         requirements: as submitted.
         target_audience: as submitted.
         priority: 1 to 4.
-        callback_url: where its callbacks go; None for no callbacks.
+        callback_url: as submitted; None for no callbacks.
         created_at: when it was accepted.
         updated_at: when its state last changed.
         finished_at: when it was completed or failed.
         result: the result that the API serves, once completed.
         other_result: the result of the other ``completed`` of a task that was completed twice with different content.
         error: the message with which it failed.
-        orphaned: the process died while it was being worked on: it never finishes and never calls back.
-        faults: the names of what goes wrong with it.
+        orphaned: the process died while it was being worked on, so it never finishes and never calls back.
+        faults: the names of its faults.
     """
 
     number: int
@@ -78,22 +78,22 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackRecord:
-    """One request of a callback, or one callback that was never sent.
+    """A request of a callback, or a callback that was never sent.
 
     Args:
         number: its place in the log, from 1, in the order in which the exchanges ended.
         task_id: the ``taskId`` of the body.
         event: ``completed`` or ``failed``.
-        faults: what went wrong on purpose: ``lose``, ``delay``, ``duplicate``, ``reorder``, ``contradict:...``,
-            ``forge:...``; ``crash`` where it was in the memory of a process that died, ``stop`` where it was stopped.
-        attempt: which of the four tries, from 1; 0 where it was never sent.
+        faults: the faults that applied: ``lose``, ``delay``, ``duplicate``, ``reorder``, ``contradict:...``,
+            ``forge:...``; ``crash`` or ``stop`` if it was lost when the process died or was stopped.
+        attempt: the number of the try, from 1 to 4; 0 if it was never sent.
         method: ``POST``, or ``GET`` after a redirect.
-        url: where it went.
-        sent_at: when.
+        url: the URL of this request, after redirects.
+        sent_at: when it was sent.
         elapsed: seconds until the answer.
-        status: the answer's; None where there was none.
-        error: why there was none: ``timeout``, ``refused``, ``reset``, ...
-        body: the bytes; empty for GET, or where the simulator does not keep bodies.
+        status: of the answer; None without one.
+        error: the reason for having none: ``timeout``, ``refused``, ``reset``, ...
+        body: the bytes; empty for GET, or if the simulator does not keep bodies.
     """
 
     number: int
@@ -111,12 +111,12 @@ class CallbackRecord:
 
     @property
     def delivered(self) -> bool:
-        """The creator takes it as delivered."""
+        """True if the creator counts it as delivered."""
         return self.status in {200, 202}
 
     @property
     def forged(self) -> bool:
-        """It came from the stranger."""
+        """True if it was forged."""
         return any(fault.startswith("forge") for fault in self.faults)
 
 
@@ -139,15 +139,15 @@ class Ledger:
         self._file: sqlite3.Connection | None = None
 
     def open(self, path: Path) -> None:
-        """Write every change through to an SQLite file from now on; what it holds replaces what is in memory.
+        """Load an SQLite file in place of what is in memory, and write every change to it from now on.
 
         Raises:
-            sqlite3.Error: it cannot be written, or is no ledger.
+            sqlite3.Error: it cannot be written, or is not a ledger.
         """
         file = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         try:
             file.execute("pragma journal_mode = wal")
-            # Survives the death of this process, which is what is simulated; not that of the machine.
+            # Survives the death of this process, but not that of the machine.
             file.execute("pragma synchronous = off")
             file.executescript(_SCHEMA)
             self.load(file)
@@ -157,7 +157,7 @@ class Ledger:
         self._file = file
 
     def load(self, file: sqlite3.Connection) -> None:
-        """Take over what a file holds, in place of what is in memory."""
+        """Load a file in place of what is in memory."""
         with self._lock:
             self._tasks.clear()
             self._by_state.clear()
@@ -166,41 +166,41 @@ class Ledger:
             self._load(file)
 
     def task(self, task_id: str) -> TaskRecord | None:
-        """One task, or None."""
+        """Return a task, or None."""
         return self._tasks.get(task_id)
 
     def tasks(self) -> dict[str, TaskRecord]:
-        """All tasks by id, oldest first: a copy."""
+        """Return a copy of all tasks by id, oldest first."""
         with self._lock:
             return dict(self._tasks)
 
     def callbacks(self) -> tuple[CallbackRecord, ...]:
-        """The log of callbacks: a copy."""
+        """Return the log of callbacks."""
         with self._lock:
             return tuple(self._callbacks)
 
     def counts(self, kind: Literal["requests", "asked"]) -> Counter[str]:
-        """How often each route was called (``requests``), or each task was asked about on its own (``asked``)."""
+        """Count the calls of each route (``requests``), or the single questions about each task (``asked``)."""
         with self._lock:
             return self._counts[kind].copy()
 
     def deaths(self) -> tuple[str, ...]:
-        """Why the process died, each time."""
+        """Return the reason of each death of the process."""
         with self._lock:
             return tuple(self._deaths)
 
     def refused(self) -> tuple[str, ...]:
-        """The ids whose submission was refused on purpose."""
+        """Return the ids of submissions that ``Faults.refuse`` refused."""
         with self._lock:
             return tuple(self._refused)
 
     def by_state(self) -> Counter[str]:
-        """How many tasks are in each state."""
+        """Count the tasks in each state."""
         with self._lock:
             return +self._by_state
 
     def page(self, page: int, limit: int, state: str | None) -> tuple[list[TaskRecord], int]:
-        """One page of the tasks, newest first, and how many there are in all."""
+        """Return a page of the tasks, newest first, and the number of all."""
         with self._lock:
             newest_first: Iterator[TaskRecord] = reversed(self._tasks.values())
             if state is not None:
@@ -223,20 +223,20 @@ class Ledger:
             )
 
     def log(self, callback: CallbackRecord) -> None:
-        """Append to the log of callbacks; the number is given here."""
+        """Append to the log of callbacks, and number the entry."""
         with self._lock:
             numbered = replace(callback, number=len(self._callbacks) + 1)
             self._callbacks.append(numbered)
             self._save("insert into callbacks values (?, ?)", (numbered.number, msgspec.json.encode(numbered)))
 
     def next_number(self) -> int:
-        """The number of the next submission."""
+        """Return the number of the next submission."""
         with self._lock:
             self.count("submissions", "")
             return self._counts["submissions"][""]
 
     def count(self, kind: Literal["requests", "asked", "submissions"], name: str) -> None:
-        """Count one more. Saved with the next change of a task, after 64 of them, or at the end."""
+        """Count one more; saved with the next change of a task, after 64 counts, or at the end."""
         with self._lock:
             self._counts[kind][name] += 1
             if self._file is not None:
@@ -246,19 +246,19 @@ class Ledger:
                     self._save()
 
     def die(self, reason: str) -> None:
-        """Note that the process died."""
+        """Record a death of the process."""
         with self._lock:
             self._deaths.append(reason)
             self._save("insert into deaths values (?, ?)", (len(self._deaths), reason))
 
     def refuse(self, task_id: str) -> None:
-        """Note that a submission was refused on purpose."""
+        """Record a submission that ``Faults.refuse`` refused."""
         with self._lock:
             self._refused[task_id] = None
             self._save("insert or ignore into refused values (?)", (task_id,))
 
     def orphan(self, *, fail_at: datetime | None, message: str) -> None:
-        """A process starts and finds what an earlier one left unfinished: marked, and failed where a time is given."""
+        """Mark the tasks that an earlier process left unfinished, and fail them if a time is given."""
         with self._lock:
             for record in list(self._tasks.values()):
                 if record.state not in {"pending", "running"} or record.orphaned:
@@ -270,7 +270,7 @@ class Ledger:
                     self.put(replace(record, orphaned=True, state="failed", **ended))
 
     def close(self) -> None:
-        """Save what is not saved yet and close the file; what is in memory stays readable."""
+        """Save the rest and close the file; the ledger stays readable."""
         with self._lock:
             if self._file is not None:
                 self._save()
@@ -305,10 +305,10 @@ class Ledger:
 
 
 def read_ledger(path: Path | str) -> Ledger:
-    """Read the truth that a simulator in another process keeps in its ``state_path``, running or not.
+    """Read the ledger that a simulator in another process keeps at its ``state_path``, running or not.
 
     Raises:
-        sqlite3.OperationalError: there is no such file, or it is no ledger.
+        sqlite3.OperationalError: there is no such file, or it is not a ledger.
     """
     ledger = Ledger()
     with contextlib.closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as file:

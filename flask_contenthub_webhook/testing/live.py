@@ -1,4 +1,4 @@
-"""The host's app on a real port, so that a real creator, or the simulator, can call back."""
+"""The host's app on a real port, so that a creator or the simulator can call back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["LiveApp"]
 
 
 class LiveApp:
-    """Serves an app on loopback from a thread, and makes that its callback base URL; a context manager.
+    """A context manager that serves an app on loopback from a thread, and makes that its callback base URL.
 
     Args:
-        app: the host's app. Its database must be one that several threads can use (not an in-memory SQLite).
+        app: the host's app. Several threads must be able to use its database, so not an in-memory SQLite.
     """
 
     def __init__(self, app: Flask) -> None:

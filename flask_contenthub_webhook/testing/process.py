@@ -1,4 +1,4 @@
-"""The mortal part of the simulator: a server with its connections, its work and its queue, all gone when it dies."""
+"""The part of the simulator that can die: a server with its connections, its work and its queue."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _logger = logging.getLogger(__name__)
 
 
 class CreatorProcess:
-    """One life of the creator, from its start to its death. Must be made and used inside the event loop.
+    """The creator from one start to its death. Make and use it inside the event loop.
 
     Args:
-        behaviour: how it behaves.
-        ledger: its database, which outlives it.
-        on_death: called when a call has killed it, with itself and the reason.
+        behaviour: its options.
+        ledger: its database, which survives it.
+        on_death: called with the process and the reason when a call has killed it.
     """
 
     def __init__(self, behaviour: Behaviour, ledger: Ledger, on_death: Callable[[CreatorProcess, str], None]) -> None:
@@ -52,7 +52,7 @@ class CreatorProcess:
 
     @property
     def idle(self) -> bool:
-        """No task is being worked on and no callback is on its way."""
+        """True if no task is being worked on and no callback is on its way."""
         return self.workshop.idle and self._courier.idle
 
     async def serve(self, listener: socket.socket) -> None:
@@ -60,11 +60,11 @@ class CreatorProcess:
         self._server = await self._loop.create_server(lambda: _Connection(self), sock=listener, backlog=_BACKLOG)
 
     def fall_over(self, reason: str) -> None:
-        """A call was deadly; the process is told from outside the call, which dies with it."""
+        """Die of a call, from outside the call, since that is cancelled with the process."""
         self._loop.call_soon(self._on_death, self, reason)
 
     def die(self, why: str) -> None:
-        """Cut every connection, stop all work, forget the queue."""
+        """Cut every connection, stop all work, drop the queue."""
         self.dead = True
         if self._server is not None:
             for listener in self._server.sockets:
@@ -76,19 +76,19 @@ class CreatorProcess:
             self._dying.extend(connection.cut())
 
     async def bury(self) -> None:
-        """Wait until nothing of it is left."""
+        """Wait until all of its tasks have ended."""
         await asyncio.gather(*self._dying, return_exceptions=True)
 
     async def _close(self, server: asyncio.Server) -> None:
         """Close the server one turn of the loop after it has accepted its last client.
 
-        A client that asyncio has accepted but not made a connection of yet would be forgotten with its socket open.
+        Otherwise a client that asyncio has accepted, but not yet made a connection for, would leave its socket open.
         """
         server.close()
 
 
 class _Connection(asyncio.Protocol):
-    """One client. Calls are answered one after the other; when it leaves, the call ends and the work goes on."""
+    """A client. Its calls are answered one after the other; when it leaves, the call ends and the work goes on."""
 
     def __init__(self, process: CreatorProcess) -> None:
         self._process = process
@@ -116,7 +116,7 @@ class _Connection(asyncio.Protocol):
             self._call.cancel()
 
     def cut(self) -> list[asyncio.Task[None]]:
-        """Close without a word, as the kernel does for a dead process."""
+        """Close without an answer, as the kernel does for a dead process."""
         if self._transport is not None:
             self._transport.abort()
         return [] if self._call is None else [self._call]

@@ -1,4 +1,4 @@
-"""Recording the extension's signals in a host's tests."""
+"""A recorder of the extension's signals, for a host's tests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["RecordedSignal", "SignalRecorder"]
 
 
 class RecordedSignal(NamedTuple):
-    """One signal that was sent."""
+    """A signal that was sent, with its arguments."""
 
     name: str
     arguments: dict[str, Any]
 
 
 class SignalRecorder:
-    """Remembers the signals of one app, in order; a context manager.
+    """A context manager that records the signals of one app, in order.
 
-    Task and delivery objects belong to a session that is gone after the event, so what a test usually asks for is
-    remembered beside them: ``task_id``, ``status``, ``attempt``, ``delivery_id``.
+    Task and delivery objects belong to a session that ends with the event. So the arguments also hold the values that
+    tests usually need: ``task_id``, ``status``, ``attempt``, ``delivery_id``.
 
     Args:
         app: the host's app.
@@ -40,7 +40,7 @@ class SignalRecorder:
         return [recorded.name for recorded in self.sent]
 
     def __getitem__(self, name: str) -> list[dict[str, Any]]:
-        """The arguments of every signal of this name."""
+        """Return the arguments of every signal of this name."""
         return [recorded.arguments for recorded in self.sent if recorded.name == name]
 
     def __iter__(self) -> Iterator[RecordedSignal]:
@@ -50,7 +50,7 @@ class SignalRecorder:
         return len(self.sent)
 
     def clear(self) -> None:
-        """Forget what was sent so far."""
+        """Forget the signals so far."""
         self.sent.clear()
 
     def __enter__(self) -> Self:
@@ -68,11 +68,11 @@ class SignalRecorder:
 
     def _receiver(self, name: str) -> Any:
         def receive(_app: Flask, **arguments: Any) -> None:
-            facts = dict(arguments)
+            recorded = dict(arguments)
             if (task := arguments.get("task")) is not None:
-                facts |= {"task_id": task.task_id, "status": task.status, "attempt": task.attempt}
+                recorded |= {"task_id": task.task_id, "status": task.status, "attempt": task.attempt}
             if (delivery := arguments.get("delivery")) is not None:
-                facts["delivery_id"] = delivery.id
-            self.sent.append(RecordedSignal(name, facts))
+                recorded["delivery_id"] = delivery.id
+            self.sent.append(RecordedSignal(name, recorded))
 
         return receive

@@ -1,4 +1,4 @@
-"""A creator on loopback: the real one's API, callbacks, traps and deaths, and faults to switch on by rate."""
+"""A creator on loopback: the API, callbacks and deaths of the real one, and faults to switch on by rate."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ class CreatorSimulator:
     """A creator on loopback, for tests, demos and soaks.
 
     It behaves as the real content-creator was measured to: its API blocks until the work is done and dies of certain
-    calls, its callbacks go out one at a time from a queue in memory. What the creator itself knows of each task stays
-    readable in :attr:`tasks`, also while it is dead.
+    calls, its callbacks go out one at a time from a queue in memory. The creator's own record of each task stays
+    readable in :attr:`tasks`, even while it is dead.
 
     Use it as a context manager, or with :meth:`start` and :meth:`stop`. All methods may be called from any thread.
     Seconds are real seconds, except for the creator's own constants, which ``time_scale`` scales.
 
     Args:
-        port: where to listen; 0 takes a free one, which is kept over deaths and restarts.
+        port: where to listen; 0 takes a free port, which is kept over deaths and restarts.
         host: the loopback address to listen on.
         time_scale: factor for the creator's own times: 10 s for an answer, 5 s between tries.
-        callback_timeout: seconds that a receiver may take, where ``time_scale`` would make the 10 s too short.
-        work_time: shortest and longest time that a task takes, in seconds; None works until :meth:`finish`.
+        callback_timeout: seconds that a receiver has to answer, where ``time_scale`` would make the 10 s too short.
+        work_time: shortest and longest time that a task takes, in seconds; with None it takes until :meth:`finish`.
         callback_offset: earliest and latest time of the callback, in seconds after the answer to the submission;
-            a negative one comes before it.
-        faults: what goes wrong, and how often.
+            negative ones are before it.
+        faults: the rates of faults.
         api: ``real``, with the calls that kill it, or ``paper``, with the answers of its documentation.
         database: ``sqlite``, or ``postgres``, where the list kills a ``real`` one and rows look different.
-        orphans: what a restart makes of tasks that were being worked on: they stay ``running`` for ever, since nothing
-            was ever seen to touch them again, or become ``failed``. Neither calls back.
+        orphans: the state, after a restart, of tasks that were being worked on: ``running`` for good, as observed, or
+            ``failed``. Neither calls back.
         restart_after: seconds after which a supervisor starts it again when a call or a fault has killed it; None
             leaves it dead.
         latency: seconds before any answer of the API.
-        seed: makes every draw repeatable, for the same task ids; None draws one, which :attr:`seed` tells.
-        clock: tells the time in rows, callbacks and ids. Waiting is real, whatever it says.
-        state_path: an SQLite file that the truth is written to, for a simulator in a process of its own;
-            :func:`~flask_contenthub_webhook.testing.read_ledger` reads it. What an earlier process left there is
-            taken over as after a crash.
-        tls: how https receivers are checked; None for the system's certificates.
-        keep_bodies: whether the log of callbacks holds the bodies.
+        seed: makes every draw repeatable, for the same task ids; None draws one, see :attr:`seed`.
+        clock: the time in rows, callbacks and ids. It does not change how long anything takes.
+        state_path: an SQLite file with all that :attr:`tasks` and the other attributes show, for a simulator in a
+            separate process; :func:`~flask_contenthub_webhook.testing.read_ledger` reads it. What an earlier process
+            left there is loaded as after a crash.
+        tls: for https receivers; None trusts the system's certificates.
+        keep_bodies: keep the bodies in the log of callbacks.
 
     Raises:
-        ValueError: an option makes no sense.
+        ValueError: an option is not valid.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class CreatorSimulator:
     # --- life and death -------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Begin to listen; returns when calls are answered.
+        """Start to listen; return when calls are answered.
 
         Raises:
             OSError: the port is taken.
-            RuntimeError: it was started before.
+            RuntimeError: it is started already.
         """
         if self._thread is not None:
             raise RuntimeError("The simulator is started already.")
@@ -146,7 +146,7 @@ class CreatorSimulator:
         return self
 
     def stop(self) -> None:
-        """Stop listening and working, forget the queue, and end the thread. The truth stays readable."""
+        """Stop listening and working, drop the queue, and end the thread. The attributes stay readable."""
         if self._thread is None or self._loop is None:
             return
         self._run(self._shut_down())
@@ -168,7 +168,7 @@ class CreatorSimulator:
         self._run(self._crash("crash", restart_after))
 
     def restart(self, *, after: float = 0.0) -> None:
-        """Die, where it is not dead yet, and listen again after so many seconds; returns when it does."""
+        """Die, if it is not dead yet, and listen again after this many seconds; return when it does."""
         self._run(self._restart(after))
 
     def __enter__(self) -> Self:
@@ -179,62 +179,62 @@ class CreatorSimulator:
     ) -> None:
         self.stop()
 
-    # --- the truth ------------------------------------------------------------------------------------------
+    # --- what happened --------------------------------------------------------------------------------------
 
     @property
     def base_url(self) -> str:
-        """Where the API is, such as ``http://127.0.0.1:41234``. Known once it was started."""
+        """The URL of the API, such as ``http://127.0.0.1:41234``; known once it was started."""
         return f"http://{self._host}:{self._port}"
 
     @property
     def seed(self) -> int:
-        """What all draws come from."""
+        """The seed of all draws."""
         return self._behaviour.seed
 
     @property
     def up(self) -> bool:
-        """Whether it is alive."""
+        """True while it is alive."""
         return self._process is not None
 
     @property
     def idle(self) -> bool:
-        """Whether nothing more happens by itself: no work, no callback on its way, no restart to come."""
+        """True if nothing more happens by itself: no work, no callback on its way, no restart to come."""
         process = self._process
         return process.idle if process is not None else self._supervisor is None
 
     @property
     def tasks(self) -> dict[str, TaskRecord]:
-        """The creator's truth about every task, by id, oldest first: a copy."""
+        """A copy of the creator's record of every task, by id, oldest first."""
         return self._ledger.tasks()
 
     @property
     def callbacks(self) -> tuple[CallbackRecord, ...]:
-        """Every request of a callback, what was wrong with it on purpose, and the answer; also what was never sent."""
+        """All requests of callbacks with their faults and answers, and the callbacks that were never sent."""
         return self._ledger.callbacks()
 
     @property
     def requests(self) -> Counter[str]:
-        """How often each call of the API was made, such as ``"GET /api/tasks/:id"``; its total is all of them."""
+        """The number of API calls by route, such as ``"GET /api/tasks/:id"``."""
         return self._ledger.counts("requests")
 
     @property
     def asked(self) -> Counter[str]:
-        """How often each task was asked about on its own (row, status, result), by id."""
+        """The number of API calls about a single task (row, status, result), by its id."""
         return self._ledger.counts("asked")
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """The ids whose submission was refused by ``Faults.refuse``."""
+        """The ids of submissions that ``Faults.refuse`` refused."""
         return self._ledger.refused()
 
     @property
     def deaths(self) -> int:
-        """How often it died."""
+        """The number of its deaths."""
         return len(self._ledger.deaths())
 
     @property
     def death_reasons(self) -> tuple[str, ...]:
-        """Of what it died, each time."""
+        """The reason of each death."""
         return self._ledger.deaths()
 
     # --- steering -------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ class CreatorSimulator:
 
         Args:
             task_id: the creator's id.
-            error: the message with which it fails; None completes it, unless its faults have it fail.
+            error: the message with which it fails; with None it completes, unless its faults make it fail.
 
         Raises:
             LookupError: it is not being worked on.
@@ -268,13 +268,13 @@ class CreatorSimulator:
         created_at: datetime | None = None,
         finished_at: datetime | None = None,
     ) -> TaskRecord:
-        """Put a task into the creator's database that was never submitted: nobody works on it or calls back.
+        """Add a task to the creator's database that was never submitted, so it is not worked on and does not call back.
 
-        Its faults are drawn as for any other; only ``hang`` can show. A known id is replaced.
+        Its faults are drawn as for any other, but only ``hang`` has an effect. A task with the same id is replaced.
         """
         task_id = str(uuid.uuid4()) if task_id is None else task_id
         now = self._behaviour.clock() if created_at is None else created_at
-        over = state in {"completed", "failed"}
+        is_final = state in {"completed", "failed"}
         record = TaskRecord(
             number=self._ledger.next_number(),
             id=task_id,
@@ -287,7 +287,7 @@ class CreatorSimulator:
             callback_url=callback_url,
             created_at=now,
             updated_at=finished_at or now,
-            finished_at=(finished_at or now) if over else None,
+            finished_at=(finished_at or now) if is_final else None,
             error=error,
             result=result,
             faults=self._behaviour.faults.of(self.seed, task_id).names,
@@ -299,7 +299,7 @@ class CreatorSimulator:
         """Wait until :attr:`idle`.
 
         Raises:
-            TimeoutError: it is not, within so many seconds.
+            TimeoutError: it is not idle within this many seconds.
         """
         self._wait(lambda: self.idle, timeout, "idle")
 
@@ -307,7 +307,7 @@ class CreatorSimulator:
         """Wait until a supervisor has started it again.
 
         Raises:
-            TimeoutError: nobody has, within so many seconds.
+            TimeoutError: it is not up within this many seconds.
         """
         self._wait(lambda: self.up, timeout, "up")
 
@@ -348,7 +348,7 @@ class CreatorSimulator:
         try:
             return _bind(self._host, self._port)
         except OSError:
-            # Outside Linux two sockets may not even be bound to one port: give the reservation up.
+            # Outside Linux two sockets cannot both be bound to a port: give up the reservation.
             if self._reserved is None:
                 raise
             self._reserved.close()
@@ -357,7 +357,7 @@ class CreatorSimulator:
 
     def _on_death(self, process: CreatorProcess, reason: str) -> None:
         if process is not self._process:
-            return  # two deadly calls at once; it dies once
+            return  # the second of two deadly calls
         process.die("crash")
         self._process = None
         self._ledger.die(reason)
@@ -410,15 +410,15 @@ def run_simulator(
     simulator: CreatorSimulator | None = None,
     **options: Any,
 ) -> CreatorSimulator:
-    """Run a simulator until SIGTERM or SIGINT. Must be called in the main thread.
+    """Run a simulator until SIGTERM or SIGINT. Call it in the main thread.
 
     Args:
         announce: called once it listens; by default its URL is printed to stdout, alone on a line.
-        simulator: the one to run; by default one is made of the options.
+        simulator: the simulator to run; by default one with the options.
         **options: those of :class:`CreatorSimulator`.
 
     Returns:
-        The simulator, stopped: what happened is still readable.
+        The simulator, which is stopped; its attributes are still readable.
     """
     simulator = CreatorSimulator(**options) if simulator is None else simulator
     stopped = threading.Event()
@@ -430,11 +430,11 @@ def run_simulator(
 
 def _print_url(simulator: CreatorSimulator) -> None:
     with contextlib.suppress(BrokenPipeError):
-        print(simulator.base_url, flush=True)  # noqa: T201 - whoever started it waits for this line
+        print(simulator.base_url, flush=True)  # noqa: T201 - the parent process waits for this line
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen: it keeps the port from everybody else, and refuses connections."""
+    """Return a bound socket that does not listen: it reserves the port, and connections are refused."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What the creator's API checks, and the words in which it refuses: those of zod 4, as the captures show them."""
+"""The checks of the creator's API, and the messages of its refusals: those of zod 4, as captured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MISSING = object()
 
 
 class Invalid(Exception):
-    """The fields that are wrong: ``[{"path": ..., "message": ...}]``."""
+    """Some fields are wrong: ``[{"path": ..., "message": ...}]``."""
 
     def __init__(self, fields: list[dict[str, str]]) -> None:
         super().__init__(fields)
@@ -36,17 +36,17 @@ class MalformedJSON(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A valid ``POST /api/tasks``.
+    """A valid body of ``POST /api/tasks``.
 
     Args:
-        topic: what to write about.
-        requirements: how.
-        target_audience: for whom.
+        topic: the subject of the article.
+        requirements: for the article.
+        target_audience: of the article.
         priority: 1 to 4.
         mode: ``sync`` or ``async``.
-        task_id: the ``idempotencyKey``; None has an id made up.
-        callback_url: where to call back; None for nowhere.
-        workable: whether the parameters suit the workflow; with others the task is accepted and fails at once.
+        task_id: the ``idempotencyKey``; with None an id is generated.
+        callback_url: where to call back; None for no callbacks.
+        workable: the parameters suit the workflow; otherwise the task is accepted and fails at once.
     """
 
     topic: str
@@ -60,7 +60,7 @@ class Submission:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the callbacks repeat."""
+        """The fields that the callbacks repeat."""
         return {"topic": self.topic, "requirements": self.requirements, "targetAudience": self.target_audience}
 
 
@@ -144,7 +144,7 @@ def _refuse_constant(literal: str) -> float:
 
 
 class _Check:
-    """Collects what is wrong with the fields of one object, in the order in which they are checked."""
+    """Collect the problems of one object's fields, in the order in which they are checked."""
 
     def __init__(self, fields: Mapping[str, Any], prefix: str = "") -> None:
         self._fields = fields
@@ -222,7 +222,7 @@ class _Check:
 
 
 def _is_url(text: str) -> bool:
-    """What JavaScript's ``new URL`` takes, nearly."""
+    """Return True for what JavaScript's ``new URL`` accepts, nearly."""
     if not _SCHEME.match(text):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Where tasks are worked on: accepted, finished, answered, and handed to the courier, with their faults."""
+"""The creator's work: tasks are accepted, finished and answered, and their callbacks queued, with their faults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from .article import FORGED_CONTENT, metrics, write_result
 from .behaviour import Behaviour
@@ -28,19 +28,19 @@ _REUSED = {
 
 
 class Died(Exception):
-    """The process died of this call, before it answered; says why."""
+    """The call killed the process before it was answered; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a piece of work ended.
+    """The end of a task's work.
 
     Args:
         task_id: the creator's id of the task.
-        at: when.
-        duration: milliseconds it took.
-        result: of a completed one.
-        error: the message of a failed one.
+        at: when it ended.
+        duration: in milliseconds.
+        result: of a completed task.
+        error: the message of a failed task.
     """
 
     task_id: str
@@ -69,7 +69,7 @@ class _Run:
 
 
 class Workshop:
-    """All work in progress. Lives and dies with the simulated process; runs in its event loop."""
+    """All work in progress of one simulated process, in its event loop."""
 
     def __init__(self, behaviour: Behaviour, ledger: Ledger, courier: Courier) -> None:
         self._behaviour = behaviour
@@ -81,11 +81,11 @@ class Workshop:
 
     @property
     def idle(self) -> bool:
-        """Nothing is being worked on."""
+        """True if nothing is being worked on."""
         return not (self._runs or self._answering)
 
     def identify(self, submission: Submission) -> tuple[int, str]:
-        """Number a submission, and give its task an id where it brings none."""
+        """Number a submission, and generate an id if it has none."""
         number = self._ledger.next_number()
         if submission.task_id is not None:
             return number, submission.task_id
@@ -95,14 +95,14 @@ class Workshop:
         return number, str(uuid.UUID(bytes=bits[:16], version=4))
 
     def faults_of(self, task_id: str) -> TaskFaults:
-        """What goes wrong with this task."""
+        """Return the faults of a task."""
         return self._behaviour.faults.of(self._behaviour.seed, task_id)
 
     def accept(self, submission: Submission, number: int, task_id: str) -> asyncio.Future[Outcome]:
-        """Begin to work. The future ends when the answer to the submission is due; dropping it changes nothing.
+        """Start to work on a submission. The future ends when its answer is due; the work does not depend on it.
 
         Raises:
-            Died: the process died with the task stored and nothing answered.
+            Died: the process died after the task was stored, before an answer.
         """
         if (existing := self._ledger.task(task_id)) is not None:
             return self._collide(submission, existing)
@@ -130,7 +130,7 @@ class Workshop:
         return run.outcome
 
     def finish(self, task_id: str, error: str | None = None) -> bool:
-        """End a piece of work now, as failed where an error is given; False where nothing of it is going on."""
+        """End the work on a task now, as failed if an error is given; return False if it is not being worked on."""
         run = self._runs.get(task_id)
         if run is None:
             return False
@@ -138,7 +138,7 @@ class Workshop:
         return True
 
     def die(self) -> None:
-        """Stop everything where it stands."""
+        """Stop all work where it is."""
         for run in self._runs.values():
             for timer in run.timers:
                 timer.cancel()
@@ -162,7 +162,7 @@ class Workshop:
             run.timers.append(self._loop.call_soon(self._leave_the_queue, run))
         if run.plan.forge is not None and run.submission.callback_url is not None:
             after = seconds * draw(behaviour.seed, run.task_id, "forge when")
-            self._courier.send_as_a_stranger(self._forge(run, run.plan.forge), after=after)
+            self._courier.send_forged(self._forge(run, run.plan.forge), after=after)
 
     def _leave_the_queue(self, run: _Run) -> None:
         record = self._ledger.task(run.task_id)
@@ -184,7 +184,7 @@ class Workshop:
             result = self._write(run, now, duration, version=2 if twice else 1)
             other = self._write(run, now, duration) if twice else None
             outcome = Outcome(task_id=run.task_id, at=now, duration=duration, result=result)
-            # The work of a cancelled task goes on, and its row stays cancelled; also, a reused id has marked it failed.
+            # A cancelled task is worked on to its end, and its row stays cancelled; a reused id has marked it failed.
             changed = replace(record, state="completed", error=None, result=result, other_result=other)
         else:
             outcome = Outcome(task_id=run.task_id, at=now, duration=duration, error=error)
@@ -194,7 +194,7 @@ class Workshop:
         self._report(run.submission, outcome, run.plan, run.outcome)
 
     def _collide(self, submission: Submission, existing: TaskRecord) -> asyncio.Future[Outcome]:
-        """An id that is in use: the insert fails, and the handler marks the row of the first one failed."""
+        """Fail a submission whose id is in use; the creator then marks the row of the first one failed."""
         now = self._behaviour.clock()
         error = _REUSED[self._behaviour.postgres]
         self._ledger.put(replace(existing, state="failed", error=error, updated_at=now, finished_at=now))
@@ -206,7 +206,7 @@ class Workshop:
     def _report(
         self, submission: Submission, outcome: Outcome, plan: TaskFaults, answer: asyncio.Future[Outcome]
     ) -> None:
-        """Answer and call back, nearly at once: which comes first is chance."""
+        """Answer and call back at nearly the same time, in either order."""
         earliest, latest = self._behaviour.callback_offset
         offset = earliest + (latest - earliest) * draw(self._behaviour.seed, outcome.task_id, "offset")
         callbacks = self._callbacks(submission, outcome, plan)
@@ -226,7 +226,7 @@ class Workshop:
         self._answering.add(handle)
 
     def _callbacks(self, submission: Submission, outcome: Outcome, plan: TaskFaults) -> list[tuple[float, Callback]]:
-        """What is sent, and how many seconds after the work is done."""
+        """Return the callbacks, each with the seconds after the end of the work."""
         url = submission.callback_url
         if url is None:
             return []
@@ -236,9 +236,9 @@ class Workshop:
         else:
             events = self._completions(submission, outcome, plan)
         labels = tuple(name for name in plan.names if name.startswith(("delay", "reorder", "contradict")))
-        late = faults.delay_by if plan.delay else 0.0
+        delay = faults.delay_by if plan.delay else 0.0
         callbacks = [
-            (late + after, Callback(task_id=outcome.task_id, event=event, url=url, body=body, faults=labels))
+            (delay + after, Callback(task_id=outcome.task_id, event=event, url=url, body=body, faults=labels))
             for after, (event, body) in events
         ]
         if plan.duplicate:
@@ -300,7 +300,7 @@ class Workshop:
         )
 
     def _forge(self, run: _Run, forgery: Forgery) -> Callback:
-        """What the stranger sends: a ``completed`` that nobody worked for."""
+        """Return a forged ``completed``."""
         url, task_id = run.submission.callback_url or "", run.task_id
         match forgery:
             case Forgery.NO_TOKEN:
@@ -323,10 +323,10 @@ class Workshop:
                 continue
             theirs = urlsplit(record.callback_url)
             if theirs.path != mine.path:
-                return urlunsplit(theirs._replace(netloc=_stranger(theirs.netloc), query=mine.query)), record.id
+                return _forged_url(theirs, query=mine.query), record.id
         unknown = str(uuid.UUID(int=0, version=4))
         path = f"{mine.path.rpartition('/')[0]}/{quote(unknown)}"
-        return urlunsplit(mine._replace(netloc=_stranger(mine.netloc), path=path)), unknown
+        return _forged_url(mine, path=path), unknown
 
 
 def _with_token(url: str, token: str | None) -> str:
@@ -334,9 +334,9 @@ def _with_token(url: str, token: str | None) -> str:
     query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "token"]
     if token is not None:
         query.append(("token", token))
-    return urlunsplit(parts._replace(netloc=_stranger(parts.netloc), query=urlencode(query)))
+    return _forged_url(parts, query=urlencode(query))
 
 
-def _stranger(netloc: str) -> str:
-    """The stranger does not know the ``user:pass@`` either."""
-    return netloc.rpartition("@")[2]
+def _forged_url(parts: SplitResult, **changes: str) -> str:
+    """Return a changed URL without its ``user:pass@``, which a forger does not know."""
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], **changes))
