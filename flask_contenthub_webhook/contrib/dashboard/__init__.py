@@ -1,4 +1,4 @@
-"""History pages: what came, what became of it, and how to replay it."""
+"""History pages: deliveries, tasks and forwards, and replays."""
 
 from __future__ import annotations
 

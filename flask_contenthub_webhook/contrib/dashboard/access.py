@@ -1,4 +1,4 @@
-"""Who may see the pages: whoever the host's own callable says, and nobody where there is none."""
+"""Access to the pages: the host's own callable decides; without one they are closed outside debug mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 Permission = Callable[[], bool]
 
 _UNSET = (
-    "The history pages answer 403: nobody said who may see them. "
+    "The history pages answer 403: no permission is set. "
     "Set create_dashboard(permission=...) to a function that returns True for those who may."
 )
 
@@ -26,23 +26,23 @@ class NotPermitted(Forbidden):
 
 
 def check_permission(permission: Permission | None) -> None:
-    """Let the request pass, or refuse it.
+    """Accept or refuse the request.
 
-    Only True lets it pass. A callable that answers with something else that Python takes for true, such as the redirect
-    of a login page or a coroutine, was not written for this.
+    Only True accepts it. A callable that returns another truthy value, such as the redirect of a login page or a
+    coroutine, was not written for this.
 
     Args:
         permission: of the host; called in the context of the request. Without one the pages are open in debug mode
-            alone.
+            only.
 
     Raises:
-        NotPermitted: this request may not.
+        NotPermitted: the request is refused.
     """
     if permission is None:
         if current_app.debug:
             return
         logger.error(_UNSET)
-        raise NotPermitted("Nobody said who may see these pages. The log says what to set.")
+        raise NotPermitted("No permission is set for these pages. The log says what to do.")
     answer: Any = current_app.ensure_sync(permission)()
     if answer is True:
         return

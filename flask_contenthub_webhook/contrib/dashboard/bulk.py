@@ -1,4 +1,4 @@
-"""Replaying what a filter chooses: counted first, then done in chunks, each within one request."""
+"""Bulk replay of the deliveries that match a filter: counted first, then replayed in chunks, one for each request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ...engine.replay import replay_each
 from ...storage.delivery_queries import DeliveryFilter, can_be_replayed
 from ...storage.queries import Reading, Row, count_where, reading
-from .filters import Wanted
+from .filters import FilterForm
 from .listing import columns, search_for
 from .windows import Span, span_of
 
@@ -25,7 +25,7 @@ __all__ = ["Order", "Plan", "carry_out", "make_plan"]
 
 _MOST_AT_ONCE = 200
 _SECONDS = 4.0
-"""After so long no further replay of a chunk is begun."""
+"""After this time no further replay of a chunk is started."""
 _SAMPLE = 10
 _SHOWN_FAILURES = 20
 _BRIEF = 200
@@ -33,19 +33,19 @@ _BRIEF = 200
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was counted, and is to be replayed: exactly this, whatever comes in meanwhile.
+    """A confirmed bulk replay: exactly the deliveries that were counted, whatever arrives in the meantime.
 
     Args:
-        wish: the filter.
-        after: replays begin behind this id.
-        up_to: and end with this one; replays are deliveries themselves, and are not to be replayed in their turn.
-        total: how many there are to replay.
-        verdicts: how many were replayed, by what became of them.
-        failed: how many replays failed.
-        failures: some of those, with their ``id`` and ``error``.
+        form: the filter.
+        after: replay deliveries with greater ids than this.
+        up_to: the last id to replay; replays are deliveries as well, and must not be replayed in turn.
+        total: the number of deliveries to replay.
+        verdicts: the number of replays so far, by verdict.
+        failed: the number of replays that failed.
+        failures: some of those, with ``id`` and ``error``.
     """
 
-    wish: Wanted
+    form: FilterForm
     after: int
     up_to: int
     total: int
@@ -55,17 +55,17 @@ class Order:
 
     @property
     def done(self) -> int:
-        """How many were tried."""
+        """The number of replays so far, failed or not."""
         return self.verdicts.total() + self.failed
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON, to be signed."""
-        chosen = asdict(self.wish.chosen)
+        """Return it as JSON, to be signed."""
+        criteria = asdict(self.form.criteria)
         for name in ("since", "until"):
-            chosen[name] = chosen[name] and chosen[name].isoformat()
+            criteria[name] = criteria[name] and criteria[name].isoformat()
         return {
-            "chosen": chosen,
-            "text": self.wish.text,
+            "criteria": criteria,
+            "text": self.form.text,
             "after": self.after,
             "up_to": self.up_to,
             "total": self.total,
@@ -76,13 +76,13 @@ class Order:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Order:
-        """The order of :meth:`to_json`; its signature must have been checked."""
-        chosen = value["chosen"]
-        moments = {name: chosen[name] and datetime.fromisoformat(chosen[name]) for name in ("since", "until")}
-        lists = {name: tuple(chosen[name]) for name in ("events", "verdicts", "sources")}
-        wish = Wanted(DeliveryFilter(**{**chosen, **moments, **lists}), value["text"], "custom", {}, {})
+        """Return the order of :meth:`to_json`, whose signature must have been checked."""
+        criteria = value["criteria"]
+        moments = {name: criteria[name] and datetime.fromisoformat(criteria[name]) for name in ("since", "until")}
+        lists = {name: tuple(criteria[name]) for name in ("events", "verdicts", "sources")}
+        form = FilterForm(DeliveryFilter(**{**criteria, **moments, **lists}), value["text"], "custom", {}, {})
         return cls(
-            wish,
+            form,
             value["after"],
             value["up_to"],
             value["total"],
@@ -94,15 +94,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a dry run found.
+    """The result of a dry run.
 
     Args:
-        order: what would be done.
-        matching: how many deliveries the filter chooses.
+        order: the replay that it allows.
+        matching: the number of deliveries that match the filter.
         sample: the first of those that would be replayed.
-        looked_at: how much was looked through at the most, in words.
-        rest_after: the cursor of the dry run for what was not looked at, or None where that is nothing.
-        up_to_time: when the last delivery that was looked at was received, where there is a rest.
+        looked_at: the limit of the search, as a text.
+        rest_after: the cursor of the dry run for the rest, or None if there is no rest.
+        up_to_time: when the last delivery before the rest was received.
     """
 
     order: Order
@@ -113,30 +113,30 @@ class Plan:
     up_to_time: datetime | None = None
 
 
-def make_plan(read: Reading, model: Any, wish: Wanted, *, after: int) -> Plan:
-    """Count what a filter chooses, from its oldest delivery on; nothing is changed.
+def make_plan(read: Reading, model: Any, form: FilterForm, *, after: int) -> Plan:
+    """Count the deliveries that match a filter, from the oldest on; nothing is changed.
 
     Args:
         read: the transaction.
         model: the delivery model.
-        wish: the filter.
-        after: count behind this id.
+        form: the filter.
+        after: count greater ids than this.
     """
-    search = search_for(read, model, wish, down=False)
-    span = span_of(read, model, wish.chosen.since, wish.chosen.until)
+    search = search_for(read, model, form, down=False)
+    span = span_of(read, model, form.criteria.since, form.criteria.until)
     span = Span(max(span.low, after + 1), span.high)
     window = search.window(span)
     if window is None:
-        return Plan(Order(wish, after, after, 0), 0, [], search.looked_at)
-    meant = search.conditions(window)
+        return Plan(Order(form, after, after, 0), 0, [], search.looked_at)
+    conditions = search.conditions(window)
     counts = read.rows(
         sa.select(
             sa.func.count().label("matching"),
             count_where(can_be_replayed(model)).label("replayable"),
             sa.func.max(model.id).label("newest"),
-        ).where(*meant)
+        ).where(*conditions)
     )[0]
-    sample = search_for(read, model, wish, down=False, more=(can_be_replayed(model),)).read(
+    sample = search_for(read, model, form, down=False, more=(can_be_replayed(model),)).read(
         window, columns(model), _SAMPLE
     )
     rest = search.lane.rest(span, window)
@@ -144,7 +144,7 @@ def make_plan(read: Reading, model: Any, wish: Wanted, *, after: int) -> Plan:
     up_to = window.high if has_rest else counts["newest"] or after
     last = sa.select(model.received_at).where(model.id <= up_to).order_by(model.id.desc()).limit(1)
     return Plan(
-        order=Order(wish, after, up_to, counts["replayable"]),
+        order=Order(form, after, up_to, counts["replayable"]),
         matching=counts["matching"],
         sample=sample,
         looked_at=search.looked_at,
@@ -157,13 +157,13 @@ def carry_out(state: WebhookState, order: Order) -> tuple[Order, bool]:
     """Replay the next chunk of an order.
 
     Returns:
-        The order with what was done, and whether it is finished.
+        The order with its progress, and True if it is finished.
     """
     with reading(state.database) as read:
         model = state.delivery_model
-        search = search_for(read, model, order.wish, down=False, more=(can_be_replayed(model),))
-        found = search.read(Span(order.after + 1, order.up_to), [model.id.label("id")], _MOST_AT_ONCE)
-        ids = [row["id"] for row in found]
+        search = search_for(read, model, order.form, down=False, more=(can_be_replayed(model),))
+        rows = search.read(Span(order.after + 1, order.up_to), [model.id.label("id")], _MOST_AT_ONCE)
+        ids = [row["id"] for row in rows]
     begun: list[int] = []
     report = replay_each(state, _in_time(ids, begun))
     failures = [{"id": failure["id"], "error": failure["error"][:_BRIEF]} for failure in report.failures]
@@ -178,7 +178,7 @@ def carry_out(state: WebhookState, order: Order) -> tuple[Order, bool]:
 
 
 def _in_time(ids: list[int], begun: list[int]) -> Iterator[int]:
-    """The ids for as long as there is time; which ones is written down."""
+    """Yield ids until the time is up, and append them to ``begun``."""
     started = time.monotonic()
     for delivery_id in ids:
         if begun and time.monotonic() - started > _SECONDS:

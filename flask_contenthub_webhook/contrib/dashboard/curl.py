@@ -1,4 +1,4 @@
-"""A delivery as a command that sends it again, safe to paste: quoted, without secrets, without surprises in it."""
+"""A delivery as a curl command that is safe to paste: quoted, without secrets or control characters."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["MOST_PASTED", "curl_command"]
 
 MOST_PASTED = 32 * 1024
-"""Bytes of a body that are put into the command; a larger one is downloaded first."""
+"""Largest body, in bytes, that is part of the command; a larger one has to be downloaded."""
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SET_BY_CURL = {"accept-encoding", "connection", "content-length", "host", "transfer-encoding"}
 _PASTES_WELL = re.compile(r"[ -~\n]*")
-"""A terminal may act on what else is pasted: an escape sequence can end the paste, and run the rest."""
+"""A terminal may act on other characters: an escape sequence can end the paste and run the rest."""
 _A_LINE = re.compile(r"[ -~]*")
 _SOMEWHERE = "http://127.0.0.1:5000"
 _CONTINUED = " \\\n  "
 
 
 def curl_command(settings: Settings, delivery: Row, body: bytes, size: int) -> str:
-    """The command.
+    """Return the command.
 
     Args:
         settings: the app's configuration.
         delivery: the row; the secrets in its headers are redacted already.
-        body: its body, or the beginning of it.
+        body: its body, or the beginning.
         size: bytes of the whole body.
     """
     headers = delivery["headers"] or {}
@@ -58,7 +58,7 @@ def _url(settings: Settings, delivery: Row) -> str:
 
 
 def _headers(headers: Mapping[str, str]) -> list[str]:
-    """What can be said on a command line; curl reads a file where a header begins with ``@``, so names are checked."""
+    """Return the headers that fit a command line; names are checked, since curl reads a file if one begins with @."""
     return [
         f"{name}: {value}" if value else f"{name};"
         for name, value in headers.items()

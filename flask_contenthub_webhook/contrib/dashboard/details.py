@@ -1,4 +1,4 @@
-"""Everything about one delivery, and everything about one task; long values bounded where they are read."""
+"""All about a delivery, and all about a task; long values are cut when they are read."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["DeliveryDetails", "Step", "TaskDetails", "read_delivery_details", "read_task_details", "timeline"]
 
 _MOST_LATER = 2_000
-"""Deliveries of a task among which the replays of one of them are looked for."""
+"""Deliveries of a task that are searched for the replays of one of them."""
 _MOST_TEXT = 20_000
 _DELIVERY_KEYS = tuple(key for key in DeliveryMixin.__annotations__ if key != "body")
 _TASK_TEXTS = ("requirements", "error_message")
 _TASK_DOCUMENTS = ("creator_options", "forward_to", "progress", "result")
 _TASK_KEYS = tuple(key for key in GenerationTaskMixin.__annotations__ if key not in {*_TASK_TEXTS, *_TASK_DOCUMENTS})
 _FROM_OTHERS = {"progress", "result"}
-"""What the creator sent; the other documents are the host's own, and may hold its secrets."""
+"""Sent by the creator; the other documents are the host's own, and may hold its secrets."""
 
 
 # --- a delivery ----------------------------------------------------------------------------------------------
@@ -41,16 +41,16 @@ _FROM_OTHERS = {"progress", "result"}
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDetails:
-    """One delivery.
+    """A delivery with everything that its page shows.
 
     Args:
-        row: its columns, but for the body.
-        beginning: of its body, :data:`.bodies.MOST_READ` bytes at the most.
+        row: its columns without the body.
+        beginning: of its body, at most :data:`.bodies.MOST_READ` bytes.
         size: bytes of the whole body.
-        body: the body as it is shown, or None where there is none.
-        task: what there is of its task, or None.
+        body: the body as it is shown, or None.
+        task: some columns of its task, or None.
         replays: the deliveries that replayed it.
-        forwards: where it was sent on to.
+        forwards: its forwards.
     """
 
     row: Row
@@ -63,7 +63,7 @@ class DeliveryDetails:
 
 
 def read_delivery_details(read: Reading, state: WebhookState, delivery_id: int) -> DeliveryDetails | None:
-    """One delivery with what belongs to it, in six statements; None where there is no such delivery."""
+    """Read a delivery and all that belongs to it in six statements; None if there is no such delivery."""
     model, task = state.delivery_model, state.task_model
     row = read.row(
         sa.select(
@@ -89,7 +89,7 @@ def read_delivery_details(read: Reading, state: WebhookState, delivery_id: int) 
 
 
 def _replays(read: Reading, model: Any, row: Row) -> list[Row]:
-    """The deliveries that replayed this one are later ones of the same task; the nearest of those are looked at."""
+    """Read the replays of a delivery, which are later deliveries of its task; only the nearest are searched."""
     if row["task_id"] is None:
         return []
     later = (
@@ -113,7 +113,7 @@ def _replays(read: Reading, model: Any, row: Row) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class TaskDetails:
-    """One task.
+    """A task with everything that its page shows.
 
     Args:
         row: its columns; the callback URL without its token.
@@ -125,7 +125,7 @@ class TaskDetails:
 
 
 def read_task_details(read: Reading, state: WebhookState, any_id: str) -> TaskDetails | None:
-    """A task by our id or by the creator's; None where there is no such task."""
+    """Read a task by our id or by the creator's; None if there is no such task."""
     model = state.task_model
     texts = {key: sa.cast(getattr(model, key), sa.Text()) for key in (*_TASK_TEXTS, *_TASK_DOCUMENTS)}
     query = sa.select(
@@ -162,13 +162,13 @@ def _document(key: str, text: str, size: int) -> Shown:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One delivery in a task's timeline.
+    """A delivery in a task's timeline.
 
     Args:
         row: the delivery, as lists show it.
-        gap: since the delivery before it, or None for the first.
-        is_effect: whether it changed the task's state.
-        new_attempt: the attempt that is heard of for the first time here, or None.
+        gap: the time since the delivery before it, or None for the first.
+        is_effect: it changed the task's state.
+        new_attempt: the attempt, if this is its first delivery, or None.
     """
 
     row: Row
@@ -180,7 +180,7 @@ class Step:
 def timeline(
     read: Reading, state: WebhookState, task_id: str, *, before: int | None, after: int | None
 ) -> tuple[list[Step], Page]:
-    """A task's newest deliveries, or those next to a cursor, in the order in which they came."""
+    """Read a task's newest deliveries, or those next to a cursor, oldest first."""
     model = state.delivery_model
     is_of_task = model.task_id == task_id
     lane = Lane(read, model, down=after is None, branches=[(is_of_task,)])

@@ -1,4 +1,4 @@
-"""What the address of a page says about which deliveries are meant."""
+"""The filter of deliveries, read from the query of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...core.received import Source
 from ...core.state_machine import Verdict
 from ...storage.delivery_queries import DeliveryFilter
 
-__all__ = ["RANGES", "Wanted", "cursor", "wanted", "window_since"]
+__all__ = ["RANGES", "FilterForm", "cursor", "read_filter_form", "window_since"]
 
 RANGES = {
     "hour": "Last hour",
@@ -30,19 +30,19 @@ _MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A filter as it was asked for.
+class FilterForm:
+    """A filter as it was filled in.
 
     Args:
-        chosen: the filter.
-        text: what the body must hold, or an empty text.
+        criteria: everything but the text.
+        text: the text that the body must contain, or an empty string.
         range: a key of :data:`RANGES`.
-        given: the parameters of the address that are part of the filter, as they came.
-        problems: by parameter, why it cannot be used. Nothing is shown then: a filter without one of its parts would
-            mean more than was meant.
+        given: the parameters of the query that belong to the filter, unchanged.
+        problems: for each wrong parameter, an explanation. No deliveries are shown then: without one of its parts, a
+            filter would match more than was asked for.
     """
 
-    chosen: DeliveryFilter
+    criteria: DeliveryFilter
     text: str
     range: str
     given: Mapping[str, Any]
@@ -50,17 +50,17 @@ class Wanted:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every delivery is meant."""
-        return self.chosen.is_empty and not self.text
+        """True if it matches every delivery."""
+        return self.criteria.is_empty and not self.text
 
 
-def wanted(args: MultiDict[str, str], now: datetime, *, default_range: str = "all") -> Wanted:
+def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range: str = "all") -> FilterForm:
     """Read a filter from the query of a request.
 
     Args:
         args: the query.
-        now: what the last hour is counted from.
-        default_range: where the query names none.
+        now: the end of the ranges.
+        default_range: for a query that names none.
     """
     problems: dict[str, str] = {}
     texts = {name: args.get(name, "").strip() for name in ("task", "event", "text")}
@@ -87,7 +87,7 @@ def wanted(args: MultiDict[str, str], now: datetime, *, default_range: str = "al
         **({"range": range_} if range_ != default_range else {}),
         **({name: args[name] for name in ("from", "to") if args.get(name)} if range_ == "custom" else {}),
     }
-    chosen = DeliveryFilter(
+    criteria = DeliveryFilter(
         task_id=texts["task"] or None,
         events=(texts["event"],) if texts["event"] else (),
         verdicts=verdicts,
@@ -95,18 +95,18 @@ def wanted(args: MultiDict[str, str], now: datetime, *, default_range: str = "al
         since=since,
         until=until,
     )
-    return Wanted(chosen, texts["text"], range_, given, problems)
+    return FilterForm(criteria, texts["text"], range_, given, problems)
 
 
 def window_since(range_: str, now: datetime) -> datetime | None:
-    """When a range that ends now began; None for one that has no beginning of its own."""
+    """Return the beginning of a range that ends now; None if it has none."""
     if range_ == "today":
         return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return now - _AGES[range_] if range_ in _AGES else None
 
 
 def cursor(args: Mapping[str, str], name: str) -> int | None:
-    """The id of a delivery in the query; what is no id is none."""
+    """Return the id in a parameter of the query; None if there is no valid one."""
     text = args.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_ID else None  # noqa: PLR2004
 

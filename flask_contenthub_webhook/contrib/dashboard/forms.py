@@ -1,7 +1,7 @@
-"""What protects the forms: nobody but our own pages, opened in this very browser, may post to us.
+"""Protection of the forms: only our own pages, opened in the same browser, may post to us.
 
 The token is our own, so that it works in every host: signed with the application's key, and bound to a random cookie.
-Where the host uses Flask-WTF's ``CSRFProtect``, its token goes along, since it looks at these forms as well.
+If the host uses Flask-WTF's ``CSRFProtect``, its token is included, since it checks these forms as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["check_form", "has_secret_key", "hidden_fields", "read_signed", "set_
 TOKEN_FIELD = "dashboard_token"  # noqa: S105 - the name of a form field
 _COOKIE = "contenthub_dashboard"
 _SECURE_COOKIE = f"__Host-{_COOKIE}"
-"""Browsers take a cookie of this kind from this very host alone; no neighbour's subdomain can plant one."""
+"""Browsers accept such a cookie from this host alone, so another subdomain cannot set it."""
 _VISITOR = re.compile(r"[A-Za-z0-9_-]{43}")
 _SALT = "contenthub-webhook-dashboard"
 _MAX_AGE = 12 * 3600
@@ -28,12 +28,12 @@ _G_KEY = "contenthub_dashboard_visitor"
 
 
 def has_secret_key() -> bool:
-    """Whether anything can be signed; without a key the pages only show."""
+    """Return True if the application has a key to sign with; without one nothing can be replayed."""
     return bool(current_app.secret_key)
 
 
 def hidden_fields() -> dict[str, str]:
-    """The fields that every form carries."""
+    """Return the hidden fields of every form."""
     fields = {TOKEN_FIELD: signed("form", None)}
     make_token = current_app.jinja_env.globals.get("csrf_token")
     if "csrf" in current_app.extensions and callable(make_token):
@@ -42,10 +42,10 @@ def hidden_fields() -> dict[str, str]:
 
 
 def check_form() -> None:
-    """See that a POST comes from a form of ours.
+    """Check that a POST comes from one of our forms.
 
     Raises:
-        Forbidden: another site sent it, or nobody can tell.
+        Forbidden: another site sent it, or it has no valid token.
     """
     if not has_secret_key():
         raise Forbidden("Nothing can be replayed from here: the application has no SECRET_KEY.")
@@ -65,24 +65,24 @@ def check_form() -> None:
 
 
 def signed(purpose: str, value: Any) -> str:
-    """A value for a hidden field that this browser alone can bring back, and nobody can change."""
+    """Sign a value for a hidden field, so that only this browser can send it back, unchanged."""
     return str(_serializer(purpose).dumps([_visitor(), value]))
 
 
 def read_signed(purpose: str, text: str) -> Any:
-    """The value of :func:`signed`.
+    """Return the value of :func:`signed`.
 
     Raises:
-        BadRequest: it is not ours, or was changed, or is too old.
+        BadRequest: it is not ours, was changed, or is too old.
     """
     try:
         return _read(text, purpose)
     except BadSignature:
-        raise BadRequest("This is no order of this page, or it is too old. Count again.") from None
+        raise BadRequest("This replay was not started on this page, or it is too old. Count again.") from None
 
 
 def set_visitor_cookie(response: Response) -> None:
-    """Give a browser that was handed a form the cookie that goes with it."""
+    """Set the cookie that belongs to the form in this response."""
     visitor = g.get(_G_KEY)
     if visitor is not None and visitor != _known_visitor():
         name = _SECURE_COOKIE if request.is_secure else _COOKIE
@@ -90,7 +90,7 @@ def set_visitor_cookie(response: Response) -> None:
 
 
 def _visitor() -> str:
-    """A name for this browser, kept in the cookie."""
+    """Return the random name of this browser, which the cookie keeps."""
     if _G_KEY not in g:
         setattr(g, _G_KEY, _known_visitor() or secrets.token_urlsafe(32))
     return str(getattr(g, _G_KEY))
@@ -109,6 +109,6 @@ def _read(text: str, purpose: str) -> Any:
 
 
 def _serializer(purpose: str) -> URLSafeTimedSerializer:
-    """The last key signs; Flask's older keys are still known."""
+    """Sign with the current key, and accept Flask's fallback keys."""
     older = current_app.config.get("SECRET_KEY_FALLBACKS") or []
     return URLSafeTimedSerializer([*older, current_app.secret_key], salt=f"{_SALT}-{purpose}")

@@ -1,4 +1,4 @@
-"""Events that are sent on: those of one delivery, and all of them by state and by URL. Only to look at."""
+"""Forwards, read-only: those of one delivery, and all by state and by URL."""
 
 from __future__ import annotations
 
@@ -39,39 +39,39 @@ _BRIEF = 500
 
 
 def forwards_of(read: Reading, state: WebhookState, delivery_id: int) -> list[Row]:
-    """Where a delivery was sent on to, each with its ``attempts``, oldest first."""
+    """Read the forwards of a delivery, each with its ``attempts``, oldest first."""
     forward, attempt = default_forward_models(state.database.db)
-    found = read.rows(
+    rows = read.rows(
         sa.select(*_columns(forward)).where(forward.delivery_id == delivery_id).order_by(forward.id).limit(_MOST_OF_ONE)
     )
-    if not found:
+    if not rows:
         return []
     attempts = read.rows(
         sa.select(
             *(getattr(attempt, key).label(key) for key in _SHOWN_OF_ATTEMPT),
             sa.func.substr(attempt.error, 1, _BRIEF).label("error"),
         )
-        .where(attempt.forward_id.in_([row["id"] for row in found]))
+        .where(attempt.forward_id.in_([row["id"] for row in rows]))
         .order_by(attempt.forward_id, attempt.id)
         .limit(_MOST_ATTEMPTS)
     )
     return [
-        {**_shown(row), "attempts": [tried for tried in attempts if tried["forward_id"] == row["id"]]} for row in found
+        {**_shown(row), "attempts": [entry for entry in attempts if entry["forward_id"] == row["id"]]} for row in rows
     ]
 
 
 def read_forwards_page(
     read: Reading, state: WebhookState, *, status: str, url: str | None, before: int | None, after: int | None
 ) -> Page:
-    """Events on their way, newest first.
+    """Read a page of forwards, newest first.
 
     Args:
         read: the transaction.
         state: the application's state.
-        status: one of :data:`STATES`, or an empty text.
-        url: to this URL alone.
-        before: only smaller ids, the nearest ones.
-        after: only greater ids, the nearest ones.
+        status: one of :data:`STATES`, or an empty string for all.
+        url: only forwards to this URL, or None.
+        before: read the nearest smaller ids.
+        after: read the nearest greater ids.
     """
     forward, _ = default_forward_models(state.database.db)
     conditions = [forward.status == status] if status else []
@@ -84,16 +84,16 @@ def read_forwards_page(
 
 
 def url_of(read: Reading, state: WebhookState, forward_id: int) -> str | None:
-    """Where a forward goes, with its secrets: to look for others like it, and never to be shown."""
+    """Return the URL of a forward with its secrets: to search for the same URL, never to show it."""
     forward, _ = default_forward_models(state.database.db)
-    found = read.first(sa.select(forward.url).where(forward.id == forward_id))
-    return None if found is None else str(found[0])
+    row = read.first(sa.select(forward.url).where(forward.id == forward_id))
+    return None if row is None else str(row[0])
 
 
 def forwards_by_url(read: Reading, state: WebhookState) -> list[Row]:
-    """For each URL how many of the newest forwards stand how: ``url``, ``waiting``, ``delivered``, ``dead``.
+    """Count the newest forwards of each ``url`` by state: ``waiting``, ``delivered``, ``dead``.
 
-    ``like`` is a forward to the same URL; it stands for the URL in addresses, since a URL may hold secrets.
+    ``like`` is the id of a forward to the URL; links use it in place of the URL, which may hold secrets.
     """
     forward, _ = default_forward_models(state.database.db)
     is_new = forward.id > sa.select(sa.func.max(forward.id)).scalar_subquery() - MOST_ROWS

@@ -1,4 +1,4 @@
-"""Lists of deliveries: pages of them, and what came after one that is known."""
+"""Lists of deliveries: pages, and the deliveries that came after a known one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...storage.queries import Reading, Row
-from .filters import Wanted
+from .filters import FilterForm
 from .search import PER_PAGE, Page, Search, read_page
 from .windows import Span, lane_of, span_of
 
@@ -36,31 +36,31 @@ _SHOWN = (
 
 
 def read_deliveries_page(
-    read: Reading, model: Any, wish: Wanted, *, before: int | None = None, after: int | None = None
+    read: Reading, model: Any, form: FilterForm, *, before: int | None = None, after: int | None = None
 ) -> Page:
-    """The newest deliveries of a filter, or those next to a cursor; see :func:`.search.read_page`."""
-    search = search_for(read, model, wish, down=after is None)
-    span = span_of(read, model, wish.chosen.since, wish.chosen.until)
+    """Read the newest deliveries of a filter, or those next to a cursor; see :func:`.search.read_page`."""
+    search = search_for(read, model, form, down=after is None)
+    span = span_of(read, model, form.criteria.since, form.criteria.until)
     return read_page(read, search, span, columns(model), time=model.received_at, before=before, after=after)
 
 
-def deliveries_newer_than(read: Reading, model: Any, wish: Wanted, after: int) -> list[Row]:
-    """The newest deliveries of a filter that came after one that is known."""
-    search = search_for(read, model, wish, down=True)
-    span = span_of(read, model, wish.chosen.since, wish.chosen.until)
+def deliveries_newer_than(read: Reading, model: Any, form: FilterForm, after: int) -> list[Row]:
+    """Read the newest deliveries of a filter that came after a known one."""
+    search = search_for(read, model, form, down=True)
+    span = span_of(read, model, form.criteria.since, form.criteria.until)
     rows, _ = search.rows(Span(max(span.low, after + 1), span.high), columns(model), PER_PAGE)
     return rows
 
 
 def search_for(
-    read: Reading, model: Any, wish: Wanted, *, down: bool, more: Sequence[sa.ColumnElement[bool]] = ()
+    read: Reading, model: Any, form: FilterForm, *, down: bool, more: Sequence[sa.ColumnElement[bool]] = ()
 ) -> Search:
-    """A search for the deliveries of a filter, for which more may have to hold."""
-    lane = lane_of(read, model, wish.chosen, down=down)
-    return Search(read, model, lane, [*wish.chosen.conditions(model), *more], wish.text)
+    """Make a search for the deliveries of a filter that also meet further conditions."""
+    lane = lane_of(read, model, form.criteria, down=down)
+    return Search(read, model, lane, [*form.criteria.conditions(model), *more], form.text)
 
 
 def columns(model: Any) -> list[sa.ColumnElement[Any]]:
-    """What a list shows of a delivery; no bodies, and of long texts the beginning."""
+    """Return the columns of a list: no bodies, and only the beginning of long texts."""
     brief = [sa.func.substr(getattr(model, key), 1, _BRIEF).label(key) for key in ("reason", "error")]
     return [*(getattr(model, key).label(key) for key in _SHOWN), *brief]

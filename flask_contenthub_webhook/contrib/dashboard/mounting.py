@@ -1,4 +1,4 @@
-"""The blueprint: who may come in, what browsers are told to forbid, and the pages."""
+"""The blueprint of the pages, with access control and the headers that protect browsers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _HEADERS = {
 
 
 def create_dashboard(*, permission: Permission | None = None, name: str = "contenthub_dashboard") -> Blueprint:
-    """Make the history pages, to be mounted where the host likes.
+    """Make the history pages, as a blueprint that the host registers at any prefix.
 
     ::
 
         app.register_blueprint(create_dashboard(permission=lambda: current_user.is_admin), url_prefix="/webhooks")
 
     Args:
-        permission: called for every request, in its context; True lets it pass, anything else is 403. Without it the
+        permission: called for every request, in its context; True accepts it, anything else is 403. Without it the
             pages answer 403 outside debug mode.
         name: of the blueprint.
     """
@@ -42,7 +42,7 @@ def create_dashboard(*, permission: Permission | None = None, name: str = "conte
 
 
 def _protect(response: Response) -> Response:
-    """The pages hold what strangers sent, and load nothing from anywhere else."""
+    """Set the headers for pages that show untrusted data and load nothing from other sites."""
     set_visitor_cookie(response)
     for header, value in _HEADERS.items():
         response.headers[header] = value

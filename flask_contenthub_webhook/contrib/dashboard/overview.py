@@ -1,4 +1,4 @@
-"""The numbers of the overview: what came, what became of it, and what waits; in a fixed number of statements."""
+"""The numbers of the overview: deliveries, verdicts and backlog, in a fixed number of statements."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _MOST_COUNTED = 10_000
 
 @dataclass(slots=True)
 class Hour:
-    """What came in one hour, or in one bar of the chart where hours would be too many.
+    """The deliveries of one bar of the chart: an hour, or longer where the hours would be too many.
 
     Args:
         start: its beginning.
-        counts: by kind; of rejected requests every single one.
+        counts: by kind; rejected requests are counted one by one.
     """
 
     start: datetime
@@ -58,16 +58,16 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What a time brought.
+    """The deliveries of a period.
 
     Args:
         hours: from the oldest to the newest, without gaps.
-        width: how long each of them is.
-        deliveries: how many deliveries were counted.
-        since: from when on; None where there are none.
-        is_cut: whether the time began earlier, and only its newest deliveries were counted.
-        success_rate: of the believed events that were tried, the share that the handlers did not fail at; or None.
-        ways: how tasks were completed.
+        width: the length of each of them.
+        deliveries: the number of deliveries.
+        since: the time of the oldest; None if there are none.
+        is_cut: the period began earlier, and only its newest deliveries were counted.
+        success_rate: the share of accepted events, of those that were tried, at which no handler failed; or None.
+        ways: the number of completed tasks by source.
         latency: of applied callbacks, in ms: ``count``, ``p0.5`` and so on, ``max``.
     """
 
@@ -82,17 +82,17 @@ class Overview:
 
     @property
     def totals(self) -> Counter[str]:
-        """All hours together."""
+        """The counts of all hours."""
         return sum((hour.counts for hour in self.hours), Counter())
 
 
 def read_overview(read: Reading, model: Any, since: datetime | None, now: datetime) -> Overview:
-    """Count the deliveries of a time, or as many of its newest ones as one request may look through.
+    """Count the deliveries of a period, or as many of its newest as a request may examine.
 
     Args:
         read: the transaction.
         model: the delivery model.
-        since: the beginning of the time, or None.
+        since: the beginning of the period, or None.
         now: its end, for the last bar of the chart.
     """
     span = span_of(read, model, since, None)
@@ -123,7 +123,7 @@ def read_overview(read: Reading, model: Any, since: datetime | None, now: dateti
 
 
 def _counts(read: Reading, model: Any, inside: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    """By hour, verdict, source and effect; what the host itself asked for is not among what came."""
+    """Count by hour, verdict, source and effect, without the events that the host caused itself."""
     completes = sa.and_(
         model.verdict == Verdict.PROCESSED.value,
         model.status_after == TaskState.COMPLETED.value,
@@ -201,13 +201,13 @@ def _ways(groups: list[Row]) -> dict[str, int]:
     return {way: ways[way] for way in _WAYS}
 
 
-# --- what waits ----------------------------------------------------------------------------------------------
+# --- the backlog ---------------------------------------------------------------------------------------------
 
 
 def read_backlog(read: Reading, state: WebhookState) -> Row:
-    """How much waits, and when something is due next; every figure from an index, and counted to an end.
+    """Read the lengths of the queues, and their next due times; each from an index, and counted up to a limit.
 
-    ``queued``, ``failed`` and ``dead`` are None where the host's own table lacks the index for them.
+    ``queued``, ``failed`` and ``dead`` are None if the host's own table lacks the index for them.
     """
     task, delivery = state.task_model, state.delivery_model
     forward, _ = default_forward_models(state.database.db)
@@ -225,17 +225,17 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
         ),
     }
     for verdict in UNSETTLED:
-        known = has_unsettled_index(delivery)
+        has_index = has_unsettled_index(delivery)
         figures[verdict.value] = (
-            _count(delivery.verdict == verdict.value, is_unsettled(delivery)) if known else sa.null()
+            _count(delivery.verdict == verdict.value, is_unsettled(delivery)) if has_index else sa.null()
         )
     return read.rows(sa.select(*(figure.label(name) for name, figure in figures.items())))[0]
 
 
 def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-    """At most one more than :data:`_MOST_COUNTED`, which stands for all that are more."""
-    some = sa.select(sa.literal_column("1")).where(*conditions).limit(_MOST_COUNTED + 1).subquery()
-    return sa.select(sa.func.count()).select_from(some).scalar_subquery()
+    """Count to at most :data:`_MOST_COUNTED` plus 1, which means "more"."""
+    rows = sa.select(sa.literal_column("1")).where(*conditions).limit(_MOST_COUNTED + 1).subquery()
+    return sa.select(sa.func.count()).select_from(rows).scalar_subquery()
 
 
 def _soonest(at: Any) -> sa.ScalarSelect[Any]:
@@ -243,7 +243,7 @@ def _soonest(at: Any) -> sa.ScalarSelect[Any]:
 
 
 def next_runs(state: WebhookState) -> list[tuple[str, datetime | None]]:
-    """The periodic jobs of this process, and when each runs next; none where another process runs them."""
+    """Return the periodic jobs of this process with their next times; empty if another process runs them."""
     scheduler = state.jobs.value.scheduler
     if scheduler is None or not scheduler.running:
         return []

@@ -1,4 +1,4 @@
-"""Templates, in an environment of their own: whatever they show is made visible and escaped, without being asked to.
+"""Templates, in a separate Jinja environment that escapes every value and makes invisible characters visible.
 
 The host's own Jinja environment may escape or not, and may have other templates under our names.
 """
@@ -22,18 +22,18 @@ __all__ = ["fragment", "page"]
 
 
 def page(template: str, *, status: int = 200, **values: Any) -> Response:
-    """A whole page.
+    """Render a whole page.
 
     Args:
         template: its file.
-        status: of the answer.
-        **values: what the template shows.
+        status: of the response.
+        **values: for the template.
     """
     return Response(fragment(template, **values), status=status, mimetype="text/html")
 
 
 def fragment(template: str, **values: Any) -> str:
-    """A template, filled in."""
+    """Render a template."""
     return _environment().get_template(template).render(values)
 
 
@@ -68,7 +68,7 @@ def _environment() -> Environment:
 
 
 def _finalized(value: Any) -> Any:
-    """What every expression of every template goes through, before it is escaped."""
+    """Prepare the value of any expression in a template, before it is escaped."""
     if value is None:
         return ""
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -77,7 +77,7 @@ def _finalized(value: Any) -> Any:
 
 
 def _url(endpoint: str, **values: Any) -> str:
-    """The address of a page of ours, wherever the host has mounted it."""
+    """Return the URL of one of our pages."""
     return url_for(f".{endpoint}", **values)
 
 
@@ -85,12 +85,12 @@ def _url(endpoint: str, **values: Any) -> str:
 
 
 def _exact(text: str) -> Markup:
-    """For the value of a form field, which must come back as it is; only for what came in the query of a request."""
+    """Leave a value unchanged but escaped, for a form field; only for values from the query of the request."""
     return escape(text)
 
 
 def _moment(at: datetime | None) -> Markup:
-    """A time to the second, in UTC."""
+    """Return a time to the second, in UTC."""
     return Markup("") if at is None else _time(at, f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
 
 
@@ -98,13 +98,13 @@ def _minute(at: datetime) -> Markup:
     return _time(at, f"{at.astimezone(UTC):%Y-%m-%d %H:%M}")
 
 
-def _time(at: datetime, words: str) -> Markup:
+def _time(at: datetime, text: str) -> Markup:
     exactly = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}">{}</time>').format(exactly, words)
+    return Markup('<time datetime="{}">{}</time>').format(exactly, text)
 
 
 def _duration(length: timedelta) -> str:
-    """A length of time in its two largest units."""
+    """Return a duration in its two largest units."""
     seconds = abs(length.total_seconds())
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
@@ -124,7 +124,7 @@ def _number(value: float | None) -> str:
 
 
 def _percent(share: float | None) -> str:
-    """A share; never rounded up to all."""
+    """Return a share in percent, never rounded up to 100 %."""
     if share is None:
         return "-"
     return "100 %" if share == 1 else f"{int(share * 10_000) / 100:g} %"

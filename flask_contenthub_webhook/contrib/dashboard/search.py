@@ -1,4 +1,4 @@
-"""Looking through a history: a bounded number of rows in a request, and where to go on from there."""
+"""Search in a history: a bounded number of rows in a request, and a cursor to continue."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["PER_PAGE", "Page", "Search", "read_page"]
 PER_PAGE = 50
 _MOST_ROWS_WITH_TEXT = 2_000
 _MOST_BYTES = 8 * 1024 * 1024
-"""Bytes of bodies that one request looks through, and one body at least."""
+"""Bytes of bodies that a request examines; at least one body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a search found.
+    """The result of a search.
 
     Args:
         rows: newest first.
         newer: the cursor ``after`` of the page before, or None.
         older: the cursor ``before`` of the next page, or None.
-        stopped_at: where the search ended because it had looked through enough, not because there was no more: the
-            time of the row that it would have looked at next. The cursor of its direction goes on there.
-        looked_at: how much that was, in words.
+        stopped_at: if the search reached its limit before its end, the time of the row that it would examine next. The
+            cursor of its direction continues there.
+        looked_at: the limit, as a text.
     """
 
     rows: list[Row]
@@ -42,14 +42,14 @@ class Page:
 
 
 class Search:
-    """One search over a bounded number of rows and bytes.
+    """A search over a bounded number of rows and bytes.
 
     Args:
         read: the transaction.
         model: a model with an ``id`` that grows.
-        lane: the rows to look through, in the order of the search.
-        conditions: which of them are meant.
-        text: what their bodies must hold, or an empty text.
+        lane: the rows to examine, in the order of the search.
+        conditions: for the rows to match.
+        text: the text that the bodies must contain, or an empty string.
     """
 
     def __init__(
@@ -64,24 +64,24 @@ class Search:
         self.found_more = False
 
     def rows(self, span: Span, selected: Sequence[Any], limit: int) -> tuple[list[Row], Span | None]:
-        """Look through the beginning of a span.
+        """Search the beginning of a span.
 
         Returns:
-            At most ``limit`` rows, and what is left of the span behind the rows that were looked through, or None where
-            nothing is. :attr:`found_more` says whether more than ``limit`` were found.
+            At most ``limit`` rows, and the rest of the span after the rows that were examined, or None if there is no
+            rest. :attr:`found_more` is True if more than ``limit`` match.
         """
         window = self.window(span)
         if window is None:
             return [], None
-        found = self.read(window, selected, limit + 1)
-        self.found_more = len(found) > limit
+        rows = self.read(window, selected, limit + 1)
+        self.found_more = len(rows) > limit
         if self.found_more:
-            return found[:limit], None
+            return rows[:limit], None
         rest = self.lane.rest(span, window)
-        return found, None if self.lane.start(rest) is None else rest
+        return rows, None if self.lane.start(rest) is None else rest
 
     def window(self, span: Span) -> Span | None:
-        """The beginning of a span that one request looks through; None where no row is in the span."""
+        """Return the beginning of a span that a request examines; None if the span has no rows."""
         start = self.lane.start(span)
         if start is None:
             return None
@@ -91,10 +91,10 @@ class Search:
         return self._affordable(window) if self._text else window
 
     def read(self, window: Span, selected: Sequence[Any], limit: int) -> list[Row]:
-        """The first rows of a window that are meant.
+        """Read the first matching rows of a window.
 
-        Each branch of the lane is walked along its own index and no further than it takes; of a condition over several
-        branches a database might think that the primary key is the shorter way.
+        Each branch of the lane is a separate subquery, so that it uses its own index and stops early; with a condition
+        over several branches a database might choose the primary key.
         """
         walks = [
             sa.select(*selected).where(*branch, *self.conditions(window)).order_by(self.lane.order).limit(limit)
@@ -107,7 +107,7 @@ class Search:
         return self._read.rows(sa.select(rows).order_by(order).limit(limit))
 
     def conditions(self, window: Span) -> list[sa.ColumnElement[bool]]:
-        """The WHERE for the rows of a window that are meant."""
+        """Return the WHERE for the matching rows of a window."""
         return [*self._inside(window), *self._holds_text()]
 
     def _inside(self, window: Span) -> list[sa.ColumnElement[bool]]:
@@ -117,7 +117,7 @@ class Search:
     # --- text in bodies ------------------------------------------------------------------------------------------
 
     def _affordable(self, window: Span) -> Span:
-        """As much of a window as has bodies of :data:`_MOST_BYTES`; lengths cost nothing to read."""
+        """Shorten a window to bodies of :data:`_MOST_BYTES`; their lengths cost nothing to read."""
         model, down = self._model, self.lane.down
         running = sa.func.sum(sa.func.length(model.body)).over(order_by=self.lane.order)
         bodies = sa.select(model.id.label("id"), running.label("total")).where(*self._inside(window)).subquery()
@@ -136,7 +136,7 @@ class Search:
         return Span(end, window.high) if down else Span(window.low, end)
 
     def _holds_text(self) -> list[sa.ColumnElement[bool]]:
-        """The text as it is, or as JSON writes it; looked for only in rows that all else holds for."""
+        """Match the text as it is or as JSON writes it, only in rows that meet all other conditions."""
         if not self._text:
             return []
         needles = {self._text, *(json.dumps(self._text, ensure_ascii=ascii_)[1:-1] for ascii_ in (True, False))}
@@ -160,16 +160,16 @@ def read_page(
     before: int | None = None,
     after: int | None = None,
 ) -> Page:
-    """The newest rows of a search, or those next to a cursor.
+    """Read the newest rows of a search, or those next to a cursor.
 
     Args:
         read: the transaction.
-        search: downwards, or upwards where ``after`` is given.
-        span: what it looks through.
+        search: downwards, or upwards with ``after``.
+        span: the limits.
         selected: the columns.
-        time: the column that says when a row came.
-        before: only smaller ids, the nearest ones.
-        after: only greater ids, the nearest ones.
+        time: the column with the time of a row.
+        before: read the nearest smaller ids.
+        after: read the nearest greater ids.
     """
     down = search.lane.down
     if before is not None:

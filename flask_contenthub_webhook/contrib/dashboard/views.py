@@ -1,4 +1,4 @@
-"""The pages. Each reads in one transaction, with a bounded number of statements over a bounded number of rows."""
+"""The pages. Each reads a bounded number of rows in one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .bulk import Order, carry_out, make_plan
 from .charts import Chart, stacked_bars
 from .curl import curl_command
 from .details import read_delivery_details, read_task_details, timeline
-from .filters import RANGES, cursor, wanted, window_since
+from .filters import RANGES, cursor, read_filter_form, window_since
 from .forms import check_form, has_secret_key, read_signed, signed
 from .forwards import STATES, forwards_by_url, read_forwards_page, url_of
 from .listing import deliveries_newer_than, read_deliveries_page
@@ -40,7 +40,7 @@ _ID = "<int(min=0, max=9223372036854775807):delivery_id>"
 
 
 def add_views(blueprint: Blueprint) -> None:
-    """Give a blueprint the pages."""
+    """Add the pages to a blueprint."""
     for rule, view, method in (
         ("/", overview, "GET"),
         ("/deliveries", deliveries, "GET"),
@@ -63,7 +63,7 @@ def add_views(blueprint: Blueprint) -> None:
 
 
 def overview() -> Response:
-    """How things stand."""
+    """Show the numbers of a period, the backlog and the raised alerts."""
     state, now = get_state(), get_state().clock()
     range_ = request.args.get("range", "day")
     if range_ not in _OVERVIEW_RANGES:
@@ -96,57 +96,57 @@ def _chart(numbers: Overview) -> Chart | None:
 
 
 def deliveries() -> Response:
-    """The history."""
+    """List deliveries."""
     state = get_state()
-    wish = wanted(request.args, state.clock())
+    form = read_filter_form(request.args, state.clock())
     before, after = cursor(request.args, "before"), cursor(request.args, "after")
-    found = Page([])
-    if not wish.problems:
+    results = Page([])
+    if not form.problems:
         with reading(state.database) as read:
-            found = read_deliveries_page(read, state.delivery_model, wish, before=before, after=after)
-    is_first = before is None and found.newer is None
+            results = read_deliveries_page(read, state.delivery_model, form, before=before, after=after)
+    is_first = before is None and results.newer is None
     return page(
         "deliveries.html",
-        status=400 if wish.problems else 200,
-        wish=wish,
-        page=found,
+        status=400 if form.problems else 200,
+        form=form,
+        page=results,
         is_first=is_first,
         went_up=after is not None,
-        live=url_for(".new_deliveries", **wish.given) if is_first and wish.chosen.until is None else None,
+        live=url_for(".new_deliveries", **form.given) if is_first and form.criteria.until is None else None,
         **_choices(),
     )
 
 
 def new_deliveries() -> Response:
-    """What came after a known delivery: rows for the table that a browser already shows."""
+    """Return the deliveries after a known one, as rows for the table in the browser."""
     state, after = get_state(), cursor(request.args, "after")
-    wish = wanted(request.args, state.clock())
-    if after is None or wish.problems:
-        raise BadRequest("Name the newest delivery that is known, in `after`.")
+    form = read_filter_form(request.args, state.clock())
+    if after is None or form.problems:
+        raise BadRequest("`after` must be the id of the newest known delivery.")
     with reading(state.database) as read:
-        rows = deliveries_newer_than(read, state.delivery_model, wish, after)
+        rows = deliveries_newer_than(read, state.delivery_model, form, after)
     return Response(fragment("new_deliveries.html", rows=rows), mimetype="text/html") if rows else Response(status=204)
 
 
 def delivery(delivery_id: int) -> Response:
-    """One delivery."""
+    """Show a delivery."""
     return _delivery_page(delivery_id)
 
 
 def body(delivery_id: int) -> Response:
-    """The raw body, to be saved and not to be shown."""
+    """Send the raw body as a download, so that the browser does not show it."""
     state, model = get_state(), get_state().delivery_model
     with reading(state.database) as read:
-        found = read.first(state.database.db.select(model.body).where(model.id == delivery_id))
-    if found is None or not found[0]:
+        row = read.first(state.database.db.select(model.body).where(model.id == delivery_id))
+    if row is None or not row[0]:
         raise NotFound("There is no such delivery, or it has no body.")
-    response = Response(bytes(found[0]), mimetype="application/octet-stream")
+    response = Response(bytes(row[0]), mimetype="application/octet-stream")
     response.headers["Content-Disposition"] = f"attachment; filename=delivery-{delivery_id}.bin"
     return response
 
 
 def replay_one(delivery_id: int) -> AnyResponse:
-    """Apply one event again."""
+    """Replay a delivery."""
     check_form()
     try:
         applied = replay(get_state(), delivery_id)
@@ -164,21 +164,21 @@ def replay_one(delivery_id: int) -> AnyResponse:
 def _delivery_page(delivery_id: int, *, status: int = 200, problem: str = "") -> Response:
     state = get_state()
     with reading(state.database) as read:
-        found = read_delivery_details(read, state, delivery_id)
-    if found is None:
+        details = read_delivery_details(read, state, delivery_id)
+    if details is None:
         raise NotFound(f"There is no delivery {delivery_id}; it may have been purged.")
     can_be_replayed = (
-        found.size > 0
-        and found.row["task_id"] is not None
-        and (found.row["verdict"] != Verdict.REJECTED or found.row["scheme"] is not None)
+        details.size > 0
+        and details.row["task_id"] is not None
+        and (details.row["verdict"] != Verdict.REJECTED or details.row["scheme"] is not None)
     )
     return page(
         "delivery.html",
         status=status,
         problem=problem,
-        found=found,
-        row=found.row,
-        curl=curl_command(state.settings, found.row, found.beginning, found.size) if found.size else None,
+        details=details,
+        row=details.row,
+        curl=curl_command(state.settings, details.row, details.beginning, details.size) if details.size else None,
         can_be_replayed=can_be_replayed,
         was_replayed="replayed" in request.args,
     )
@@ -188,25 +188,25 @@ def _delivery_page(delivery_id: int, *, status: int = 200, problem: str = "") ->
 
 
 def task() -> Response:
-    """One task with its timeline, by either of its ids."""
+    """Show a task with its timeline, by either of its ids."""
     state, any_id = get_state(), request.args.get("id", "")
     if "\0" in any_id:
         raise NotFound("There is no such task.")
     with reading(state.database) as read:
-        found = read_task_details(read, state, any_id)
+        details = read_task_details(read, state, any_id)
         steps, steps_page = timeline(
             read,
             state,
-            any_id if found is None else found.row["task_id"],
+            any_id if details is None else details.row["task_id"],
             before=cursor(request.args, "before"),
             after=cursor(request.args, "after"),
         )
-    if found is None and not steps:
+    if details is None and not steps:
         raise NotFound(f"There is no task {any_id[:255]}, and no delivery names one.")
     return page(
         "task.html",
-        task_id=any_id if found is None else found.row["task_id"],
-        found=found,
+        task_id=any_id if details is None else details.row["task_id"],
+        details=details,
         steps=steps,
         page=steps_page,
     )
@@ -216,7 +216,7 @@ def task() -> Response:
 
 
 def forwards() -> Response:
-    """What is sent on."""
+    """List forwards."""
     state, status, like = get_state(), request.args.get("status", ""), cursor(request.args, "like")
     if status not in {"", *STATES}:
         raise BadRequest("There is no such state.")
@@ -225,31 +225,31 @@ def forwards() -> Response:
         url = None if like is None else url_of(read, state, like)
         if like is not None and url is None:
             raise NotFound("There is no such forward; it may have been purged.")
-        found = read_forwards_page(read, state, status=status, url=url, before=before, after=after)
+        results = read_forwards_page(read, state, status=status, url=url, before=before, after=after)
         by_url = forwards_by_url(read, state)
     given = {**({"status": status} if status else {}), **({"like": like} if like is not None else {})}
-    return page("forwards.html", page=found, by_url=by_url, states=STATES, wanted=status, like=like, given=given)
+    return page("forwards.html", page=results, by_url=by_url, states=STATES, selected=status, like=like, given=given)
 
 
 # --- bulk replay ---------------------------------------------------------------------------------------------
 
 
 def dry_run() -> Response:
-    """Choose deliveries, and see how many a replay would apply again."""
+    """Count the deliveries that match a filter and could be replayed."""
     state = get_state()
-    wish = wanted(request.args, state.clock())
+    form = read_filter_form(request.args, state.clock())
     plan = None
-    if not wish.is_empty and not wish.problems:
+    if not form.is_empty and not form.problems:
         with reading(state.database) as read:
-            plan = make_plan(read, state.delivery_model, wish, after=cursor(request.args, "after") or 0)
+            plan = make_plan(read, state.delivery_model, form, after=cursor(request.args, "after") or 0)
     order = (
         signed("order", plan.order.to_json()) if plan is not None and plan.order.total and has_secret_key() else None
     )
-    return page("replay.html", status=400 if wish.problems else 200, wish=wish, plan=plan, order=order, **_choices())
+    return page("replay.html", status=400 if form.problems else 200, form=form, plan=plan, order=order, **_choices())
 
 
 def replay_many() -> Response:
-    """Replay the next chunk of what was counted."""
+    """Replay the next chunk of the counted deliveries."""
     check_form()
     order = Order.from_json(read_signed("order", request.form.get("order", "")))
     order, is_finished = carry_out(get_state(), order)
@@ -265,7 +265,7 @@ def replay_many() -> Response:
 
 
 def find() -> AnyResponse:
-    """Go to the delivery with a number, or to the task with an id."""
+    """Redirect to the delivery with a number, or to the task with an id."""
     text = request.args.get("q", "").strip()
     if not text:
         return redirect(url_for(".deliveries"), 303)
@@ -276,7 +276,7 @@ def find() -> AnyResponse:
 
 
 def _choices() -> dict[str, Any]:
-    """What the filter form offers."""
+    """Return the choices of the filter form."""
     return {
         "ranges": RANGES,
         "verdicts": [verdict.value for verdict in Verdict],

@@ -1,8 +1,8 @@
 """Bounded steps through a history of any length.
 
-There is no index on the time or the verdict of a delivery, since every callback would pay for it. Ids grow with
-time, so a span of time is a span of ids, found by bisection; and whatever has to be looked through is looked through in
-the order of ids, a bounded number of rows in a request.
+There is no index on the time or the verdict of a delivery, since every callback would have to maintain it. Ids grow
+with time, so a span of time is a span of ids, which bisection finds; other conditions are checked row by row in the
+order of ids, for a bounded number of rows in a request.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ...storage.queries import Reading
 __all__ = ["EVERYTHING", "MOST_ROWS", "Lane", "Span", "lane_of", "span_of"]
 
 MOST_ROWS = 20_000
-"""Rows that one request looks through."""
+"""Rows that a request examines."""
 _SLACK = timedelta(minutes=10)
-"""Ids follow time only roughly: clocks differ, and a delivery is numbered some time after it was received."""
+"""Ids grow with time only roughly: clocks differ, and a delivery gets its id some time after it was received."""
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -41,7 +41,7 @@ class Span:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no id is in it."""
+        """True if it holds no id."""
         return self.low > self.high
 
 
@@ -52,7 +52,7 @@ EVERYTHING = Span(0, 2**63 - 1)
 
 
 def span_of(read: Reading, model: Any, since: datetime | None, until: datetime | None) -> Span:
-    """The ids that the deliveries of a time can have; their own ``received_at`` still has to be looked at.
+    """Return the ids that deliveries of a time can have; ``received_at`` still has to be compared.
 
     Args:
         read: the transaction.
@@ -69,7 +69,7 @@ def span_of(read: Reading, model: Any, since: datetime | None, until: datetime |
 
 
 def _moved(at: datetime, by: timedelta) -> datetime:
-    """A time that was moved, but not beyond the ends of the calendar."""
+    """Move a time, but not beyond the ends of the calendar."""
     try:
         return at + by
     except OverflowError:
@@ -80,15 +80,15 @@ def _moved(at: datetime, by: timedelta) -> datetime:
 
 
 class Lane:
-    """The deliveries among which those of a filter are, in the order of ids, in one direction.
+    """The rows that may match a filter, in the order of ids, in one direction.
 
     Args:
         read: the transaction.
         model: any model with an ``id`` that grows.
         down: from the newest to the oldest; otherwise the other way.
-        branches: conditions, each such that an index leads through its rows in the order of ids. A row is in the lane
-            where one of them holds.
-        in_common: a condition that holds in every branch, without which a database would not see that the index fits.
+        branches: conditions, for each of which an index gives the rows in the order of ids. A row is in the lane if it
+            meets one of them.
+        in_common: a condition that every row of the lane meets; databases use a partial index only if it is stated.
     """
 
     def __init__(
@@ -108,23 +108,23 @@ class Lane:
 
     @property
     def order(self) -> sa.ColumnElement[Any]:
-        """For ORDER BY."""
+        """The ORDER BY."""
         order: sa.ColumnElement[Any] = self.id.desc() if self.down else self.id.asc()
         return order
 
     def start(self, span: Span) -> int | None:
-        """The first id of the lane in a span, or None."""
+        """Return the first id of the lane in a span, or None."""
         return self._step(span, 0)
 
     def window(self, span: Span, start: int, rows: int) -> Span:
-        """The ids from the first one on, with at most so many rows of the lane in it.
+        """Return the ids from the first one on that hold at most this many rows of the lane.
 
         Args:
-            span: where to stay within.
-            start: the first id, as :meth:`start` gives it.
-            rows: how many at the most, for each branch.
+            span: the limits.
+            start: the first id, from :meth:`start`.
+            rows: the maximum for each branch.
         """
-        if self.branches == ((),):  # ids are at least as many as rows
+        if self.branches == ((),):  # a span of ids holds no more rows than ids
             end: int | None = start - rows + 1 if self.down else start + rows - 1
         else:
             end = self._step(self._behind(span, start), rows - 1)
@@ -133,14 +133,14 @@ class Lane:
         return Span(start, span.high if end is None else min(span.high, end))
 
     def rest(self, span: Span, window: Span) -> Span:
-        """What of a span is behind a window."""
+        """Return the part of a span that comes after a window."""
         return Span(span.low, window.low - 1) if self.down else Span(window.high + 1, span.high)
 
     def _behind(self, span: Span, start: int) -> Span:
         return Span(span.low, start) if self.down else Span(start, span.high)
 
     def _step(self, span: Span, rows: int) -> int | None:
-        """The id that so many rows precede, in the branch where that comes first."""
+        """Return the id that this many rows precede, from the branch in which it comes first."""
         if span.is_empty:
             return None
         steps = [
@@ -152,36 +152,36 @@ class Lane:
             .scalar_subquery()
             for branch in self.branches
         ]
-        found: list[int] = [id_ for id_ in self._read.first(sa.select(*steps)) or () if id_ is not None]
-        if not found:
+        ids: list[int] = [id_ for id_ in self._read.first(sa.select(*steps)) or () if id_ is not None]
+        if not ids:
             return None
-        return max(found) if self.down else min(found)
+        return max(ids) if self.down else min(ids)
 
 
-def lane_of(read: Reading, model: Any, chosen: DeliveryFilter, *, down: bool) -> Lane:
-    """The narrowest lane that an index leads through: one task's, the few unsettled ones, or all deliveries.
+def lane_of(read: Reading, model: Any, criteria: DeliveryFilter, *, down: bool) -> Lane:
+    """Return the narrowest lane that an index provides: one task's deliveries, the unsettled ones, or all.
 
     Args:
         read: the transaction.
         model: the delivery model.
-        chosen: the filter.
+        criteria: of the filter.
         down: from the newest to the oldest.
     """
-    if chosen.task_id:
-        return Lane(read, model, down=down, branches=[(model.task_id == chosen.task_id,)])
-    if chosen.verdicts and set(chosen.verdicts) <= set(UNSETTLED) and has_unsettled_index(model):
-        branches = [(model.verdict == verdict,) for verdict in chosen.verdicts]
+    if criteria.task_id:
+        return Lane(read, model, down=down, branches=[(model.task_id == criteria.task_id,)])
+    if criteria.verdicts and set(criteria.verdicts) <= set(UNSETTLED) and has_unsettled_index(model):
+        branches = [(model.verdict == verdict,) for verdict in criteria.verdicts]
         return Lane(read, model, down=down, branches=branches, in_common=(is_unsettled(model),))
     return Lane(read, model, down=down)
 
 
 def is_unsettled(model: Any) -> sa.ColumnElement[bool]:
-    """The condition of the index of unsettled deliveries, in its own words, by which databases know it again."""
-    is_one: sa.ColumnElement[bool] = model.verdict.in_([sa.literal_column(f"'{verdict}'") for verdict in UNSETTLED])
-    return is_one
+    """Return the condition of the index of unsettled deliveries, verbatim, so that databases recognise it."""
+    condition: sa.ColumnElement[bool] = model.verdict.in_([sa.literal_column(f"'{verdict}'") for verdict in UNSETTLED])
+    return condition
 
 
 def has_unsettled_index(model: Any) -> bool:
-    """A host with a ``__table_args__`` of its own may lack it."""
+    """Return False for a host whose own ``__table_args__`` leaves it out."""
     table = sa.inspect(model).local_table
     return any(index.name == named("ix", table.name, "unsettled") for index in table.indexes)
