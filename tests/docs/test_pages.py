@@ -18,8 +18,8 @@ from flask_contenthub_webhook.core import signatures
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
-PAGES = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+PAGES = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
 
 FENCED = re.compile(r"^(```+).*?^\1$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
@@ -125,7 +125,14 @@ def test_the_page_about_signals_has_every_signal_in_its_table():
 
 
 def test_every_page_is_in_the_table_of_contents():
-    index = (DOCS / "index.md").read_text(encoding="utf-8")
-    listed = {line.rpartition("<")[2].rstrip(">") for block in FENCED.finditer(index) for line in block[0].splitlines()}
+    indexes = [DOCS / "index.md", *DOCS.glob("*/index.md")]
+    listed = {entry for index in indexes for entry in _entries(index)}
 
-    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} <= listed
+    assert set(DOCS.rglob("*.md")) - {DOCS / "index.md"} <= listed
+
+
+def _entries(index: Path) -> Iterator[Path]:
+    """Yield the pages that the tables of contents in an index name."""
+    for block in FENCED.finditer(index.read_text(encoding="utf-8")):
+        for line in block[0].splitlines():
+            yield index.parent / f"{line.rpartition('<')[2].rstrip('>')}.md"
