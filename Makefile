@@ -12,10 +12,12 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test chaos coverage lint format types docs bench growth latency dist release-check ci clean
+.PHONY: help setup demo serve test chaos coverage lint format types docs bench growth latency dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.installed-dev ## set up .venv for working on the package
 
 demo: $(VENV)/.installed-demo ## set up the example app, play real callbacks at it and show what happened
 	@$(BIN) -m example_app.demo

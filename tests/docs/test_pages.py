@@ -18,7 +18,7 @@ from flask_contenthub_webhook.core import signatures
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
-PAGES = [PROJECT_ROOT / "README.md", PROJECT_ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [*sorted(PROJECT_ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
 
 FENCED = re.compile(r"^(```+).*?^\1$", re.DOTALL | re.MULTILINE)
