@@ -20,6 +20,8 @@ from tests.support.receiver import Receiver, Reply
 LOOPBACK = [ip_network("127.0.0.0/8")]
 HEADERS = {"webhook-id": "msg_1"}
 TIMEOUT = 0.4
+SLACK = 5
+"""Seconds for a busy machine; without a limit these receivers would never end."""
 
 
 class Odd:
@@ -191,7 +193,7 @@ def test_a_receiver_without_an_end_is_cut_off_and_the_answer_says_why(behaviour,
     assert words in why(answer)
     assert answer.status is None
     assert answer.address == "127.0.0.1"
-    assert took(answer) < TIMEOUT + 0.5
+    assert took(answer) < TIMEOUT + SLACK
 
 
 @pytest.mark.parametrize("send", [drip, flood])
@@ -206,14 +208,14 @@ def test_a_body_that_never_ends_is_cut_off_and_the_status_counts(send, head, sta
         answer = post(server.url)
     assert answer.status == status
     assert (answer.error is None) == (status == 200)
-    assert took(answer) < TIMEOUT + 0.5
+    assert took(answer) < TIMEOUT + SLACK
 
 
 def test_a_receiver_that_does_not_read_is_cut_off():
     with Odd(lambda connection, stopping: stopping.wait()) as server:
         answer = post(server.url, body=b"x" * 30_000_000)
     assert "no answer within" in why(answer)
-    assert took(answer) < TIMEOUT + 0.5
+    assert took(answer) < TIMEOUT + SLACK
 
 
 def test_an_early_refusal_of_a_large_body_is_still_read():
@@ -231,11 +233,11 @@ def test_an_early_refusal_of_a_large_body_is_still_read():
 
 def test_a_resolver_that_hangs_is_not_waited_for():
     ended = threading.Event()
-    answer = post("http://slow.example/", resolver=lambda host, port: [str(ended.wait(5))])
+    answer = post("http://slow.example/", resolver=lambda host, port: [str(ended.wait(30))])
     ended.set()
     assert "no answer within" in why(answer)
     assert answer.address is None
-    assert took(answer) < TIMEOUT + 0.5
+    assert took(answer) < TIMEOUT + SLACK
 
 
 # --- addresses -----------------------------------------------------------------------------------------------
@@ -365,7 +367,7 @@ def test_a_receiver_that_never_ends_its_handshake_is_cut_off(authority):
     with Odd(lambda connection, stopping: stopping.wait()) as server:
         answer = post(server.url.replace("http:", "https:"), ssl_context=trusting(authority))
     assert "no answer within" in why(answer)
-    assert took(answer) < TIMEOUT + 0.5
+    assert took(answer) < TIMEOUT + SLACK
 
 
 def test_a_body_that_drips_behind_tls_is_cut_off(tls, authority):
@@ -377,4 +379,4 @@ def test_a_body_that_drips_behind_tls_is_cut_off(tls, authority):
         resolver=lambda host, port: ["127.0.0.1"],
     )
     assert answer.status == 500
-    assert time.monotonic() - started < TIMEOUT + 0.5
+    assert time.monotonic() - started < TIMEOUT + SLACK

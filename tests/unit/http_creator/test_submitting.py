@@ -176,7 +176,7 @@ def test_a_submission_that_is_not_answered_in_time_is_open_and_the_creator_works
     report = creator.submit(JOB, wait=0.2)
 
     assert report == Report(state=RemoteState.OPEN)
-    assert 0.15 < time.monotonic() - started < 2
+    assert 0.15 < time.monotonic() - started < 4
     assert server.seen[0].json["idempotencyKey"] == ID
 
 
@@ -186,7 +186,7 @@ def test_a_submission_without_patience_still_arrives_whole(serve, connect):
 
     assert connect(server).submit(job, wait=0).state is RemoteState.OPEN
 
-    for _ in range(200):
+    for _ in range(3_000):
         if server.seen:
             break
         time.sleep(0.01)
@@ -377,7 +377,7 @@ def test_an_answer_that_drips_is_not_waited_for_for_ever(serve, connect):
     with pytest.raises(CreatorUnclear, match="did not complete its answer in time"):
         connect(serve(drips), timeout=0.4).status(ID)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20  # its last byte would come after 50 s
 
 
 def test_a_failed_job_without_words_has_a_message_all_the_same(serve, connect):

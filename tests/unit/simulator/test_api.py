@@ -121,7 +121,7 @@ class TestTheAnswersOfTheApi:
 
     def test_which_comes_first_is_chance_and_each_happens(self):
         answered = []
-        with Receiver() as receiver, simulator(callback_offset=(-0.04, 0.04)) as creator:
+        with Receiver() as receiver, simulator(callback_offset=(-0.15, 0.15)) as creator:
             for _ in range(12):
                 submit(creator, receiver.url())
                 answered.append(time.monotonic())
@@ -131,9 +131,12 @@ class TestTheAnswersOfTheApi:
         assert {back < answer for back, answer in zip(called_back, answered, strict=True)} == {True, False}
 
     def test_the_two_are_at_most_two_milliseconds_apart_by_default(self):
-        answered = []
+        answered, usual = [], []
         with Receiver() as receiver, simulator() as creator:
             for _ in range(20):
+                started = time.monotonic()
+                call(creator, "GET", "/health")
+                usual.append(time.monotonic() - started)
                 submit(creator, receiver.url())
                 answered.append(time.monotonic())
                 receiver.wait_for(len(answered))
@@ -141,7 +144,7 @@ class TestTheAnswersOfTheApi:
                 abs(request.at - answer) for request, answer in zip(receiver.requests, answered, strict=True)
             )
 
-        assert apart[10] < 0.02  # the median: a busy machine delays some
+        assert apart[10] < 0.02 + 4 * sorted(usual)[10]  # medians: a busy machine delays some, and all of them
 
     def test_the_list_is_paged_newest_first_and_filtered(self):
         with simulator() as creator:

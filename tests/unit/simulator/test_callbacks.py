@@ -156,7 +156,7 @@ class TestDelivery:
         requests, log = deliver(status, scale=1.0)
 
         assert len(requests) == 4
-        assert requests[-1].at - requests[0].at < 1  # with gaps it would be 15 s
+        assert requests[-1].at - requests[0].at < 5  # with gaps it would be 15 s
         assert not any(entry.delivered for entry in log)
 
     @pytest.mark.parametrize("status", [301, 302, 303])
@@ -191,7 +191,8 @@ class TestDelivery:
 
         gaps = [later.at - earlier.at for earlier, later in pairwise(requests)]
         assert len(requests) == 4
-        assert all(GAP <= gap < GAP + 0.5 for gap in gaps)
+        assert all(gap >= GAP for gap in gaps)
+        assert min(gaps) < GAP + 0.5  # a busy machine delays some
         assert [entry.attempt for entry in log] == [1, 2, 3, 4]
         assert not any(entry.delivered for entry in log)
 
@@ -210,11 +211,12 @@ class TestDelivery:
 
         gaps = [later.at - earlier.at for earlier, later in pairwise(requests)]
         assert len(requests) == 4
-        assert all(TIMEOUT + GAP - 0.05 <= gap < TIMEOUT + GAP + 0.5 for gap in gaps)
+        assert all(gap >= TIMEOUT + GAP - 0.05 for gap in gaps)
+        assert min(gaps) < TIMEOUT + GAP + 0.5  # as above
         assert {entry.error for entry in log} == {"timeout"}
 
     def test_an_answer_just_in_time_is_enough(self):
-        requests, _ = deliver(Reply(delay=TIMEOUT / 2), timeout=None)
+        requests, _ = deliver(Reply(delay=5 * 0.2), scale=0.2, timeout=None)
 
         assert len(requests) == 1
 

@@ -104,7 +104,7 @@ class TestTraps:
 
 class TestACrash:
     def test_completed_tasks_stay_and_the_queue_is_lost(self):
-        with Receiver(Reply(delay=0.3)) as receiver, simulator() as creator:
+        with Receiver(Reply(delay=2)) as receiver, simulator() as creator:
             submit(creator, receiver.url(), idempotencyKey="sent")
             receiver.wait_for(1)
             submit(creator, receiver.url(), idempotencyKey="queued")
@@ -120,11 +120,11 @@ class TestACrash:
 
     @pytest.mark.parametrize("orphans", ["running", "failed"])
     def test_what_was_being_worked_on_never_finishes(self, orphans):
-        with Receiver() as receiver, simulator(work_time=(0.1, 0.1), orphans=orphans) as creator:
+        with Receiver() as receiver, simulator(work_time=(1, 1), orphans=orphans) as creator:
             with submitted(creator, receiver.url(), idempotencyKey=ID):
                 creator.crash()
             creator.restart(after=0.05)
-            time.sleep(0.15)
+            time.sleep(1.2)
             task = creator.tasks[ID]
 
             assert (task.state, task.orphaned) == (orphans, True)

@@ -36,7 +36,7 @@ class TestTheLoad:
                 client.close()
 
         assert set(answers) == {b"HTTP/1.1 201"}
-        assert elapsed < 3
+        assert elapsed < 20  # one after another they would take 50 s
         assert running == threads + 1
 
     def test_nothing_is_left_after_the_end(self):
