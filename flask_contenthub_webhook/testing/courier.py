@@ -122,7 +122,16 @@ class Courier:
 
     def lose(self, callback: Callback, why: str) -> None:
         """Log a callback that is never sent."""
-        self._log(callback, faults=tuple(dict.fromkeys((*callback.faults, why))))
+        self._ledger.log(
+            CallbackRecord(
+                task_id=callback.task_id,
+                event=callback.event,
+                faults=tuple(dict.fromkeys((*callback.faults, why))),
+                url=callback.url,
+                sent_at=self._clock(),
+                body=self._kept(callback.body),
+            )
+        )
 
     def die(self, why: str) -> list[asyncio.Task[None]]:
         """Drop the queue, cut the requests in progress, and return the tasks that are being cancelled."""
@@ -221,16 +230,20 @@ class Courier:
             error = str(problem) or type(problem).__name__
         finally:
             # In a finally, so that a request cut by the death of the process is logged as well.
-            self._log(
-                callback,
-                attempt=attempt,
-                method="GET" if body is None else "POST",
-                url=url,
-                sent_at=sent_at,
-                elapsed=perf_counter() - started,
-                status=None if response is None else response.status,
-                error=error or None,
-                body=body or b"",
+            self._ledger.log(
+                CallbackRecord(
+                    task_id=callback.task_id,
+                    event=callback.event,
+                    faults=callback.faults,
+                    attempt=attempt,
+                    method="GET" if body is None else "POST",
+                    url=url,
+                    sent_at=sent_at,
+                    elapsed=perf_counter() - started,
+                    status=None if response is None else response.status,
+                    error=error or None,
+                    body=self._kept(body),
+                )
             )
         return response
 
@@ -246,33 +259,5 @@ class Courier:
             # Aborted, not closed: a receiver that does not read to the end must not hold up the queue.
             writer.transport.abort()
 
-    def _log(
-        self,
-        callback: Callback,
-        *,
-        faults: tuple[str, ...] | None = None,
-        attempt: int = 0,
-        method: str = "",
-        url: str | None = None,
-        sent_at: datetime | None = None,
-        elapsed: float = 0.0,
-        status: int | None = None,
-        error: str | None = None,
-        body: bytes | None = None,
-    ) -> None:
-        self._ledger.log(
-            CallbackRecord(
-                number=0,
-                task_id=callback.task_id,
-                event=callback.event,
-                faults=callback.faults if faults is None else faults,
-                attempt=attempt,
-                method=method,
-                url=callback.url if url is None else url,
-                sent_at=self._clock() if sent_at is None else sent_at,
-                elapsed=elapsed,
-                status=status,
-                error=error,
-                body=(callback.body if body is None else body) if self._keep_bodies else b"",
-            )
-        )
+    def _kept(self, body: bytes | None) -> bytes:
+        return body if body is not None and self._keep_bodies else b""

@@ -17,7 +17,6 @@ FAILURES = (
 )
 """Error messages that the real service has sent."""
 
-_RATES = ("lose", "delay", "duplicate", "reorder", "contradict", "forge", "hang", "fail", "refuse")
 _T = TypeVar("_T")
 
 
@@ -129,7 +128,7 @@ class Faults:
     crash_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in _RATES:
+        for name in (fault.name for fault in fields(TaskFaults)):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; a rate must be between 0 and 1.")
         for name in ("delay_by", "duplicate_after", "contradict_after", "reorder_hold"):

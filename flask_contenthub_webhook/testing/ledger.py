@@ -81,7 +81,7 @@ class CallbackRecord:
     """A request of a callback, or a callback that was never sent.
 
     Args:
-        number: its place in the log, from 1, in the order in which the exchanges ended.
+        number: its place in the log, from 1, in the order in which the exchanges ended; 0 until it is logged.
         task_id: the ``taskId`` of the body.
         event: ``completed`` or ``failed``.
         faults: the faults that applied: ``lose``, ``delay``, ``duplicate``, ``reorder``, ``contradict:...``,
@@ -96,17 +96,17 @@ class CallbackRecord:
         body: the bytes; empty for GET, or if the simulator does not keep bodies.
     """
 
-    number: int
+    number: int = 0
     task_id: str
     event: str
-    faults: tuple[str, ...]
-    attempt: int
-    method: str
+    faults: tuple[str, ...] = ()
+    attempt: int = 0
+    method: str = ""
     url: str
     sent_at: datetime
-    elapsed: float
-    status: int | None
-    error: str | None
+    elapsed: float = 0.0
+    status: int | None = None
+    error: str | None = None
     body: bytes = field(default=b"", repr=False)
 
     @property

@@ -79,6 +79,9 @@ def read(state: WebhookState) -> Reading:
         tasks = _rows(session, task, _open_tasks(task, now))
         deliveries = _rows(session, delivery, _waiting(delivery, delivery.next_retry_at, delivery.verdict, now))
         forwards = _rows(session, forward, _waiting(forward, forward.next_try_at, forward.status, now))
+        alerts = _rows(
+            session, alert, sa.select(alert.name.label("name"), alert.raised.label("raised")).limit(_MOST_ALERTS)
+        )
         return Reading(
             open_tasks=_by(tasks, "status", OPEN_STATES),
             overdue_tasks=sum(row["overdue"] for row in tasks),
@@ -92,14 +95,7 @@ def read(state: WebhookState) -> Reading:
                 "submissions": _queue(tasks, "due_submissions", "oldest_submission", now),
                 "forwards": _queue(forwards, "due", "oldest", now),
             },
-            alerts={
-                row["name"]: row["raised"]
-                for row in _rows(
-                    session,
-                    alert,
-                    sa.select(alert.name.label("name"), alert.raised.label("raised")).limit(_MOST_ALERTS),
-                )
-            },
+            alerts={row["name"]: row["raised"] for row in alerts},
         )
 
 
