@@ -11,6 +11,7 @@ import click
 import httpx
 
 from ..core.callback_urls import without_secrets
+from ..core.events import BUILT_IN_EVENTS
 from ..core.signatures import SCHEMES, sign_headers
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
@@ -31,7 +32,7 @@ _TAKEN = {200, 202}
 
 @click.command("send", cls=AppCommand, short_help="Sign a test event and post it to the running app.")
 @click.argument("task_id")
-@click.option("--event", default="completed", show_default=True, metavar="completed|failed|progress|NAME")
+@click.option("--event", default="completed", show_default=True, metavar="|".join([*BUILT_IN_EVENTS, "NAME"]))
 @click.option("--result", metavar="JSON", help="The result object, of a completed or a custom event.")
 @click.option("--content", metavar="TEXT", help="The result's content, of a completed event.")
 @click.option("--message", metavar="TEXT", help="The message of a failed or a progress event.")

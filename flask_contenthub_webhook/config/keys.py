@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ..core.events import EVENT_NAME, EVENT_NAME_RULE
+from ..core.events import BUILT_IN_EVENTS, EVENT_NAME, EVENT_NAME_RULE
 from ..core.forward_targets import configured_targets
 from ..core.signatures import SCHEMES
 from . import parsers as values
@@ -152,7 +152,7 @@ OPTIONS: tuple[Option, ...] = (
         "events",
         (),
         values.names(EVENT_NAME, EVENT_NAME_RULE),
-        "Custom event types beyond completed, failed and progress.",
+        f"Custom event types, in addition to {', '.join(BUILT_IN_EVENTS)}.",
     ),
     Option(
         "WEBHOOK_REQUIRED_RESULT_FIELDS",

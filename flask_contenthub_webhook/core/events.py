@@ -1,41 +1,47 @@
-"""The wire payload of a callback, turned into frozen, typed events.
+"""Parse the payload of a callback into frozen, typed events; :data:`EVENT_TYPES` is the table of the built-in types.
 
-The shapes are those that the real sender was seen to send; every field that it leaves out sometimes may be absent,
-a field of the wrong type is refused with its path, and fields that nobody knows yet are kept in ``payload`` and
-``result``. Nothing here knows Flask or SQL.
+The shapes are those that the real sender was observed to send. Fields that it sometimes omits are optional, a field of
+the wrong type is refused with its path, and unknown fields are kept in ``payload`` and ``result``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
+from blinker import NamedSignal
 
+from .. import signals
 from ..errors import InvalidPayload, UnknownEvent
 from .filters import look_up
+from .state_machine import Trigger
 
 __all__ = [
     "BUILT_IN_EVENTS",
     "EVENT_NAME",
     "EVENT_NAME_RULE",
+    "EVENT_TYPES",
     "Completed",
     "Custom",
     "Event",
+    "EventType",
     "Failed",
     "Internal",
     "Progress",
     "error_of",
     "parse_event",
+    "trigger_of",
 ]
 
-BUILT_IN_EVENTS = ("completed", "failed", "progress")
-EVENT_NAME = r"(?!(?:submitted|cancelled|timed_out|retry|invalid_result)$)[a-z][a-z0-9_.-]{0,63}"
+_RESERVED = ("submitted", "cancelled", "timed_out", "retry", "invalid_result")
+"""Names of our own events."""
+EVENT_NAME = rf"(?!(?:{'|'.join(_RESERVED)})$)[a-z][a-z0-9_.-]{{0,63}}"
 EVENT_NAME_RULE = (
-    "an event type is lower case letters, digits, dot, dash and underscore, at most 64, and none of "
-    "submitted, cancelled, timed_out, retry, invalid_result, which have signals of their own"
+    "an event type has at most 64 lower-case letters, digits, dots, dashes and underscores, and is none of the "
+    f"reserved {', '.join(_RESERVED)}"
 )
 _MAX_ID_LENGTH = 255
 _PLAUSIBLE_YEARS = range(1970, 2201)
@@ -43,11 +49,11 @@ _PLAUSIBLE_YEARS = range(1970, 2201)
 Text = Annotated[str, msgspec.Meta(max_length=_MAX_ID_LENGTH, min_length=1)]
 Number = int | float
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""A number of things; beyond 2^53 JSON numbers do not mean the same to everybody (RFC 7493)."""
+"""A count; implementations disagree on JSON numbers beyond 2^53 (RFC 7493)."""
 Percentage = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 
-# --- what is on the wire -------------------------------------------------------------------------------------
+# --- shapes on the wire --------------------------------------------------------------------------------------
 
 
 class _Wire(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
@@ -123,22 +129,22 @@ class _Progress(_Envelope, frozen=True, kw_only=True):
 
 
 for _shape in (_Envelope, _Completed, _Failed, _Progress):
-    # msgspec learns a shape when it is first used, and two threads that make it do so at once crash the process.
+    # msgspec prepares a shape at first use, and two threads that cause this at once crash the process.
     msgspec.json.Decoder(_shape)
 
 
-# --- what the application works with -------------------------------------------------------------------------
+# --- events ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event about one task, whatever brought it.
+    """An event about a task, from any source.
 
     Args:
         type: ``completed``, ``failed``, ``progress`` or a custom type.
-        task_id: the task as the sender names it; ours or the creator's id.
-        occurred_at: when the sender built the event (aware, UTC), or None where it does not say.
-        payload: the whole JSON object as it came.
+        task_id: the sender's id of the task: ours or the creator's.
+        occurred_at: when the sender built the event (aware, UTC), or None if unknown.
+        payload: the complete JSON object as received.
     """
 
     type: str
@@ -152,8 +158,8 @@ class Completed(Event):
     """The work is done.
 
     Args:
-        result: the result object as it came, ``{}`` where there is none.
-        missing: the required fields that the result lacks; not empty means that the callback is thin.
+        result: the result object as received, ``{}`` if there is none.
+        missing: the required fields that the result lacks.
     """
 
     result: Mapping[str, Any]
@@ -162,11 +168,11 @@ class Completed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
-    """One attempt failed.
+    """An attempt failed.
 
     Args:
-        error: the error object as it came, with at least ``message``.
-        retryable: False where the sender says that another attempt is pointless.
+        error: the error object as received, with at least ``message``.
+        retryable: False if the sender says that another attempt is pointless.
     """
 
     error: Mapping[str, Any]
@@ -178,7 +184,7 @@ class Progress(Event):
     """A sign of life.
 
     Args:
-        progress: the progress object as it came.
+        progress: the progress object as received.
         percentage: 0 to 100.
     """
 
@@ -188,12 +194,12 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom(Event):
-    """An event of a type that the host declared; it changes no state."""
+    """An event of a type that the host declared; it does not change the task's state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Internal(Event):
-    """An event of our own making: ``submitted``, ``timed_out``, ``cancelled``, ``retry``."""
+    """An event that the extension itself creates: ``submitted``, ``timed_out``, ``cancelled``, ``retry``."""
 
 
 def parse_event(
@@ -202,28 +208,25 @@ def parse_event(
     custom_types: Collection[str] = (),
     required_fields: Collection[str] = ("content",),
 ) -> Event:
-    """Check a payload and turn it into an event.
+    """Check a payload and convert it to an event.
 
     Args:
         payload: the parsed JSON object.
         custom_types: event types beyond the built-in three.
-        required_fields: result fields without which a ``completed`` is thin.
+        required_fields: result fields that a ``completed`` must have.
 
     Raises:
         InvalidPayload: a field is missing or of the wrong type; the message has its path.
-        UnknownEvent: the type is neither built in nor in ``custom_types``.
+        UnknownEvent: the type is neither built-in nor in ``custom_types``.
     """
     type_ = payload.get("event")
-    if type_ == "completed":
-        return _completed(payload, required_fields)
-    if type_ == "failed":
-        return _failed(payload)
-    if type_ == "progress":
-        return _progress(payload)
+    if isinstance(type_, str) and (built_in := EVENT_TYPES.get(type_)):
+        event: Event = built_in.parse(payload, required_fields)
+        return event
     envelope = _convert(payload, _Envelope)
     if envelope.event not in custom_types:
         known = ", ".join([*BUILT_IN_EVENTS, *custom_types])
-        raise UnknownEvent(f"The event type {envelope.event[:64]!a} is not known here; known: {known}.")
+        raise UnknownEvent(f"The event type {envelope.event[:64]!a} is not known; known: {known}.")
     return Custom(**_common(envelope, payload))
 
 
@@ -247,14 +250,14 @@ def _completed(payload: Mapping[str, Any], required_fields: Collection[str]) -> 
     return Completed(**_common(wire, payload), result=result, missing=missing)
 
 
-def _failed(payload: Mapping[str, Any]) -> Failed:
+def _failed(payload: Mapping[str, Any], _required_fields: Collection[str]) -> Failed:
     wire = _convert(payload, _Failed)
     _check_status(wire)
     retryable = wire.error.details is None or wire.error.details.retryable is not False
     return Failed(**_common(wire, payload), error=payload["error"], retryable=retryable)
 
 
-def _progress(payload: Mapping[str, Any]) -> Progress:
+def _progress(payload: Mapping[str, Any], _required_fields: Collection[str]) -> Progress:
     wire = _convert(payload, _Progress)
     return Progress(**_common(wire, payload), progress=payload["progress"], percentage=wire.progress.percentage)
 
@@ -279,9 +282,9 @@ def _common(wire: _Envelope, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_utc(moment: datetime | None) -> datetime | None:
-    """Aware UTC; a time without a zone is taken as UTC, which is what senders without zones mean.
+    """Convert to aware UTC; a time without a zone is taken as UTC, which is what such senders mean.
 
-    At the ends of the calendar a driver cannot read back what the database stored, once time zones are in play.
+    At the ends of the calendar, drivers cannot read back what the database stored once time zones are involved.
     """
     if moment is None:
         return None
@@ -299,3 +302,68 @@ def _check_status(wire: _Envelope) -> None:
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+# --- the table -----------------------------------------------------------------------------------------------
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType(Generic[E]):
+    """A built-in event type.
+
+    Args:
+        event: the class of its events.
+        parse: converts a payload, given the fields that a result must have; raises InvalidPayload.
+        trigger: returns what an event asks of the state machine.
+        signal: sent in the transaction when such an event takes effect.
+        one_attempt: True if an event of an earlier attempt must have no effect.
+    """
+
+    event: type[E]
+    parse: Callable[[Mapping[str, Any], Collection[str]], E]
+    trigger: Callable[[E], Trigger]
+    signal: NamedSignal
+    one_attempt: bool
+
+
+EVENT_TYPES: Mapping[str, EventType[Any]] = {
+    "completed": EventType(
+        event=Completed,
+        parse=_completed,
+        trigger=lambda event: Trigger.INVALID_RESULT if event.missing else Trigger.COMPLETED,
+        signal=signals.task_completed,
+        one_attempt=False,
+    ),
+    "failed": EventType(
+        event=Failed,
+        parse=_failed,
+        trigger=lambda _: Trigger.FAILED,
+        signal=signals.task_failed,
+        one_attempt=True,
+    ),
+    "progress": EventType(
+        event=Progress,
+        parse=_progress,
+        trigger=lambda _: Trigger.PROGRESS,
+        signal=signals.task_progress,
+        one_attempt=True,
+    ),
+}
+"""The built-in event types by name; tests/integration/test_event_types.py checks that each has its effect."""
+BUILT_IN_EVENTS = tuple(EVENT_TYPES)
+_BY_CLASS = {entry.event: entry for entry in EVENT_TYPES.values()}
+
+
+def trigger_of(event: Event) -> Trigger:
+    """Return what an event asks of the state machine.
+
+    Raises:
+        KeyError: its class is not in :data:`EVENT_TYPES`.
+    """
+    if isinstance(event, Internal):
+        return Trigger(event.type)
+    if isinstance(event, Custom):
+        return Trigger.CUSTOM
+    return _BY_CLASS[type(event)].trigger(event)

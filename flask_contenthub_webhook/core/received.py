@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from ..errors import TaskMismatch
-from .events import Completed, Event, Failed, Internal, Progress
+from .events import Event, Internal, trigger_of
 from .state_machine import TaskState, Trigger, Verdict
 
 __all__ = ["Outcome", "ReceivedEvent", "Row", "Source", "attempt_of", "check_belongs"]
@@ -126,19 +126,7 @@ class ReceivedEvent:
     @property
     def trigger(self) -> Trigger:
         """The transition that the event asks of the state machine."""
-        match self.event:
-            case Completed(missing=()):
-                return Trigger.COMPLETED
-            case Completed():
-                return Trigger.INVALID_RESULT
-            case Failed():
-                return Trigger.FAILED
-            case Progress():
-                return Trigger.PROGRESS
-            case Internal():
-                return Trigger(self.event.type)
-            case _:
-                return Trigger.CUSTOM
+        return trigger_of(self.event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of"]
 
-_SIGNALS: Mapping[TaskState, NamedSignal] = {
+_SIGNALS: Mapping[TaskState, NamedSignal | None] = {
+    TaskState.PENDING: None,
+    TaskState.SUBMITTED: None,
     TaskState.COMPLETED: signals.task_completed,
     TaskState.FAILED: signals.task_failed,
     TaskState.PROCESSING: signals.task_progress,
@@ -67,7 +69,7 @@ def handlers_of(
         decision: what it does to the task.
         arguments: what the signal tells beside the task and the delivery.
     """
-    signal = None if decision.to is None else _SIGNALS.get(decision.to)
+    signal = None if decision.to is None else _SIGNALS[decision.to]
     if decision.will_retry:
         signal = signals.task_failed
     calls: list[HandlerCall] = []

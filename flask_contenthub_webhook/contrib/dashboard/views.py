@@ -10,8 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
+from ...core.events import BUILT_IN_EVENTS
 from ...core.received import Source
-from ...core.state_machine import Trigger, Verdict
+from ...core.state_machine import Verdict
 from ...engine.replay import replay
 from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
 from ...operations.alerts import read_alerts
@@ -35,7 +36,6 @@ __all__ = ["add_views"]
 logger = logging.getLogger(__name__)
 
 _OVERVIEW_RANGES = ("hour", "today", "day", "week", "all")
-_KNOWN_EVENTS = (Trigger.COMPLETED, Trigger.FAILED, Trigger.PROGRESS)
 _ID = "<int(min=0, max=9223372036854775807):delivery_id>"
 
 
@@ -281,7 +281,7 @@ def _choices() -> dict[str, Any]:
         "ranges": RANGES,
         "verdicts": [verdict.value for verdict in Verdict],
         "sources": [source.value for source in Source],
-        "events": list(dict.fromkeys([*map(str, _KNOWN_EVENTS), *get_state().custom_events])),
+        "events": list(dict.fromkeys([*BUILT_IN_EVENTS, *get_state().custom_events])),
     }
 
 
