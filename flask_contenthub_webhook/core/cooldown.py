@@ -63,7 +63,7 @@ class Cooldown(Generic[Moment]):
 
 
 class Cooldowns(Generic[Moment]):
-    """One cooldown per name, for the names that failed last; safe for threads.
+    """Cooldowns by name, for the names that failed last; safe for threads.
 
     Args:
         new: makes the cooldown of a name that fails for the first time.

@@ -728,8 +728,8 @@ def test_without_a_secret_nothing_can_be_sent_on(hubs, sqlite_url):
     ("targets", "words"),
     [
         (["ftp://one.example/"], "in target 1, the URL must be an absolute http or https URL"),
-        (["https://one.example/", "https://u:p@one.example/"], "in target 2, the URL must not hold a user"),
-        ([{"url": "https://one.example/", "evnts": []}], "'evnts' is not known; known: url, events"),
+        (["https://one.example/", "https://u:p@one.example/"], "in target 2, the URL must not contain a user"),
+        ([{"url": "https://one.example/", "evnts": []}], "'evnts' is not a known name; known: url, events"),
         ("https://one.example/", "must be a list of URLs"),
     ],
 )
