@@ -106,7 +106,7 @@ def flask(settings, *arguments, stdin=""):
         env=clean_environment(PYTHONPATH=str(PROJECT_ROOT), **settings),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,  # only ends what hangs
         check=False,
     )
 
