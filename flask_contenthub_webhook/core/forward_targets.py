@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote
 
-import httpx
+import idna
 
 from .events import EVENT_NAME, EVENT_NAME_RULE
 from .filters import Where, check_path, parse_where, to_json
@@ -17,6 +19,10 @@ __all__ = ["ForwardTarget", "configured_targets", "read_targets"]
 
 ENDINGS = ("completed", "failed")
 _MAX_URL_LENGTH = 2048
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL = re.compile(r"(https?)://(?:([^/?#]*)@)?(\[[^/?#]*\]|[^:@/?#]*):?([^/?#]*)", re.IGNORECASE)
+"""Scheme, user, host and port of an absolute URL, split as the HTTP client that posts to it does."""
+_IPV4 = re.compile(r"(?:[0-9]+\.){3}[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,8 @@ class ForwardTarget:
     @property
     def origin(self) -> str:
         """Scheme, host and port: the part of the URL that may be shown."""
-        url = httpx.URL(self.url)
-        return f"{url.scheme}://{url.netloc.decode('ascii')}"
+        scheme, _, host, port = cast("_Parts", _parse(self.url))
+        return f"{scheme}://{host}" if port == _DEFAULT_PORTS[scheme] else f"{scheme}://{host}:{port}"
 
     def as_json(self) -> dict[str, Any]:
         """Return what the task's row stores: the URL, and the fields that differ from their defaults."""
@@ -122,20 +128,54 @@ def _checked_url(url: object) -> str:
         raise ValueError("the URL must be text")
     text = url.strip()
     try:
-        parts = httpx.URL(text)
-    except (httpx.InvalidURL, UnicodeError):
+        parts = _parse(text)
+    except ValueError:
         raise ValueError("the URL is not valid") from None
-    if parts.scheme not in {"http", "https"} or not parts.host or not _is_port(parts.port):
+    if parts is None:
         raise ValueError("the URL must be an absolute http or https URL")
-    if parts.userinfo:
+    if parts.user:
         raise ValueError("the URL must not contain a user or a password; receivers check the signature instead")
     if len(text) > _MAX_URL_LENGTH:
         raise ValueError(f"the URL has {len(text)} characters; at most {_MAX_URL_LENGTH} are allowed")
     return text
 
 
-def _is_port(port: int | None) -> bool:
-    return port is None or 0 < port < 2**16
+class _Parts(NamedTuple):
+    scheme: str
+    user: str
+    host: str
+    port: int
+
+
+def _parse(url: str) -> _Parts | None:
+    """Split an absolute http or https URL; return None if it is none.
+
+    Raises:
+        ValueError: it is not a URL at all.
+    """
+    url.encode()  # a lone surrogate cannot be sent
+    if any(char.isascii() and not char.isprintable() for char in url):
+        raise ValueError("a control character")
+    match = _URL.match(url)
+    if match is None:
+        return None
+    scheme, user, name, digits = match.groups(default="")
+    scheme, host = scheme.lower(), _ascii_host(name)
+    port = int(digits) if digits else _DEFAULT_PORTS[scheme]
+    return _Parts(scheme, user, host, port) if host and 0 < port < 2**16 else None
+
+
+def _ascii_host(name: str) -> str:
+    """Return a host's name as it is looked up, or an address as it is connected to."""
+    if name.startswith("[") and name.endswith("]"):
+        IPv6Address(name[1:-1].encode("ascii").decode())
+        return name
+    if _IPV4.fullmatch(name):
+        return str(IPv4Address(name))
+    host = quote(name.lower(), safe="!$&'()*+,;=\"`{}%|\\") if name.isascii() else idna.encode(name.lower()).decode()
+    if host.startswith("xn--"):
+        idna.decode(host)
+    return host
 
 
 def _checked_event(event: str) -> str:

@@ -34,6 +34,23 @@ def test_a_url_a_mapping_and_a_target_mean_the_same():
     assert (target.where, target.include, target.exclude) == (None, (), ())
 
 
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://One.Example/Hook?a=1#b", "https://one.example"),
+        ("HTTP://one.example:80", "http://one.example"),
+        ("http://one.example:443/", "http://one.example:443"),
+        ("https://[::1]:8443/", "https://[::1]:8443"),
+        ("https://127.0.0.1/", "https://127.0.0.1"),
+        ("https://faß.example/", "https://xn--fa-hia.example"),
+        ("https://例え.example:8443/", "https://xn--r8jz45g.example:8443"),
+        ("https://a b.example/", "https://a%20b.example"),
+    ],
+)
+def test_the_origin_is_where_the_client_connects_to(url: str, origin: str):
+    assert ForwardTarget(url).origin == origin
+
+
 def test_everything_can_be_said_and_survives_json():
     (target,) = read_targets([FULL])
 
@@ -76,6 +93,12 @@ def test_the_environment_may_hold_urls_with_commas_or_json(text: Any, urls: list
         ("https://one.example:99999/", "the URL must be an absolute http or https URL"),
         ("https://one.example:port/", "the URL is not valid"),
         ("https://one.example/\x00", "the URL is not valid"),
+        ("https://one.example/\ud800", "the URL is not valid"),
+        ("https://256.1.1.1/", "the URL is not valid"),
+        ("https://[one.example]/", "the URL is not valid"),
+        ("https://-ü.example/", "the URL is not valid"),
+        ("https://xn--a/", "the URL is not valid"),
+        ("https://one.example:0/", "the URL must be an absolute http or https URL"),
         ("https://one.example/" + "a" * 2048, "has 2068 characters; at most 2048"),
         ("https://one.example/,https://one.example/", "target 2 repeats the URL of an earlier one"),
         ('["https://one.example/"', "begins like JSON, but is not valid"),
