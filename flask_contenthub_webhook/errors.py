@@ -46,63 +46,51 @@ class WebhookError(Exception):
 
     code: ClassVar[str] = "webhook_error"
 
+    def __init_subclass__(cls, **attributes: Any) -> None:
+        """Set the attributes that a subclass names in its head."""
+        super().__init_subclass__()
+        for name, value in attributes.items():
+            setattr(cls, name, value)
+
     def __init__(self, message: str | None = None) -> None:
         self.message = message if message is not None else inspect.cleandoc(type(self).__doc__ or "")
         super().__init__(self.message)
 
 
-class ConfigurationError(WebhookError):
+class ConfigurationError(WebhookError, code="configuration_error"):
     """The configuration cannot be used."""
 
-    code = "configuration_error"
 
-
-class DeliveryNotFound(WebhookError):
+class DeliveryNotFound(WebhookError, code="delivery_not_found"):
     """There is no delivery with this id."""
 
-    code = "delivery_not_found"
 
-
-class ForwardNotFound(WebhookError):
+class ForwardNotFound(WebhookError, code="forward_not_found"):
     """There is no forward with this id."""
 
-    code = "forward_not_found"
 
-
-class ReplayRefused(WebhookError):
+class ReplayRefused(WebhookError, code="replay_refused"):
     """This delivery contains no event that can be replayed."""
 
-    code = "replay_refused"
 
-
-class TransitionRefused(WebhookError):
+class TransitionRefused(WebhookError, code="transition_refused"):
     """The task's state does not allow this."""
 
-    code = "transition_refused"
 
-
-class CreatorError(WebhookError):
+class CreatorError(WebhookError, code="creator_error"):
     """The call to the creator failed."""
 
-    code = "creator_error"
 
-
-class CreatorUnreachable(CreatorError):
+class CreatorUnreachable(CreatorError, code="creator_unreachable"):
     """The creator could not be reached; nothing was delivered."""
 
-    code = "creator_unreachable"
 
-
-class CreatorUnclear(CreatorError):
+class CreatorUnclear(CreatorError, code="creator_unclear"):
     """The connection to the creator was cut, or its answer was invalid; it may have acted on the request."""
 
-    code = "creator_unclear"
 
-
-class CreatorRefused(CreatorError):
+class CreatorRefused(CreatorError, code="creator_refused"):
     """The creator understood the request and refused it."""
-
-    code = "creator_refused"
 
     def __init__(
         self, message: str | None = None, *, reason: str | None = None, details: Mapping[str, Any] | None = None
@@ -114,140 +102,85 @@ class CreatorRefused(CreatorError):
         """Further facts from the creator, such as the fields that it did not accept."""
 
 
-class RequestRefused(WebhookError):
+class RequestRefused(WebhookError, code="request_refused"):
     """The request was refused."""
 
-    code = "request_refused"
     status: ClassVar[int] = 400
     retry_after: int | None = None
-    """Seconds for the ``Retry-After`` header, or None for no such header."""
+    """Seconds for the ``Retry-After`` header, at least one; None for no such header."""
+
+    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        if retry_after is not None:
+            self.retry_after = max(1, retry_after)
 
 
-class WebhookDisabled(RequestRefused):
+class WebhookDisabled(RequestRefused, code="webhook_disabled", status=404):
     """Webhooks are disabled (WEBHOOK_ENABLED)."""
 
-    code = "webhook_disabled"
-    status = 404
 
-
-class PayloadTooLarge(RequestRefused):
+class PayloadTooLarge(RequestRefused, code="payload_too_large", status=413):
     """The body is larger than this application accepts."""
 
-    code = "payload_too_large"
-    status = 413
 
-
-class UnsupportedMediaType(RequestRefused):
+class UnsupportedMediaType(RequestRefused, code="unsupported_media_type", status=415):
     """The content type must be application/json or end in +json."""
 
-    code = "unsupported_media_type"
-    status = 415
 
-
-class AddressNotAllowed(RequestRefused):
+class AddressNotAllowed(RequestRefused, code="address_not_allowed", status=403):
     """Callbacks are not accepted from this address."""
 
-    code = "address_not_allowed"
-    status = 403
 
-
-class ClientCertificateRequired(RequestRefused):
+class ClientCertificateRequired(RequestRefused, code="client_certificate_required", status=403):
     """A client certificate that this application accepts is required."""
 
-    code = "client_certificate_required"
-    status = 403
 
-
-class RateLimited(RequestRefused):
+class RateLimited(RequestRefused, code="rate_limited", status=429, retry_after=1):
     """Too many requests from this address; try again later."""
 
-    code = "rate_limited"
-    status = 429
 
-    def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after = max(1, retry_after)
-
-
-class SignatureMissing(RequestRefused):
+class SignatureMissing(RequestRefused, code="signature_missing", status=403):
     """The request carries no signature, and this application requires one."""
 
-    code = "signature_missing"
-    status = 403
 
-
-class SignatureInvalid(RequestRefused):
+class SignatureInvalid(RequestRefused, code="signature_invalid", status=401):
     """The signature does not match."""
 
-    code = "signature_invalid"
-    status = 401
 
-
-class SignatureExpired(RequestRefused):
+class SignatureExpired(RequestRefused, code="signature_expired", status=401):
     """The signature is valid, but its timestamp is too far from the current time."""
 
-    code = "signature_expired"
-    status = 401
 
-
-class InvalidJSON(RequestRefused):
+class InvalidJSON(RequestRefused, code="invalid_json", status=400):
     """The body is not strict JSON in UTF-8."""
 
-    code = "invalid_json"
-    status = 400
 
-
-class InvalidPayload(RequestRefused):
+class InvalidPayload(RequestRefused, code="invalid_payload", status=400):
     """The body is JSON, but not a valid event."""
 
-    code = "invalid_payload"
-    status = 400
 
-
-class TaskNotFound(RequestRefused):
+class TaskNotFound(RequestRefused, code="task_not_found", status=404):
     """There is no such task."""
 
-    code = "task_not_found"
-    status = 404
 
-
-class UnknownEvent(RequestRefused):
+class UnknownEvent(RequestRefused, code="unknown_event", status=400):
     """This application does not know this event type."""
 
-    code = "unknown_event"
-    status = 400
 
-
-class TaskMismatch(RequestRefused):
+class TaskMismatch(RequestRefused, code="task_mismatch", status=409):
     """The event belongs to another task than the address it was sent to."""
 
-    code = "task_mismatch"
-    status = 409
 
-
-class HandlerFailed(RequestRefused):
+class HandlerFailed(RequestRefused, code="handler_failed", status=500):
     """A handler of this application failed; nothing was changed, and the event is kept and will be retried."""
 
-    code = "handler_failed"
-    status = 500
     delivery_id: int | None = None
     """The history row that keeps the event."""
 
 
-class InboxFull(RequestRefused):
+class InboxFull(RequestRefused, code="inbox_full", status=503, retry_after=10):
     """Too many events are waiting; send it again later."""
 
-    code = "inbox_full"
-    status = 503
-    retry_after = 10
 
-
-class DatabaseUnavailable(RequestRefused):
+class DatabaseUnavailable(RequestRefused, code="database_unavailable", status=503, retry_after=5):
     """The database could not store the event; send it again."""
-
-    code = "database_unavailable"
-    status = 503
-
-    def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after

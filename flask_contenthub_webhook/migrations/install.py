@@ -31,10 +31,8 @@ _FROM_MARK = "# --- filled in by `flask webhook migrations install` ---\n"
 _TO_MARK = "# --- end ---\n"
 
 
-class MigrationError(WebhookError):
+class MigrationError(WebhookError, code="migration_error"):
     """The packaged revisions cannot be installed."""
-
-    code = "migration_error"
 
 
 @dataclass(frozen=True, slots=True)
