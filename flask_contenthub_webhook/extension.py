@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from flask import Flask
 
 from .config.settings import Settings, load_settings
 from .core.events import EVENT_NAME, EVENT_NAME_RULE
 from .core.filters import Where, parse_where
-from .core.forward_targets import ForwardTarget
 from .core.received import Outcome
 from .core.state_machine import Verdict
 from .creators.configured import configured_creator
@@ -40,7 +40,7 @@ from .storage.store import Store
 from .storage.transactions import Database
 from .tasks.handover import SubmitReport, submit_due
 from .tasks.reconcile import ReconcileReport, reconcile
-from .tasks.submit import cancel, new_task, retry
+from .tasks.submit import cancel, retry, submit
 from .web.client_certificates import check_certificate_support
 from .web.csrf import exempt_from_csrf
 from .web.views import blueprint
@@ -53,6 +53,18 @@ if TYPE_CHECKING:
 __all__ = ["ContentHubWebhook"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _of_current_app(function: Callable[Concatenate[WebhookState, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Make a method of a function, which gets the state of the current application in the place of ``self``."""
+
+    @wraps(function)
+    def method(_: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return function(get_state(), *args, **kwargs)
+
+    return method
 
 
 class ContentHubWebhook:
@@ -167,71 +179,7 @@ class ContentHubWebhook:
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    def submit(
-        self,
-        *,
-        topic: str | None = None,
-        requirements: str | None = None,
-        target_audience: str | None = None,
-        keywords: Collection[str] | None = None,
-        tone: str | None = None,
-        priority: int = 2,
-        auto_approve: bool = False,
-        callback_url: str | None = None,
-        callback_events: Collection[str] = ("completed", "failed"),
-        max_retries: int | None = None,
-        timeout: float | None = None,
-        forward_to: Iterable[str | Mapping[str, Any] | ForwardTarget] = (),
-        commit: bool = True,
-        task_fields: Mapping[str, Any] | None = None,
-        **creator_options: Any,
-    ) -> Any:
-        """Write a new task into ``db.session``; it is handed to the creator right after the commit.
-
-        Args:
-            topic: what to write about, at most 500 characters.
-            requirements: how.
-            target_audience: for whom, at most 500 characters.
-            keywords: words that are to appear.
-            tone: for example ``professional``, at most 100 characters.
-            priority: 1 (low) to 4 (urgent).
-            auto_approve: for the host's handlers; the extension only keeps it.
-            callback_url: where the creator is to report, instead of WEBHOOK_CALLBACK_BASE_URL: another base, or a
-                whole URL with ``{task_id}`` in it, for a gateway. ``attempt`` and ``token`` are added.
-            callback_events: the event types to ask for.
-            max_retries: attempts after the first; None takes WEBHOOK_MAX_RETRIES.
-            timeout: seconds that one attempt may take; None takes WEBHOOK_TASK_TIMEOUT.
-            forward_to: where the task's events are sent on to, beside WEBHOOK_FORWARD_URLS: URLs, or targets with
-                filters, see :class:`.ForwardTarget`. Where both name a URL, what is said here counts.
-            commit: False leaves the row in the caller's transaction, and hands it over once that commits.
-            task_fields: columns of the host's own task model, such as ``{"account_id": 7}``.
-            **creator_options: whatever else the creator understands, by its own names.
-
-        Returns:
-            The new task, in ``db.session``.
-
-        Raises:
-            ConfigurationError: there is no creator, no base URL for callbacks, or no secret to forward with.
-            ValueError: a value cannot be kept; names it.
-        """
-        return new_task(
-            get_state(),
-            topic=topic,
-            requirements=requirements,
-            target_audience=target_audience,
-            keywords=keywords,
-            tone=tone,
-            priority=priority,
-            auto_approve=auto_approve,
-            callback_url=callback_url,
-            callback_events=callback_events,
-            max_retries=max_retries,
-            timeout=timeout,
-            forward_to=forward_to,
-            commit=commit,
-            task_fields=task_fields,
-            creator_options=creator_options,
-        )
+    submit = _of_current_app(submit)
 
     def retry(self, task_id: str) -> Outcome:
         """Give a failed, timed-out or cancelled task another attempt, at once.

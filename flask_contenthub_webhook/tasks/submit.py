@@ -27,14 +27,15 @@ from .handover import cancel_remotely, submit_next
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
 
-__all__ = ["cancel", "new_task", "retry"]
+__all__ = ["cancel", "retry", "submit"]
 
 _PRIORITIES = range(1, 5)
 _WAITING = "contenthub_webhook_submitted"
 
 
-def new_task(
+def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without the state
     state: WebhookState,
+    /,
     *,
     topic: str | None = None,
     requirements: str | None = None,
@@ -50,9 +51,36 @@ def new_task(
     forward_to: Iterable[str | Mapping[str, Any] | ForwardTarget] = (),
     commit: bool = True,
     task_fields: Mapping[str, Any] | None = None,
-    creator_options: Mapping[str, Any] | None = None,
+    **creator_options: Any,
 ) -> Any:
-    """Write the row of a new task into the current session; see :meth:`.extension.ContentHubWebhook.submit`."""
+    """Write a new task into ``db.session``; it is handed to the creator right after the commit.
+
+    Args:
+        topic: what to write about, at most 500 characters.
+        requirements: how.
+        target_audience: for whom, at most 500 characters.
+        keywords: words that are to appear.
+        tone: for example ``professional``, at most 100 characters.
+        priority: 1 (low) to 4 (urgent).
+        auto_approve: for the host's handlers; the extension only keeps it.
+        callback_url: where the creator is to report, instead of WEBHOOK_CALLBACK_BASE_URL: another base, or a
+            whole URL with ``{task_id}`` in it, for a gateway. ``attempt`` and ``token`` are added.
+        callback_events: the event types to ask for.
+        max_retries: attempts after the first; None takes WEBHOOK_MAX_RETRIES.
+        timeout: seconds that one attempt may take; None takes WEBHOOK_TASK_TIMEOUT.
+        forward_to: where the task's events are sent on to, beside WEBHOOK_FORWARD_URLS: URLs, or targets with
+            filters, see :class:`.ForwardTarget`. Where both name a URL, what is said here counts.
+        commit: False leaves the row in the caller's transaction, and hands it over once that commits.
+        task_fields: columns of the host's own task model, such as ``{"account_id": 7}``.
+        **creator_options: whatever else the creator understands, by its own names.
+
+    Returns:
+        The new task, in ``db.session``.
+
+    Raises:
+        ConfigurationError: there is no creator, no base URL for callbacks, or no secret to forward with.
+        ValueError: a value cannot be kept; names it.
+    """
     if state.creator is None:
         raise ConfigurationError(
             "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
@@ -79,7 +107,7 @@ def new_task(
         timeout_seconds=None if timeout is None else round(timeout),
         callback_url=_callback_url(state, task_id, callback_url),
         callback_events=list(callback_events),
-        creator_options=dict(creator_options) if creator_options else None,
+        creator_options=creator_options or None,
         forward_to=_forward_to(state, forward_to),
         next_submit_at=now,
         next_poll_at=now + state.settings.poll_grace,
