@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
 import threading
 import time
@@ -21,12 +20,11 @@ from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from .behaviour import Behaviour
 from .faults import Faults
 from .ledger import CallbackRecord, Ledger, TaskRecord, TaskState
-from .process import CreatorProcess
+from .supervisor import Supervisor
 
 __all__ = ["CreatorSimulator", "run_simulator"]
 
 _T = TypeVar("_T")
-_INTERRUPTED = "Task was interrupted by a restart"
 
 
 class CreatorSimulator:
@@ -103,18 +101,11 @@ class CreatorSimulator:
             tls=tls,
             keep_bodies=keep_bodies,
         )
-        self._restart_after = restart_after
         self._ledger = Ledger()
         self._state_path = None if state_path is None else Path(state_path)
-        self._host = host
-        self._port = port
-        self._reserved: socket.socket | None = None
+        self._supervisor = Supervisor(self._behaviour, self._ledger, host=host, port=port, restart_after=restart_after)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._process: CreatorProcess | None = None
-        self._supervisor: asyncio.TimerHandle | None = None
-        self._booting: asyncio.Task[None] | None = None
-        self._boot_lock = asyncio.Lock()
 
     # --- life and death -------------------------------------------------------------------------------------
 
@@ -127,19 +118,18 @@ class CreatorSimulator:
         """
         if self._thread is not None:
             raise RuntimeError("The simulator is started already.")
-        self._reserved = _bind(self._host, self._port)
-        self._port = self._reserved.getsockname()[1]
+        self._supervisor.reserve_port()
         try:
             if self._state_path is not None:
                 self._ledger.open(self._state_path)
         except BaseException:
-            self._reserved.close()
+            self._supervisor.release_port()
             raise
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="creator-simulator", daemon=True)
         self._thread.start()
         try:
-            self._run(self._boot())
+            self._run(self._supervisor.boot())
         except BaseException:
             self.stop()
             raise
@@ -149,14 +139,13 @@ class CreatorSimulator:
         """Stop listening and working, drop the queue, and end the thread. The attributes stay readable."""
         if self._thread is None or self._loop is None:
             return
-        self._run(self._shut_down())
+        self._run(self._supervisor.shut_down())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        if self._reserved is not None:
-            self._reserved.close()
+        self._supervisor.release_port()
         self._ledger.close()
-        self._thread = self._loop = self._reserved = None
+        self._thread = self._loop = None
 
     def crash(self, *, restart_after: float | None = None) -> None:
         """Die at once: connections are cut without an answer, work stops, queued callbacks are lost.
@@ -165,11 +154,11 @@ class CreatorSimulator:
             restart_after: seconds after which the supervisor starts it again; None leaves it dead until
                 :meth:`restart`.
         """
-        self._run(self._crash("crash", restart_after))
+        self._run(self._supervisor.crash("crash", restart_after))
 
     def restart(self, *, after: float = 0.0) -> None:
         """Die, if it is not dead yet, and listen again after this many seconds; return when it does."""
-        self._run(self._restart(after))
+        self._run(self._supervisor.restart(after))
 
     def __enter__(self) -> Self:
         return self.start()
@@ -184,7 +173,7 @@ class CreatorSimulator:
     @property
     def base_url(self) -> str:
         """The URL of the API, such as ``http://127.0.0.1:41234``; known once it was started."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{self._supervisor.host}:{self._supervisor.port}"
 
     @property
     def seed(self) -> int:
@@ -194,13 +183,13 @@ class CreatorSimulator:
     @property
     def up(self) -> bool:
         """True while it is alive."""
-        return self._process is not None
+        return self._supervisor.process is not None
 
     @property
     def idle(self) -> bool:
         """True if nothing more happens by itself: no work, no callback on its way, no restart to come."""
-        process = self._process
-        return process.idle if process is not None else self._supervisor is None
+        process = self._supervisor.process
+        return process.idle if process is not None else not self._supervisor.will_boot
 
     @property
     def tasks(self) -> dict[str, TaskRecord]:
@@ -251,7 +240,8 @@ class CreatorSimulator:
         """
 
         async def finish() -> bool:
-            return self._process is not None and self._process.workshop.finish(task_id, error)
+            process = self._supervisor.process
+            return process is not None and process.workshop.finish(task_id, error)
 
         if not self._run(finish()):
             raise LookupError(f"No task {task_id} is being worked on.")
@@ -326,83 +316,6 @@ class CreatorSimulator:
             raise RuntimeError("The simulator is not started.")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _boot(self) -> None:
-        async with self._boot_lock:
-            if self._process is not None:
-                return
-            behaviour = self._behaviour
-            fail_at = behaviour.clock() if behaviour.orphans == "failed" else None
-            self._ledger.orphan(fail_at=fail_at, message=_INTERRUPTED)
-            listener = self._listener()
-            process = CreatorProcess(behaviour, self._ledger, self._on_death)
-            try:
-                await process.serve(listener)
-            except BaseException:
-                process.die("stop")
-                listener.close()
-                raise
-            self._process = process
-            self._supervisor = None
-
-    def _listener(self) -> socket.socket:
-        try:
-            return _bind(self._host, self._port)
-        except OSError:
-            # Outside Linux two sockets cannot both be bound to a port: give up the reservation.
-            if self._reserved is None:
-                raise
-            self._reserved.close()
-            self._reserved = None
-            return _bind(self._host, self._port)
-
-    def _on_death(self, process: CreatorProcess, reason: str) -> None:
-        if process is not self._process:
-            return  # the second of two deadly calls
-        process.die("crash")
-        self._process = None
-        self._ledger.die(reason)
-        if self._restart_after is not None:
-            self._boot_later(self._restart_after)
-
-    def _boot_later(self, after: float) -> None:
-        loop = asyncio.get_running_loop()
-
-        def boot() -> None:
-            self._booting = loop.create_task(self._boot())
-
-        self._supervisor = loop.call_later(after, boot)
-
-    async def _crash(self, reason: str, restart_after: float | None) -> None:
-        self._cancel_supervisor()
-        process, self._process = self._process, None
-        if process is not None:
-            process.die("crash")
-            self._ledger.die(reason)
-            await process.bury()
-        if restart_after is not None:
-            self._boot_later(restart_after)
-
-    async def _restart(self, after: float) -> None:
-        await self._crash("restart", None)
-        await asyncio.sleep(after)
-        await self._boot()
-
-    async def _shut_down(self) -> None:
-        self._cancel_supervisor()
-        process, self._process = self._process, None
-        if process is not None:
-            process.die("stop")
-            await process.bury()
-        strays = asyncio.all_tasks() - {asyncio.current_task()}
-        for stray in strays:
-            stray.cancel()
-        await asyncio.gather(*strays, return_exceptions=True)
-
-    def _cancel_supervisor(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            self._supervisor = None
-
 
 def run_simulator(
     *,
@@ -431,15 +344,3 @@ def run_simulator(
 def _print_url(simulator: CreatorSimulator) -> None:
     with contextlib.suppress(BrokenPipeError):
         print(simulator.base_url, flush=True)  # noqa: T201 - the parent process waits for this line
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket that does not listen: it reserves the port, and connections are refused."""
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except BaseException:
-        bound.close()
-        raise
-    return bound

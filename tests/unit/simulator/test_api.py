@@ -227,7 +227,7 @@ class TestTheAnswersOfTheApi:
             for _ in range(3):
                 assert client.get("/health").headers["Connection"] == "keep-alive"
 
-            assert len(creator._process.connections) == 1
+            assert len(creator._supervisor.process.connections) == 1
 
     def test_a_chunked_body_is_read(self):
         with simulator() as creator:
