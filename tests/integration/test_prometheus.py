@@ -457,6 +457,14 @@ def test_the_permission_decides(hosts: Build, sqlite_url: str):
     assert client.post("/metrics").status_code == 405
 
 
+@pytest.mark.parametrize("answer", ["yes", 1, ["a"], ("redirect", 302)], ids=repr)
+def test_only_true_permits(hosts: Build, sqlite_url: str, answer: object, caplog: pytest.LogCaptureFixture):
+    host = in_production(hosts, sqlite_url, permission=lambda: answer)
+
+    assert host.app.test_client().get("/metrics").status_code == 403
+    assert f"the permission returned {type(answer).__name__}" in caplog.text
+
+
 def test_a_server_of_several_processes_without_a_shared_folder_is_told_of_once(
     hub: Host, caplog: pytest.LogCaptureFixture
 ):

@@ -1,4 +1,4 @@
-"""The object that a host sets up to have metrics."""
+"""Metrics for Prometheus, as the host sets them up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["WebhookMetrics"]
 
 logger = logging.getLogger(__name__)
 
-Permission = Callable[[], Any]
+Permission = Callable[[], bool]
 
 _KEY = "contenthub_webhook_metrics"
 _ENDPOINT = "contenthub_webhook_metrics"
@@ -73,8 +73,8 @@ class WebhookMetrics:
             registry: the host's registry, to which the metrics are added; by default they get their own. Where
                 processes share their counts (PROMETHEUS_MULTIPROC_DIR), only the gauges are registered.
             path: the path at which this application answers scrapes, such as ``/metrics``; by default it answers none.
-            permission: called at every scrape, within the request; a false result is a 403. Without it scrapes are
-                only answered in debug mode and in tests.
+            permission: called at every scrape, within the request; True answers it, anything else is a 403.
+                Without it scrapes are only answered in debug mode and in tests.
 
         Raises:
             ConfigurationError: PROMETHEUS_MULTIPROC_DIR is not a folder that can be written to.
@@ -139,8 +139,15 @@ def _of_current_app() -> _AppMetrics:
 
 def _check_permission(metrics: _AppMetrics) -> None:
     if metrics.permission is not None:
-        if not current_app.ensure_sync(metrics.permission)():
-            abort(403)
+        answer: Any = current_app.ensure_sync(metrics.permission)()
+        if answer is True:
+            return
+        if answer:
+            logger.error(
+                "A scrape was refused; the permission returned %s, and must return True or False.",
+                type(answer).__name__,
+            )
+        abort(403)
     elif not (current_app.debug or current_app.testing):
         logger.warning("A scrape was refused; WebhookMetrics needs a `permission` outside debug mode.")
         abort(403)
