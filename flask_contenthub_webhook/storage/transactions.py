@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from ..core.per_process import PerProcess
@@ -79,7 +80,7 @@ class Database:
             with self.begin() as connection:
                 yield connection
             return
-        with engine.connect() as connection:
+        with _parameters_hidden(), engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -90,7 +91,7 @@ class Database:
         that this transaction uses, and keeps out whatever the host had begun before. Objects stay readable after the
         commit, since nobody goes on with this session.
         """
-        with self.app.app_context():
+        with _parameters_hidden(), self.app.app_context():
             session = self.db.session()
             session.expire_on_commit = False
             yield session
@@ -117,10 +118,20 @@ class Database:
                     yield Transaction(self, connection, session)
                     return
                 engine = self._engine = bind
-        with engine.connect() as connection, Transaction(self, connection) as transaction:
+        with _parameters_hidden(), engine.connect() as connection, Transaction(self, connection) as transaction:
             if writes:
                 begin_writing(connection, self._write_turn.value)
             yield transaction
+
+
+@contextmanager
+def _parameters_hidden() -> Iterator[None]:
+    """Keep the values of a failed statement out of its error: URLs and bodies, which a log would print."""
+    try:
+        yield
+    except StatementError as error:
+        error.hide_parameters = True
+        raise
 
 
 class Transaction:
