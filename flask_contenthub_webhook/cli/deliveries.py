@@ -1,174 +1,141 @@
-"""``flask webhook deliveries``: the history, one delivery with all that came with it, and the replay."""
+"""``flask webhook deliveries``: list, show and replay the history."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..core.received import Source
 from ..core.state_machine import Verdict
+from ..engine.replay import BulkReplay, replay_each
 from ..errors import DeliveryNotFound
 from ..runtime.state import get_state
-from ..storage.delivery_queries import DeliveryFilter, read_deliveries, read_delivery
-from ..storage.queries import Row
+from ..storage.delivery_queries import DeliveryFilter, filter_deliveries
+from ..storage.queries import Row, read_by_id
 from .commands import AppGroup
 from .documents import json_option, print_document
-from .parameters import read_moment
-from .replay import replay_chosen, replay_ids
-from .terminal import Screen, counted, escaped, moment, pretty
+from .parameters import choice_option, since_option, with_options
+from .replay import replay_rows
+from .rows import Noun, list_rows, page_options, shortened, show_facts
+from .terminal import Screen, escaped, moment, pretty
 
-__all__ = ["deliveries_group", "delivery_cells", "delivery_columns"]
+__all__ = ["DELIVERY_COLUMNS", "deliveries_group", "delivery_cells"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+DELIVERY_COLUMNS = [
+    ">id",
+    "!received",
+    "!task",
+    "!event",
+    ">attempt",
+    "!source",
+    "!scheme",
+    "!verdict",
+    "!status",
+    "why",
+]
 
+_NOUN = Noun("delivery", "deliveries")
 _SHOWN_CHARACTERS = 20_000
-_DEFAULT_LIMIT = 50
 _BRIEF = 80
+
+filter_options = with_options(
+    click.option("--task", "task_id", metavar="TASK_ID", help="Only of this task."),
+    click.option("--event", "events", multiple=True, metavar="TYPE", help="Only this event type. Repeatable."),
+    choice_option("--verdict", "verdicts", Verdict, "with this verdict"),
+    choice_option("--source", "sources", Source, "from this source"),
+    since_option("Received since"),
+)
 
 
 @click.group("deliveries", cls=AppGroup, short_help="List, show and replay deliveries.")
 def deliveries_group() -> None:
-    """The history: every event that reached us, and what became of it."""
-
-
-def filter_options(command: F) -> F:
-    """Give a command the options that choose deliveries."""
-    options = (
-        click.option("--task", "task_id", metavar="TASK_ID", help="Of this task."),
-        click.option("--event", "events", multiple=True, metavar="TYPE", help="Of this event type. Repeatable."),
-        click.option(
-            "--verdict", "verdicts", multiple=True, type=click.Choice([v.value for v in Verdict]), help="Repeatable."
-        ),
-        click.option(
-            "--source", "sources", multiple=True, type=click.Choice([s.value for s in Source]), help="Repeatable."
-        ),
-        click.option(
-            "--since", type=read_moment, metavar="TIME", help="Received since: 30m, 2h, 7d (ago) or a date and time."
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    """The history: every event that arrived, and its verdict."""
 
 
 @deliveries_group.command("list")
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=_DEFAULT_LIMIT, show_default=True)
-@click.option("--before", type=click.IntRange(1), metavar="ID", help="Older than this delivery: the next page.")
+@page_options
 @json_option
-def list_command(
-    *,
-    task_id: str | None,
-    events: tuple[str, ...],
-    verdicts: tuple[str, ...],
-    sources: tuple[str, ...],
-    since: datetime | None,
-    limit: int,
-    before: int | None,
-    as_json: bool,
-) -> None:
+def list_command(*, limit: int, before: int | None, as_json: bool, **criteria: Any) -> None:
     """List deliveries, newest first."""
-    screen = None if as_json else Screen()
-    chosen = DeliveryFilter(task_id=task_id, events=events, verdicts=verdicts, sources=sources, since=since)
-    found = read_deliveries(get_state().database, chosen, before=before, limit=limit + 1)
-    page, next_before = found[:limit], found[limit - 1]["id"] if len(found) > limit else None
-    if screen is None:
-        print_document({"deliveries": page, "next_before": next_before})
-        return
-    screen.table(delivery_columns(), [delivery_cells(delivery) for delivery in page])
-    more = f" Older ones: --before {next_before}" if next_before is not None else ""
-    screen.say(f"{counted(len(page), 'delivery', 'deliveries')}.{more}")
+    rows = filter_deliveries(get_state().database, DeliveryFilter(**criteria))
+    list_rows(rows, _NOUN, DELIVERY_COLUMNS, delivery_cells, limit=limit, before=before, as_json=as_json)
 
 
 @deliveries_group.command("show")
 @click.argument("delivery_id", type=click.IntRange(1))
 @json_option
 def show_command(delivery_id: int, *, as_json: bool) -> None:
-    """Show one delivery with its headers and its body; control characters are shown, not obeyed."""
-    screen = None if as_json else Screen()
-    delivery = read_delivery(get_state().database, delivery_id)
+    """Show a delivery with its headers and its body; control characters are escaped."""
+    screen, database = None if as_json else Screen(), get_state().database
+    delivery = read_by_id(database, database.delivery_model, delivery_id)
     if delivery is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
     body = bytes(delivery.pop("body") or b"")
     if screen is None:
-        print_document({"delivery": {**delivery, "body": _text(body), **_base64(body)}})
+        print_document({"delivery": {**delivery, **_json_body(body)}})
         return
     headers = delivery.pop("headers") or {}
-    screen.facts((name, moment(value) if isinstance(value, datetime) else value) for name, value in delivery.items())
+    show_facts(screen, delivery)
     if headers:
-        screen.say(
-            "\nheaders:\n" + "\n".join(f"  {escaped(name)}: {escaped(value)}" for name, value in headers.items())
-        )
+        lines = (f"\n  {escaped(name)}: {escaped(value)}" for name, value in headers.items())
+        screen.say(f"\nheaders:{''.join(lines)}")
     if body:
-        text = _pretty_body(body)
-        more = f"\n... ({len(text)} characters; all of them with --json)" if len(text) > _SHOWN_CHARACTERS else ""
-        screen.say(f"\nbody ({len(body)} bytes):\n{text[:_SHOWN_CHARACTERS]}{more}")
+        screen.say(f"\nbody ({len(body)} bytes):\n{shortened(_pretty_body(body), _SHOWN_CHARACTERS)}")
 
 
 @deliveries_group.command("replay")
 @click.argument("delivery_ids", nargs=-1, type=click.IntRange(1), metavar="[ID]...")
 @filter_options
-@click.option("--yes", is_flag=True, help="Do it; with filters, nothing but a count is made without.")
+@click.option("--yes", is_flag=True, help="Replay. Without it, filters only count.")
 @json_option
-def replay_command(
-    delivery_ids: tuple[int, ...],
-    *,
-    task_id: str | None,
-    events: tuple[str, ...],
-    verdicts: tuple[str, ...],
-    sources: tuple[str, ...],
-    since: datetime | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Apply the events of deliveries again: those with the given IDs, or all that the filters choose.
+def replay_command(delivery_ids: tuple[int, ...], *, yes: bool, as_json: bool, **criteria: Any) -> None:
+    """Apply the events of deliveries again: those with the given IDs, or all that match the filters.
 
-    By filters, this only counts unless --yes is given. Exit code 1 when a replay failed or was refused.
+    With filters, this only counts unless --yes is given. Exit code 1 when a replay failed or was refused.
     """
-    chosen = DeliveryFilter(task_id=task_id, events=events, verdicts=verdicts, sources=sources, since=since)
-    if bool(delivery_ids) != chosen.is_empty:
-        raise click.UsageError("Give either IDs or filters, such as --verdict dead --since 2d.")
-    state, screen = get_state(), None if as_json else Screen()
-    if delivery_ids:
-        replay_ids(state, list(dict.fromkeys(delivery_ids)), screen)
-    else:
-        replay_chosen(state, chosen, screen, do_it=yes)
+    state = get_state()
+    replay_rows(
+        filter_deliveries(state.database, DeliveryFilter(**criteria)),
+        _NOUN,
+        delivery_ids,
+        lambda ids, after_each: replay_each(state, ids, after_each=after_each),
+        summary=_summary,
+        document=lambda outcome: {
+            "replayed": outcome.replayed,
+            "verdicts": outcome.verdicts,
+            "failures": outcome.failures,
+            "interrupted": outcome.interrupted,
+        },
+        yes=yes,
+        as_json=as_json,
+    )
 
 
-# --- how a delivery is shown ---------------------------------------------------------------------------------
-
-
-def delivery_columns() -> list[str]:
-    """The headings of a table of deliveries."""
-    return [">id", "!received", "!task", "!event", ">attempt", "!source", "!scheme", "!verdict", "!status", "why"]
+def _summary(outcome: BulkReplay) -> str:
+    if len(outcome.replayed) == 1:
+        [row] = outcome.replayed
+        return f"Delivery {row['id']} was replayed as {row['delivery_id']}: {row['verdict']}, {row['status']}."
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in outcome.verdicts.most_common())
+    return f"Replayed: {_NOUN.counted(len(outcome.replayed))}{f' ({verdicts})' if verdicts else ''}."
 
 
 def delivery_cells(delivery: Row) -> tuple[object, ...]:
-    """The cells of one delivery."""
+    """Return the cells of a delivery, for ``DELIVERY_COLUMNS``."""
     before, after = delivery["status_before"], delivery["status_after"]
     notes = ["late"] if delivery["late"] else []
     notes += [f"{delivery['occurrences']} times"] if delivery["occurrences"] > 1 else []
     notes += [text for text in (delivery["error"], delivery["reason"]) if text]
+    why = "; ".join(notes)
     return (
         delivery["id"],
         moment(delivery["received_at"]),
-        delivery["task_id"],
-        delivery["event"],
-        delivery["attempt"],
-        delivery["source"],
-        delivery["scheme"],
-        delivery["verdict"],
+        *(delivery[key] for key in ("task_id", "event", "attempt", "source", "scheme", "verdict")),
         after if before == after else f"{before} > {after}",
-        _brief("; ".join(notes)),
+        why if len(why) <= _BRIEF else f"{why[: _BRIEF - 3]}...",
     )
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 
 def _pretty_body(body: bytes) -> str:
@@ -178,13 +145,8 @@ def _pretty_body(body: bytes) -> str:
         return escaped(body.decode("utf-8", "backslashreplace"), lines=True)
 
 
-def _text(body: bytes) -> str | None:
+def _json_body(body: bytes) -> dict[str, str | bytes | None]:
     try:
-        return body.decode()
+        return {"body": body.decode()}
     except UnicodeDecodeError:
-        return None
-
-
-def _base64(body: bytes) -> dict[str, bytes]:
-    """Only where the body is no text."""
-    return {"body_base64": body} if _text(body) is None else {}
+        return {"body": None, "body_base64": body}

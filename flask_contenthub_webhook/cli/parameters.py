@@ -1,35 +1,68 @@
-"""How options that several commands have are read."""
+"""Options that several commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import click
 
-__all__ = ["RATE", "read_attempt", "read_moment"]
+__all__ = ["choice_option", "limit_option", "read_attempt", "read_moment", "since_option", "with_options"]
 
-RATE = click.FloatRange(0, 1)
+F = TypeVar("F", bound=Callable[..., Any])
 
 _AGO = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Combine options into one decorator, in the order of ``--help``."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def choice_option(option: str, name: str, values: Iterable[str], of: str) -> Callable[[F], F]:
+    """Return a repeatable option that takes some of the values, such as the members of an enum."""
+    choices = click.Choice([str(value) for value in values])
+    return click.option(option, name, multiple=True, type=choices, help=f"Only {of}. Repeatable.")
+
+
+def since_option(what: str) -> Callable[[F], F]:
+    """Return ``--since``, whose help begins with what happened since then."""
+    text = f"{what}: 30m, 2h or 7d ago, or an ISO 8601 time."
+    return click.option("--since", type=read_moment, metavar="TIME", help=text)
+
+
+def limit_option() -> Callable[[F], F]:
+    """Return ``--limit`` for a list."""
+    kind = click.IntRange(1, 10_000)
+    return click.option("--limit", type=kind, default=50, show_default=True, help="Maximum number of rows.")
+
+
 def read_moment(text: str) -> datetime:
-    """A point in time: ``30m``, ``2h``, ``7d`` ago, or a date and time in ISO 8601, UTC where it names no zone."""
+    """Parse a time: ``30m``, ``2h`` or ``7d`` ago, or a date and time in ISO 8601, UTC unless it names a zone."""
     try:
-        if found := _AGO.fullmatch(text.strip()):
-            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if match := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
         at = datetime.fromisoformat(text.strip())
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is no time; write 30m, 2h or 7d (ago), or 2026-11-24T08:00.") from None
+        raise click.BadParameter(
+            f"{text!r} is not a valid time. Use 30m, 2h or 7d (ago), or an ISO 8601 time such as 2026-11-24T08:00."
+        ) from None
 
 
 def read_attempt(text: str) -> int | None:
-    """The number of an attempt, from 1; ``current`` is None: a URL that speaks for whichever is."""
+    """Parse the number of an attempt, from 1; ``current`` is None, for a URL that is valid for every attempt."""
     if text == "current":
         return None
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise click.BadParameter(f"{text!r} is no attempt; write a number from 1, or current.")
+        raise click.BadParameter(f"{text!r} is not a valid attempt. Use a number from 1, or current.")
     return int(text)

@@ -1,91 +1,87 @@
-"""``flask webhook deliveries replay``: what is chosen, what a dry run says, and what became of it."""
+"""The `replay` of deliveries and of forwards: what is selected, the dry run, and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import click
 
-from ..engine.replay import BulkReplay, replay_each
-from ..storage.delivery_queries import DeliveryFilter, count_matching, replayable_ids
+from ..engine.replay import BulkReplay
+from ..storage.queries import FilteredRows
 from .documents import print_document
-from .terminal import Screen, counted
+from .rows import Noun
+from .terminal import Screen
 
-if TYPE_CHECKING:
-    from ..runtime.state import WebhookState
+__all__ = ["ReplayEach", "replay_rows"]
 
-__all__ = ["replay_chosen", "replay_ids"]
-
-_BATCH = 500
 _SHOWN_FAILURES = 20
 
-
-def replay_ids(state: WebhookState, delivery_ids: list[int], screen: Screen | None) -> None:
-    """Replay these deliveries and report; ends the command with 1 when one of them failed."""
-    _report(_replay_all(state, delivery_ids, len(delivery_ids), screen), screen)
+ReplayEach = Callable[[Iterable[int], Callable[[], object]], BulkReplay]
+"""Replay rows, and call the second argument after each."""
 
 
-def replay_chosen(state: WebhookState, chosen: DeliveryFilter, screen: Screen | None, *, do_it: bool) -> None:
-    """Count what a filter chooses, and with ``do_it`` replay it and report."""
-    counts = count_matching(state.database, chosen)
-    if not do_it:
-        _report_dry_run(counts, screen)
-        return
-    ids = _in_batches(state, chosen, up_to=counts["newest"] or 0)
-    _report(_replay_all(state, ids, counts["replayable"], screen), screen)
+def replay_rows(
+    rows: FilteredRows,
+    noun: Noun,
+    row_ids: Sequence[int],
+    replay_each: ReplayEach,
+    *,
+    summary: Callable[[BulkReplay], str],
+    document: Callable[[BulkReplay], dict[str, Any]],
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Replay the rows with the given ids, or those that match the filter; without ``yes`` the latter only counts.
+
+    Raises:
+        UsageError: there are both ids and a filter, or neither.
+        Exit: with 1 when a replay failed.
+    """
+    if bool(row_ids) != rows.criteria.is_empty:
+        raise click.UsageError("Give either IDs or filters, such as --since 2d.")
+    screen = None if as_json else Screen()
+    if row_ids:
+        ids: Iterable[int] = list(dict.fromkeys(row_ids))
+        total = len(set(row_ids))
+    else:
+        counts = rows.counts()
+        if not yes:
+            _report_dry_run(counts["matching"], counts["replayable"], noun, screen)
+            return
+        ids, total = rows.replayable_ids(up_to=counts["newest"] or 0), counts["replayable"]
+    outcome = _with_progress(replay_each, ids, total, screen)
+    if screen is None:
+        print_document({"dry_run": False, **document(outcome)})
+    else:
+        screen.say(summary(outcome))
+        _show_failures(outcome, noun, screen)
+    if outcome.failures:
+        raise click.exceptions.Exit(1)
 
 
-def _in_batches(state: WebhookState, chosen: DeliveryFilter, *, up_to: int) -> Iterator[int]:
-    after = 0
-    while batch := replayable_ids(state.database, chosen, after=after, up_to=up_to, limit=_BATCH):
-        yield from batch
-        after = batch[-1]
-
-
-def _replay_all(state: WebhookState, ids: Iterable[int], total: int, screen: Screen | None) -> BulkReplay:
+def _with_progress(replay_each: ReplayEach, ids: Iterable[int], total: int, screen: Screen | None) -> BulkReplay:
     if screen is None or total == 1:
-        return replay_each(state, ids)
+        return replay_each(ids, lambda: None)
     with screen.progress() as progress:
         bar = progress.add_task("Replaying", total=total)
-        return replay_each(state, ids, after_each=lambda: progress.advance(bar))
+        return replay_each(ids, lambda: progress.advance(bar))
 
 
-def _report_dry_run(counts: dict[str, Any], screen: Screen | None) -> None:
+def _report_dry_run(matching: int, replayable: int, noun: Noun, screen: Screen | None) -> None:
     if screen is None:
-        print_document({"dry_run": True, "matching": counts["matching"], "replayable": counts["replayable"]})
+        print_document({"dry_run": True, "matching": matching, "replayable": replayable})
         return
-    skipped = counts["matching"] - counts["replayable"]
-    without = f" {skipped} of them hold no event that could be replayed." if skipped else ""
+    skipped = f" {matching - replayable} of them cannot be replayed." if matching > replayable else ""
     screen.say(
-        f"Matching: {counted(counts['matching'], 'delivery', 'deliveries')}.{without} Nothing was done: "
-        f"add --yes to replay {counts['replayable']} of them."
+        f"Matching: {noun.counted(matching)}.{skipped} Nothing was replayed: add --yes to replay {replayable} of them."
     )
 
 
-def _report(outcome: BulkReplay, screen: Screen | None) -> None:
-    if screen is None:
-        print_document(
-            {
-                "dry_run": False,
-                "replayed": outcome.replayed,
-                "verdicts": outcome.verdicts,
-                "failures": outcome.failures,
-                "interrupted": outcome.interrupted,
-            }
-        )
-    else:
-        for row in outcome.replayed if len(outcome.replayed) == 1 else ():
-            screen.say(f"Delivery {row['id']} was replayed as {row['delivery_id']}: {row['verdict']}, {row['status']}.")
-        if len(outcome.replayed) != 1:
-            verdicts = ", ".join(f"{count} {verdict}" for verdict, count in outcome.verdicts.most_common())
-            replayed = counted(len(outcome.replayed), "delivery", "deliveries")
-            screen.say(f"Replayed: {replayed}{' (' + verdicts + ')' if verdicts else ''}.")
-        for failure in outcome.failures[:_SHOWN_FAILURES]:
-            screen.say(f"Delivery {failure['id']} failed: {failure['error']}")
-        if (more := len(outcome.failures) - _SHOWN_FAILURES) > 0:
-            screen.say(f"... and {more} more failed; see --json or `flask webhook deliveries list --verdict failed`.")
-        if outcome.interrupted:
-            screen.say("The database went away; the rest was left as it is.")
-    if outcome.failures:
-        raise click.exceptions.Exit(1)
+def _show_failures(outcome: BulkReplay, noun: Noun, screen: Screen) -> None:
+    for failure in outcome.failures[:_SHOWN_FAILURES]:
+        screen.say(f"{noun.singular.capitalize()} {failure['id']} failed: {failure['error']}")
+    if (more := len(outcome.failures) - _SHOWN_FAILURES) > 0:
+        screen.say(f"... and {more} more failed; use --json to see all.")
+    if outcome.interrupted:
+        screen.say("The database became unavailable; the rest was not replayed.")

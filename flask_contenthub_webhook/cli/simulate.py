@@ -10,7 +10,7 @@ import click
 
 from .commands import PlainCommand
 from .documents import json_option, print_document
-from .parameters import RATE
+from .parameters import with_options
 from .terminal import escaped
 
 if TYPE_CHECKING:
@@ -33,13 +33,9 @@ _FAULTS = {
 }
 
 
-def _fault_options(command: F) -> F:
-    """One option for each fault: the share of tasks that have it."""
-    for name, doc in reversed(_FAULTS.items()):
-        command = click.option(f"--{name}", type=RATE, default=0.0, metavar="RATE", help=f"Share of tasks {doc}.")(
-            command
-        )
-    return command
+def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
+    kind = click.FloatRange(0, 1)
+    return click.option(f"--{name}", type=kind, default=0.0, metavar="RATE", help=f"Share of tasks {tasks}.")
 
 
 @click.command("simulate", cls=PlainCommand, short_help="Run a creator on loopback, with faults.")
@@ -64,7 +60,7 @@ def _fault_options(command: F) -> F:
 )
 @click.option("--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before any answer.")
 @click.option("--seed", type=int, help="Makes every draw repeatable, for the same task ids.")
-@_fault_options
+@with_options(*(_fault_option(name, tasks) for name, tasks in _FAULTS.items()))
 @click.option("--delay-by", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds, for --delay.")
 @click.option(
     "--crash-at", type=click.IntRange(1), multiple=True, metavar="N", help="Die of the N-th submission. Repeatable."

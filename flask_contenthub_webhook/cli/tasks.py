@@ -1,4 +1,4 @@
-"""``flask webhook tasks``: which there are, and everything about one."""
+"""``flask webhook tasks``: list tasks, and show one with its history."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..core.callback_urls import without_secrets
 from ..core.state_machine import TaskState
 from ..errors import TaskNotFound
 from ..runtime.state import get_state
-from ..storage.delivery_queries import DeliveryFilter, read_deliveries
-from ..storage.queries import Row
+from ..storage.delivery_queries import DeliveryFilter, filter_deliveries
 from ..storage.task_queries import read_task, read_tasks
 from .commands import AppGroup
-from .deliveries import delivery_cells, delivery_columns
+from .deliveries import DELIVERY_COLUMNS, delivery_cells
 from .documents import json_option, print_document
-from .parameters import read_moment
+from .parameters import choice_option, limit_option, since_option
+from .rows import shortened, show_facts
 from .terminal import Screen, counted, moment, pretty
 
 __all__ = ["tasks_group"]
@@ -26,11 +26,9 @@ _JSON_COLUMNS = ("creator_options", "progress", "result")
 
 
 @click.group("tasks", cls=AppGroup, invoke_without_command=True, short_help="List and show tasks.")
-@click.option(
-    "--status", "statuses", multiple=True, type=click.Choice([s.value for s in TaskState]), help="Repeatable."
-)
-@click.option("--since", type=read_moment, metavar="TIME", help="Created since: 30m, 2h, 7d (ago) or a date and time.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@choice_option("--status", "statuses", TaskState, "in this state")
+@since_option("Created since")
+@limit_option()
 @json_option
 @click.pass_context
 def tasks_group(
@@ -60,16 +58,15 @@ def tasks_group(
             for task in tasks
         ],
     )
-    screen.say(
-        f"{counted(len(tasks), 'task', 'tasks')}{'; there may be more, see --limit' if len(tasks) == limit else ''}."
-    )
+    more = "; there may be more, see --limit" if len(tasks) == limit else ""
+    screen.say(f"{counted(len(tasks), 'task', 'tasks')}{more}.")
 
 
 @tasks_group.command("show")
 @click.argument("task_id")
 @json_option
 def show_command(task_id: str, *, as_json: bool) -> None:
-    """Show one task, by our id or the creator's, with its history."""
+    """Show a task, by our id or the service's, with its history."""
     screen = None if as_json else Screen()
     state = get_state()
     task = read_task(state.database, task_id)
@@ -77,25 +74,14 @@ def show_command(task_id: str, *, as_json: bool) -> None:
         raise TaskNotFound(f"There is no task {task_id}.")
     if task["callback_url"] is not None:
         task["callback_url"] = without_secrets(task["callback_url"])
-    history = read_deliveries(state.database, DeliveryFilter(task_id=task["task_id"]), limit=1000)[::-1]
+    history = filter_deliveries(state.database, DeliveryFilter(task_id=task["task_id"])).page(limit=1000)[::-1]
     if screen is None:
         print_document({"task": task, "deliveries": history})
         return
-    screen.facts((name, _shown(value)) for name, value in _in_order(task))
-    for name in _JSON_COLUMNS:
-        if task[name]:
-            text = pretty(task[name])
-            more = f"\n... ({len(text)} characters; all of them with --json)" if len(text) > _SHOWN_CHARACTERS else ""
-            screen.say(f"\n{name}:\n{text[:_SHOWN_CHARACTERS]}{more}")
+    documents = {name: task.pop(name) for name in _JSON_COLUMNS}
+    show_facts(screen, task)
+    for name, value in documents.items():
+        if value:
+            screen.say(f"\n{name}:\n{shortened(pretty(value), _SHOWN_CHARACTERS)}")
     screen.say("")
-    screen.table(delivery_columns(), [delivery_cells(delivery) for delivery in history], title="History")
-
-
-def _in_order(task: Row) -> list[tuple[str, object]]:
-    return [(name, value) for name, value in task.items() if name not in _JSON_COLUMNS]
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, datetime):
-        return moment(value)
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    screen.table(DELIVERY_COLUMNS, map(delivery_cells, history), title="History")

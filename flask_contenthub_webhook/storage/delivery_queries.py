@@ -1,4 +1,4 @@
-"""Which deliveries are meant: a filter over the history, and what commands and pages read by it."""
+"""Queries for deliveries: filtered, and the latencies of callbacks."""
 
 from __future__ import annotations
 
@@ -11,35 +11,23 @@ import sqlalchemy as sa
 
 from ..core.received import Source
 from ..core.state_machine import Verdict
-from .queries import Row, count_where, reading, select_all
+from .queries import FilteredRows, RowFilter, equal_to
 from .transactions import Database
 
-__all__ = [
-    "BULKY",
-    "DeliveryFilter",
-    "can_be_replayed",
-    "count_matching",
-    "latency_summary",
-    "read_deliveries",
-    "read_delivery",
-    "replayable_ids",
-]
-
-BULKY = frozenset({"body", "headers"})
-"""What a list of deliveries leaves out."""
+__all__ = ["DeliveryFilter", "can_be_replayed", "filter_deliveries", "latency_summary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFilter:
-    """Which deliveries are meant; what is empty does not narrow.
+class DeliveryFilter(RowFilter):
+    """Filter for deliveries; empty fields match everything.
 
     Args:
-        task_id: of this task.
-        events: of one of these event types.
-        verdicts: with one of these verdicts.
-        sources: brought by one of these.
-        since: received at or after this time.
-        until: received before this time.
+        task_id: the task.
+        events: event types.
+        verdicts: verdicts.
+        sources: sources.
+        since: the earliest time of receipt.
+        until: the end of the time of receipt, itself left out.
     """
 
     task_id: str | None = None
@@ -49,23 +37,14 @@ class DeliveryFilter:
     since: datetime | None = None
     until: datetime | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether every delivery is meant."""
-        return not (self.task_id or self.events or self.verdicts or self.sources or self.since or self.until)
-
     def conditions(self, model: Any) -> list[sa.ColumnElement[bool]]:
-        """The WHERE of this filter."""
-        conditions: list[sa.ColumnElement[bool]] = []
-        if self.task_id:
-            conditions.append(model.task_id == self.task_id)
-        for column, values in (
+        """Return the parts of the WHERE clause."""
+        conditions = equal_to(
+            (model.task_id, self.task_id),
             (model.event, self.events),
             (model.verdict, self.verdicts),
             (model.source, self.sources),
-        ):
-            if values:
-                conditions.append(column.in_(values))
+        )
         if self.since is not None:
             conditions.append(model.received_at >= self.since)
         if self.until is not None:
@@ -73,65 +52,14 @@ class DeliveryFilter:
         return conditions
 
 
-def read_deliveries(database: Database, chosen: DeliveryFilter, *, before: int | None = None, limit: int) -> list[Row]:
-    """Deliveries, newest first, without headers and bodies.
-
-    Args:
-        database: the application's database.
-        chosen: which.
-        before: only those with a smaller id, the last one of the page before.
-        limit: how many at the most.
-    """
-    delivery = database.delivery_model
-    query = select_all(delivery, without=BULKY).where(*chosen.conditions(delivery))
-    if before is not None:
-        query = query.where(delivery.id < before)
-    with reading(database) as read:
-        return read.rows(query.order_by(delivery.id.desc()).limit(limit))
-
-
-def read_delivery(database: Database, delivery_id: int) -> Row | None:
-    """Every column of a delivery."""
-    delivery = database.delivery_model
-    with reading(database) as read:
-        return read.row(select_all(delivery).where(delivery.id == delivery_id))
-
-
-def count_matching(database: Database, chosen: DeliveryFilter) -> Row:
-    """How many deliveries match (``matching``), can be replayed (``replayable``), and the newest id (``newest``)."""
-    delivery = database.delivery_model
-    query = sa.select(
-        sa.func.count().label("matching"),
-        count_where(can_be_replayed(delivery)).label("replayable"),
-        sa.func.max(delivery.id).label("newest"),
-    ).where(*chosen.conditions(delivery))
-    with reading(database) as read:
-        return read.rows(query)[0]
-
-
-def replayable_ids(database: Database, chosen: DeliveryFilter, *, after: int, up_to: int, limit: int) -> list[int]:
-    """Ids of deliveries that hold an event somebody vouched for, oldest first.
-
-    Args:
-        database: the application's database.
-        chosen: which.
-        after: only greater ids, the last one of the batch before.
-        up_to: no greater ids: replays are deliveries themselves, and are not to be replayed in their turn.
-        limit: how many at the most.
-    """
-    delivery = database.delivery_model
-    query = (
-        sa.select(delivery.id.label("id"))
-        .where(*chosen.conditions(delivery), can_be_replayed(delivery), delivery.id > after, delivery.id <= up_to)
-        .order_by(delivery.id)
-        .limit(limit)
-    )
-    with reading(database) as read:
-        return [row["id"] for row in read.rows(query)]
+def filter_deliveries(database: Database, criteria: DeliveryFilter) -> FilteredRows:
+    """Select deliveries; pages of them come without headers and bodies."""
+    model = database.delivery_model
+    return FilteredRows(database, model, criteria, can_be_replayed(model), frozenset({"body", "headers"}))
 
 
 def can_be_replayed(delivery: Any) -> sa.ColumnElement[bool]:
-    """It holds a body, and nobody refused it unseen; the rest shows when it is tried."""
+    """Return the condition for a body that was authenticated; a replay may still be refused when it is tried."""
     return sa.and_(
         sa.func.length(delivery.body) > 0,
         delivery.task_id.is_not(None),
@@ -140,14 +68,14 @@ def can_be_replayed(delivery: Any) -> sa.ColumnElement[bool]:
 
 
 def latency_summary(delivery: Any, *conditions: sa.ColumnElement[bool], shares: Sequence[float]) -> sa.Select[Any]:
-    """Latencies of the callbacks that were applied: ``count``, ``p0.5`` and so on, ``max``, in ms.
+    """Summarise the latencies of applied callbacks in milliseconds: ``count``, ``p0.5`` and so on, ``max``.
 
     A percentile is the smallest latency that at least that share of the callbacks does not exceed.
 
     Args:
         delivery: the delivery model.
-        *conditions: which deliveries.
-        shares: of the percentiles, from 0 to 1.
+        *conditions: the filter.
+        shares: the percentiles, from 0 to 1.
     """
     ranked = (
         sa.select(

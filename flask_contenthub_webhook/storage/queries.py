@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,13 +12,25 @@ from sqlalchemy.orm import Session
 
 from .transactions import Database
 
-__all__ = ["Reading", "Row", "count_where", "reading", "select_all"]
+__all__ = [
+    "FilteredRows",
+    "Reading",
+    "Row",
+    "RowFilter",
+    "count_where",
+    "equal_to",
+    "read_by_id",
+    "reading",
+    "select_all",
+]
 
 Row = dict[str, Any]
 
+_BATCH = 500
+
 
 class Reading:
-    """Several questions in one transaction, to the database that the extension's tables live in."""
+    """Several queries in one transaction, to the database that the extension's tables live in."""
 
     def __init__(self, database: Database, session: Session) -> None:
         self._session = session
@@ -29,32 +42,106 @@ class Reading:
         return self._session.connection(bind_arguments=self._bind).dialect.name
 
     def rows(self, query: Any) -> list[Row]:
-        """Every row, by the names of its columns."""
+        """Return every row, by the names of its columns."""
         return [dict(row) for row in self._session.execute(query, bind_arguments=self._bind).mappings()]
 
     def row(self, query: Any) -> Row | None:
-        """The first row, if there is one."""
+        """Return the first row, if there is one."""
         return next(iter(self.rows(query)), None)
 
     def first(self, query: Any) -> tuple[Any, ...] | None:
-        """The first row's values, in order."""
-        found = self._session.execute(query, bind_arguments=self._bind).first()
-        return None if found is None else tuple(found)
+        """Return the first row's values, in order."""
+        row = self._session.execute(query, bind_arguments=self._bind).first()
+        return None if row is None else tuple(row)
 
 
 @contextmanager
 def reading(database: Database) -> Iterator[Reading]:
-    """A transaction of its own to read in; it is rolled back at the end."""
+    """Begin a transaction to read in; it is rolled back at the end."""
     with database.session() as session:
         yield Reading(database, session)
 
 
 def select_all(model: Any, *, without: Collection[str] = ()) -> sa.Select[Any]:
-    """Every attribute of a model, under its own name, but for some."""
+    """Select the attributes of a model, under their own names."""
     keys = [attribute.key for attribute in sa.inspect(model).column_attrs if attribute.key not in without]
     return sa.select(*(getattr(model, key).label(key) for key in keys))
 
 
 def count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    """How many of the selected rows a condition holds for."""
+    """Count those of the selected rows for which a condition holds."""
     return sa.func.count(sa.case((condition, 1)))
+
+
+def read_by_id(database: Database, model: Any, row_id: int) -> Row | None:
+    """Return every attribute of a row."""
+    with reading(database) as read:
+        return read.row(select_all(model).where(model.id == row_id))
+
+
+def equal_to(*wanted: tuple[Any, Any]) -> list[sa.ColumnElement[bool]]:
+    """Return a condition for each column and its value, or tuple of values; empty ones match everything."""
+    return [column.in_(value) if isinstance(value, tuple) else column == value for column, value in wanted if value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """A filter of rows; empty fields match everything."""
+
+    @property
+    def is_empty(self) -> bool:
+        """True if every row matches."""
+        return not any(astuple(self))
+
+    def conditions(self, model: Any) -> list[sa.ColumnElement[bool]]:
+        """Return the parts of the WHERE clause."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredRows:
+    """The rows of a table that match a filter: read page by page, counted, and walked for a replay.
+
+    Args:
+        database: the application's database.
+        model: the model of the table.
+        criteria: the filter.
+        replayable: the condition for rows that can be replayed.
+        without: attributes that a page leaves out.
+    """
+
+    database: Database
+    model: Any
+    criteria: RowFilter
+    replayable: sa.ColumnElement[bool]
+    without: frozenset[str]
+
+    def page(self, *, before: int | None = None, limit: int) -> list[Row]:
+        """Return the newest rows, or the newest of those with a smaller id than ``before``."""
+        query = self._where(select_all(self.model, without=self.without)).order_by(self.model.id.desc()).limit(limit)
+        return self._rows(query if before is None else query.where(self.model.id < before))
+
+    def counts(self) -> Row:
+        """Count the rows (``matching``) and those that can be replayed (``replayable``); find the ``newest`` id."""
+        replayable = count_where(self.replayable).label("replayable")
+        newest = sa.func.max(self.model.id).label("newest")
+        return self._rows(self._where(sa.select(sa.func.count().label("matching"), replayable, newest)))[0]
+
+    def replayable_ids(self, *, up_to: int) -> Iterator[int]:
+        """Read the ids of rows that can be replayed, oldest first and a batch at a time.
+
+        Args:
+            up_to: the greatest id; replays of deliveries are rows themselves, and must not be replayed in turn.
+        """
+        column, after = self.model.id, 0
+        query = self._where(sa.select(column.label("id"))).where(self.replayable, column <= up_to).order_by(column)
+        while batch := [row["id"] for row in self._rows(query.where(column > after).limit(_BATCH))]:
+            yield from batch
+            after = batch[-1]
+
+    def _where(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        return query.where(*self.criteria.conditions(self.model))
+
+    def _rows(self, query: sa.Select[Any]) -> list[Row]:
+        with reading(self.database) as read:
+            return read.rows(query)

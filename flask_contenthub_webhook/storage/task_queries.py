@@ -1,4 +1,4 @@
-"""What the commands count and list beyond :mod:`.delivery_queries`: a fixed number of statements for each command."""
+"""Queries for tasks, and the figures of `stats`: a fixed number of statements for each command."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from .delivery_queries import latency_summary
 from .queries import Row, count_where, reading, select_all
 from .transactions import Database
 
-__all__ = [
-    "count_waiting",
-    "read_latencies",
-    "read_task",
-    "read_tasks",
-    "sum_deliveries",
-    "sum_tasks",
-]
+__all__ = ["count_waiting", "read_latencies", "read_task", "read_tasks", "sum_deliveries", "sum_tasks"]
 
 _TASK_LIST = (
     "task_id",
@@ -39,19 +32,16 @@ _TASK_LIST = (
 )
 
 
-# --- tasks ---------------------------------------------------------------------------------------------------
-
-
 def read_tasks(
     database: Database, *, statuses: Sequence[str] = (), since: datetime | None = None, limit: int
 ) -> list[Row]:
-    """Tasks, newest first, without their results.
+    """Return the newest tasks, without their results.
 
     Args:
         database: the application's database.
-        statuses: only those in one of these states.
-        since: only those created at or after this time.
-        limit: how many at the most.
+        statuses: states; none matches all.
+        since: the earliest time of creation.
+        limit: the greatest number of tasks.
     """
     task = database.task_model
     query = sa.select(*(getattr(task, key).label(key) for key in _TASK_LIST)).order_by(task.id.desc()).limit(limit)
@@ -64,7 +54,7 @@ def read_tasks(
 
 
 def read_task(database: Database, any_id: str) -> Row | None:
-    """Every column of a task, by our id or by the creator's."""
+    """Return every attribute of a task, found by our id or by the service's."""
     task = database.task_model
     ours_first = sa.case((task.task_id == any_id, 0), else_=1)
     query = (
@@ -78,27 +68,23 @@ def read_task(database: Database, any_id: str) -> Row | None:
 
 
 def sum_tasks(database: Database, now: datetime) -> list[Row]:
-    """For each state, how many tasks there are, past their deadline, due for a question, due for submission."""
+    """Count, for each state, all tasks, those past their deadline, due for a poll, and due for submission."""
     task = database.task_model
-    is_open = task.status.in_(_values(OPEN_STATES))
+    is_open = task.status.in_([state.value for state in OPEN_STATES])
+    is_pending = task.status == TaskState.PENDING.value
     query = sa.select(
         task.status.label("status"),
         sa.func.count().label("tasks"),
         count_where(sa.and_(is_open, task.deadline_at <= now)).label("overdue"),
         count_where(sa.and_(is_open, task.next_poll_at <= now)).label("due_for_poll"),
-        count_where(sa.and_(task.status == TaskState.PENDING.value, task.next_submit_at <= now)).label(
-            "due_for_submission"
-        ),
+        count_where(sa.and_(is_pending, task.next_submit_at <= now)).label("due_for_submission"),
     ).group_by(task.status)
     with reading(database) as read:
         return read.rows(query)
 
 
-# --- deliveries ----------------------------------------------------------------------------------------------
-
-
 def sum_deliveries(database: Database, *, since: datetime, now: datetime) -> list[Row]:
-    """For each source and verdict: deliveries, requests behind them, those since a time, waiting and due retries."""
+    """Count, for each source and verdict, deliveries, requests, recent deliveries, waiting and due retries."""
     delivery = database.delivery_model
     query = sa.select(
         delivery.source.label("source"),
@@ -114,25 +100,20 @@ def sum_deliveries(database: Database, *, since: datetime, now: datetime) -> lis
 
 
 def read_latencies(database: Database, *, since: datetime, shares: Sequence[float]) -> Row:
-    """Latencies since a time; see :func:`.delivery_queries.latency_summary`."""
+    """Summarise the latencies since a time; see :func:`.delivery_queries.latency_summary`."""
     delivery = database.delivery_model
     with reading(database) as read:
         return read.rows(latency_summary(delivery, delivery.received_at >= since, shares=shares))[0]
 
 
 def count_waiting(database: Database, *, due_before: datetime) -> Row:
-    """What should have been done before a time: ``polls``, ``submissions``, ``retries``."""
+    """Count overdue ``polls``, ``submissions`` and ``retries``."""
     task, delivery = database.task_model, database.delivery_model
+    is_pending = task.status == TaskState.PENDING.value
     tasks = sa.select(
-        sa.func.count(sa.case((task.next_poll_at < due_before, 1))).label("polls"),
-        sa.func.count(
-            sa.case((sa.and_(task.status == TaskState.PENDING.value, task.next_submit_at < due_before), 1))
-        ).label("submissions"),
+        count_where(task.next_poll_at < due_before).label("polls"),
+        count_where(sa.and_(is_pending, task.next_submit_at < due_before)).label("submissions"),
     ).where(sa.or_(task.next_poll_at < due_before, task.next_submit_at < due_before))
     retries = sa.select(sa.func.count().label("retries")).where(delivery.next_retry_at < due_before)
     with reading(database) as read:
         return read.rows(tasks)[0] | read.rows(retries)[0]
-
-
-def _values(states: Sequence[TaskState]) -> list[str]:
-    return [state.value for state in states]

@@ -166,7 +166,7 @@ class TestReplay:
         result = run(host, "deliveries", "replay", "--verdict", "failed")
 
         assert result.exit_code == 0
-        assert "Matching: 3 deliveries. Nothing was done: add --yes to replay 3 of them." in result.stdout
+        assert "Matching: 3 deliveries. Nothing was replayed: add --yes to replay 3 of them." in result.stdout
         assert host.contents() == []
         assert run_json(host, "deliveries", "replay", "--verdict", "failed")["replayable"] == 3
 
@@ -186,7 +186,7 @@ class TestReplay:
         assert len(host.deliveries()) == 6
 
     def test_many_are_walked_in_batches(self, host, broken, monkeypatch):
-        monkeypatch.setattr("flask_contenthub_webhook.cli.replay._BATCH", 2)
+        monkeypatch.setattr("flask_contenthub_webhook.storage.queries._BATCH", 2)
 
         report = run_json(host, "deliveries", "replay", "--source", "webhook", "--yes")
 
@@ -208,7 +208,7 @@ class TestReplay:
             "matching": 4,
             "replayable": 3,
         }
-        assert "1 of them hold no event" in run(host, "deliveries", "replay", "--since", "1d").stdout
+        assert "1 of them cannot be replayed." in run(host, "deliveries", "replay", "--since", "1d").stdout
         assert run(host, "deliveries", "replay", ids(host)[-1]).exit_code == 1
         assert run_json(host, "deliveries", "replay", "--since", "1d", "--yes")["failures"] == []
 
