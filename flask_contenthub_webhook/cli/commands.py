@@ -1,4 +1,4 @@
-"""What all commands share: the application's context, and errors that are one clean line instead of a traceback."""
+"""Base classes of the commands: the application's context, and errors as one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -16,21 +16,29 @@ from ..errors import WebhookError
 from ..runtime.state import EXTENSION_KEY
 from .terminal import escaped
 
-__all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "clean_errors", "database_words", "enter_app"]
+__all__ = [
+    "DATABASE_ERRORS",
+    "AppCommand",
+    "AppGroup",
+    "PlainCommand",
+    "clean_errors",
+    "describe_database_error",
+    "enter_app",
+]
 
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
-"""What the database itself can say; any other error of SQLAlchemy is a mistake of ours."""
+"""Errors of the database itself; any other error of SQLAlchemy is a bug."""
 
 _MISSING_SQLSTATES = {"42P01", "42703"}  # undefined table, undefined column
 _MISSING_MYSQL = {1146, 1054}
 _NOT_MIGRATED = (
-    "The database has not got the tables or columns of this version ({words}). Run `flask webhook migrations install` "
-    "and then `flask db upgrade`; `flask webhook doctor` says what is missing."
+    "The database lacks tables or columns of this version ({message}). Run `flask webhook migrations install` and then "
+    "`flask db upgrade`; `flask webhook doctor` lists what is missing."
 )
 
 
 class PlainCommand(click.Command):
-    """A command that needs no application. What goes wrong is one line on stderr, and exit code 1."""
+    """A command that needs no application. An error is one line on stderr, and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -49,7 +57,7 @@ class AppCommand(PlainCommand):
 
 
 class AppGroup(click.Group):
-    """A group whose own function, if it is called without a subcommand, and whose subcommands need the application."""
+    """A group that needs the application, and so do its subcommands."""
 
     command_class = AppCommand
 
@@ -80,28 +88,28 @@ def clean_errors() -> Iterator[None]:
     except WebhookError as error:
         raise click.ClickException(escaped(error.message)) from error
     except DATABASE_ERRORS as error:
-        raise click.ClickException(escaped(database_words(error))) from error
+        raise click.ClickException(escaped(describe_database_error(error))) from error
 
 
-def database_words(error: Exception) -> str:
-    """A database error as one sentence, with what to do where that is known."""
-    words = _first_line(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
-    if _is_about_something_missing(error):
-        return _NOT_MIGRATED.format(words=words)
-    return f"The database cannot be used: {words}"
+def describe_database_error(error: Exception) -> str:
+    """Return a database error as one sentence, with a remedy if there is one."""
+    message = _first_line(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+    if _is_about_missing_schema(error):
+        return _NOT_MIGRATED.format(message=message)
+    return f"The database cannot be used: {message}"
 
 
-def _is_about_something_missing(error: Exception) -> bool:
+def _is_about_missing_schema(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     number = next(iter(getattr(error.orig, "args", ())), None)
-    words = str(error.orig)
+    message = str(error.orig)
     return (
         state in _MISSING_SQLSTATES
         or number in _MISSING_MYSQL
-        or words.startswith(("no such table", "no such column"))
-        or "has no column named" in words
+        or message.startswith(("no such table", "no such column"))
+        or "has no column named" in message
     )
 
 

@@ -1,4 +1,4 @@
-"""``flask webhook doctor``: what is wrong, and what to do about it."""
+"""``flask webhook doctor``: find what is wrong, and say what to do about it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from flask import current_app
 
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
-from .checks import CHECKS, Examination, Finding, Level
+from .checks import CHECKS, DoctorContext, Finding, Level
 from .commands import PlainCommand, enter_app
 from .documents import json_option, print_document
 from .http import http_client
-from .terminal import escaped
+from .terminal import counted, escaped
 
 __all__ = ["doctor_command"]
 
@@ -23,19 +23,19 @@ _MARKS = {
 }
 
 
-@click.command("doctor", cls=PlainCommand, short_help="Check the whole set-up, and say what to do.")
+@click.command("doctor", cls=PlainCommand, short_help="Check the whole setup, and say what to do.")
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for each request."
 )
 @json_option
 @click.pass_context
 def doctor_command(ctx: click.Context, timeout: float, *, as_json: bool) -> None:
-    """Check the whole set-up: configuration, secret, address, database, creator, and a callback to ourselves.
+    """Check the whole setup: configuration, secret, address, database, service, and a callback to ourselves.
 
     The callback goes to WEBHOOK_CALLBACK_BASE_URL, so the app must be running there; it names a task that does not
     exist, and leaves a refused request in the history. Exit code 1 when a check fails; warnings alone are 0.
     """
-    findings = _examine(ctx, timeout)
+    findings = _findings(ctx, timeout)
     failed = any(finding.level is Level.FAIL for finding in findings)
     if as_json:
         print_document(
@@ -53,22 +53,22 @@ def doctor_command(ctx: click.Context, timeout: float, *, as_json: bool) -> None
         raise click.exceptions.Exit(1)
 
 
-def _examine(ctx: click.Context, timeout: float) -> list[Finding]:
+def _findings(ctx: click.Context, timeout: float) -> list[Finding]:
     try:
         enter_app(ctx)
     except ConfigurationError as error:
-        return [Finding("configuration", Level.FAIL, error.message, "Correct it; nothing else can be checked before.")]
+        return [Finding(Level.FAIL, error.message, "Correct this; then the rest can be checked.", "configuration")]
     with http_client(timeout) as client:
-        examination = Examination(get_state(current_app), client)
-        return [finding for check in CHECKS for finding in check(examination)]
+        context = DoctorContext(get_state(current_app), client)
+        return [finding for check in CHECKS for finding in check(context)]
 
 
 def _show(findings: list[Finding]) -> None:
-    """Needs no rich: a doctor must work where little else does."""
+    """Print the findings without rich: the doctor must work where little else does."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         click.echo(f"{_MARKS[finding.level]}  {finding.check:<{width}}  {escaped(finding.message)}")
         if finding.remedy:
             click.echo(f"      {'':<{width}}  -> {escaped(finding.remedy)}")
-    counts = {level: sum(finding.level is level for finding in findings) for level in (Level.FAIL, Level.WARN)}
-    click.echo(f"\n{counts[Level.FAIL]} failed, {counts[Level.WARN]} to look at.")
+    failures, warnings = (sum(finding.level is level for finding in findings) for level in (Level.FAIL, Level.WARN))
+    click.echo(f"\n{failures} failed, {counted(warnings, 'warning', 'warnings')}.")

@@ -13,7 +13,7 @@ from ..operations.scheduler import JOBS
 from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
 from ..tasks.reconcile import ReconcileReport, reconcile
-from .commands import DATABASE_ERRORS, AppCommand, database_words
+from .commands import DATABASE_ERRORS, AppCommand, describe_database_error
 from .documents import json_option, print_document
 from .logs import show_logs
 from .terminal import escaped
@@ -63,7 +63,9 @@ def _run(state: WebhookState, limit: int, *, as_json: bool) -> None:
             try:
                 report = reconcile(state, limit=limit)
             except DATABASE_ERRORS as error:
-                click.echo(escaped(f"The pass failed; the next one tries again. {database_words(error)}"), err=True)
+                click.echo(
+                    escaped(f"The pass failed; the next one tries again. {describe_database_error(error)}"), err=True
+                )
             else:
                 if report.claimed or report.paused:
                     click.echo(_words(report))

@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 from ..runtime.state import get_state
 from .commands import AppCommand
 from .documents import json_option, print_document
-from .http import connection_words, http_client
+from .http import describe_connection_error, http_client
 from .parameters import read_attempt
 from .sample_events import sample_event, to_body
 from .terminal import escaped, pretty
@@ -107,7 +107,7 @@ def _post(target: str, raw: bytes, headers: dict[str, str], scheme: str, timeout
         with http_client(timeout) as client:
             answer = client.post(target, content=raw, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise click.ClickException(escaped(f"{shown} was not reached: {connection_words(error)}")) from error
+        raise click.ClickException(escaped(f"{shown} was not reached: {describe_connection_error(error)}")) from error
     if as_json:
         print_document(
             {"url": shown, "scheme": scheme, "status": answer.status_code, "answer": _answer(answer), "sent": len(raw)}

@@ -25,7 +25,7 @@ from flask_migrate import Migrate, init
 
 from flask_contenthub_webhook import InsecureConfiguration
 from flask_contenthub_webhook.cli import webhook_group
-from flask_contenthub_webhook.cli.checks import Examination
+from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.cli.conftest import run, run_json
@@ -123,8 +123,8 @@ def test_a_right_set_up_is_healthy(setup, database_url):
     result = run(host, "doctor")
 
     assert result.exit_code == 0, result.output
-    assert "0 failed, 0 to look at." in result.stdout
-    assert "its token was believed, and a wrong one refused" in result.stdout
+    assert "0 failed, 0 warnings." in result.stdout
+    assert "its token was accepted, and a wrong one refused" in result.stdout
     assert SECRET not in result.output
     assert {f["level"] for f in run_json(host, "doctor")["findings"]} == {"ok"}
 
@@ -152,7 +152,7 @@ def test_its_callback_stands_in_the_history_as_refused(setup, server):
             "placeholder",
             "flask webhook secret",
         ),
-        ({"WEBHOOK_REQUIRE_SIGNATURE": False}, "signature", "unsigned callbacks are believed", "=true"),
+        ({"WEBHOOK_REQUIRE_SIGNATURE": False}, "signature", "unsigned callbacks are accepted", "=true"),
         ({"WEBHOOK_CALLBACK_BASE_URL": None}, "base URL", "is not set", "https://hub.example.com"),
         ({"WEBHOOK_CALLBACK_BASE_URL": "https://localhost"}, "base URL", "points at localhost", "hub.example.com"),
         ({"WEBHOOK_CALLBACK_BASE_URL": "https://127.8.9.1:1"}, "base URL", "points at localhost", "hub.example.com"),
@@ -160,7 +160,7 @@ def test_its_callback_stands_in_the_history_as_refused(setup, server):
         (
             {"WEBHOOK_CALLBACK_BASE_URL": f"https://{NAME}:1/api/v1/content"},
             "base URL",
-            "once more",
+            "appends again",
             "Leave the prefix out",
         ),
         ({"WEBHOOK_CALLBACK_BASE_URL": f"https://{NAME}:1"}, "callback", "connection was refused", "Start the app"),
@@ -170,10 +170,20 @@ def test_its_callback_stands_in_the_history_as_refused(setup, server):
             "cannot be resolved",
             "correct WEBHOOK_",
         ),
-        ({"WEBHOOK_SECRET_KEY": OTHER_SECRET}, "callback", "its token was not believed", "the same WEBHOOK_SECRET_KEY"),
+        (
+            {"WEBHOOK_SECRET_KEY": OTHER_SECRET},
+            "callback",
+            "refused because of its token",
+            "the same WEBHOOK_SECRET_KEY",
+        ),
         ({"WEBHOOK_URL_PREFIX": "/hooks"}, "callback", "not this app's", "WEBHOOK_URL_PREFIX"),
-        ({"CREATOR_API_BASE_URL": "http://127.0.0.1:1"}, "creator", "is down", "Start the creator"),
-        ({"CREATOR_API_BASE_URL": None, "CREATOR_CLI_PATH": "/no/such"}, "creator", "is not there", "CREATOR_CLI_PATH"),
+        ({"CREATOR_API_BASE_URL": "http://127.0.0.1:1"}, "creator", "is down", "Start the service"),
+        (
+            {"CREATOR_API_BASE_URL": None, "CREATOR_CLI_PATH": "/no/such"},
+            "creator",
+            "does not exist",
+            "CREATOR_CLI_PATH",
+        ),
         (
             {"WEBHOOK_ENABLED": False, "CREATOR_API_BASE_URL": None},
             "enabled",
@@ -200,10 +210,10 @@ def test_what_is_wrong_and_what_to_do(setup, config, check, says, advises):
         ("redirect", f"with a redirect (301) to https://www.{NAME}", "final address"),
         (
             "welcome page",
-            "Welcome to nginx!): the creator would take its callbacks for delivered",
+            "Welcome to nginx!): the service would consider its callbacks delivered",
             "WEBHOOK_URL_PREFIX",
         ),
-        ("login", "asks for a login (401", "pass without one"),
+        ("login", "stopped by a login in front of the app (401", "pass without one"),
         ("bad gateway", "answered 502 (an HTML page: 502 Bad Gateway)", "Start the app"),
     ],
 )
@@ -230,7 +240,7 @@ def test_a_certificate_that_is_not_believed(setup, monkeypatch):
     host = setup()
     monkeypatch.delenv("SSL_CERT_FILE")
 
-    assert "the certificate is not believed" in troubles(host)["fail callback"]
+    assert "the certificate is not trusted" in troubles(host)["fail callback"]
 
 
 def test_a_port_that_does_not_speak_tls(setup, server):
@@ -257,8 +267,8 @@ def test_the_creators_clock_is_looked_at_too(setup):
 def test_a_misspelled_key_is_warned_about(setup):
     shown = run(setup(WEBHOOK_SECRETKEY="x", CREATOR_COLOUR="red"), "doctor").stdout
 
-    assert "WEBHOOK_SECRETKEY is set, but this extension does not know it" in shown
-    assert "Is WEBHOOK_SECRET_KEY meant?" in shown
+    assert "WEBHOOK_SECRETKEY is set, but this extension has no such key" in shown
+    assert "Did you mean WEBHOOK_SECRET_KEY?" in shown
     assert "CREATOR_COLOUR is set" in shown
 
 
@@ -355,7 +365,7 @@ def test_work_that_nobody_does_is_noticed(setup):
 
     found = troubles(host)["warn background work"]
 
-    assert "1 questions to the creator, 1 submissions" in found
+    assert "1 poll, 1 submission" in found
     assert "flask webhook scheduler" in found
 
 
@@ -379,12 +389,12 @@ class TestCelery:
         if celery is not None:
             host.app.extensions["celery"] = celery
         found: dict[str, list[str]] = {}
-        for finding in check_celery(Examination(host.state, httpx.Client())):
+        for finding in check_celery(DoctorContext(host.state, httpx.Client())):
             found.setdefault(f"{finding.level} {finding.check}", []).append(f"{finding.message} {finding.remedy}")
         return found
 
     def test_where_another_engine_applies_events_it_is_not_looked_at(self, host):
-        assert check_celery(Examination(host.state, httpx.Client())) == []
+        assert check_celery(DoctorContext(host.state, httpx.Client())) == []
 
     def test_an_app_without_a_celery_application_is_told_so(self, hosts, sqlite_url):
         assert "Pass celery= to init_app" in self.found(hosts, sqlite_url, None)["fail celery"][0]

@@ -123,7 +123,7 @@ class TestTroubleWithTheDatabase:
 
             assert result.exit_code == 1
             assert result.stdout == ""
-            assert result.stderr.startswith("Error: The database has not got the tables or columns of this version")
+            assert result.stderr.startswith("Error: The database lacks tables or columns of this version")
             assert "flask webhook migrations install" in result.stderr
             assert "flask db upgrade" in result.stderr
             assert "Traceback" not in result.output

@@ -22,7 +22,7 @@ from flask import Flask
 from kombu.connection import Connection
 
 from flask_contenthub_webhook import ConfigurationError
-from flask_contenthub_webhook.cli.checks import Examination
+from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
 from flask_contenthub_webhook.contrib import celery as celery_engine
 from flask_contenthub_webhook.contrib.celery import TASK_NAME
@@ -106,9 +106,11 @@ def switched_off(request: pytest.FixtureRequest) -> None:
 
 def test_the_doctor_finds_the_worker_that_knows_our_task(site: Site) -> None:
     add_celery(site.app, site.redis.url)
-    (broker, _sweep) = check_celery(Examination(site.app.extensions["contenthub_webhook"], httpx.Client()))
+    (broker, _sweep) = check_celery(DoctorContext(site.app.extensions["contenthub_webhook"], httpx.Client()))
 
-    assert broker.message == "The broker is up, and 1 Celery worker(s) know our task."
+    assert (
+        broker.message == "The broker is up, and 1 Celery worker(s) have registered `flask_contenthub_webhook.process`."
+    )
 
 
 class TestAnEvent:

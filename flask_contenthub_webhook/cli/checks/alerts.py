@@ -1,34 +1,29 @@
-"""Whether an alert is raised."""
+"""Raised alerts, with what to do about each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ...operations.alerts import read_alerts
-from ..commands import DATABASE_ERRORS, database_words
 from ..terminal import moment
-from .findings import Examination, Finding, Level
+from .findings import DoctorContext, Finding, check, ok, warn
 
 __all__ = ["check_raised_alerts"]
 
 _REMEDIES = {
-    "failure_rate": "Look into `flask webhook deliveries list --verdict failed --verdict dead`; once the handler is "
-    "mended, replay what is dead.",
-    "silence": "Look whether the creator runs and can reach WEBHOOK_CALLBACK_BASE_URL.",
-    "signature_failures": "Compare the secrets of both sides, and look into `flask webhook deliveries list --verdict "
-    "rejected` for where the requests come from.",
+    "failure_rate": "Look at `flask webhook deliveries list --verdict failed --verdict dead`; once the handler is "
+    "fixed, replay the dead deliveries.",
+    "silence": "Check that the service is running and can reach WEBHOOK_CALLBACK_BASE_URL.",
+    "signature_failures": "Compare the secrets of both sides; `flask webhook deliveries list --verdict rejected` shows "
+    "where the requests come from.",
 }
 
 
-def check_raised_alerts(examination: Examination) -> list[Finding]:
-    """Whatever the last check of the alerts found; nothing is measured here."""
-    if not examination.has_schema:
-        return [Finding("alerts", Level.SKIP, "Not looked at, because of the schema.")]
-    try:
-        raised = [alert for alert in read_alerts(examination.state) if alert.raised]
-    except DATABASE_ERRORS as error:
-        return [Finding("alerts", Level.FAIL, database_words(error))]
+@check("alerts", needs_schema=True)
+def check_raised_alerts(context: DoctorContext) -> Iterator[Finding]:
+    """Repeat what the last check of the alerts found, without measuring again."""
+    raised = [alert for alert in read_alerts(context.state) if alert.raised]
+    for alert in raised:
+        yield warn(f"Since {moment(alert.changed_at)}: {alert.message}", _REMEDIES[alert.name])
     if not raised:
-        return [Finding("alerts", Level.OK, "No alert is raised.")]
-    return [
-        Finding("alerts", Level.WARN, f"Since {moment(alert.changed_at)}: {alert.message}", _REMEDIES[alert.name])
-        for alert in raised
-    ]
+        yield ok("No alert is raised.")

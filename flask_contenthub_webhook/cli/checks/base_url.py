@@ -1,66 +1,52 @@
-"""The address that is handed to the creator, as it stands; whether it works is another check."""
+"""The form of the base URL; whether it works is another check."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from .findings import Examination, Finding, Level
+from .findings import DoctorContext, Finding, check, fail, ok, warn
 
 __all__ = ["check_base_url"]
 
-_SET_IT = "Set WEBHOOK_CALLBACK_BASE_URL to the https address under which the creator reaches this app"
+_SET_IT = "Set WEBHOOK_CALLBACK_BASE_URL to the https address under which the service reaches this app"
 _EXAMPLE = f"{_SET_IT}, for example https://hub.example.com."
 
 
-def check_base_url(examination: Examination) -> list[Finding]:
-    """Present, not this very machine, https; in debug mode the last two are only warned about."""
-    settings = examination.state.settings
-    url = settings.callback_base_url
+@check("base URL")
+def check_base_url(context: DoctorContext) -> list[Finding]:
+    """Check that it is set, is not this machine, and is https; in debug mode, the last two are only warnings."""
+    settings = context.state.settings
     if not settings.enabled:
         return []
+    url = settings.callback_base_url
     if url is None:
-        return [
-            Finding(
-                "base URL",
-                Level.FAIL,
-                "WEBHOOK_CALLBACK_BASE_URL is not set: the creator cannot be told where to call back.",
-                _EXAMPLE,
-            )
-        ]
-    weak = Level.WARN if examination.state.app.debug else Level.FAIL
-    parts = urlsplit(url)
-    findings = []
+        message = "WEBHOOK_CALLBACK_BASE_URL is not set: the service cannot be told where to call back."
+        return [fail(message, _EXAMPLE)]
+    findings = list(_problems(url, settings.url_prefix, debug=context.state.app.debug))
+    return findings or [ok(f"The service is told to call back at {url}.")]
+
+
+def _problems(url: str, prefix: str, *, debug: bool) -> Iterator[Finding]:
+    weak, parts = warn if debug else fail, urlsplit(url)
     if _is_this_machine(parts.hostname or ""):
-        findings.append(
-            Finding(
-                "base URL",
-                weak,
-                f"WEBHOOK_CALLBACK_BASE_URL is {url}, which points at localhost: a creator on another machine cannot "
-                "call back.",
-                _EXAMPLE,
-            )
+        yield weak(
+            f"WEBHOOK_CALLBACK_BASE_URL is {url}, which points at localhost: a service on another machine cannot call "
+            "back.",
+            _EXAMPLE,
         )
     if parts.scheme == "http":
-        findings.append(
-            Finding(
-                "base URL",
-                weak,
-                f"WEBHOOK_CALLBACK_BASE_URL is {url}, plain http: the token in each callback URL and all content can "
-                "be read on the way.",
-                f"{_SET_IT}, behind a reverse proxy with a certificate.",
-            )
+        yield weak(
+            f"WEBHOOK_CALLBACK_BASE_URL is {url}, plain http: the token in each callback URL and all content can be "
+            "read in transit.",
+            f"{_SET_IT}, behind a reverse proxy with a certificate.",
         )
-    if settings.url_prefix and parts.path.rstrip("/").endswith(settings.url_prefix):
-        findings.append(
-            Finding(
-                "base URL",
-                Level.FAIL,
-                f"WEBHOOK_CALLBACK_BASE_URL ends in {settings.url_prefix}, which WEBHOOK_URL_PREFIX appends once more.",
-                "Leave the prefix out of WEBHOOK_CALLBACK_BASE_URL.",
-            )
+    if prefix and parts.path.rstrip("/").endswith(prefix):
+        yield fail(
+            f"WEBHOOK_CALLBACK_BASE_URL ends in {prefix}, which WEBHOOK_URL_PREFIX appends again.",
+            "Leave the prefix out of WEBHOOK_CALLBACK_BASE_URL.",
         )
-    return findings or [Finding("base URL", Level.OK, f"The creator is told to call back at {url}.")]
 
 
 def _is_this_machine(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The creator: named, and there."""
+"""The service: configured, and up."""
 
 from __future__ import annotations
 
@@ -9,66 +9,58 @@ import httpx
 
 from ...core.callback_urls import without_secrets
 from ...creators import CliCreator, HttpCreator
-from ..http import connection_words
-from .findings import Examination, Finding, Level
+from ..http import describe_connection_error
+from .findings import DoctorContext, Finding, check, fail, ok, warn
 
 __all__ = ["check_creator"]
 
-_START_IT = "Start the creator, or set CREATOR_API_BASE_URL to where it is."
 
-
-def check_creator(examination: Examination) -> list[Finding]:
-    """Ask an HTTP creator for its health, look for the program of a CLI one; any other is the host's own."""
-    creator, settings = examination.state.creator, examination.state.settings
+@check("creator")
+def check_creator(context: DoctorContext) -> list[Finding]:
+    """Ask an HTTP service for its health, look for the program of a CLI one; any other is the host's own."""
+    creator, settings = context.state.creator, context.state.settings
     if creator is None:
         return [
-            Finding(
-                "creator",
-                Level.WARN,
-                "No creator is configured: tasks can neither be submitted nor polled, only callbacks are taken.",
+            warn(
+                "No service is configured: tasks can be neither submitted nor polled; only callbacks are accepted.",
                 "Set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to init_app.",
             )
         ]
     if isinstance(creator, HttpCreator) and settings.creator_base_url is not None:
-        return [_ask(examination, settings.creator_base_url)]
+        return [_ask(context, settings.creator_base_url)]
     if isinstance(creator, CliCreator) and settings.creator_cli_path is not None:
         return [_look_for(settings.creator_cli_path)]
-    return [
-        Finding("creator", Level.OK, f"The host's own creator is used ({type(creator).__name__}); it was not asked.")
-    ]
+    return [ok(f"The app's own creator is used ({type(creator).__name__}); it was not called.")]
 
 
-def _ask(examination: Examination, base_url: str) -> Finding:
-    """``GET /health``, which is no call that content-creator dies of."""
-    url, shown = f"{base_url}/health", without_secrets(base_url)
-    key = examination.state.settings.creator_api_key
+def _ask(context: DoctorContext, base_url: str) -> Finding:
+    """Call ``GET /health``, which does not crash content-creator."""
+    service, key = f"The service at {without_secrets(base_url)}", context.state.settings.creator_api_key
     try:
-        answer = examination.client.get(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = context.client.get(f"{base_url}/health", headers={"Authorization": f"Bearer {key}"} if key else {})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        words = f"The creator at {shown} is down: {connection_words(error)}"
-        return Finding("creator", Level.FAIL, words, _START_IT)
-    examination.note_clock("creator", answer)
-    if answer.status_code in {401, 403}:
-        words = f"The creator at {shown} does not let us in ({answer.status_code})."
-        return Finding(
-            "creator", Level.FAIL, words, "Set CREATOR_API_KEY to the key that it, or its gateway, asks for."
-        )
+        message = f"{service} is down: {describe_connection_error(error)}"
+        return fail(message, "Start the service, or correct CREATOR_API_BASE_URL.")
+    context.note_clock("the service", answer)
+    status = answer.status_code
+    if status in {401, 403}:
+        message = f"{service} denied us access ({status})."
+        return fail(message, "Set CREATOR_API_KEY to the key that the service, or its gateway, requires.")
     if answer.is_redirect:
-        words = f"The creator at {shown} answers with a redirect to {without_secrets(answer.headers['Location'])}."
-        return Finding("creator", Level.FAIL, words, "Set CREATOR_API_BASE_URL to the final address.")
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        words = f"Something answers at {shown}, but it has no /health: it may not be the creator."
-        return Finding("creator", Level.WARN, words, "Check CREATOR_API_BASE_URL, its path included.")
+        message = f"{service} answers with a redirect to {without_secrets(answer.headers['Location'])}."
+        return fail(message, "Set CREATOR_API_BASE_URL to the final address.")
+    if status == httpx.codes.NOT_FOUND:
+        message = f"{service} answers, but has no /health: it may be a different program."
+        return warn(message, "Check CREATOR_API_BASE_URL, including its path.")
     if not answer.is_success:
-        words = f"The creator at {shown} is not well: /health answers {answer.status_code}."
-        return Finding("creator", Level.FAIL, words, "Look into the creator's log.")
-    return Finding("creator", Level.OK, f"The creator at {shown} is up.")
+        return fail(f"{service} is unhealthy: /health answers {status}.", "Look at the service's log.")
+    return ok(f"{service} is up.")
 
 
 def _look_for(path: str) -> Finding:
-    found = shutil.which(path)
-    if found is None:
-        problem = "is there, but cannot be run" if os.path.exists(path) else "is not there"  # noqa: PTH110 - as given
-        words = f"The creator's program {path} {problem}."
-        return Finding("creator", Level.FAIL, words, "Set CREATOR_CLI_PATH to a program that this user may run.")
-    return Finding("creator", Level.OK, f"The creator's program is {found}.")
+    program = shutil.which(path)
+    if program is None:
+        problem = "exists, but cannot be executed" if os.path.exists(path) else "does not exist"  # noqa: PTH110 - as given
+        message = f"The service's program {path} {problem}."
+        return fail(message, "Set CREATOR_CLI_PATH to a program that this user may execute.")
+    return ok(f"The service's program is {program}.")

@@ -1,23 +1,31 @@
-"""What a check is given, and what it says."""
+"""The checks of the doctor: their context, their findings, and the decorator that names both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import wraps
 from typing import TYPE_CHECKING
+
+from ..commands import DATABASE_ERRORS, describe_database_error
 
 if TYPE_CHECKING:
     import httpx
 
     from ...runtime.state import WebhookState
 
-__all__ = ["Examination", "Finding", "Level"]
+__all__ = ["Check", "DoctorContext", "Finding", "Level", "check", "fail", "ok", "skip", "warn"]
+
+_CHECK_DATABASE = (
+    "Check SQLALCHEMY_DATABASE_URI, and that the database is running and accepts connections from this machine."
+)
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -25,35 +33,55 @@ class Level(StrEnum):
     FAIL = "fail"
     """It does not work, or it is open to strangers."""
     SKIP = "skip"
-    """It was not looked at."""
+    """It was not checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """A result of a check.
 
     Args:
-        check: what was looked at.
-        level: how bad it is.
-        message: what is, in one sentence.
-        remedy: what to do about it; empty where nothing is to be done.
+        level: the severity.
+        message: the situation, in one sentence.
+        remedy: what to do about it; empty if nothing is to be done.
+        check: the name of the check; :func:`check` fills it in.
     """
 
-    check: str
     level: Level
     message: str
     remedy: str = ""
+    check: str = ""
+
+
+def ok(message: str, *, check: str = "") -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(Level.OK, message, check=check)
+
+
+def warn(message: str, remedy: str) -> Finding:
+    """Return a finding that does not fail the doctor."""
+    return Finding(Level.WARN, message, remedy)
+
+
+def fail(message: str, remedy: str) -> Finding:
+    """Return a finding that fails the doctor."""
+    return Finding(Level.FAIL, message, remedy)
+
+
+def skip(message: str) -> Finding:
+    """Return the reason why something was not checked."""
+    return Finding(Level.SKIP, message)
 
 
 @dataclass(slots=True)
-class Examination:
-    """What is shared by all checks of one run.
+class DoctorContext:
+    """Shared by all checks of one run.
 
     Args:
         state: the application's state.
         client: for HTTP; follows no redirects.
-        has_schema: False once the tables are known not to be as they should.
-        skews: how far the clocks of others are ahead of ours.
+        has_schema: False once the tables are known to be missing or out of date.
+        skews: how far other clocks are ahead of ours.
     """
 
     state: WebhookState
@@ -69,3 +97,30 @@ class Examination:
             return
         theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
         self.skews[whose] = theirs - datetime.now(UTC)
+
+
+Check = Callable[[DoctorContext], list[Finding]]
+
+
+def check(name: str, *, needs_schema: bool = False) -> Callable[[Callable[[DoctorContext], Iterable[Finding]]], Check]:
+    """Name the findings of a check, and turn a database error into a finding.
+
+    Args:
+        name: for findings that name no check.
+        needs_schema: skip the check if the tables are missing or out of date.
+    """
+
+    def decorate(find: Callable[[DoctorContext], Iterable[Finding]]) -> Check:
+        @wraps(find)
+        def run(context: DoctorContext) -> list[Finding]:
+            try:
+                skipped = needs_schema and not context.has_schema
+                findings = [skip("Not checked, because of the schema.")] if skipped else list(find(context))
+            except DATABASE_ERRORS as error:
+                context.has_schema = False
+                findings = [fail(describe_database_error(error), _CHECK_DATABASE)]
+            return [replace(finding, check=finding.check or name) for finding in findings]
+
+        return run
+
+    return decorate
