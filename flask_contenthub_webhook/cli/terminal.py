@@ -42,22 +42,22 @@ def _code(found: re.Match[str]) -> str:
 
 
 def pretty(value: Any) -> str:
-    """A JSON value over several lines, every character readable or escaped."""
+    """Return JSON over several lines, every character readable or escaped."""
     return escaped(json.dumps(value, ensure_ascii=False, indent=2, default=str), lines=True)
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """A number and its noun."""
+    """Return a number and its noun."""
     return f"{number} {one if number == 1 else many}"
 
 
 def moment(at: datetime | None) -> str:
-    """A time, to the second, in UTC."""
+    """Return a time to the second, in UTC."""
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 class Screen:
-    """A person's terminal. Made before any work is done, so that a missing rich stops nothing halfway.
+    """A person's terminal. Create it before any work, so that a missing rich stops nothing halfway.
 
     Raises:
         ClickException: rich is not installed.
@@ -75,11 +75,11 @@ class Screen:
         self._errors = Console(stderr=True, highlight=False)
 
     def say(self, text: str) -> None:
-        """One line, or several."""
+        """Print a line, or several."""
         click.echo(escaped(text, lines=True))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-        """A table; cells are escaped, and whatever looks like markup in them stays what it is.
+        """Print a table; cells are escaped, and markup in them has no effect.
 
         Args:
             columns: the headings; one that begins with ``>`` is aligned to the right, one with ``!`` is never folded.
@@ -98,7 +98,7 @@ class Screen:
         self._console.print(table)
 
     def facts(self, facts: Iterable[tuple[str, object]]) -> None:
-        """Names and values, one a line; what has no value is left out."""
+        """Print names and values, one pair a line, without those that have no value."""
         from rich.table import Table
         from rich.text import Text
 
@@ -111,7 +111,7 @@ class Screen:
         self._console.print(table)
 
     def progress(self) -> Progress:
-        """A progress bar on stderr, gone when it is done; none where stderr is no terminal."""
+        """Return a progress bar on stderr that vanishes at the end; it shows only on a terminal."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         return Progress(
@@ -126,7 +126,7 @@ class Screen:
 
 
 def _sized(console: Console) -> Console:
-    """A pipe has no width; a narrow guess would cut ids into pieces."""
+    """Widen a console on a pipe, which has no width; a narrow guess would cut ids into pieces."""
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_PIPE
     return console

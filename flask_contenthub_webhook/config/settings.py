@@ -96,7 +96,7 @@ class Settings:
 
     @property
     def poll_lookahead(self) -> timedelta:
-        """How much earlier a task may be asked about where the creator is asked anyway.
+        """Time by which a task may be asked about early, where the creator is asked anyway.
 
         Always less than the shortest wait between two questions, so that one pass never asks about a task twice.
         """

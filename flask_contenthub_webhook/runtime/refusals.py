@@ -32,7 +32,7 @@ _SAMPLE_BYTES = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What is known of one refused request.
+    """A refused request, as far as it is known.
 
     Args:
         code: the error code of the answer; the reasons are a closed set.
