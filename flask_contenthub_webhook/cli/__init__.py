@@ -1,8 +1,6 @@
-"""The ``flask webhook`` group: what operators and scripts ask the extension at a terminal.
+"""The ``flask webhook`` group, for operators and scripts.
 
-Tables and progress bars are for people and need the extra ``cli`` (rich); ``--json`` prints one JSON document on
-stdout, and whatever is logged goes to stderr. Exit codes: 0 for done and well, 1 for a problem that was found or for
-what failed, 2 for wrong usage.
+Tables and progress bars need the extra ``cli`` (rich); ``--json`` prints one document on stdout, and logs go to stderr.
 """
 
 from __future__ import annotations

@@ -16,15 +16,7 @@ from ..errors import WebhookError
 from ..runtime.state import EXTENSION_KEY
 from .terminal import escaped
 
-__all__ = [
-    "DATABASE_ERRORS",
-    "AppCommand",
-    "AppGroup",
-    "PlainCommand",
-    "clean_errors",
-    "describe_database_error",
-    "enter_app",
-]
+__all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "describe_database_error", "enter_app"]
 
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 """Errors of the database itself; any other error of SQLAlchemy is a bug."""
@@ -41,7 +33,7 @@ class PlainCommand(click.Command):
     """A command that needs no application. An error is one line on stderr, and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command, with an error as one line."""
         with clean_errors():
             return super().invoke(ctx)
 
@@ -69,7 +61,7 @@ class AppGroup(click.Group):
 
 
 def enter_app(ctx: click.Context) -> Flask:
-    """Load the application and push its context, unless the ``flask`` command has already done both."""
+    """Load the application and push its context, unless the ``flask`` command has already done so."""
     if not has_app_context():
         ctx.with_resource(ctx.ensure_object(ScriptInfo).load_app().app_context())
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]

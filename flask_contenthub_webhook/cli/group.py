@@ -1,25 +1,21 @@
-"""The group itself: which commands there are."""
+"""The group ``flask webhook`` and its commands."""
 
 from __future__ import annotations
 
 import click
 
 from .alerts import alerts_command
+from .background import hand_over_command, reconcile_command, scheduler_command, worker_command
+from .credentials import secret_command, url_command
 from .deliveries import deliveries_group
 from .doctor import doctor_command
 from .forwards import forwards_group
 from .migrations import migrations_group
 from .purge import purge_command
-from .reconcile import reconcile_command
-from .scheduler import scheduler_command
-from .secret import secret_command
 from .send import send_command
 from .simulate import simulate_command
 from .stats import stats_command
-from .submit import submit_command
 from .tasks import tasks_group
-from .url import url_command
-from .worker import worker_command
 
 __all__ = ["webhook_group"]
 
@@ -29,28 +25,16 @@ def webhook_group() -> None:
     """Callbacks of the generation service: check, watch, repair.
 
     \b
-    Exit codes: 0  done, and all is well
-                1  a problem was found, or it failed
+    Exit codes: 0  success
+                1  a problem was found, or the command failed
                 2  wrong usage
     """  # noqa: D301 - click's mark for lines that are not wrapped
 
 
 for _command in (
-    doctor_command,
-    secret_command,
-    url_command,
-    send_command,
-    tasks_group,
-    deliveries_group,
-    forwards_group,
-    stats_command,
-    alerts_command,
-    reconcile_command,
-    submit_command,
-    worker_command,
-    scheduler_command,
-    simulate_command,
-    purge_command,
-    migrations_group,
+    *(doctor_command, secret_command, url_command, send_command),
+    *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command),
+    *(reconcile_command, hand_over_command, worker_command, scheduler_command),
+    *(simulate_command, purge_command, migrations_group),
 ):
     webhook_group.add_command(_command)

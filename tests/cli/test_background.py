@@ -16,7 +16,7 @@ from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.cli.conftest import run, run_json
 
 RAN = "executed successfully"
-"""What APScheduler logs of a job."""
+"""Logged by APScheduler after a job."""
 FOUND = {"content": "# Found", "htmlContent": "# Found", "images": []}
 FLASK = ("-m", "flask", "--app", "tests.cli.host_app")
 
@@ -73,14 +73,14 @@ class TestReconcile:
         assert statuses(database) == ["completed"]
 
 
-class TestSubmit:
+class TestHandOver:
     def test_one_sweep_hands_over_what_is_due(self, host, creator):
         with host.app.app_context():
             task_id = host.webhook.submit(
                 topic="T", requirements="R", target_audience="A", callback_url="https://hub.example"
             ).task_id
 
-        result = run(host, "submit")
+        result = run(host, "hand-over")
 
         assert result.exit_code == 0, result.output
         assert "Due: 1 task (1 submitted)." in result.stdout
@@ -91,7 +91,7 @@ class TestSubmit:
         with host.app.app_context():
             host.webhook.submit(topic="T", requirements="R", target_audience="A", callback_url="https://hub.example")
 
-        result = run(host, "submit", "--json")
+        result = run(host, "hand-over", "--json")
 
         assert result.exit_code == 1
         assert json.loads(result.stdout)["outcomes"] == {"unreachable": 1}

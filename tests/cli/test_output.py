@@ -1,4 +1,4 @@
-"""What people and programs get to read, and what they never get to read."""
+"""The output for people and for programs, and secrets that never appear in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_group_is_there_on_every_app_and_lists_its_commands(sqlite_host):
     assert result.exit_code == 0
     for name in (
         *("alerts", "deliveries", "doctor", "migrations", "purge", "reconcile", "scheduler"),
-        *("secret", "send", "simulate", "stats", "submit", "tasks", "url"),
+        *("secret", "send", "simulate", "stats", "hand-over", "tasks", "url"),
     ):
         assert f"\n  {name} " in result.stdout
     assert "Exit codes: 0" in result.stdout
