@@ -19,16 +19,7 @@ __all__ = ["DeliveryFilter", "can_be_replayed", "filter_deliveries", "latency_su
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter(RowFilter):
-    """Filter for deliveries; empty fields match everything.
-
-    Args:
-        task_id: the task.
-        events: event types.
-        verdicts: verdicts.
-        sources: sources.
-        since: the earliest time of receipt.
-        until: the end of the time of receipt, itself left out.
-    """
+    """Filter for deliveries, received from ``since`` and before ``until``; empty fields match everything."""
 
     task_id: str | None = None
     events: tuple[str, ...] = ()

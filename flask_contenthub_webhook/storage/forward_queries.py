@@ -17,16 +17,7 @@ __all__ = ["ForwardFilter", "filter_forwards", "read_tries"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardFilter(RowFilter):
-    """Filter for forwards; empty fields match everything.
-
-    Args:
-        task_id: the task.
-        delivery_id: the delivery that was forwarded.
-        events: event types.
-        statuses: states.
-        url: the beginning of the URL.
-        since: the earliest time of creation.
-    """
+    """Filter for forwards, created from ``since`` to a URL beginning with ``url``; empty fields match everything."""
 
     task_id: str | None = None
     delivery_id: int | None = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from .alerts import check_raised_alerts
-from .backlog import check_backlog
 from .base_url import check_base_url
 from .callback import check_callback
 from .celery import check_celery
 from .clock import check_clock
 from .creator import check_creator
 from .findings import DoctorContext, Finding, Level
+from .operations import check_backlog, check_raised_alerts
 from .schema import check_schema
 from .secret import check_secrets
 from .settings import check_enabled, check_keys, check_signatures

@@ -47,7 +47,7 @@ _OUR_ANSWERS: dict[str | None, Finding] = {
         "was refused: callbacks are switched off in the running app.", "Set WEBHOOK_ENABLED=true there, and restart it."
     ),
     "address_not_allowed": warn(
-        "was refused: this machine is not in WEBHOOK_ALLOWED_IPS of the running app, so nothing else was checked.",
+        "was refused: this machine is not in WEBHOOK_ALLOWED_IPS of the running app, so nothing else could be checked.",
         "Make sure that the service's address is in WEBHOOK_ALLOWED_IPS; behind a reverse proxy use ProxyFix.",
     ),
     "client_certificate_required": warn(
@@ -56,7 +56,7 @@ _OUR_ANSWERS: dict[str | None, Finding] = {
         "Try a callback from the service's machine, with its certificate.",
     ),
     "rate_limited": warn(
-        "was refused by the rate limit of the running app (429), so nothing else was checked.",
+        "was refused by the rate limit of the running app (429), so nothing else could be checked.",
         "Try again, or raise WEBHOOK_RATE_LIMIT.",
     ),
     "unsupported_media_type": fail("arrived without its Content-Type (415).", _UNCHANGED),

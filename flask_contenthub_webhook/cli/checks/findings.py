@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING
 
 from ..commands import DATABASE_ERRORS, describe_database_error
@@ -53,24 +53,8 @@ class Finding:
     check: str = ""
 
 
-def ok(message: str, *, check: str = "") -> Finding:
-    """Return a finding that needs no action."""
-    return Finding(Level.OK, message, check=check)
-
-
-def warn(message: str, remedy: str) -> Finding:
-    """Return a finding that does not fail the doctor."""
-    return Finding(Level.WARN, message, remedy)
-
-
-def fail(message: str, remedy: str) -> Finding:
-    """Return a finding that fails the doctor."""
-    return Finding(Level.FAIL, message, remedy)
-
-
-def skip(message: str) -> Finding:
-    """Return the reason why something was not checked."""
-    return Finding(Level.SKIP, message)
+ok, skip = partial(Finding, Level.OK), partial(Finding, Level.SKIP)
+warn, fail = partial(Finding, Level.WARN), partial(Finding, Level.FAIL)
 
 
 @dataclass(slots=True)

@@ -1,21 +1,29 @@
-"""Overdue work, which shows that no scheduler is running, or that it cannot keep up."""
+"""The state of background work and alerts, read from the database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
 
+from ...operations.alerts import read_alerts
 from ...storage.task_queries import count_waiting
-from ..terminal import counted
+from ..terminal import counted, moment
 from .findings import DoctorContext, Finding, check, ok, warn
 
-__all__ = ["check_backlog"]
+__all__ = ["check_backlog", "check_raised_alerts"]
 
 _PATIENCE = timedelta(minutes=5)
 _NOUNS = {
     "polls": ("poll", "polls"),
     "submissions": ("submission", "submissions"),
     "retries": ("delivery retry", "delivery retries"),
+}
+_REMEDIES = {
+    "failure_rate": "Look at `flask webhook deliveries list --verdict failed --verdict dead`; once the handler is "
+    "fixed, replay the dead deliveries.",
+    "silence": "Check that the service is running and can reach WEBHOOK_CALLBACK_BASE_URL.",
+    "signature_failures": "Compare the secrets of both sides; `flask webhook deliveries list --verdict rejected` shows "
+    "where the requests come from.",
 }
 
 
@@ -32,3 +40,13 @@ def check_backlog(context: DoctorContext) -> Iterator[Finding]:
         )
     else:
         yield ok("Nothing is overdue by more than five minutes.")
+
+
+@check("alerts", needs_schema=True)
+def check_raised_alerts(context: DoctorContext) -> Iterator[Finding]:
+    """Repeat what the last check of the alerts found, without measuring again."""
+    raised = [alert for alert in read_alerts(context.state) if alert.raised]
+    for alert in raised:
+        yield warn(f"Since {moment(alert.changed_at)}: {alert.message}", _REMEDIES[alert.name])
+    if not raised:
+        yield ok("No alert is raised.")
