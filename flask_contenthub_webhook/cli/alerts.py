@@ -1,4 +1,4 @@
-"""``flask webhook alerts``: where the alerts stand."""
+"""``flask webhook alerts``: show the alerts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .terminal import Screen, moment
 __all__ = ["alerts_command"]
 
 
-@click.command("alerts", cls=AppCommand, short_help="Show where the alerts stand.")
-@click.option("--check", is_flag=True, help="Check them first, as the scheduler does; a change is told as well.")
+@click.command("alerts", cls=AppCommand, short_help="Show the alerts.")
+@click.option("--check", is_flag=True, help="Check them first, and announce changes, as the scheduler does.")
 @json_option
 def alerts_command(*, check: bool, as_json: bool) -> None:
-    """Show where the alerts stand. Exit code 1 when one is raised."""
+    """Show the alerts. Exit code 1 when one is raised."""
     screen = None if as_json else Screen()
     alerts = (check_alerts if check else read_alerts)(get_state())
     if screen is None:
         print_document({"alerts": [asdict(alert) for alert in alerts]})
     else:
-        screen.table(["!alert", "!is", "!since", "!checked", "what"], [_cells(alert) for alert in alerts])
+        screen.table(["!alert", "!status", "!since", "!checked", "message"], [_cells(alert) for alert in alerts])
     if any(alert.raised for alert in alerts):
         raise click.exceptions.Exit(1)
 
 
 def _cells(alert: AlertStatus) -> tuple[str, ...]:
-    standing = "RAISED" if alert.raised else "clear" if alert.enabled else "off"
+    status = "RAISED" if alert.raised else "clear" if alert.enabled else "off"
     if alert.checked_at is None:
-        return alert.name, standing, "", "never", "Run `flask webhook scheduler`, or this command with --check."
-    return alert.name, standing, moment(alert.changed_at), moment(alert.checked_at), alert.message
+        return alert.name, status, "", "never", "Run `flask webhook scheduler`, or this command with --check."
+    return alert.name, status, moment(alert.changed_at), moment(alert.checked_at), alert.message

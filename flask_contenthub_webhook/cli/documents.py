@@ -16,18 +16,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def json_option(command: F) -> F:
-    """Give a command ``--json``; it comes as the argument ``as_json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, for programs.")(
-        command
-    )
+    """Give a command ``--json``, passed as the argument ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
 
 
 def print_document(document: Mapping[str, Any]) -> None:
     """Print a JSON document in plain ASCII: times in ISO 8601 and UTC, durations in seconds, bytes as base64."""
-    click.echo(json.dumps(document, indent=2, default=_ready))
+    click.echo(json.dumps(document, indent=2, default=_plain))
 
 
-def _ready(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):

@@ -1,4 +1,4 @@
-"""Log lines of a command that runs for long: on stderr, one event a line, with what belongs to it."""
+"""Log lines of long-running commands: on stderr, one event a line, with its structured fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def show_logs() -> None:
-    """Show this package's log from INFO on, unless the application has set up logging itself."""
+    """Show this package's log from INFO up, unless the application configures logging itself."""
     logger = logging.getLogger("flask_contenthub_webhook")
     if logger.hasHandlers():
         return
@@ -24,7 +24,7 @@ def show_logs() -> None:
 
 
 class _WithExtras(logging.Formatter):
-    """Puts the structured fields of a record behind its message."""
+    """Appends the structured fields of a record to its message."""
 
     def format(self, record: logging.LogRecord) -> str:
         line, newline, traceback = super().format(record).partition("\n")

@@ -14,6 +14,7 @@ from ..operations.retention import Rule, count_expired, retention_rules
 from ..runtime.state import get_state
 from .commands import AppCommand
 from .documents import json_option, print_document
+from .parameters import choice_option
 from .terminal import Screen, counted, moment
 
 __all__ = ["purge_command"]
@@ -24,51 +25,48 @@ __all__ = ["purge_command"]
     "--older-than",
     type=click.FloatRange(0, 36_500),
     metavar="DAYS",
-    help="By default WEBHOOK_HISTORY_RETENTION_DAYS and WEBHOOK_HISTORY_RETENTION_BY_VERDICT.",
+    help="Default: WEBHOOK_HISTORY_RETENTION_DAYS and WEBHOOK_HISTORY_RETENTION_BY_VERDICT.",
 )
-@click.option(
-    "--verdict",
-    "verdicts",
-    multiple=True,
-    type=click.Choice([verdict.value for verdict in Verdict]),
-    help="Only deliveries with this verdict. Repeatable.",
-)
-@click.option("--yes", is_flag=True, help="Do it; nothing but a count is made without.")
+@choice_option("--verdict", "verdicts", Verdict, "with this verdict")
+@click.option("--yes", is_flag=True, help="Delete. Without it, only count.")
 @json_option
 def purge_command(older_than: float | None, verdicts: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
-    """Delete deliveries that were received long ago, except those that are still to be tried again.
+    """Delete old deliveries, except those with a try ahead.
 
-    In small batches, so that callbacks do not have to wait; that takes a few minutes for a million.
+    It deletes in small batches, so that callbacks do not wait; a million deliveries take a few minutes.
     """
     state = get_state()
-    chosen = [Verdict(verdict) for verdict in verdicts]
+    selected = [Verdict(verdict) for verdict in verdicts]
     before = None if older_than is None else state.clock() - timedelta(days=older_than)
-    rules = retention_rules(state.settings, state.clock(), chosen, before=before)
+    rules = retention_rules(state.settings, state.clock(), selected, before=before)
     if not rules:
-        raise click.UsageError("By the configuration these deliveries are kept for ever; give --older-than.")
+        raise click.UsageError("Retention is off for these deliveries; pass --older-than.")
     number = count_expired(state.database, rules)
     if yes:
         with _progress(number, quiet=as_json) as on_progress:
-            number = purge_deliveries(state, before=before, verdicts=chosen, on_progress=on_progress)
+            number = purge_deliveries(state, before=before, verdicts=selected, on_progress=on_progress)
     if as_json:
         expired = [{"verdicts": rule.verdicts, "before": rule.before} for rule in rules]
         print_document({"dry_run": not yes, "expired": expired, "deliveries": number})
         return
-    words = f"{counted(number, 'delivery', 'deliveries')} {_words(rules)}"
-    click.echo(f"Deleted: {words}." if yes else f"Nothing was deleted: add --yes to delete {words}.")
+    from_before = _describe(rules)
+    if not number:
+        click.echo(f"Nothing to delete: there is no delivery {from_before}.")
+        return
+    deliveries = f"{counted(number, 'delivery', 'deliveries')} {from_before}"
+    click.echo(f"Deleted: {deliveries}." if yes else f"Nothing was deleted: add --yes to delete {deliveries}.")
 
 
-def _words(rules: Sequence[Rule]) -> str:
-    """What has expired."""
+def _describe(rules: Sequence[Rule]) -> str:
     if len(rules) == 1 and len(rules[0].verdicts) == len(Verdict):
-        return f"from before {moment(rules[0].before)}"
-    parts = [f"{', '.join(rule.verdicts)} from before {moment(rule.before)}" for rule in rules]
+        return f"from before {moment(rules[0].before)} UTC"
+    parts = [f"{', '.join(rule.verdicts)} from before {moment(rule.before)} UTC" for rule in rules]
     return f"({'; '.join(parts)})"
 
 
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar, where there are a terminal and rich; it is no reason not to purge."""
+    """Show a progress bar, if there are a terminal and rich."""
     try:
         screen = None if quiet else Screen()
     except click.ClickException:

@@ -45,8 +45,9 @@ def list_rows(
 ) -> None:
     """Print a page of rows, newest first, and where the next page begins."""
     screen = None if as_json else Screen()
-    found = rows.page(before=before, limit=limit + 1)
-    page, next_before = found[:limit], found[limit - 1]["id"] if len(found) > limit else None
+    page = rows.page(before=before, limit=limit + 1)
+    next_before = page[limit - 1]["id"] if len(page) > limit else None
+    page = page[:limit]
     if screen is None:
         print_document({noun.plural: page, "next_before": next_before})
         return

@@ -1,4 +1,4 @@
-"""Events as content-creator sends them, for trying out."""
+"""Sample events in the form that content-creator sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sample_event(
     message: str | None = None,
     percentage: float = 50.0,
 ) -> dict[str, Any]:
-    """The payload of an event of any type.
+    """Return the payload of an event of any type.
 
     Args:
         type_: ``completed``, ``failed``, ``progress`` or a custom type.
@@ -49,5 +49,5 @@ def sample_event(
 
 
 def to_body(event: Mapping[str, Any]) -> bytes:
-    """The bytes on the wire."""
+    """Encode an event as content-creator does."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

@@ -27,31 +27,26 @@ if TYPE_CHECKING:
 
 __all__ = ["send_command"]
 
-_TAKEN = {200, 202}
+_ACCEPTED = {200, 202}
 
 
 @click.command("send", cls=AppCommand, short_help="Sign a test event and post it to the running app.")
 @click.argument("task_id")
 @click.option("--event", default="completed", show_default=True, metavar="|".join([*BUILT_IN_EVENTS, "NAME"]))
-@click.option("--result", metavar="JSON", help="The result object, of a completed or a custom event.")
-@click.option("--content", metavar="TEXT", help="The result's content, of a completed event.")
-@click.option("--message", metavar="TEXT", help="The message of a failed or a progress event.")
+@click.option("--result", metavar="JSON", help="Result object of a completed or a custom event.")
+@click.option("--content", metavar="TEXT", help="Content of the result of a completed event.")
+@click.option("--message", metavar="TEXT", help="Message of a failed or a progress event.")
 @click.option("--percentage", type=click.FloatRange(0, 100), default=50.0, show_default=True)
-@click.option("--body", type=click.File("rb"), help="Send this file as it is; - for stdin.")
+@click.option("--body", type=click.File("rb"), help="Send this file unchanged; - is stdin.")
 @click.option(
     "--scheme",
     type=click.Choice([*SCHEMES, "none"]),
-    help="How to sign; by default url, else the first of WEBHOOK_SIGNATURE_SCHEMES, else none.",
+    help="Signature scheme; default: url if allowed, else the first of WEBHOOK_SIGNATURE_SCHEMES, else none.",
 )
-@click.option("--url", metavar="URL", help="The whole URL to post to; by default the task's callback URL.")
-@click.option("--base-url", metavar="URL", help="Instead of WEBHOOK_CALLBACK_BASE_URL.")
+@click.option("--url", metavar="URL", help="Complete URL to post to; default: the task's callback URL.")
+@click.option("--base-url", metavar="URL", help="Replaces WEBHOOK_CALLBACK_BASE_URL.")
 @click.option(
-    "--attempt",
-    type=read_attempt,
-    metavar="N",
-    default="current",
-    show_default=True,
-    help="The attempt that it speaks for, from 1.",
+    "--attempt", type=read_attempt, metavar="N", default="current", show_default=True, help="Its attempt, from 1."
 )
 @click.option("--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds.")
 @json_option
@@ -71,25 +66,24 @@ def send_command(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Sign an event about TASK_ID, post it to the running application, and show its answer.
+    """Sign an event for TASK_ID, post it to the running application, and show the answer.
 
-    Exit code 0 when it was taken (200 or 202), else 1.
+    Exit code 0 when it was accepted (200 or 202), else 1.
     """
     if body is not None and (result is not None or content is not None):
-        raise click.UsageError("--body is the whole event; leave --result and --content out.")
+        raise click.UsageError("--body is the complete event; leave out --result and --content.")
     if url is not None and base_url is not None:
         raise click.UsageError("Give --url or --base-url, not both.")
     settings = get_state().settings
     scheme = _default_scheme(settings) if scheme is None else scheme
     if scheme != "none" and not settings.secrets:
         raise ConfigurationError("WEBHOOK_SECRET_KEY is empty, so nothing can be signed; use --scheme none.")
-    content_ = _result(result, content)
     now = datetime.now(UTC)
-    raw = (
-        body.read()
-        if body is not None
-        else to_body(sample_event(event, task_id, now, result=content_, message=message, percentage=percentage))
-    )
+    if body is not None:
+        raw = body.read()
+    else:
+        data = _result(result, content)
+        raw = to_body(sample_event(event, task_id, now, result=data, message=message, percentage=percentage))
     target = _target(settings, task_id, attempt, scheme, url=url, base_url=base_url)
     headers = {
         "Content-Type": "application/json",
@@ -107,7 +101,9 @@ def _post(target: str, raw: bytes, headers: dict[str, str], scheme: str, timeout
         with http_client(timeout) as client:
             answer = client.post(target, content=raw, headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise click.ClickException(escaped(f"{shown} was not reached: {describe_connection_error(error)}")) from error
+        raise click.ClickException(
+            escaped(f"{shown} could not be reached: {describe_connection_error(error)}")
+        ) from error
     if as_json:
         print_document(
             {"url": shown, "scheme": scheme, "status": answer.status_code, "answer": _answer(answer), "sent": len(raw)}
@@ -115,9 +111,9 @@ def _post(target: str, raw: bytes, headers: dict[str, str], scheme: str, timeout
     else:
         click.echo(escaped(f"POST {shown} ({len(raw)} bytes, signed by: {scheme})"))
         click.echo(f"{answer.status_code} {escaped(answer.reason_phrase)}")
-        said = _answer(answer)
-        click.echo(escaped(said, lines=True) if isinstance(said, str) else pretty(said))
-    if answer.status_code not in _TAKEN:
+        content = _answer(answer)
+        click.echo(escaped(content, lines=True) if isinstance(content, str) else pretty(content))
+    if answer.status_code not in _ACCEPTED:
         raise click.exceptions.Exit(1)
 
 
@@ -142,7 +138,7 @@ def _result(result: str | None, content: str | None) -> dict[str, Any] | None:
 def _target(
     settings: Settings, task_id: str, attempt: int | None, scheme: str, *, url: str | None, base_url: str | None
 ) -> str:
-    """The URL to post to; only the scheme ``url`` leaves a token in it."""
+    """Return the URL to post to; only the scheme ``url`` leaves a token in it."""
     if url is not None and scheme != "url":
         return url
     if url is not None:
@@ -150,32 +146,22 @@ def _target(
     else:
         target = settings.callback_urls.build(task_id, attempt, base_url=base_url)
     if scheme == "url" and "token=" not in target:
-        raise ConfigurationError("WEBHOOK_SIGNATURE_SCHEMES leaves out url: a token would not be believed.")
-    return target if scheme == "url" else _without_token(target)
-
-
-def _without_token(target: str) -> str:
-    url = httpx.URL(target)
-    return str(url.copy_remove_param("token"))
+        raise ConfigurationError("WEBHOOK_SIGNATURE_SCHEMES leaves out url, so a token would not be accepted.")
+    return target if scheme == "url" else str(httpx.URL(target).copy_remove_param("token"))
 
 
 def _signature(scheme: str, settings: Settings, body: bytes, now: datetime) -> dict[str, str]:
     if scheme == "none":
         return {}
     try:
-        return sign_headers(
-            scheme,
-            body,
-            settings.secrets[0],
-            message_id=f"msg_{uuid.uuid4().hex}",
-            timestamp=int(now.timestamp()),
-        )
+        message_id, timestamp = f"msg_{uuid.uuid4().hex}", int(now.timestamp())
+        return sign_headers(scheme, body, settings.secrets[0], message_id=message_id, timestamp=timestamp)
     except ValueError as error:
         raise ConfigurationError(f"WEBHOOK_SECRET_KEY does not suit the scheme {scheme}: {error}") from None
 
 
 def _header(text: str) -> str:
-    """What a header can carry."""
+    """Escape what a header cannot carry."""
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 

@@ -1,4 +1,4 @@
-"""``flask webhook simulate``: a creator on loopback that behaves as the real one does, with faults to switch on."""
+"""``flask webhook simulate``: a service on loopback that behaves like the real one, with faults to switch on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FAULTS = {
     "lose": "whose callbacks are never sent",
     "delay": "whose callbacks are late",
     "duplicate": "whose callback is sent twice",
-    "reorder": "whose callbacks come in reverse order",
+    "reorder": "whose callbacks arrive in reverse order",
     "contradict": "whose callbacks contradict each other",
-    "forge": "about which a stranger calls back",
-    "hang": "about which questions are never answered",
+    "forge": "for which a forged callback is sent",
+    "hang": "whose polls are never answered",
     "fail": "that fail",
     "refuse": "whose submission is refused",
 }
@@ -38,8 +38,8 @@ def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
     return click.option(f"--{name}", type=kind, default=0.0, metavar="RATE", help=f"Share of tasks {tasks}.")
 
 
-@click.command("simulate", cls=PlainCommand, short_help="Run a creator on loopback, with faults.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=3001, show_default=True, help="0 takes a free one.")
+@click.command("simulate", cls=PlainCommand, short_help="Run a simulated service on loopback.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=3001, show_default=True, help="0 picks a free port.")
 @click.option("--api", type=click.Choice(["real", "paper"]), default="real", show_default=True)
 @click.option("--database", type=click.Choice(["sqlite", "postgres"]), default="sqlite", show_default=True)
 @click.option(
@@ -56,37 +56,26 @@ def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
     default=(1.0, 5.0),
     show_default=True,
     metavar="MIN MAX",
-    help="Seconds that a task takes.",
+    help="Duration of a task in seconds.",
 )
-@click.option("--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before any answer.")
-@click.option("--seed", type=int, help="Makes every draw repeatable, for the same task ids.")
+@click.option("--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before each answer.")
+@click.option("--seed", type=int, help="Makes random choices repeatable, for the same task ids.")
 @with_options(*(_fault_option(name, tasks) for name, tasks in _FAULTS.items()))
 @click.option("--delay-by", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds, for --delay.")
 @click.option(
-    "--crash-at", type=click.IntRange(1), multiple=True, metavar="N", help="Die of the N-th submission. Repeatable."
+    "--crash-at", type=click.IntRange(1), multiple=True, metavar="N", help="Crash on the N-th submission. Repeatable."
 )
 @click.option(
-    "--restart-after",
-    type=click.FloatRange(0),
-    default=1.0,
-    show_default=True,
-    help="Seconds until it runs again after it died.",
+    "--restart-after", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds after a crash."
 )
 @json_option
 def simulate_command(
-    port: int,
-    seed: int | None,
-    delay_by: float,
-    crash_at: tuple[int, ...],
-    *,
-    as_json: bool,
-    **options: Any,
+    port: int, seed: int | None, delay_by: float, crash_at: tuple[int, ...], *, as_json: bool, **options: Any
 ) -> None:
-    """Run a creator on 127.0.0.1 until SIGTERM or Ctrl-C; its URL is the first line on stdout.
+    """Run a simulated service on 127.0.0.1 until SIGTERM or Ctrl-C; its URL is the first line on stdout.
 
-    It calls back as content-creator does, dies of the calls that content-creator dies of (--api real), or behaves as
-    its documentation says (--api paper). A summary follows at the end; with --json it is all that stands on stdout,
-    and the URL goes to stderr.
+    It calls back like content-creator, and crashes on the same calls (--api real) or behaves as documented (--api
+    paper). At the end it prints a summary; with --json only that goes to stdout, and the URL to stderr.
     """
     from ..testing import CreatorSimulator, Faults, run_simulator
 
@@ -125,5 +114,5 @@ def _summarise(simulator: CreatorSimulator, *, as_json: bool) -> None:
         return
     for name, counts in summary.items():
         counted = counts if isinstance(counts, Counter) else Counter(counts)
-        words = ", ".join(f"{count} {escaped(what)}" for what, count in counted.most_common()) or "none"
-        click.echo(f"{name}: {words}")
+        parts = [f"{count} {escaped(value)}" for value, count in counted.most_common()]
+        click.echo(f"{name}: {', '.join(parts) or 'none'}")

@@ -1,4 +1,4 @@
-"""``flask webhook stats``: how things stand, in three statements."""
+"""``flask webhook stats``: counts and latencies, in three statements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..storage.queries import Row
 from ..storage.task_queries import read_latencies, sum_deliveries, sum_tasks
 from .commands import AppCommand
 from .documents import json_option, print_document
-from .parameters import read_moment
+from .parameters import since_option
 from .terminal import Screen, moment
 
 __all__ = ["stats_command"]
@@ -22,16 +22,11 @@ __all__ = ["stats_command"]
 _SHARES = (0.5, 0.9, 0.95, 0.99)
 
 
-@click.command("stats", cls=AppCommand, short_help="Count tasks and deliveries, and what is due.")
-@click.option(
-    "--since",
-    type=read_moment,
-    metavar="TIME",
-    help="What counts as recent: 30m, 2h, 7d (ago) or a date; by default 24h.",
-)
+@click.command("stats", cls=AppCommand, short_help="Count tasks, deliveries and due work.")
+@since_option("Start of the recent time, by default 24h ago")
 @json_option
 def stats_command(since: datetime | None, *, as_json: bool) -> None:
-    """Count tasks by status and deliveries by source and verdict, and what waits or is due."""
+    """Count tasks by status, deliveries by source and verdict, and waiting and due work."""
     screen = None if as_json else Screen()
     state = get_state()
     now = state.clock()
@@ -54,9 +49,7 @@ def _document(tasks: list[Row], deliveries: list[Row], latencies: Row, since: da
             "total": sum(by_status.values()),
             "by_status": by_status,
             "open": sum(by_status[status.value] for status in OPEN_STATES),
-            "overdue": sum(task["overdue"] for task in tasks),
-            "due_for_poll": sum(task["due_for_poll"] for task in tasks),
-            "due_for_submission": sum(task["due_for_submission"] for task in tasks),
+            **{key: sum(task[key] for task in tasks) for key in ("overdue", "due_for_poll", "due_for_submission")},
         },
         "deliveries": {
             "total": sum(row["deliveries"] for row in deliveries),
@@ -65,12 +58,10 @@ def _document(tasks: list[Row], deliveries: list[Row], latencies: Row, since: da
             "recent": sum(row["recent"] for row in deliveries),
             "recent_by_verdict": _summed(deliveries, "verdict", "recent"),
             "recent_by_source": _summed(deliveries, "source", "recent"),
-            "rejected_requests": sum(
-                int(row["requests"] or 0) for row in deliveries if row["verdict"] == Verdict.REJECTED
-            ),
+            "rejected_requests": int(_summed(deliveries, "verdict", "requests").get(Verdict.REJECTED, 0)),
             "waiting_retries": sum(row["waiting_retries"] for row in deliveries),
             "due_retries": sum(row["due_retries"] for row in deliveries),
-            "dead": sum(row["deliveries"] for row in deliveries if row["verdict"] == Verdict.DEAD),
+            "dead": _summed(deliveries, "verdict", "deliveries").get(Verdict.DEAD, 0),
         },
         "latency_ms": {
             "count": latencies["count"],
@@ -104,17 +95,17 @@ def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> No
         [
             ("open tasks", tasks["open"]),
             ("past their deadline", tasks["overdue"]),
-            ("due for a question to the creator", tasks["due_for_poll"]),
+            ("due for a poll", tasks["due_for_poll"]),
             ("due for submission", tasks["due_for_submission"]),
             ("deliveries waiting for a retry", history["waiting_retries"]),
             ("of them due now", history["due_retries"]),
             ("dead deliveries", history["dead"]),
             ("refused requests", history["rejected_requests"]),
-            ("callbacks in the latency", latency["count"]),
+            ("callbacks measured", latency["count"]),
             *(
-                (f"latency {name}", f"{value:.1f} ms")
-                for name, value in latency.items()
-                if name != "count" and value is not None
+                (f"latency {name}", f"{ms:.1f} ms")
+                for name, ms in latency.items()
+                if name != "count" and ms is not None
             ),
         ]
     )

@@ -22,43 +22,24 @@ def hub(hosts: Callable[..., Host], sqlite_url: str) -> Host:
     forwards, attempts = host.state.outbox.forwards.model, host.state.outbox.attempts.model
     now = host.clock.now
     common = {
+        "task_id": "t1",
+        "event": "completed",
         "delivery_id": 7,
         "message_id": "msg_1",
         "body": b'{"event":"completed","x":"\\u001b[31m"}',
         "created_at": now,
     }
+    older = {"task_id": "t2", "event": "failed", "delivery_id": 8, "created_at": now - timedelta(hours=3)}
     tried = {"number": 1, "started_at": now, "duration_ms": 12.4, "address": "203.0.113.7"}
     error = "The receiver answered 503: \x1b[31mbusy."
     with host.app.app_context():
         host.db.session.add_all(
             [
                 forwards(
-                    **common,
-                    task_id="t1",
-                    event="completed",
-                    url="https://one.example/hook?key=SECRET",
-                    status="delivered",
-                    tries=1,
-                    finished_at=now,
+                    **common, status="delivered", tries=1, finished_at=now, url="https://one.example/hook?key=SECRET"
                 ),
-                forwards(
-                    **common | {"delivery_id": 8, "created_at": now - timedelta(hours=3)},
-                    task_id="t2",
-                    event="failed",
-                    url="https://two.example/",
-                    status="dead",
-                    tries=2,
-                    finished_at=now,
-                ),
-                forwards(
-                    **common,
-                    task_id="t1",
-                    event="completed",
-                    url="https://two.example/",
-                    status="waiting",
-                    tries=0,
-                    next_try_at=now,
-                ),
+                forwards(**common | older, status="dead", tries=2, finished_at=now, url="https://two.example/"),
+                forwards(**common, status="waiting", tries=0, next_try_at=now, url="https://two.example/"),
                 attempts(**tried, forward_id=1, status_code=200),
                 attempts(**tried, forward_id=2, status_code=503, error=error),
                 attempts(**tried | {"number": 2, "address": None}, forward_id=2, error="no answer within 10 s"),

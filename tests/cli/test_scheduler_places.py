@@ -1,4 +1,4 @@
-"""Where the in-process scheduler runs: in each serving process after its first request, and nowhere else."""
+"""The in-process scheduler runs in each serving process after its first request, and nowhere else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings(sqlite_url, journal):
 
 
 def passes(journal):
-    """How many passes each process has made."""
+    """Count the passes of each process."""
     lines = journal.read_text().splitlines() if journal.exists() else []
     return Counter(int(line.split()[1]) for line in lines if line.startswith("pass"))
 

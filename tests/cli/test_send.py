@@ -124,7 +124,7 @@ def test_a_server_that_is_down_is_one_clean_line(host):
     result = run(host, "send", "t", "--base-url", "http://127.0.0.1:1")
 
     assert result.exit_code == 1
-    assert "was not reached: the connection was refused" in result.stderr
+    assert "could not be reached: the connection was refused" in result.stderr
     assert "token=***" in result.stderr
 
 

@@ -68,7 +68,7 @@ class TestMigrationsInstall:
         assert result.exit_code == 0, result.output
         assert "Now run `flask db upgrade`." in result.stdout
         assert len(list((tmp_path / "migrations" / "versions").glob("*.py"))) == 3
-        assert "there already" in run(migrating, "migrations", "install").stdout
+        assert "exists already" in run(migrating, "migrations", "install").stdout
 
     def test_what_it_cannot_do_is_one_clean_line(self, hosts, sqlite_url):
         result = run(hosts(sqlite_url), "migrations", "install")
