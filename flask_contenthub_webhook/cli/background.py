@@ -29,11 +29,11 @@ __all__ = ["hand_over_command", "reconcile_command", "scheduler_command", "worke
 _PAUSED = "the service was down and is left alone for now"
 
 
-@click.command("hand-over", cls=AppCommand, short_help="Hand over to the service the tasks that are due.")
+@click.command("hand-over", cls=AppCommand, short_help="Hand over due tasks to the service.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of tasks.")
 @json_option
 def hand_over_command(limit: int, *, as_json: bool) -> None:
-    """Hand over the tasks that are due to the service, once: those past their backoff, and those left by a crash.
+    """Hand over due tasks to the service, once: those past their backoff, and those left by a crash.
 
     Exit code 1 when the service could not be reached, or is left alone because it was down.
     """

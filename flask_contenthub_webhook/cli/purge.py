@@ -25,7 +25,7 @@ __all__ = ["purge_command"]
     "--older-than",
     type=click.FloatRange(0, 36_500),
     metavar="DAYS",
-    help="Default: WEBHOOK_HISTORY_RETENTION_DAYS and WEBHOOK_HISTORY_RETENTION_BY_VERDICT.",
+    help="Age; default: WEBHOOK_HISTORY_RETENTION_DAYS and WEBHOOK_HISTORY_RETENTION_BY_VERDICT.",
 )
 @choice_option("--verdict", "verdicts", Verdict, "with this verdict")
 @click.option("--yes", is_flag=True, help="Delete. Without it, only count.")

@@ -48,7 +48,9 @@ _ACCEPTED = {200, 202}
 @click.option(
     "--attempt", type=read_attempt, metavar="N", default="current", show_default=True, help="Its attempt, from 1."
 )
-@click.option("--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to wait for the answer."
+)
 @json_option
 def send_command(
     task_id: str,

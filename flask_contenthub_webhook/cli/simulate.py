@@ -61,12 +61,14 @@ def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
 @click.option("--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before each answer.")
 @click.option("--seed", type=int, help="Makes random choices repeatable, for the same task ids.")
 @with_options(*(_fault_option(name, tasks) for name, tasks in _FAULTS.items()))
-@click.option("--delay-by", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds, for --delay.")
+@click.option(
+    "--delay-by", type=click.FloatRange(0), default=5.0, show_default=True, help="Length of --delay in seconds."
+)
 @click.option(
     "--crash-at", type=click.IntRange(1), multiple=True, metavar="N", help="Crash on the N-th submission. Repeatable."
 )
 @click.option(
-    "--restart-after", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds after a crash."
+    "--restart-after", type=click.FloatRange(0), default=1.0, show_default=True, help="Downtime of a crash in seconds."
 )
 @json_option
 def simulate_command(
