@@ -28,6 +28,7 @@ from flask_contenthub_webhook.contrib import celery as celery_engine
 from flask_contenthub_webhook.contrib.celery import TASK_NAME
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.models.columns import utc_now
+from flask_contenthub_webhook.runtime.state import CELERY_KEY
 from tests.support.celery_host import WEB_APP, add_celery
 from tests.support.celery_worker import CeleryWorker, Pool
 from tests.support.gunicorn import Gunicorn
@@ -246,7 +247,7 @@ def assert_applied(url: str, broker: str, pool: Pool, *, queue: str) -> None:
             log=lambda: worker.log,
         )
         assert worker.stop() == 0
-    engine = web.extensions["contenthub_webhook"].celery
+    engine = web.extensions[CELERY_KEY]
     engine.close()
     with celery.connection_for_write() as connection:
         celery.amqp.queues[queue](connection.default_channel).delete()
