@@ -1,4 +1,4 @@
-"""The statements that most callbacks are: an open task is completed, or a completed one is completed once more."""
+"""The statements of most callbacks: an open task is completed, or a completed one is completed once more."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .rows import ModelTable, Row
 __all__ = ["FIRST", "REPEAT", "Completion", "is_unsettled", "literal"]
 
 FIRST = decision_values(COMPLETED_NOW, TaskState.COMPLETED)
-"""What the history row of an event that completes a task always tells."""
+"""Values in the history row of every event that completes a task."""
 REPEAT = decision_values(COMPLETED_BEFORE, TaskState.COMPLETED)
-"""The same where the task was completed before."""
+"""Values in the history row of every repeat."""
 
 
 class Completion:
     """Completes an open task; on PostgreSQL together with its history row, in one statement and one round trip.
 
-    What is always the same stands in the statements as it is; each bound value costs the driver and the server time.
+    Constants are written into the statements, since each bound value costs the driver and the server time.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Completion:
         returned: Sequence[str],
         capabilities: Capabilities,
     ) -> None:
-        self._update = update.returning(*(tasks.columns[key] for key in returned)) if capabilities.returning else update
+        self.alone = update.returning(*(tasks.columns[key] for key in returned)) if capabilities.returning else update
+        """The UPDATE of the task."""
         self._deliveries = deliveries
         self._previous = tasks.columns["previous_status"].key
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
@@ -46,35 +47,30 @@ class Completion:
         self._of_completed = (*of_task, self._status == literal(TaskState.COMPLETED.value))
         self.records = capabilities.modifying_cte
 
-    @property
-    def alone(self) -> sa.Update:
-        """The UPDATE."""
-        return self._update
-
     def recording(self, keys: tuple[str, ...]) -> sa.Select[Any]:
-        """The UPDATE and the INSERT of a history row of the task, if it is open, or else :meth:`repeating`.
+        """Return the UPDATE with the INSERT of a history row; for a completed task, the INSERT of a repeat.
 
-        A history row is made from what the UPDATE returns or a SELECT finds. Both see the task as it was when the
-        statement began, so what is completed now is no repeat; of a repeat, all but ``recorded_id`` is NULL.
+        The row is built from what the UPDATE returns or a SELECT finds. Both see the task as it was when the statement
+        began, so a task completed now is not a repeat. For a repeat, everything but ``recorded_id`` is NULL.
 
         Args:
-            keys: the attributes of the history row whose values are bound, as ``history_KEY``.
+            keys: attributes of the history row, bound as ``history_KEY``.
         """
         if keys not in self._recording:
-            changed = self._update.cte("changed")
+            changed = self.alone.cte("changed")
             first = sa.select(*_literals(FIRST), changed.c[self._previous].label("status_before"))
-            told = sa.union_all(first, self._repeat()).cte("told")
-            insert = self._insert(keys, sa.select(*self._bound(keys), *told.c))
+            outcome = sa.union_all(first, self._repeat()).cte("outcome")
+            insert = self._insert(keys, sa.select(*self._bound(keys), *outcome.c))
             recorded = insert.returning(self._deliveries.columns["id"].label("recorded_id")).cte("recorded")
             joined = recorded.outerjoin(changed, sa.true())
             self._recording[keys] = sa.select(*changed.c, recorded.c.recorded_id).select_from(joined)
         return self._recording[keys]
 
     def settling(self, keys: tuple[str, ...]) -> sa.Select[Any]:
-        """The UPDATE, and that of a history row that waited, ``at_id``, if nobody settled it meanwhile."""
+        """Return the UPDATE with that of the waiting history row ``at_id``, unless it was settled meanwhile."""
         if keys not in self._settling:
             d = self._deliveries.columns
-            changed = self._update.cte("changed")
+            changed = self.alone.cte("changed")
             values: dict[Any, Any] = {d[key]: literal(value) for key, value in FIRST.items()}
             values |= {d[value.key]: value.element for value in self._bound(keys)}
             update = (
@@ -89,15 +85,14 @@ class Completion:
         return self._settling[keys]
 
     def repeating(self, keys: tuple[str, ...]) -> sa.Insert:
-        """The INSERT of a history row, with values bound as in :meth:`recording`, if the task is completed already."""
+        """Return the INSERT of a history row, bound as in :meth:`recording`, if the task is completed already."""
         if keys not in self._repeating:
             self._repeating[keys] = self._insert(keys, self._repeat(self._bound(keys)))
         return self._repeating[keys]
 
     def _repeat(self, before: Sequence[sa.Label[Any]] = ()) -> sa.Select[Any]:
-        """What a repeat tells, if the task is completed."""
-        told = (*_literals(REPEAT), self._status.label("status_before"))
-        return sa.select(*before, *told).where(*self._of_completed)
+        values = (*_literals(REPEAT), self._status.label("status_before"))
+        return sa.select(*before, *values).where(*self._of_completed)
 
     def _bound(self, keys: Sequence[str]) -> list[sa.Label[Any]]:
         d = self._deliveries.columns
@@ -110,7 +105,7 @@ class Completion:
 
 
 def is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
-    """Whether the event of a history row has had no effect yet."""
+    """Return the condition that the event of a history row has had no effect yet."""
     return sa.or_(*(d["verdict"] == literal(verdict.value) for verdict in UNSETTLED))
 
 
@@ -119,7 +114,7 @@ def _literals(values: Row) -> list[sa.Label[Any]]:
 
 
 def literal(value: str | bool | None) -> sa.ColumnElement[Any]:
-    """A value of our own as a part of the statement."""
+    """Return a constant of our own as a part of the statement."""
     if value is None:
         return sa.null()
     if isinstance(value, bool):

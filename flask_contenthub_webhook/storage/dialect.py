@@ -1,4 +1,4 @@
-"""What a database can do beyond the common ground."""
+"""The features in which databases differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Capabilities"]
 
 
 class Capabilities(NamedTuple):
-    """What a database can do beyond the common ground."""
+    """The features of one database."""
 
     returning: bool
     """UPDATE ... RETURNING"""
@@ -27,7 +27,7 @@ class Capabilities(NamedTuple):
 
     @classmethod
     def of(cls, dialect: sa.Dialect) -> Capabilities:
-        """The capabilities of a connected database."""
+        """Return the capabilities of a connected database."""
         version = getattr(dialect, "server_version_info", None) or ()
         match dialect.name:
             case "postgresql":

@@ -1,7 +1,7 @@
-"""The outbox in the database: every statement about forwards, built once for the kind of database at hand.
+"""The outbox: all statements about forwards.
 
-A row is claimed by counting a try and moving its next one behind a lease, in one statement; the number of the try says
-whose claim it is. Everything goes over the connection of the tasks, since rows commit together with them.
+One statement claims a row: it counts a try, and moves the next one behind a lease. The number of the try identifies the
+claim. Forwards commit together with tasks, so they use the same connection.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 
 
 class Outbox:
-    """What is done with forwards and their attempts.
+    """The statements over forwards and their tries.
 
     Args:
-        task_model: decides which database this is.
+        task_model: determines the database.
         forward_model: a model with the columns of ``ForwardMixin``.
         attempt_model: a model with the columns of ``ForwardAttemptMixin``.
-        capabilities: what the database can do; by default found out when it is first connected.
+        capabilities: what the database can do; detected on the first connection by default.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Outbox:
         connection.execute(self._sql(connection).insert, [dict(row) for row in rows])
 
     def claim(self, session: Session, *, now: datetime, until: datetime, closed: Sequence[str]) -> Row | None:
-        """Claim the forward that is due first, and keep it from others until the lease ends.
+        """Claim the forward that is due first.
 
         Args:
             session: the transaction; the caller commits.
             now: the time.
-            until: the end of the lease; where the work never ends, somebody claims again after it.
+            until: the end of the lease, after which an unfinished forward is claimed again.
             closed: URLs that are not sent to now.
         """
         connection = self.connection(session)
@@ -72,19 +72,16 @@ class Outbox:
         claimed = {"at_id": due.id, "at_tries": due.tries, "at_now": now, "at_until": until}
         return self.read(session, due.id) if connection.execute(sql.claim_one, claimed).rowcount == 1 else None
 
-    # --- what came of it -------------------------------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------------------
 
     def add_attempt(self, session: Session, forward_id: int, values: Row) -> None:
-        """Write down a try; it gets the next number."""
+        """Record a try, under the next number."""
         connection = self.connection(session)
         bound = {f"at_{key}": value for key, value in values.items()}
         connection.execute(self._sql(connection).add_attempt, {**bound, "at_id": forward_id})
 
     def settle(self, session: Session, forward: Row, values: Row) -> bool:
-        """Write the outcome of a try, where the row still waits.
-
-        A success counts whoever had it. Anything else only counts while the claim is still ours.
-        """
+        """Write the outcome of a try, if the row still waits; anything but a success only while the claim is ours."""
         connection = self.connection(session)
         sql = self._sql(connection)
         if values["status"] == DELIVERED:
@@ -93,7 +90,7 @@ class Outbox:
         return connection.execute(sql.settle_claimed, {**values, **claim}).rowcount == 1
 
     def push_back(self, session: Session, url: str, *, until: datetime, others_until: datetime) -> None:
-        """Leave a URL alone: the oldest of its waiting rows tries it first, the others wait for longer."""
+        """Postpone the rows of a URL: the oldest one is its next try, and the others wait for longer."""
         connection = self.connection(session)
         sql = self._sql(connection)
         oldest = connection.execute(sql.oldest_waiting, {"at_url": url}).scalar_one_or_none()
@@ -102,19 +99,19 @@ class Outbox:
             connection.execute(sql.push_back_one, {"at_id": oldest, "at_until": until})
 
     def reset(self, session: Session, forward_id: int, now: datetime) -> bool:
-        """Let a finished forward begin anew; False where it is not finished."""
+        """Make a finished forward wait again; False if it is not finished."""
         connection = self.connection(session)
         return connection.execute(self._sql(connection).reset, {"at_id": forward_id, "at_now": now}).rowcount == 1
 
     # --- reading and deleting --------------------------------------------------------------------------------
 
     def read(self, session: Session, forward_id: int) -> Row | None:
-        """Every attribute of a forward."""
+        """Read a forward."""
         connection = self.connection(session)
         return self._values(connection.execute(self._sql(connection).by_id, {"at_id": forward_id}).one_or_none())
 
     def oldest(self, session: Session, *, after: int, limit: int) -> list[Row]:
-        """``id``, ``created_at`` and ``finished_at`` of the rows behind an id, oldest first."""
+        """Read ``id``, ``created_at`` and ``finished_at`` of the rows after an id, oldest first."""
         connection = self.connection(session)
         rows = connection.execute(self._sql(connection).oldest, {"at_id": after, "at_limit": limit})
         return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
@@ -129,7 +126,7 @@ class Outbox:
     # --- plumbing --------------------------------------------------------------------------------------------
 
     def connection(self, session: Session) -> sa.Connection:
-        """The connection that the tasks are on."""
+        """Return the connection of the tasks."""
         return session.connection(bind_arguments={"mapper": self._task_model})
 
     def _sql(self, connection: sa.Connection) -> _Statements:

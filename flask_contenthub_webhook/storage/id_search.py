@@ -1,9 +1,9 @@
-"""Where in the history a moment is: ids grow with time, so the primary key finds it, and no index on times is needed.
+"""Find delivery ids by time: ids grow with time, so the primary key is bisected, and no index on times is needed.
 
 ::
 
-    lately = received(session, Delivery, after=an_hour_ago)
-    dead = session.scalar(sa.select(sa.func.count()).where(*lately, Delivery.verdict == "dead"))
+    recent = received(session, Delivery, after=an_hour_ago)
+    dead = session.scalar(sa.select(sa.func.count()).where(*recent, Delivery.verdict == "dead"))
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from sqlalchemy.orm import Session
 __all__ = ["DISORDER", "first_id_since", "received", "search_id"]
 
 DISORDER = timedelta(minutes=2)
-"""How far ids and times may disagree: a row gets its id when it is written, which is after it was received (a handler
-takes its time, a missing result is fetched first), and the clocks of two machines are never quite the same."""
-
+"""How far ids and times may disagree: a row gets its id when it is written, some time after it was received, and the
+clocks of two machines differ."""
 
 _MARGIN = 500
-"""Ids that are looked at beyond that; it costs nothing, and forgives a host that writes rows with times of its own."""
+"""Further ids that are read at no cost, for hosts that write rows with other times."""
 
 
 def received(
     session: Session, model: type[Any], *, after: datetime, until: datetime | None = None
 ) -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions for the deliveries of a time, made so that a statement reads them and hardly any others.
+    """Return conditions for the deliveries of a period, by which a statement reads hardly any others.
 
     Costs one small statement for each end, see :func:`first_id_since`.
 
     Args:
         session: for the search.
         model: the delivery model, or any with ``id`` and ``received_at``.
-        after: received later than this time; a time that ends where another begins shares nothing with it.
-        until: received at this time, or before.
+        after: the exclusive begin.
+        until: the inclusive end.
     """
     first = first_id_since(session, model, after - DISORDER) - _MARGIN
     conditions = [model.id >= first, model.received_at > after]
@@ -47,27 +46,24 @@ def received(
 
 
 def first_id_since(session: Session, model: type[Any], moment: datetime) -> int:
-    """The id at which a moment is: smaller ones are older. Beyond the last row where all are older; 0 without any rows.
+    """Return the id below which all rows are older than a moment; 0 if there are no rows.
 
-    One statement, in which the database itself halves the range of ids again and again: some twenty look-ups in the
-    primary key for a million rows. It takes ids and times to be in the same order; where they are not, it is off by as
-    much as they are, which :func:`received` allows for.
+    One statement, in which the database bisects the range of ids: some twenty look-ups in the primary key for a million
+    rows. Ids that are not in the order of their times make it that inexact, which :func:`received` allows for.
 
     Args:
         session: for the search.
         model: the delivery model, or any with ``id`` and ``received_at``.
         moment: an aware time.
     """
-    found = session.scalar(search_id(model, moment), bind_arguments={"mapper": sa.inspect(model)})
-    return 0 if found is None else int(found)
+    return int(session.scalar(search_id(model, moment), bind_arguments={"mapper": sa.inspect(model)}) or 0)
 
 
 def search_id(model: type[Any], moment: datetime, name: str = "ranges") -> sa.Select[Any]:
-    """The statement of :func:`first_id_since`, under a name of its own where another statement holds several.
+    """Return the statement of :func:`first_id_since`; several in one statement need different names.
 
-    Each row of the recursion is a range, ``width`` ids from ``first`` on, that the answer is in or right behind.
-
-    The upper half is taken where the row in the middle, or the first one behind a gap there, is too old.
+    Each row of the recursion is a range of ``width`` ids from ``first`` on, which contains the answer or ends right
+    before it. The upper half is next if the row in the middle, or the first one behind a gap there, is too old.
     """
     # Two selects: SQLite takes min() and max() from the index only where each stands alone.
     lowest, highest = (sa.select(end(model.id)).scalar_subquery() for end in (sa.func.min, sa.func.max))

@@ -14,18 +14,15 @@ from .rows import ModelTable, Row, Tx
 
 __all__ = ["Claimed", "InboxStore"]
 
-
-_WINDOW = 1_000
-"""Deliveries that a claim looks at. Where none of them is the first of its task that is free, it looks at all."""
 _EVERYTHING = 2**31 - 1
 
 
 class Claimed(NamedTuple):
-    """A delivery in our hands.
+    """A claimed delivery.
 
     Args:
-        row: its attributes; ``claimed_until`` is when we lose it.
-        more: True where further deliveries of its task may wait behind it.
+        row: its attributes; the claim ends at ``claimed_until``.
+        more: True if further deliveries of its task may wait behind it.
     """
 
     row: Row
@@ -38,8 +35,9 @@ class InboxStore:
     Args:
         tasks: the host's task model.
         deliveries: the host's delivery model.
-        connect: the connection of a transaction, on which the two live.
-        capabilities: what the database can do, once it is connected.
+        connect: returns the connection of a transaction.
+        capabilities: returns what the database of a transaction can do.
+        window: how many due deliveries a claim looks at; if none of them is free, it looks at all.
     """
 
     def __init__(
@@ -49,9 +47,11 @@ class InboxStore:
         *,
         connect: Callable[[Tx], sa.Connection],
         capabilities: Callable[[Tx], Capabilities],
+        window: int = 1_000,
     ) -> None:
         self._tasks, self._deliveries = tasks, deliveries
-        self._connection, self._features = connect, capabilities
+        self._connection, self._capabilities = connect, capabilities
+        self._windows = (window, _EVERYTHING)
         self._prepared: InboxStatements | None = None
 
     def accept(
@@ -62,12 +62,12 @@ class InboxStore:
         Args:
             tx: the transaction.
             task_id: our id of the task.
-            values: the new row, but for ``status_before``.
-            creator_task_id: where given, the task must have this one, and its attempt is what the event speaks for.
-            notify: wake the workers that listen, with the commit.
+            values: the new row, except ``status_before``.
+            creator_task_id: if given, the task must have this one, and the event belongs to the task's attempt.
+            notify: wake the listening workers at the commit.
 
         Returns:
-            The id of the row and the task's status; None where nothing was written, or this database cannot tell.
+            The id of the row and the task's status; None if nothing was written, or this database cannot tell.
         """
         sql = self._sql(tx)
         if not sql.capabilities.insert_from_select:
@@ -82,19 +82,19 @@ class InboxStore:
         return None if row is None else (row[0], row[1])
 
     def claim(self, tx: Tx, *, now: datetime, until: datetime, limit: int, task_id: str | None = None) -> list[Claimed]:
-        """Claim the first waiting delivery of as many tasks, and keep them from others until the lease ends.
+        """Claim the first waiting delivery of each of several tasks.
 
         Args:
             tx: the transaction.
             now: deliveries due by then.
-            until: the end of the lease; where the work never ends, somebody claims again after it.
-            limit: how many at the most.
-            task_id: the first of this task only; also one that was accepted and is not due for the sweep yet.
+            until: the end of the lease, after which unfinished work is claimed again.
+            limit: at most this many.
+            task_id: claim for this task only, even if its first delivery is not due for the sweep yet.
         """
         parameters = {"at_now": now, "at_until": until}
         if task_id is not None:
             return self._claim(tx, self._sql(tx).head_of_task, {**parameters, "at_task_id": task_id})
-        for window in (_WINDOW, _EVERYTHING):
+        for window in self._windows:
             within = {**parameters, "at_limit": limit, "at_window": window}
             if claimed := self._claim(tx, self._sql(tx).heads, within):
                 return claimed
@@ -105,37 +105,37 @@ class InboxStore:
         claim, candidates = statements
         if sql.capabilities.returning:
             claimed = connection.execute(claim, parameters).all()
-            return sorted((self._claimed(row) for row in claimed), key=lambda one: one.row["id"])
+            return sorted((self._claimed(row) for row in claimed), key=lambda delivery: delivery.row["id"])
         until = parameters.pop("at_until")
         taken: list[Claimed] = []
         for delivery_id, seen in connection.execute(candidates, parameters).all():
-            one = {"at_id": delivery_id, "at_seen": seen, "at_until": until}
-            if connection.execute(sql.claim_one, one).rowcount == 1:
+            candidate = {"at_id": delivery_id, "at_seen": seen, "at_until": until}
+            if connection.execute(sql.claim_one, candidate).rowcount == 1:
                 row = connection.execute(sql.delivery_by_id, {"at_id": delivery_id}).one()
                 taken.append(self._claimed((*row, True)))
         return taken
 
     def renew(self, tx: Tx, row: Row, until: datetime) -> bool:
-        """Keep a claimed delivery for longer; False where the lease had ended and somebody else has it."""
-        one = {"at_id": row["id"], "at_seen": row["claimed_until"], "at_until": until}
-        return bool(self._connection(tx).execute(self._sql(tx).renew, one).rowcount)
+        """Extend a claim; False if its lease had ended and another worker has it."""
+        claim = {"at_id": row["id"], "at_seen": row["claimed_until"], "at_until": until}
+        return bool(self._connection(tx).execute(self._sql(tx).renew, claim).rowcount)
 
     def release(self, tx: Tx, rows: Sequence[Row]) -> None:
-        """Give back what was claimed and not begun; it is due at once."""
+        """Give back claimed deliveries that were not begun; they are due at once."""
         given_back = [{"at_id": row["id"], "at_seen": row["claimed_until"]} for row in rows]
         self._connection(tx).execute(self._sql(tx).release, given_back)
 
     def count_waiting(self, tx: Tx, *, most: int) -> int:
-        """How many deliveries wait for their effect, counted up to a limit."""
+        """Count the waiting deliveries, up to a limit."""
         counted = self._connection(tx).execute(self._sql(tx).count_waiting, {"at_limit": most})
         return int(counted.scalar_one())
 
     def is_anything_due(self, tx: Tx, now: datetime) -> bool:
-        """Whether a claim would be worth trying; takes no lock."""
+        """Tell whether a claim is worth trying; takes no lock."""
         return self._connection(tx).execute(self._sql(tx).is_due, {"at_now": now}).first() is not None
 
     def notify(self, tx: Tx) -> None:
-        """Wake the workers that listen, with the commit; does nothing where the database has no such thing."""
+        """Wake the listening workers at the commit, if the database supports it."""
         sql = self._sql(tx)
         if sql.capabilities.notify:
             self._connection(tx).execute(sql.notify)
@@ -146,5 +146,5 @@ class InboxStore:
 
     def _sql(self, tx: Tx) -> InboxStatements:
         if self._prepared is None:
-            self._prepared = InboxStatements(self._tasks, self._deliveries, self._features(tx))
+            self._prepared = InboxStatements(self._tasks, self._deliveries, self._capabilities(tx))
         return self._prepared

@@ -1,8 +1,8 @@
 """The SQL of the inbox: deliveries that wait, put in by requests, claimed and given back by workers.
 
-A delivery waits while its ``next_retry_at`` is set. Only the first waiting delivery of a task can be claimed: a later
-one has to wait while an earlier one is due, or in somebody's hands. That keeps the events of one task in the order of
-their arrival, however many workers there are. One that waits for its next try holds nobody up.
+A delivery waits while its ``next_retry_at`` is set. Only the first waiting delivery of a task can be claimed; later
+ones wait while it is due or claimed. So the events of a task keep their order of arrival, however many workers there
+are. A delivery that waits for its next try does not delay later ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .rows import ModelTable
 __all__ = ["AT_ONCE", "CHANNEL", "InboxStatements"]
 
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
-"""Due whatever the clock says: a clock that is set back must not make new events wait."""
+"""Due at once, even if the clock is set back."""
 
 CHANNEL = "contenthub_webhook"
 """The channel on which PostgreSQL wakes the workers."""
@@ -100,10 +100,10 @@ class InboxStatements:
         return sa.select(kept.c.new_id, kept.c.status, sa.func.pg_notify(CHANNEL, ""))
 
     def _heads(self, due: sa.ColumnElement[bool], at_now: Any, at_limit: Any) -> tuple[Any, Any]:
-        """What is due, and of that the first in line of each task.
+        """Return the condition of a due delivery, and the SELECT of the first in line of each task.
 
-        A task may have thousands of events that wait behind its first. So tasks are looked for in what is due, only so
-        much of which is read in one go, and each task is looked at once.
+        Thousands of events may wait behind the first of a task. So a bounded number of due deliveries is read, and each
+        task among them is looked at once.
         """
         d = self._deliveries.columns
         at_window = sa.bindparam("at_window", type_=sa.Integer())
@@ -122,10 +122,10 @@ class InboxStatements:
         return due, sa.select(d["id"]).select_from(firsts).limit(at_limit)
 
     def _first_in_line(self, task_id: Any, at_now: Any, *, fresh: bool) -> Any:
-        """The id of the first delivery of a task, or NULL where that is in somebody's hands.
+        """Return the id of the first delivery of a task, or NULL if that is claimed.
 
-        It is one step into the index of the task's queue. Asking whether there is none before a delivery would say the
-        same, but a database may make one join of that, and compare all that waits with all that waits.
+        This is one step into the index of the task's queue. A NOT EXISTS would say the same, but a database may turn it
+        into a join of all waiting deliveries with themselves.
         """
         earlier = self._deliveries.table.alias("earlier")
         e = {key: earlier.c[column.key] for key, column in self._deliveries.columns.items()}
@@ -143,7 +143,7 @@ class InboxStatements:
         )
 
     def _claim(self, wanted: sa.ColumnElement[bool], heads: sa.Select[Any]) -> tuple[Any, Any]:
-        """The claim, and the SELECT of candidates for databases that cannot say what they changed."""
+        """Return the claim, and the SELECT of candidates for databases without RETURNING."""
         d, table = self._deliveries.columns, self._deliveries.table
         later = table.alias("later")
         f = {key: later.c[column.key] for key, column in d.items()}
@@ -164,7 +164,7 @@ class InboxStatements:
         return claim, candidates
 
     def _taken(self, at_until: sa.BindParameter[Any]) -> dict[Any, Any]:
-        """What a claim sets; one whose lease ran out counts as a try, so that what kills its workers is parked."""
+        """Return what a claim sets; an expired lease counts as a try, so an event that kills its workers is parked."""
         d = self._deliveries.columns
         tries = sa.case((d["claimed_until"].is_not(None), d["tries"] + 1), else_=d["tries"])
         return {d["tries"]: tries, d["next_retry_at"]: at_until, d["claimed_until"]: at_until}
@@ -175,5 +175,5 @@ def _is_due(d: Mapping[str, sa.ColumnElement[Any]], at_now: Any) -> sa.ColumnEle
 
 
 def _is_fresh(d: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-    """Accepted, and never in anybody's hands: its own wake-up may take it before the sweep would."""
+    """Accepted and never claimed: its own wake-up may take it before the sweep does."""
     return sa.and_(d["verdict"] == Verdict.QUEUED.value, d["tries"] == 0, d["claimed_until"].is_(None))

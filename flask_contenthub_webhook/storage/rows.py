@@ -1,4 +1,4 @@
-"""ORM objects from rows that are already at hand."""
+"""Build ORM objects from rows that were already read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from ..core.received import Row
 __all__ = ["ModelTable", "Row", "Tx"]
 
 Tx = Session | sa.Connection
-"""A transaction: of a session where handlers take part in it, else of a mere connection, which costs less."""
+"""A transaction: of a session if handlers take part in it, else of a connection, which costs less."""
 
 
 class ModelTable:
-    """Makes persistent ORM objects from column values that are already at hand.
+    """Builds persistent ORM objects from known column values, so handlers get theirs without another SELECT.
 
-    Handlers get a real ``task`` and ``delivery`` that way, without another SELECT.
-    A model that watches its loading (``reconstructor``, mutable columns, inheritance) is loaded by the ORM instead.
+    A model that observes its loading (``reconstructor``, mutable columns, inheritance) is loaded by the ORM instead.
     """
 
     def __init__(self, model: type[Any]) -> None:
@@ -40,17 +39,17 @@ class ModelTable:
         return self._mapper.polymorphic_on is None and len(self._mapper.tables) == 1 and not self._manager.dispatch.load
 
     def parameters(self, values: Row) -> dict[str, Any]:
-        """The values under the names of their columns, which a host may have mapped to other attribute names."""
+        """Return values by column names, which a host may have mapped to other attribute names."""
         if not self._renamed:
             return dict(values)
         return {self.columns[key].key: value for key, value in values.items()}
 
     def object_from_row(self, session: Session, values: Row) -> Any:
-        """The object of a row, as if this session had loaded it.
+        """Return the object of a row, as if this session had loaded it.
 
         Args:
             session: a session that does not hold the object yet.
-            values: the value of every attribute that is known; others load when they are asked for.
+            values: the known attributes; others load when they are read.
         """
         if not self._is_plain:
             return session.get(self.model, tuple(values[key] for key in self._primary_key))

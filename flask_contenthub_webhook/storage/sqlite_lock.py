@@ -1,9 +1,8 @@
-"""SQLite's one writer: how a transaction waits for its turn to be it.
+"""SQLite's write lock: poll for it often when a transaction begins.
 
-A statement that finds the write lock taken sleeps inside SQLite, 1 ms at first and 100 ms in the end, while others come
-and go before it. A callback holds the lock for a fraction of a millisecond, so nearly all of that time is lost. Here
-the lock is asked for when the transaction begins, every fraction of a millisecond, for as long as the host's
-``busy_timeout`` allows.
+SQLite itself sleeps for up to 100 ms between two tries, while a callback holds the lock for a fraction of a
+millisecond. Here the lock is requested every fraction of a millisecond, for as long as the host's ``busy_timeout``
+allows.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from sqlalchemy import Connection
 __all__ = ["begin_writing"]
 
 _SHORT = 0.0001
-"""Seconds between two questions at first: shorter than a callback holds the lock; a waiter has no other work."""
+"""Seconds between two tries at first: shorter than a callback holds the lock; a waiter has no other work."""
 _LONG = 0.005
-"""Seconds between two questions where somebody holds it for longer."""
+"""Seconds between two tries while the lock is held for longer."""
 _PATIENCE = 0.1
-"""Seconds after which that is so."""
+"""Seconds of waiting after which tries become rare."""
 
 
 def begin_writing(connection: Connection, turn: threading.Lock) -> None:
-    """Begin a transaction that will write; on SQLite it has the write lock then.
+    """Begin a transaction that writes; on SQLite, take the write lock.
 
     Args:
         connection: no statement was executed in its transaction yet.
-        turn: held by the one thread of this process that asks for the lock; the others wait for it at no cost.
+        turn: held by the one thread of this process that polls; the others wait for it at no cost.
 
     Raises:
-        sqlalchemy.exc.OperationalError: SQLITE_BUSY; others kept the lock for the whole ``busy_timeout``.
+        sqlalchemy.exc.OperationalError: SQLITE_BUSY; the lock was taken for the whole ``busy_timeout``.
     """
     if connection.dialect.name != "sqlite":
         return
@@ -52,7 +51,7 @@ def begin_writing(connection: Connection, turn: threading.Lock) -> None:
 
 
 def _begin(driver: sqlite3.Connection, lock: threading.Lock, timeout: float) -> bool:
-    """Whether it has begun within the time; False as well where something other than another writer is in the way."""
+    """Return True once it has begun; False after the time-out, or if something other than a writer prevents it."""
     began = time.monotonic()
     if not lock.acquire(timeout=timeout):
         return False

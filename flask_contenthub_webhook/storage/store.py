@@ -1,7 +1,6 @@
-"""The database as the rest of the extension sees it: tasks and deliveries, read, changed and claimed.
+"""Tasks and deliveries in the database: read, changed and claimed.
 
-Statements are executed through Core: a callback costs one UPDATE, one INSERT, what the handlers write, and one
-COMMIT.
+A callback costs one UPDATE, one INSERT, what the handlers write, and one COMMIT.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ __all__ = ["AlreadySettled", "Capabilities", "Row", "Store", "Written"]
 
 
 class AlreadySettled(Exception):
-    """A delivery that was to be tried again has had its effect, or was parked, by somebody else's doing."""
+    """Another process has settled or parked the delivery in the meantime."""
 
 
 class Written(NamedTuple):
-    """What became of a ``completed``.
+    """The rows that a ``completed`` changed.
 
     Args:
-        task: the attributes of the task that are worth having at hand.
-        delivery: those of the history row.
-        is_repeat: whether the task was completed before.
+        task: attributes of the task; the others load when they are read.
+        delivery: attributes of the history row.
+        is_repeat: True if the task was completed before.
     """
 
     task: Row
@@ -42,15 +41,15 @@ class Written(NamedTuple):
 
 
 class Store:
-    """The statements.
+    """The statements over tasks and deliveries, run in a transaction of the caller's.
 
     Args:
         task_model: a model with the columns of ``GenerationTaskMixin``.
         delivery_model: a model with the columns of ``DeliveryMixin``.
         lock_timeout: seconds to wait for a row lock, on databases that have such a setting per transaction.
-        poll_intervals: how long a task waits for its next question: without callbacks, then after its first, second,
-            ... question; the last one repeats.
-        capabilities: what the database can do; by default found out when it is first connected.
+        poll_intervals: time to a task's next query: without callbacks, then after the first, second, ... query; the
+            last one repeats.
+        capabilities: what the database can do; detected on the first connection by default.
     """
 
     def __init__(
@@ -67,9 +66,7 @@ class Store:
         self._options = Options(f"{max(1, round(lock_timeout * 1000))}ms", tuple(poll_intervals))
         self._features = capabilities
         self._prepared: Statements | None = None
-        self.inbox = InboxStore(
-            self.tasks, self.deliveries, connect=self.connection_of, capabilities=lambda tx: self._sql(tx).capabilities
-        )
+        self.inbox = InboxStore(self.tasks, self.deliveries, connect=self.connection_of, capabilities=self.capabilities)
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
@@ -84,32 +81,30 @@ class Store:
         history: Row,
         delivery_id: int | None = None,
     ) -> Written | None:
-        """Complete a task that is open, or write down a repeat for one that is completed, without reading it first.
+        """Complete an open task, or record a repeat for a completed one, without reading it first.
 
         Args:
             tx: the transaction.
             task_id: our id.
-            creator_task_id: where given, the row's own ``creator_task_id`` must be this.
+            creator_task_id: if given, the row's ``creator_task_id`` must be this.
             result: the result to keep.
             now: the time of the change.
-            history: the history row, but for what is decided here.
-            delivery_id: the history row is there already, and waits; ``history`` is what changes in it. Then nothing
-                is done for a repeat.
+            history: the history row, except what is decided here.
+            delivery_id: the history row that waits already; ``history`` changes it. A repeat then does nothing.
 
         Returns:
-            What was written; None where nothing was, because there is no such task in such a state, or this database
-            cannot tell.
+            The written rows; None if there is no such task in such a state, or this database cannot tell.
 
         Raises:
-            AlreadySettled: the waiting history row does not wait any more; roll back.
+            AlreadySettled: the history row no longer waits; roll back.
         """
         sql = self._sql(tx)
         parameters = {"at_task_id": task_id, "at_result": result, "at_now": now}
         if creator_task_id is not None:
             parameters["at_creator_task_id"] = creator_task_id
         complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
-        way = self._complete_at_once if complete.records else self._complete_in_steps
-        return way(tx, complete, parameters, history, delivery_id)
+        run = self._complete_at_once if complete.records else self._complete_in_steps
+        return run(tx, complete, parameters, history, delivery_id)
 
     def _complete_at_once(
         self, tx: Tx, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
@@ -126,11 +121,11 @@ class Store:
         *values, recorded_id = row
         if recorded_id is None:
             raise AlreadySettled
-        told = dict(zip(self._sql(tx).returned, values, strict=True))
-        if told["id"] is None:
+        returned = dict(zip(self._sql(tx).returned, values, strict=True))
+        if returned["id"] is None:
             return _repeat(parameters, history, recorded_id)
-        delivery = {**history, **FIRST, "status_before": told["previous_status"], "id": recorded_id}
-        return Written(self._completed(tx, parameters, told), delivery)
+        delivery = {**history, **FIRST, "status_before": returned["previous_status"], "id": recorded_id}
+        return Written(self._completed(tx, parameters, returned), delivery)
 
     def _complete_in_steps(
         self, tx: Tx, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
@@ -140,9 +135,8 @@ class Store:
         task: Row | None = None
         if not capabilities.returning:
             task = self.read_task(tx, parameters["at_task_id"]) if outcome.rowcount == 1 else None
-        elif (found := outcome.one_or_none()) is not None:
-            told = dict(zip(self._sql(tx).returned, found, strict=True))
-            task = self._completed(tx, parameters, told)
+        elif (row := outcome.one_or_none()) is not None:
+            task = self._completed(tx, parameters, dict(zip(self._sql(tx).returned, row, strict=True)))
         if task is not None:
             written = {**history, **FIRST, "status_before": task["previous_status"]}
             if delivery_id is None:
@@ -155,8 +149,8 @@ class Store:
         outcome = connection.execute(complete.repeating(tuple(history)), bound)
         return _repeat(parameters, history, outcome.lastrowid) if outcome.rowcount == 1 else None
 
-    def _completed(self, tx: Tx, parameters: Row, told: Row) -> Row:
-        """A task as it is now, from what was set and what the UPDATE told."""
+    def _completed(self, tx: Tx, parameters: Row, returned: Row) -> Row:
+        """Return a task as it is now, from what the UPDATE set and what it returned."""
         result, now = parameters["at_result"], parameters["at_now"]
         return {
             "task_id": parameters["at_task_id"],
@@ -165,17 +159,17 @@ class Store:
             "finished_at": now,
             "updated_at": now,
             **self._sql(tx).cleared,
-            **told,
+            **returned,
         }
 
     def read_task(self, tx: Tx, task_id: str, *, id_may_be_creators: bool = False, lock: bool = False) -> Row | None:
-        """Every attribute of a task.
+        """Read a task.
 
         Args:
             tx: the transaction.
             task_id: our id.
             id_may_be_creators: the id may also be the creator's.
-            lock: keep every other writer of the row away until the transaction ends.
+            lock: lock the row until the transaction ends.
         """
         sql = self._sql(tx)
         connection = self.connection_of(tx)
@@ -189,33 +183,30 @@ class Store:
         return None if row is None else self._task_values(row)
 
     def find_tasks(self, tx: Tx, ids: Collection[str]) -> dict[str, Row]:
-        """Tasks by our id, or by the creator's where none of ours is called so."""
+        """Read tasks by our ids, or by the creator's if none of ours matches."""
         sql, connection = self._sql(tx), self.connection_of(tx)
-        found: dict[str, Row] = {}
+        tasks: dict[str, Row] = {}
         for key, statement in (("task_id", sql.tasks_by_id), ("creator_task_id", sql.tasks_by_creator_id)):
-            missing = [task_id for task_id in ids if task_id not in found]
+            missing = [task_id for task_id in ids if task_id not in tasks]
             for row in connection.execute(statement, {"at_task_ids": missing}) if missing else ():
                 task = self._task_values(row)
-                found.setdefault(task[key], task)
-        return found
+                tasks.setdefault(task[key], task)
+        return tasks
 
     def task_of(self, session: Session, values: Row) -> Any:
-        """The object of a task of which the ``task_id``, at least, is at hand; None where it is gone."""
+        """Load the object of a task from a row with at least ``task_id``; None if the task is gone."""
         model = self.tasks.model
         if "id" in values:
             return session.get(model, values["id"])
         return session.scalars(sa.select(model).filter_by(task_id=values["task_id"])).one_or_none()
 
     def compare_and_set(self, tx: Tx, seen: Row, values: Row) -> bool:
-        """Change a task if, and only if, nobody changed it since it was read; the row count decides."""
-        changed = self.tasks.parameters({**values, "version": seen["version"] + 1})
-        result = self.connection_of(tx).execute(
-            self._sql(tx).compare_and_set,
-            {**changed, "at_task_id": seen["task_id"], "at_version": seen["version"]},
-        )
-        return bool(result.rowcount == 1)
+        """Change a task unless it was changed since it was read; the row count decides."""
+        values = {**values, "version": seen["version"] + 1}
+        at = {"at_task_id": seen["task_id"], "at_version": seen["version"]}
+        return self._changes(tx, self._sql(tx).compare_and_set, self.tasks, values, at)
 
-    # --- tasks that wait: for submission, for a question --------------------------------------------------------
+    # --- tasks that are due for submission or a query -----------------------------------------------------------
 
     def claim_submissions(self, tx: Tx, *, now: datetime, until: datetime, limit: int) -> list[Row]:
         """Claim pending tasks that are due for submission.
@@ -223,93 +214,74 @@ class Store:
         Args:
             tx: the transaction; the caller commits.
             now: tasks due by then.
-            until: the end of the lease; where the work never ends, somebody claims again after it.
-            limit: how many at the most.
+            until: the end of the lease, after which unfinished work is claimed again.
+            limit: at most this many.
         """
         sql = self._sql(tx)
         return self._claim_tasks(tx, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
 
     def claim_polls(self, tx: Tx, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
-        """Claim open tasks that are due for a question, and set the time of their next one in the same statement.
+        """Claim open tasks that are due for a query, and set the time of their next one in the same statement.
 
         Args:
             tx: the transaction; the caller commits.
-            now: the time; intervals are counted from it.
-            due_by: claim what is due by then; a task without callbacks, or at its deadline, only what is due by now.
-            limit: how many at the most.
+            now: the time from which intervals are counted.
+            due_by: claim tasks due by then; those without callbacks or at their deadline only if due by now.
+            limit: at most this many.
         """
         sql = self._sql(tx)
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
         return self._claim_tasks(tx, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
 
     def mark_submitting(self, tx: Tx, task: Row, now: datetime) -> bool:
-        """Write down that the creator is about to be called; False where the task moved on meanwhile."""
+        """Record that the creator is about to be called; False if the task moved on meanwhile."""
         values = {"submitting_since": now, "updated_at": now}
-        result = self.connection_of(tx).execute(
-            self._sql(tx).change_claimed,
-            {
-                **self.tasks.parameters(values),
-                "at_task_id": task["task_id"],
-                "at_attempt": task["attempt"],
-                "at_seen": task["next_submit_at"],
-            },
-        )
-        return bool(result.rowcount == 1)
+        at = {**_attempt(task), "at_seen": task["next_submit_at"]}
+        return self._changes(tx, self._sql(tx).change_claimed, self.tasks, values, at)
 
     def postpone_submission(self, tx: Tx, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool) -> bool:
-        """The creator was not reached: the same attempt is due again later.
+        """Make the same attempt due again later, since the creator was not reached.
 
         Args:
             tx: the transaction.
             task: the row as it was claimed.
             now: the time of the change.
             due: when to try again.
-            may_have_arrived: an earlier call may have reached the creator; ask again before calling again.
+            may_have_arrived: an earlier call may have reached the creator; query before calling again.
         """
         values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": due, "updated_at": now}
         if not may_have_arrived:
             values["submitting_since"] = None
-        return self._change_pending(tx, task, values)
+        return self._changes(tx, self._sql(tx).change_pending, self.tasks, values, _attempt(task))
 
     def set_times_missing(self, tx: Tx, task: Row, times: int) -> None:
-        """How often in a row the creator did not know the task."""
-        parameters = self.tasks.parameters({"times_missing": times})
-        self.connection_of(tx).execute(
-            self._sql(tx).change_attempt,
-            {**parameters, "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
-        )
-
-    def _change_pending(self, tx: Tx, task: Row, values: Row) -> bool:
-        result = self.connection_of(tx).execute(
-            self._sql(tx).change_pending,
-            {**self.tasks.parameters(values), "at_task_id": task["task_id"], "at_attempt": task["attempt"]},
-        )
-        return bool(result.rowcount == 1)
+        """Set how often in a row the creator did not know the task."""
+        self._changes(tx, self._sql(tx).change_attempt, self.tasks, {"times_missing": times}, _attempt(task))
 
     def _claim_tasks(self, tx: Tx, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
         connection = self.connection_of(tx)
         if self._sql(tx).capabilities.returning:
             return [self._task_values(row) for row in connection.execute(claim.all_due, parameters)]
         due = connection.execute(claim.select_due, parameters).all()
+        del parameters["at_limit"]
         claimed: list[Row] = []
         for task_id, seen in due:
-            one = {**parameters, "at_task_id": task_id, "at_seen": seen}
-            one.pop("at_limit")
-            if connection.execute(claim.one_due, one).rowcount == 1 and (row := self.read_task(tx, task_id)):
+            candidate = {**parameters, "at_task_id": task_id, "at_seen": seen}
+            if connection.execute(claim.one_due, candidate).rowcount == 1 and (row := self.read_task(tx, task_id)):
                 claimed.append(row)
         return claimed
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
     def insert_delivery(self, tx: Tx, values: Row) -> Row:
-        """Write a history row and give back its attributes, the new id among them."""
+        """Write a history row; return its attributes and its new id."""
         parameters = self.deliveries.parameters(values)
         result = self.connection_of(tx).execute(self._sql(tx).insert_delivery, parameters)
         key = result.inserted_primary_key
         return {**values, "id": key[0] if key is not None else None}
 
     def insert_deliveries(self, tx: Tx, rows: Sequence[Row]) -> list[int]:
-        """Write several history rows that have the same attributes; their ids, in the same order."""
+        """Write several history rows that have the same attributes; return their ids, in the same order."""
         if not rows:
             return []
         parameters = [self.deliveries.parameters(values) for values in rows]
@@ -319,60 +291,48 @@ class Store:
         return sorted(self.connection_of(tx).execute(sql.insert_deliveries, parameters).scalars())
 
     def update_delivery(self, tx: Tx, delivery_id: int, values: Row) -> bool:
-        """Change a history row that still waits for its effect, or is parked.
-
-        Returns:
-            False where somebody else settled it meanwhile; its verdict stays.
-        """
-        changed = self.deliveries.parameters(values)
-        result = self.connection_of(tx).execute(self._sql(tx).update_delivery, {**changed, "at_id": delivery_id})
-        return bool(result.rowcount)
+        """Change a history row that still waits or is parked; False if it was settled meanwhile."""
+        return self._changes(tx, self._sql(tx).update_delivery, self.deliveries, values, {"at_id": delivery_id})
 
     def settle_delivery(self, tx: Tx, delivery_id: int, values: Row) -> Row:
-        """The same, for whoever is about to give an event its effect.
+        """Settle a history row that still waits or is parked, just before its event is applied.
 
         Raises:
-            AlreadySettled: somebody else did; roll back.
+            AlreadySettled: another process did so; roll back.
         """
         if not self.update_delivery(tx, delivery_id, values):
             raise AlreadySettled
         return {**values, "id": delivery_id}
 
     def add_occurrences(self, tx: Tx, delivery_id: int, count: int, at: datetime) -> bool:
-        """Count further refused requests on a row; False where it was purged meanwhile."""
-        result = self.connection_of(tx).execute(
-            self._sql(tx).add_occurrences,
-            {**self.deliveries.parameters({"processed_at": at}), "at_id": delivery_id, "at_count": count},
-        )
-        return bool(result.rowcount)
+        """Count further refused requests on a row; False if it was purged meanwhile."""
+        values, bound = {"processed_at": at}, {"at_id": delivery_id, "at_count": count}
+        return self._changes(tx, self._sql(tx).add_occurrences, self.deliveries, values, bound)
 
     def read_delivery(self, tx: Tx, delivery_id: int) -> Row | None:
-        """Every attribute of a history row."""
+        """Read a history row."""
         row = self.connection_of(tx).execute(self._sql(tx).delivery_by_id, {"at_id": delivery_id}).one_or_none()
         return None if row is None else dict(zip(self.deliveries.columns, row, strict=True))
 
     def was_applied(self, tx: Tx, task_id: str, digest: str | None, message_id: str | None) -> bool:
-        """Whether an event with this body, or this message id, was already applied to the task; None matches none."""
-        found = self.connection_of(tx).execute(
-            self._sql(tx).was_applied,
-            {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id},
-        )
-        return found.first() is not None
+        """Tell whether an event with this body or message id was already applied to the task; None matches none."""
+        parameters = {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id}
+        return self.connection_of(tx).execute(self._sql(tx).was_applied, parameters).first() is not None
 
     def capabilities(self, tx: Tx) -> Capabilities:
-        """What the database can do."""
+        """Return what the database can do."""
         return self._sql(tx).capabilities
 
     # --- plumbing --------------------------------------------------------------------------------------------
 
     def connection_of(self, tx: Tx) -> sa.Connection:
-        """The connection on which the tables live."""
+        """Return the connection to the database of our tables."""
         if isinstance(tx, sa.Connection):
             return tx
         return tx.connection(bind_arguments={"mapper": self.tasks.model})
 
     def bind_of(self, session: Session) -> sa.Engine | sa.Connection:
-        """Where the tables live, as this session sees it."""
+        """Return the engine, or the connection, that a session uses for our tables."""
         return session.get_bind(mapper=sa.inspect(self.tasks.model))
 
     def _sql(self, tx: Tx) -> Statements:
@@ -384,8 +344,16 @@ class Store:
             )
         return self._prepared
 
+    def _changes(self, tx: Tx, statement: sa.Update, model: ModelTable, values: Row, at: Row) -> bool:
+        """Set values of a row; False if none matches."""
+        return self.connection_of(tx).execute(statement, {**model.parameters(values), **at}).rowcount == 1
+
     def _task_values(self, row: sa.Row[Any]) -> Row:
         return dict(zip(self.tasks.columns, row, strict=True))
+
+
+def _attempt(task: Row) -> Row:
+    return {"at_task_id": task["task_id"], "at_attempt": task["attempt"]}
 
 
 def _repeat(parameters: Row, history: Row, recorded_id: int) -> Written:

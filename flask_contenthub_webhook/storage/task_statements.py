@@ -44,19 +44,19 @@ _SELDOM_READ = {
     "deadline_at",
     "created_at",
 }
-"""What handlers of a completed task hardly ever read: the creator's orders, and our own bookkeeping. Reading it back
-each time costs more than the SELECT that loads it for the handler that does."""
+"""Columns that handlers of a completed task hardly ever read. Returning them each time costs more than the SELECT that
+loads them for the handler that does."""
 
 
 class Options(NamedTuple):
-    """What the statements depend on beside the models and the database."""
+    """Settings that the statements depend on."""
 
     lock_timeout: str
     poll_intervals: tuple[timedelta, ...]
 
 
 class Statements:
-    """Every statement, for one kind of database. Bound parameters beside column names begin with ``at_``."""
+    """Every statement, for one kind of database."""
 
     def __init__(
         self,
@@ -197,14 +197,14 @@ class Claim:
 
 
 def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
-    """Due now, or soon enough to be asked about together with what is; a task at its deadline is never early."""
+    """Due now, or early enough to be queried together with due ones; a task at its deadline is never early."""
     at_now = sa.bindparam("at_now", type_=t["next_poll_at"].type)
     ahead = sa.or_(t["deadline_at"].is_(None), t["next_poll_at"] < t["deadline_at"])
     return sa.or_(t["next_poll_at"] <= at_now, sa.and_(t["callback_url"].is_not(None), ahead))
 
 
 def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[Any]:
-    """The time of the next question: later with each one, but never past the deadline while that is ahead."""
+    """Return the time of the next query: later with each one, but not past a deadline that is ahead."""
     type_ = t["next_poll_at"].type
     without_callbacks, *backed_off = (sa.bindparam(f"at_next_{number}", type_=type_) for number in range(steps))
     last = backed_off.pop()
@@ -215,9 +215,9 @@ def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[
 
 
 def _lock_timeout_clause(dialect: sa.Dialect, lock_timeout: str) -> Sequence[sa.ColumnElement[bool]]:
-    """A condition that is always true and bounds the waiting for locks until the transaction ends.
+    """Return a condition that is always true, and bounds lock waits until the transaction ends.
 
-    PostgreSQL evaluates the subquery once, before it touches a row; a SET LOCAL would cost a round trip of its own.
+    PostgreSQL evaluates the subquery once, before it touches a row; SET LOCAL would cost a round trip.
     """
     if dialect.name != "postgresql":
         return ()

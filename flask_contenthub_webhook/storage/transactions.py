@@ -1,4 +1,4 @@
-"""Transactions: the :class:`Database` of one application begins them, on the engine where our tables live."""
+"""Transactions: the :class:`Database` of one application begins them, on the engine of our tables."""
 
 from __future__ import annotations
 
@@ -85,11 +85,10 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Open ``db.session`` in an application context of its own; what is not committed is rolled back at the end.
+        """Open ``db.session`` in a new application context; roll back at the end what is not committed.
 
-        Flask-SQLAlchemy scopes ``db.session`` to the application context. A new one gives handlers the very session
-        that this transaction uses, and keeps out whatever the host had begun before. Objects stay readable after the
-        commit, since nobody goes on with this session.
+        Flask-SQLAlchemy scopes ``db.session`` to the application context. In a new one, handlers get the session of
+        this transaction, without anything that the host had begun before. Objects stay readable after the commit.
         """
         with _parameters_hidden(), self.app.app_context():
             session = self.db.session()
@@ -100,8 +99,8 @@ class Database:
     def transaction(self, *, writes: bool = True) -> Iterator[Transaction]:
         """Begin a transaction; the caller commits.
 
-        A host is asked for a session each time where its own session class chooses among databases, where it commits
-        in two phases, and where it has put a connection in the place of an engine, as tests do.
+        It uses the engine directly, unless the host's session class chooses among databases, commits in two phases, or
+        is bound to a connection, as in tests.
 
         Args:
             writes: False for one that only reads.
@@ -135,9 +134,7 @@ def _parameters_hidden() -> Iterator[None]:
 
 
 class Transaction:
-    """A transaction on the connection of our tables, which a session joins where handlers take part in it.
-
-    Most of what is written needs no session, and a session costs as much as a statement.
+    """A transaction on the connection of our tables. A session, which costs as much as a statement, joins on demand.
 
     Args:
         database: the application's database.
@@ -171,6 +168,6 @@ class Transaction:
     def __exit__(
         self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Undo what is not committed, and let the session go."""
+        """Roll back what is not committed, and release the session."""
         if self._joined is not None:
             self._joined.__exit__(type_, error, trace)

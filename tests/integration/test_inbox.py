@@ -24,6 +24,7 @@ from flask_contenthub_webhook.engine.worker import Worker
 from flask_contenthub_webhook.errors import CreatorUnreachable
 from flask_contenthub_webhook.models.columns import UTCDateTime
 from flask_contenthub_webhook.runtime.backpressure import Backpressure
+from flask_contenthub_webhook.storage.inbox import InboxStore
 from tests.support.host import Host, completed, custom, encode, failed, progress
 
 Build = Callable[..., Host]
@@ -368,8 +369,11 @@ def test_later_events_of_a_task_wait_while_an_earlier_one_is_in_hand(hub: Host) 
     assert [row.tries for row in hub.deliveries(busy)] == [1, 0]
 
 
-def test_one_busy_task_keeps_no_other_from_its_turn(hub: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_contenthub_webhook.storage.inbox._WINDOW", 3)
+def test_one_busy_task_keeps_no_other_from_its_turn(hub: Host) -> None:
+    store = hub.state.store
+    store.inbox = InboxStore(
+        store.tasks, store.deliveries, connect=store.connection_of, capabilities=store.capabilities, window=3
+    )
     log, busy, other = Log(hub), hub.add_task(), hub.add_task()
     log.send(busy, *range(6))
     log.send(other, 10)
