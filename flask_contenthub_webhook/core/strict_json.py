@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InvalidJSON, InvalidPayload
 
-__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "check_value", "parse_object"]
+__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "check_value", "holds_more_values", "parse_object"]
 
 MAX_DEPTH = 64
 """Nesting limit of objects and lists."""
@@ -38,7 +38,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         InvalidJSON: not UTF-8, not JSON, or JSON that is refused; the message says what and where.
         InvalidPayload: JSON, but not an object.
     """
-    if len(body) > MAX_VALUES and _holds_too_many_values(body):  # each value takes at least one byte
+    if len(body) > MAX_VALUES and holds_more_values(body, MAX_VALUES):  # each value takes at least one byte
         raise InvalidJSON(f"The body contains more than {MAX_VALUES} values.")
     try:
         text = body.decode("utf-8")
@@ -56,18 +56,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _holds_too_many_values(body: bytes) -> bool:
+def holds_more_values(body: bytes, most: int) -> bool:
     """Count the marks that start or separate values; those inside strings are excluded only if that could matter."""
-    if _count_marks(body, 0, len(body)) <= MAX_VALUES:
+    if _count_marks(body, 0, len(body)) <= most:
         return False
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = end = 0
     for texts, text in enumerate(_TEXT.finditer(plain), 1):  # one pass without copies, whatever the body
         marks += _count_marks(plain, end, text.start())
         end = text.end()
-        if marks > MAX_VALUES or texts > 2 * MAX_VALUES:
+        if marks > most or texts > 2 * most + 2:
             return True
-    return marks + _count_marks(plain, end, len(plain)) > MAX_VALUES
+    return marks + _count_marks(plain, end, len(plain)) > most
 
 
 def _count_marks(body: bytes, start: int, end: int) -> int:

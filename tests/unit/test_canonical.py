@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_contenthub_webhook.core import canonical
-from flask_contenthub_webhook.core.canonical import MAX_VALUES, canonical_forms, canonical_json
+from flask_contenthub_webhook.core.canonical import MAX_BYTES, MAX_VALUES, canonical_forms, canonical_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -101,6 +101,23 @@ def test_a_lone_surrogate_has_the_two_forms_that_a_sender_can_write():
 )
 def test_a_body_that_is_not_json_or_costs_too_much_has_no_form(body: bytes):
     assert forms(body) == []
+
+
+def test_an_article_full_of_commas_and_brackets_has_its_forms():
+    article = {"result": {"content": "one, [two](#), {three}; " * 2_000, "wordCount": 3}, "event": "completed"}
+    assert forms(json.dumps(article).encode()) == [canonical_json(article)]
+
+
+def test_the_larger_a_body_is_the_fewer_values_it_may_have():
+    def has_forms(length: int, values: int) -> bool:
+        return bool(forms(b'[ "' + b"x" * length + b'"' + b",0" * values + b"]"))
+
+    assert has_forms(MAX_BYTES - 1_000, 0)
+    assert has_forms(0, MAX_VALUES - 10)
+    assert has_forms(MAX_BYTES // 2, MAX_VALUES // 2 - 10)
+    assert not has_forms(MAX_BYTES, 0)
+    assert not has_forms(0, MAX_VALUES)
+    assert not has_forms(MAX_BYTES // 2, MAX_VALUES // 2)
 
 
 def test_a_number_with_more_digits_than_python_parses_has_only_javascript_forms():
