@@ -32,7 +32,7 @@ from .runtime.background import BackgroundThreads
 from .runtime.backpressure import Backpressure
 from .runtime.forward_lanes import Lanes
 from .runtime.rate_limit import RateLimit
-from .runtime.refusals import RefusalLog
+from .runtime.refusals import WINDOW, RefusalLog
 from .runtime.state import CELERY_KEY, EXTENSION_KEY, Subscription, WebhookState, get_state
 from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
@@ -281,7 +281,7 @@ def _make_state(
         subscriptions=subscriptions,
         post=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks).post,
         rate=RateLimit(app, settings.rate_limit) if settings.rate_limit else None,
-        refusals=RefusalLog(database),
+        refusals=RefusalLog(database, window=min(WINDOW, settings.alert_window)),
         backpressure=Backpressure(database, settings.inbox_limit),
         submit_threads=BackgroundThreads(settings.submit_threads),
         forward_threads=BackgroundThreads(settings.forward_concurrency if settings.submit_threads else 0),

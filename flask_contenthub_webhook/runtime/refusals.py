@@ -1,21 +1,25 @@
 """Refused requests, visible but bounded: a flood of forged ones cannot fill the database, nor keep it busy.
 
 Each process counts refusals by reason. A reason has one history row per window, written when it first occurs and
-brought up to date at most every few seconds; so there are never more than ``reasons x windows x processes`` rows, and
-the database sees one small statement per reason and interval, however many requests come.
+brought up to date every few seconds, and at exit; so there are never more than ``reasons x windows x processes`` rows,
+and the database sees one small statement per reason and interval, however many requests come. A row covers the time
+from its first refusal to its last one, whenever it is written.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..core.per_process import PerProcess
 from ..core.received import Source
 from ..core.state_machine import Verdict
 from ..storage.transactions import Database
@@ -27,6 +31,10 @@ logger = logging.getLogger(__name__)
 WINDOW = timedelta(minutes=5)
 """How long a row is counted up before another one is opened."""
 _INTERVAL = timedelta(seconds=5)
+_LONGEST_PAUSE = 60.0
+"""Seconds between two tries while the database cannot be written to."""
+_MOST_WINDOWS = 12
+"""Windows of one reason that wait for the database; the last of them then covers all that follows."""
 _SAMPLE_BYTES = 2048
 
 
@@ -57,63 +65,150 @@ class Refusal:
 
 @dataclass(slots=True)
 class _Tally:
+    """The refusals of one reason within one window, and the row that stands for them."""
+
+    opened: datetime
+    last: datetime
+    sample: Mapping[str, Any]
     row: int | None = None
-    opened: datetime | None = None
-    written: datetime | None = None
     pending: int = 0
+
+
+@dataclass(slots=True)
+class _Reason:
+    """The tallies of one reason, oldest first: the current one, and before it those that are not written yet."""
+
+    tallies: list[_Tally] = field(default_factory=list)
+    written: datetime | None = None
+    writing: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """The counts of one process."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    reasons: dict[str, _Reason] = field(default_factory=dict)
+    is_timed: bool = False
+    is_written_at_exit: bool = False
 
 
 class RefusalLog:
     """Counts refusals of one process and writes them down sparingly; safe for threads.
 
+    What is not written at once is written by a thread that lives while something waits, and at exit. An application
+    under test has neither: there the next refusal writes it, or :meth:`flush`.
+
     Args:
         database: where they are written.
+        window: how long a row is counted up before another one is opened.
         interval: how long to wait, after a reason's row was written, before it is brought up to date.
     """
 
-    def __init__(self, database: Database, *, interval: timedelta = _INTERVAL) -> None:
+    def __init__(self, database: Database, *, window: timedelta = WINDOW, interval: timedelta = _INTERVAL) -> None:
         self._database = database
+        self._window = window
         self._interval = interval
-        self._lock = threading.Lock()
-        self._tallies: dict[str, _Tally] = {}
+        self._memory = PerProcess(_Memory)
 
     def record(self, refusal: Refusal) -> None:
-        """Make a refusal visible. What cannot be written now is counted and written with a later one.
+        """Make a refusal visible. What cannot be written now is counted and written later.
 
         A refused request that a known sender signed gets a row of its own with its whole body: the sender is
         trusted, something is wrong with what it sends, and somebody will want to see it.
         """
+        if refusal.scheme is None:
+            self._count(refusal)
+            return
         try:
-            if refusal.scheme is not None:
-                with self._database.begin() as tx:
-                    self._database.store.insert_delivery(tx, _row(refusal, body=refusal.body, occurrences=1))
-            else:
-                self._count(refusal)
+            with self._database.begin() as tx:
+                self._database.store.insert_delivery(tx, _row(refusal, body=refusal.body))
         except SQLAlchemyError as error:
             logger.warning("A refused request could not be recorded: %s", refusal.code, exc_info=error)
 
+    def flush(self) -> bool:
+        """Write what waits, each count under the time at which its refusals came; False if some of it still waits."""
+        written = [self._write(reason) for reason in list(self._memory.value.reasons.values())]
+        return all(written)
+
     def _count(self, refusal: Refusal) -> None:
-        now = refusal.received_at
-        with self._lock:
-            tally = self._tallies.setdefault(refusal.code, _Tally())
-            tally.pending += 1
-            if tally.written is not None and now - tally.written < self._interval:
-                return
-            count, tally.pending, tally.written = tally.pending, 0, now
-            row = tally.row if tally.opened is not None and now - tally.opened < WINDOW else None
+        memory, now = self._memory.value, refusal.received_at
+        with memory.lock:
+            reason = memory.reasons.setdefault(refusal.code, _Reason())
+            tallies = reason.tallies
+            if not tallies or (now - tallies[-1].opened >= self._window and len(tallies) < _MOST_WINDOWS):
+                tallies.append(_Tally(now, now, _row(refusal, body=refusal.body[:_SAMPLE_BYTES])))
+            tallies[-1].pending += 1
+            tallies[-1].last = max(now, tallies[-1].last)
+            is_due = reason.written is None or now - reason.written >= self._interval
+            if is_due:
+                reason.written = now
+        if not is_due or not self._write(reason):
+            self._write_later(memory)
+
+    def _write(self, reason: _Reason) -> bool:
+        """Write what waits of a reason; False if the database does not take it now."""
+        memory = self._memory.value
+        with reason.writing:
+            for tally in list(reason.tallies):
+                with memory.lock:
+                    count, tally.pending = tally.pending, 0
+                    reason.written = max(tally.last, reason.written or tally.last)
+                if count and not self._add(tally, count):
+                    with memory.lock:
+                        tally.pending += count
+                    return False
+            with memory.lock:
+                reason.tallies[:-1] = [tally for tally in reason.tallies[:-1] if tally.pending]
+        return True
+
+    def _add(self, tally: _Tally, count: int) -> bool:
+        store = self._database.store
         try:
             with self._database.begin() as tx:
-                if row is None or not self._database.store.add_occurrences(tx, row, count, now):
-                    sample = _row(refusal, body=refusal.body[:_SAMPLE_BYTES], occurrences=count)
-                    tally.row, tally.opened = self._database.store.insert_delivery(tx, sample)["id"], now
-        except SQLAlchemyError:
-            with self._lock:
-                tally.pending += count
-                tally.row = None
-            raise
+                row = tally.row
+                if row is None or not store.add_occurrences(tx, row, count, tally.last):
+                    values = {**tally.sample, "occurrences": count, "processed_at": tally.last}
+                    row = store.insert_delivery(tx, values)["id"]
+        except Exception as error:  # neither an answer nor a thread may end by what is only a record
+            logger.warning(
+                "%d refused requests (%s) could not be recorded.", count, tally.sample["error"], exc_info=error
+            )
+            return False
+        tally.row = row
+        return True
+
+    def _write_later(self, memory: _Memory) -> None:
+        """See that what waits is written even if no other request follows."""
+        if self._database.app.testing:
+            return
+        with memory.lock:
+            if not memory.is_written_at_exit:
+                atexit.register(self.flush)
+                memory.is_written_at_exit = True
+            if memory.is_timed:
+                return
+            memory.is_timed = True
+        try:
+            threading.Thread(
+                target=self._write_by_time, args=(memory,), name="contenthub-refusals", daemon=True
+            ).start()
+        except RuntimeError:  # no thread can be started now
+            memory.is_timed = False
+
+    def _write_by_time(self, memory: _Memory) -> None:
+        pause = self._interval.total_seconds()
+        while True:
+            time.sleep(pause)
+            pause = self._interval.total_seconds() if self.flush() else min(2 * pause, _LONGEST_PAUSE)
+            with memory.lock:
+                tallies = [tally for reason in memory.reasons.values() for tally in reason.tallies]
+                if not any(tally.pending for tally in tallies):
+                    memory.is_timed = False
+                    return
 
 
-def _row(refusal: Refusal, *, body: bytes, occurrences: int) -> dict[str, Any]:
+def _row(refusal: Refusal, *, body: bytes) -> dict[str, Any]:
     return {
         "task_id": None if refusal.task_id is None else ascii(refusal.task_id)[1:-1][:255],
         "attempt": refusal.attempt,
@@ -125,7 +220,7 @@ def _row(refusal: Refusal, *, body: bytes, occurrences: int) -> dict[str, Any]:
         "reason": refusal.message,
         "tries": 0,
         "late": False,
-        "occurrences": occurrences,
+        "occurrences": 1,
         "received_at": refusal.received_at,
         "processed_at": refusal.received_at,
         "remote_addr": refusal.remote_addr and refusal.remote_addr[:64],
