@@ -13,7 +13,7 @@ from ..core.redaction import redacted_headers
 from ..core.state_machine import Verdict
 from ..core.strict_json import parse_object
 from ..engine.process import process, process_many
-from ..errors import InvalidPayload, RequestRefused
+from ..errors import InvalidPayload, RequestRefused, SignatureInvalid, SignatureMissing
 from ..runtime.state import get_state
 from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest
@@ -91,9 +91,17 @@ def health() -> Response:
 
 
 def _verdicts(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:
-    """Return a verdict for each item, in order; one bad item does not touch the others."""
+    """Return a verdict for each item, in order; one bad item does not touch the others.
+
+    Raises:
+        RequestRefused: none of the items was authenticated, or is accepted without.
+    """
     requests = [batch.item(item) for item in items]
     believed = [_authenticate_item(current, item) for current, item in zip(requests, items, strict=True)]
+    refusals = [item for item in believed if isinstance(item, RequestRefused)]
+    if refusals and len(refusals) == len(items) and not any(current.verified for current in requests):
+        raise next((item for item in refusals if isinstance(item, SignatureInvalid | SignatureMissing)), refusals[0])
+    recorded: set[str] = set()  # a stranger's items are recorded once for each reason
     accepted = iter(process_many(batch.state, [item for item in believed if isinstance(item, ReceivedEvent)]))
     verdicts: list[dict[str, Any]] = []
     for current, item in zip(requests, believed, strict=True):
@@ -101,7 +109,11 @@ def _verdicts(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]
         if isinstance(outcome, Outcome):
             verdicts.append(success_body(outcome) | {"task_id": current.task_id})
         else:
-            current.record(outcome)
+            if current.verified is not None:
+                current.record(outcome)
+            elif outcome.code not in recorded:
+                recorded.add(outcome.code)
+                current.record(outcome)
             verdicts.append(refused_item(current.task_id or "", outcome))
     return verdicts
 

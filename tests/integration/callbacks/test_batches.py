@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from flask_contenthub_webhook import task_failed
+from flask_contenthub_webhook import callback_rejected, task_failed
 from tests.support.answers import code, untouched
 from tests.support.host import BODY_SCHEMES, OTHER_SECRET, PREFIX, Host, completed, custom, encode, failed, signed
 
@@ -129,6 +130,44 @@ def test_a_stranger_with_a_batch_reaches_no_task(host: Host):
         host.post_batch([completed(task_id), completed("unknown")])
 
     assert not [statement for statement in statements if "content_generation_tasks" in statement]
+
+
+JUNK = {"no objects": 1, "no token": {}, "a wrong token": {"token": "A" * 43}, "a token that is no text": {"token": 1}}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+@pytest.mark.parametrize("required", [True, False])
+def test_a_strangers_batch_is_one_refusal_however_much_it_claims_to_hold(
+    hosts: Callable[..., Host], database_url: str, caplog: pytest.LogCaptureFixture, junk: Any, required: bool
+):
+    host = hosts(database_url, WEBHOOK_REQUIRE_SIGNATURE=required)
+    told: list[str] = []
+    host.connect(callback_rejected, lambda app, *, reason, **extra: told.append(reason))
+
+    answer = host.post_batch([junk] * 1000)
+
+    assert answer.status_code in {400, 401, 403}
+    assert len(answer.data) < 500
+    assert told == [code(answer)]
+    assert [record.message for record in caplog.records if "refused" in record.message] == [
+        f"Callback refused: {code(answer)}"
+    ]
+    host.state.refusals.flush()
+    assert [(row.error, row.occurrences) for row in host.deliveries()] == [(code(answer), 1)]
+
+
+def test_beside_an_item_that_is_authenticated_junk_is_recorded_once_for_each_reason(host: Host):
+    task_id = host.add_task()
+    told: list[str] = []
+    host.connect(callback_rejected, lambda app, *, reason, **extra: told.append(reason))
+    genuine = {**completed(task_id), "token": host.token(task_id)}
+
+    answer = host.post_batch([genuine, *[1] * 300, *[{}] * 300, *[{"token": "x"}] * 300])
+
+    assert answer.json is not None
+    assert [item["success"] for item in answer.json["results"]] == [True] + [False] * 900
+    assert host.task(task_id).status == "completed"
+    assert told == ["invalid_payload", "signature_missing", "signature_invalid"]
 
 
 @pytest.mark.parametrize("attempt", [0, -1, "x", 1.5, True, [], {}])
