@@ -1,21 +1,34 @@
 """Parse the payload of a callback into frozen, typed events; :data:`EVENT_TYPES` is the table of the built-in types.
 
-The shapes are those that the real sender was observed to send. Fields that it sometimes omits are optional, a field of
-the wrong type is refused with its path, and unknown fields are kept in ``payload`` and ``result``.
+Strict is what an effect needs: ``event``, ``taskId``, the required fields of a result, the message of a failure, the
+percentage of a progress. Any other field is read in every spelling that senders use, and kept as it came and noted if
+that cannot be done (:mod:`.fields`). Unknown fields are kept in ``payload`` and ``result``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
-import msgspec
 from blinker import NamedSignal
 
 from .. import signals
 from ..errors import InvalidPayload, UnknownEvent
+from .fields import (
+    ENVELOPE,
+    ERROR,
+    PERCENTAGE,
+    PROGRESS,
+    RESULT,
+    TIMESTAMP,
+    Notes,
+    is_text,
+    read_as,
+    read_fields,
+    refuse,
+)
 from .filters import look_up
 from .state_machine import Trigger
 
@@ -44,93 +57,7 @@ EVENT_NAME_RULE = (
     f"reserved {', '.join(_RESERVED)}"
 )
 _MAX_ID_LENGTH = 255
-_PLAUSIBLE_YEARS = range(1970, 2201)
-
-Text = Annotated[str, msgspec.Meta(max_length=_MAX_ID_LENGTH, min_length=1)]
-Number = int | float
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""A count; implementations disagree on JSON numbers beyond 2^53 (RFC 7493)."""
-Percentage = Annotated[float, msgspec.Meta(ge=0, le=100)]
-
-
-# --- shapes on the wire --------------------------------------------------------------------------------------
-
-
-class _Wire(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """A shape on the wire; fields beyond it are allowed."""
-
-
-class _Envelope(_Wire, frozen=True, kw_only=True):
-    event: Text
-    task_id: Text
-    timestamp: datetime | None = None
-    workflow_type: str | None = None
-    status: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class _Image(_Wire, frozen=True, kw_only=True):
-    url: str
-    local_path: str | None = None
-    prompt: str | None = None
-    width: Number | None = None
-    height: Number | None = None
-    format: str | None = None
-
-
-class _Metrics(_Wire, frozen=True, kw_only=True):
-    tokens_used: Number | None = None
-    cost: Number | None = None
-    duration: Number | None = None
-    steps_completed: list[Any] | None = None
-
-
-class _Result(_Wire, frozen=True, kw_only=True):
-    content: str | None = None
-    html_content: str | None = None
-    images: list[_Image | str] | None = None
-    quality_score: Number | None = None
-    word_count: Count | None = None
-    metrics: _Metrics | None = None
-
-
-class _Completed(_Envelope, frozen=True, kw_only=True):
-    result: _Result | msgspec.UnsetType = msgspec.UNSET
-
-
-class _ErrorDetails(_Wire, frozen=True, kw_only=True):
-    duration: Number | None = None
-    steps_completed: list[Any] | None = None
-    retryable: bool | None = None
-
-
-class _Error(_Wire, frozen=True, kw_only=True):
-    message: str
-    type: str | None = None
-    code: str | int | None = None
-    details: _ErrorDetails | None = None
-
-
-class _Failed(_Envelope, frozen=True, kw_only=True):
-    error: _Error
-
-
-class _ProgressReport(_Wire, frozen=True, kw_only=True):
-    percentage: Percentage
-    message: str | None = None
-    stage: str | None = None
-    current_step: str | Number | None = None
-    total_steps: int | None = None
-    completed_steps: int | list[Any] | None = None
-
-
-class _Progress(_Envelope, frozen=True, kw_only=True):
-    progress: _ProgressReport
-
-
-for _shape in (_Envelope, _Completed, _Failed, _Progress):
-    # msgspec prepares a shape at first use, and two threads that cause this at once crash the process.
-    msgspec.json.Decoder(_shape)
+_ID = f"text of 1 to {_MAX_ID_LENGTH} characters"
 
 
 # --- events ----------------------------------------------------------------------------------------------------
@@ -145,12 +72,14 @@ class Event:
         task_id: the sender's id of the task: ours or the creator's.
         occurred_at: when the sender built the event (aware, UTC), or None if unknown.
         payload: the complete JSON object as received.
+        notes: the fields that could not be read and are kept as they came.
     """
 
     type: str
     task_id: str
     occurred_at: datetime | None
     payload: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +87,7 @@ class Completed(Event):
     """The work is done.
 
     Args:
-        result: the result object as received, ``{}`` if there is none.
+        result: the result object with its known fields read, ``{}`` if there is none.
         missing: the required fields that the result lacks.
     """
 
@@ -171,7 +100,7 @@ class Failed(Event):
     """An attempt failed.
 
     Args:
-        error: the error object as received, with at least ``message``.
+        error: the error object with its known fields read, with at least ``message``.
         retryable: False if the sender says that another attempt is pointless.
     """
 
@@ -184,7 +113,7 @@ class Progress(Event):
     """A sign of life.
 
     Args:
-        progress: the progress object as received.
+        progress: the progress object with its known fields read.
         percentage: 0 to 100.
     """
 
@@ -216,18 +145,19 @@ def parse_event(
         required_fields: result fields that a ``completed`` must have.
 
     Raises:
-        InvalidPayload: a field is missing or of the wrong type; the message has its path.
+        InvalidPayload: a field that the event needs is missing or of the wrong type; the message has its path.
         UnknownEvent: the type is neither built-in nor in ``custom_types``.
     """
     type_ = payload.get("event")
     if isinstance(type_, str) and (built_in := EVENT_TYPES.get(type_)):
         event: Event = built_in.parse(payload, required_fields)
         return event
-    envelope = _convert(payload, _Envelope)
-    if envelope.event not in custom_types:
+    name = _needed_id(payload, "event")
+    if name not in custom_types:
         known = ", ".join([*BUILT_IN_EVENTS, *custom_types])
-        raise UnknownEvent(f"The event type {envelope.event[:64]!a} is not known; known: {known}.")
-    return Custom(**_common(envelope, payload))
+        raise UnknownEvent(f"The event type {name[:64]!a} is not known; known: {known}.")
+    notes = Notes()
+    return Custom(**_common(payload, notes), notes=notes.texts)
 
 
 def error_of(event: Event) -> Mapping[str, Any]:
@@ -243,61 +173,67 @@ def error_of(event: Event) -> Mapping[str, Any]:
 
 
 def _completed(payload: Mapping[str, Any], required_fields: Collection[str]) -> Completed:
-    wire = _convert(payload, _Completed)
-    _check_status(wire)
-    result = payload.get("result", {})
+    notes = Notes(strict={"$.result", *(f"$.result.{name}" for name in required_fields)})
+    common = _common(payload, notes)
+    _check_status(payload, notes)
+    given = payload.get("result")
+    result = {} if given is None else read_as(RESULT, given, "$.result", notes)
     missing = tuple(name for name in required_fields if _is_empty(look_up(result, name)))
-    return Completed(**_common(wire, payload), result=result, missing=missing)
+    return Completed(**common, result=result, missing=missing, notes=notes.texts)
 
 
 def _failed(payload: Mapping[str, Any], _required_fields: Collection[str]) -> Failed:
-    wire = _convert(payload, _Failed)
-    _check_status(wire)
-    retryable = wire.error.details is None or wire.error.details.retryable is not False
-    return Failed(**_common(wire, payload), error=payload["error"], retryable=retryable)
+    notes = Notes()
+    common = _common(payload, notes)
+    _check_status(payload, notes)
+    given = payload.get("error")
+    if is_text(given):
+        given = {"message": given}
+    if not isinstance(given, dict):
+        refuse("$.error", given, "an object with `message`, or text")
+    if not isinstance(given.get("message"), str):
+        refuse("$.error.message", given.get("message"), "text")
+    error = read_fields(ERROR, given, "$.error", notes)
+    retryable = look_up(error, "details.retryable") is not False
+    return Failed(**common, error=error, retryable=retryable, notes=notes.texts)
 
 
 def _progress(payload: Mapping[str, Any], _required_fields: Collection[str]) -> Progress:
-    wire = _convert(payload, _Progress)
-    return Progress(**_common(wire, payload), progress=payload["progress"], percentage=wire.progress.percentage)
+    notes = Notes(strict={"$.progress.percentage"})
+    common = _common(payload, notes)
+    _check_status(payload, notes)
+    given = payload.get("progress")
+    if not isinstance(given, dict):
+        refuse("$.progress", given, "an object with `percentage`")
+    percentage = read_as(PERCENTAGE, given.get("percentage"), "$.progress.percentage", notes)
+    progress = read_fields(PROGRESS, given, "$.progress", notes)
+    return Progress(**common, progress=progress, percentage=percentage, notes=notes.texts)
 
 
-W = TypeVar("W", bound=_Envelope)
+def _common(payload: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
+    common = {"type": _needed_id(payload, "event"), "task_id": _needed_id(payload, "taskId"), "payload": payload}
+    read_fields(ENVELOPE, payload, "$", notes)
+    moment = payload.get("timestamp")
+    found = None if moment is None else read_as(TIMESTAMP, moment, "$.timestamp", notes)
+    return {**common, "occurred_at": found if isinstance(found, datetime) else None}
 
 
-def _convert(payload: Mapping[str, Any], shape: type[W]) -> W:
-    try:
-        return msgspec.convert(payload, shape)
-    except msgspec.ValidationError as error:
-        raise InvalidPayload(f"The event is not valid: {error}.") from None
+def _needed_id(payload: Mapping[str, Any], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_LENGTH:
+        refuse(f"$.{name}", value, _ID)
+    return value
 
 
-def _common(wire: _Envelope, payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": wire.event,
-        "task_id": wire.task_id,
-        "occurred_at": _to_utc(wire.timestamp),
-        "payload": payload,
-    }
-
-
-def _to_utc(moment: datetime | None) -> datetime | None:
-    """Convert to aware UTC; a time without a zone is taken as UTC, which is what such senders mean.
-
-    At the ends of the calendar, drivers cannot read back what the database stored once time zones are involved.
-    """
-    if moment is None:
-        return None
-    if moment.year not in _PLAUSIBLE_YEARS:
-        raise InvalidPayload(f"The event is not valid: the year {moment.year} is out of range - at `$.timestamp`.")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _check_status(wire: _Envelope) -> None:
-    if wire.status is not None and wire.status != wire.event:
-        raise InvalidPayload(
-            f"The event is not valid: `status` is {wire.status[:40]!a}, but `event` is '{wire.event}' - at `$.status`."
-        )
+def _check_status(payload: Mapping[str, Any], notes: Notes) -> None:
+    """Refuse a status that contradicts the event; any other word for it is noted."""
+    status, event = payload.get("status"), payload["event"]
+    name = status.lower() if isinstance(status, str) else status
+    if name in (None, event):
+        return
+    if isinstance(name, str) and name in EVENT_TYPES:
+        raise InvalidPayload(f"The event is not valid: `status` is '{name}', but `event` is '{event}' - at `$.status`.")
+    notes.add("$.status", status, f"'{event}'")
 
 
 def _is_empty(value: Any) -> bool:

@@ -29,7 +29,7 @@ from ..errors import DatabaseUnavailable, TaskNotFound, TransitionRefused
 from ..forwarding.write import write_forwards
 from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, trouble_of
-from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times
+from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.transactions import Transaction
 from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, handlers_of
@@ -126,7 +126,7 @@ class _EventTransaction:
 
     def _complete_at_once(self, *, lock: bool) -> tuple[Row, Decision, Row] | None:
         """Complete an open task, or record a repeat, without reading first: nearly every callback is one of these."""
-        if self.trigger is not Trigger.COMPLETED or lock:
+        if self.trigger is not Trigger.COMPLETED or lock or self.event.notes:
             return None
         ours = self.received.task_id
         named = None if self.received.task_is_authenticated or self.event.task_id == ours else self.event.task_id
@@ -175,7 +175,7 @@ class _EventTransaction:
             percentage=task["progress_percentage"],
             progress_at=task["progress_at"],
         )
-        return decide(
+        decision = decide(
             self.trigger,
             view,
             attempt=self.attempt,
@@ -185,6 +185,7 @@ class _EventTransaction:
             occurred_at=event.occurred_at,
             has_time_left=task["deadline_at"] is not None and task["deadline_at"] > self.now,
         )
+        return with_notes(decision, event.notes)
 
     def _was_applied(self, task: Row) -> bool:
         """Ask the history where neither a state nor an attempt number tells a copy from a new event."""
@@ -266,9 +267,10 @@ class _EventTransaction:
     def _announce(self, task: Row, delivery: Row, outcome: Outcome) -> None:
         if logger.isEnabledFor(logging.INFO):
             logger.info(
-                "Event %s: %s",
+                "Event %s: %s%s",
                 self.event.type,
                 outcome.verdict,
+                f" ({outcome.reason})" if outcome.reason else "",
                 extra={
                     "task_id": outcome.task_id,
                     "delivery_id": outcome.delivery_id,

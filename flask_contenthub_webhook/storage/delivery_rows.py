@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..core.received import ReceivedEvent
 from ..core.state_machine import Decision
 
-__all__ = ["SETTLED", "decision_values", "delivery_values", "processing_times"]
+__all__ = ["SETTLED", "decision_values", "delivery_values", "processing_times", "with_notes"]
 
 SETTLED: Mapping[str, None] = {"error": None, "next_retry_at": None, "claimed_until": None}
 """Columns that an applied event no longer needs."""
@@ -47,6 +48,13 @@ def decision_values(decision: Decision, status_after: str) -> dict[str, Any]:
         "status_after": str(status_after),
         "late": decision.late,
     }
+
+
+def with_notes(decision: Decision, notes: Sequence[str]) -> Decision:
+    """Add to a decision's reason the fields of the event that could not be read."""
+    if not notes:
+        return decision
+    return replace(decision, reason=f"{decision.reason} Kept as it came: {'; '.join(notes)}.".lstrip())
 
 
 def processing_times(received: ReceivedEvent, now: datetime) -> dict[str, Any]:

@@ -273,14 +273,13 @@ class TestWhatIsApplied:
         "result",
         [
             {"content": 5},
-            {"content": "x", "images": "none"},
             {"content": "half \ud800"},
             {"content": "nul \0"},
             {"wordCount": 0},
             {"content": "x", "made_at": datetime(2026, 1, 1)},
             {"content": "x", "tags": {"a", "b"}},
         ],
-        ids=["number", "images", "surrogate", "NUL", "nothing", "no JSON", "set"],
+        ids=["number", "surrogate", "NUL", "nothing", "no JSON", "set"],
     )
     def test_an_invalid_result_ends_it_and_the_answer_is_kept(self, sqlite_hub, result):
         report = Report(state=RemoteState.COMPLETED, result=result, raw=b'{"wordCount": "as it came"}')
