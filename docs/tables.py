@@ -6,7 +6,7 @@ A test fails where a page and the code disagree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from flask_contenthub_webhook import errors
 from flask_contenthub_webhook.config.keys import OPTIONS
 from flask_contenthub_webhook.contrib.prometheus import METRICS
+from flask_contenthub_webhook.core.fields import ENVELOPE, ERROR, PROGRESS, RESULT, TIMESTAMP, Shape
 from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.core.state_machine import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
@@ -45,6 +46,25 @@ def errors_() -> Iterator[str]:
         yield f"| {refusal.status} | `{refusal.code}` | {' '.join((refusal.__doc__ or '').split())} |"
 
 
+def fields() -> Iterator[str]:
+    """Every field that need not be readable."""
+    yield "| field | type |"
+    yield "|---|---|"
+    yield from _field_rows("", {"timestamp": TIMESTAMP, **ENVELOPE})
+    yield from _field_rows("result.", RESULT.fields)
+    yield from _field_rows("error.", ERROR)
+    yield from _field_rows("progress.", PROGRESS)
+
+
+def _field_rows(path: str, shapes: Mapping[str, Shape]) -> Iterator[str]:
+    for name, shape in shapes.items():
+        yield f"| `{path}{name}` | {shape.name} |"
+        yield from _field_rows(f"{path}{name}.", shape.fields)
+        if shape.items is not None:
+            yield f"| `{path}{name}[]` | {shape.items.name} |"
+            yield from _field_rows(f"{path}{name}[].", shape.items.fields)
+
+
 def schemes() -> Iterator[str]:
     """Every signature scheme."""
     yield "| scheme | where | for |"
@@ -74,11 +94,17 @@ def metrics() -> Iterator[str]:
 
 def page_with_table(name: str) -> str:
     """A page as it should be."""
-    tables = {"options": options, "errors": errors_, "transitions": transitions, "metrics": metrics, "schemes": schemes}
-    table = tables[PAGES[name]]
+    tables = {
+        "options": options,
+        "errors": errors_,
+        "fields": fields,
+        "transitions": transitions,
+        "metrics": metrics,
+        "schemes": schemes,
+    }
     text = (HERE / name).read_text(encoding="utf-8")
-    marks = re.compile(r"(<!-- table -->\n).*?(<!-- end of table -->)", re.DOTALL)
-    filled = marks.sub(lambda match: match[1] + "\n".join(table()) + "\n" + match[2], text)
+    marks = re.compile(r"(<!-- table(?:: (\w+))? -->\n).*?(<!-- end of table -->)", re.DOTALL)
+    filled = marks.sub(lambda match: match[1] + "\n".join(tables[match[2] or PAGES[name]]()) + "\n" + match[3], text)
     if "<!-- table -->" not in text:
         raise ValueError(f"{name} has no mark for its table.")
     return filled

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from docs.tables import HERE, PAGES, page_with_table
+from flask_contenthub_webhook.core.timestamps import read_timestamp
+
+_TIMESTAMPS = (HERE / "http.md").read_text(encoding="utf-8").partition("### Timestamps")[2].partition("Go's zero")[0]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -12,3 +18,12 @@ def test_the_table_of_a_page_follows_from_the_code(page: str) -> None:
     written = (HERE / page).read_text(encoding="utf-8")
 
     assert written == page_with_table(page), "run: python docs/tables.py"
+
+
+@pytest.mark.parametrize("example", re.findall(r"`([^`]*2026[^`]*|\d{10,})`", _TIMESTAMPS))
+def test_every_example_of_a_timestamp_is_read_as_the_same_second(example: str) -> None:
+    value = json.loads(example) if example.isdigit() else example
+    moment = read_timestamp(value)
+
+    assert moment is not None
+    assert moment.isoformat(timespec="seconds") == "2026-11-23T15:23:12+00:00"
