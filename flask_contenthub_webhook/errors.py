@@ -24,10 +24,12 @@ __all__ = [
     "InboxFull",
     "InvalidJSON",
     "InvalidPayload",
+    "MethodNotAllowed",
     "PayloadTooLarge",
     "RateLimited",
     "ReplayRefused",
     "RequestRefused",
+    "RouteNotFound",
     "SignatureExpired",
     "SignatureInvalid",
     "SignatureMissing",
@@ -117,6 +119,14 @@ class RequestRefused(WebhookError, code="request_refused"):
 
 class WebhookDisabled(RequestRefused, code="webhook_disabled", status=404):
     """Webhooks are disabled (WEBHOOK_ENABLED)."""
+
+
+class RouteNotFound(RequestRefused, code="route_not_found", status=404):
+    """There is no such route."""
+
+
+class MethodNotAllowed(RequestRefused, code="method_not_allowed", status=405):
+    """This route does not accept this method; the Allow header names those that it accepts."""
 
 
 class PayloadTooLarge(RequestRefused, code="payload_too_large", status=413):

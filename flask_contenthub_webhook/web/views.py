@@ -7,13 +7,21 @@ from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Request, Response, request
+from werkzeug import exceptions
 
 from ..core.received import Outcome, ReceivedEvent
 from ..core.redaction import redacted_headers
 from ..core.state_machine import Verdict
 from ..core.strict_json import parse_object
 from ..engine.process import process, process_many
-from ..errors import InvalidPayload, RequestRefused, SignatureInvalid, SignatureMissing
+from ..errors import (
+    InvalidPayload,
+    MethodNotAllowed,
+    RequestRefused,
+    RouteNotFound,
+    SignatureInvalid,
+    SignatureMissing,
+)
 from ..runtime.state import get_state
 from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest
@@ -23,6 +31,7 @@ from .responses import json_response, refusal_response, refused_item, success_bo
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("contenthub_webhook", __name__)
+_ROUTES = ("callback", "callbacks", "health")
 
 
 def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
@@ -88,6 +97,30 @@ def health() -> Response:
         },
         200,
     )
+
+
+@blueprint.before_app_request
+def unrouted() -> Response | None:
+    """Answer what Flask found no route for among our paths; its own HTML answer would leave the body unread.
+
+    An unread body cuts the connection, and with it the sender's next callback. Such a request is not a refused event,
+    so it is not recorded. No other path of the host's is touched.
+    """
+    problem = request.routing_exception
+    if not isinstance(problem, exceptions.NotFound | exceptions.MethodNotAllowed):
+        return None
+    settings = get_state().settings
+    route, slash, rest = request.path.removeprefix(f"{settings.url_prefix}/").partition("/")
+    if not request.path.startswith(f"{settings.url_prefix}/") or route not in _ROUTES:
+        return None
+    if route == "callback" and slash and request.method == "POST":
+        return callback(task_id=rest)  # an id that no route takes, such as one with a line break
+    drop_body(settings, request)
+    if isinstance(problem, exceptions.NotFound):
+        return refusal_response(RouteNotFound())
+    response = refusal_response(MethodNotAllowed())
+    response.allow.update(problem.valid_methods or ())
+    return response
 
 
 def _verdicts(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ CONTRACT = {  # as in docs/http.md
     "signature_expired": 401,
     "invalid_json": 400,
     "invalid_payload": 400,
+    "route_not_found": 404,
+    "method_not_allowed": 405,
     "task_not_found": 404,
     "unknown_event": 400,
     "task_mismatch": 409,
