@@ -22,7 +22,7 @@ __all__ = ["fetch_missing_result"]
 
 
 def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> ReceivedEvent:
-    """The event with the result that it lacked, or as it was where nothing is missing or nothing better can be had.
+    """Return the event with the result that it lacked; unchanged where none is missing or none can be had.
 
     Args:
         state: the application's state.
@@ -41,7 +41,7 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
-    if name is None:  # unknown, settled or another's: the lifecycle says so
+    if name is None:  # unknown, settled or another's: applying it says so
         return received
     fetched = _fetch(state.creator, name, event)
     try:
@@ -55,13 +55,12 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
 
 
 def _name_of(task: Row, received: ReceivedEvent) -> str | None:
-    """The creator's name of the attempt that the event speaks for; never one that we did not submit."""
-    names = [task["creator_task_id"], *(task["earlier_creator_task_ids"] or ())]
-    if received.event.task_id in names:
-        return received.event.task_id
-    vouched = received.task_is_authenticated or received.event.task_id == task["task_id"]
-    name: str | None = task["creator_task_id"] if vouched else None
-    return name
+    """Return the creator's name of the event's attempt; None for a name that we did not submit."""
+    current: str | None = task["creator_task_id"]
+    named = received.event.task_id
+    if named in {current, *(task["earlier_creator_task_ids"] or ())}:
+        return named
+    return current if received.task_is_authenticated or named == task["task_id"] else None
 
 
 def _fetch(creator: Creator, name: str, event: Completed) -> dict[str, object]:

@@ -1,10 +1,10 @@
-"""What a decision changes on the task's row: pure functions from an event and a row to column values."""
+"""Changes of the task's row: pure functions from an event, a decision and a row to column values."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from ..config.settings import Settings
 from ..core.backoff import jittered
@@ -19,11 +19,11 @@ __all__ = ["changes_of", "stored_result"]
 def changes_of(
     received: ReceivedEvent, decision: Decision, task: Row, *, settings: Settings, now: datetime
 ) -> dict[str, Any]:
-    """The columns of a task and their new values.
+    """Return the columns of a task that an event changes, with their new values.
 
     Args:
         received: the event.
-        decision: what the state machine made of it.
+        decision: the state machine's, about this event and this row.
         task: the row as it was read.
         settings: the app's configuration.
         now: the time of the change.
@@ -43,20 +43,45 @@ def changes_of(
         case TaskState.PENDING:
             due = now + _backoff(task, settings)
             changes |= _next_attempt(task, settings, due=due) | _error_columns(event)
-        case TaskState.SUBMITTED | None if received.trigger is Trigger.SUBMITTED:
+        case TaskState.SUBMITTED:
             changes |= _accepted(event, task, settings, now)
-        case TaskState.PROCESSING if isinstance(event, Progress):
+        case TaskState.PROCESSING:
             changes |= _sign_of_life(event, settings, now)
         case TaskState.TIMEOUT | TaskState.CANCELLED:
             changes |= _settled(now)
+        case None:
+            changes |= _changes_without_transition(received, task, settings, now)
+        case never:
+            assert_never(never)
     return changes
 
 
 def stored_result(event: Event, settings: Settings) -> dict[str, Any]:
-    """The result fields that the task row keeps (WEBHOOK_STORED_RESULT_FIELDS)."""
+    """Return the result fields that the task row keeps (WEBHOOK_STORED_RESULT_FIELDS)."""
     result = event.result if isinstance(event, Completed) else {}
     kept = settings.stored_result_fields
     return dict(result) if kept is None else pick(result, kept)
+
+
+def _changes_without_transition(
+    received: ReceivedEvent, task: Row, settings: Settings, now: datetime
+) -> dict[str, Any]:
+    match received.trigger:
+        case Trigger.SUBMITTED:
+            return _accepted(received.event, task, settings, now)
+        case (
+            Trigger.PROGRESS
+            | Trigger.COMPLETED
+            | Trigger.FAILED
+            | Trigger.INVALID_RESULT
+            | Trigger.TIMED_OUT
+            | Trigger.CANCELLED
+            | Trigger.RETRY
+            | Trigger.CUSTOM
+        ):
+            return {}
+        case never:
+            assert_never(never)
 
 
 def _settled(now: datetime) -> dict[str, Any]:
@@ -72,7 +97,7 @@ def _error_columns(event: Event) -> dict[str, Any]:
 
 
 def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
-    """The creator has the job: its time runs from now, and so does the patience before it is asked."""
+    """Start the attempt's time, and the patience before the creator is asked: it has the job."""
     patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
     return {
         "creator_task_id": event.payload.get("creator_task_id", task["creator_task_id"]),
@@ -85,7 +110,9 @@ def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dic
     }
 
 
-def _sign_of_life(event: Progress, settings: Settings, now: datetime) -> dict[str, Any]:
+def _sign_of_life(event: Event, settings: Settings, now: datetime) -> dict[str, Any]:
+    if not isinstance(event, Progress):
+        return {}
     return {
         "progress": dict(event.progress),
         "progress_percentage": event.percentage,
@@ -97,7 +124,7 @@ def _sign_of_life(event: Progress, settings: Settings, now: datetime) -> dict[st
 
 
 def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, Any]:
-    """Back to pending: a new attempt is due, and gets its full time from then on."""
+    """Go back to pending: a new attempt is due, and gets its full time from then on."""
     earlier = list(task["earlier_creator_task_ids"] or ())
     if task["creator_task_id"] is not None:
         earlier.append(task["creator_task_id"])
