@@ -16,12 +16,7 @@ from werkzeug.wrappers import Response
 from ...errors import ConfigurationError
 from ...runtime.state import get_state
 from .collector import DatabaseCollector
-from .instruments import (
-    MULTIPROC_DIR,
-    Instruments,
-    is_multiprocess,
-    shared_instruments,
-)
+from .instruments import MULTIPROC_DIR, Instruments, is_multiprocess, shared_instruments
 from .recorder import Recorder
 
 __all__ = ["WebhookMetrics"]
@@ -116,7 +111,7 @@ class WebhookMetrics:
 def _own(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, Callable[[], Instruments]]:
     """Return a registry, and the instruments of this process alone."""
     shown = CollectorRegistry() if registry is None else registry
-    instruments = Instruments.make(shown)
+    instruments = Instruments(shown)
     return shown, lambda: instruments
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
@@ -22,46 +21,28 @@ MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus-client's own variable: the folder through which processes share their counts."""
 
 
-@dataclass(frozen=True, slots=True)
 class Instruments:
-    """All counters and histograms. Gauges are not among them: their values are in the database, for every process."""
+    """All counters and histograms. Gauges are not among them: their values are in the database, for every process.
 
-    deliveries: Counter
-    failed_tries: Counter
-    refusals: Counter
-    responses: Counter
-    acceptance_to_effect: Histogram
-    creator_to_effect: Histogram
-    reconcile_passes: Counter
-    reconcile_seconds: Histogram
-    polls: Counter
-    creator_questions: Counter
-    forward_attempts: Counter
+    Args:
+        registry: where they are scraped; None where processes share their counts through files.
+    """
 
-    @classmethod
-    def make(cls, registry: CollectorRegistry | None) -> Instruments:
-        """Make new instruments.
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.deliveries = _counter(catalogue.DELIVERIES, registry)
+        self.failed_tries = _counter(catalogue.FAILED_TRIES, registry)
+        self.refusals = _counter(catalogue.REJECTIONS, registry)
+        self.responses = _counter(catalogue.RESPONSES, registry)
+        self.acceptance_to_effect = _histogram(catalogue.ACCEPTANCE_TO_EFFECT, registry)
+        self.creator_to_effect = _histogram(catalogue.CREATOR_TO_EFFECT, registry)
+        self.reconcile_passes = _counter(catalogue.RECONCILE_PASSES, registry)
+        self.reconcile_seconds = _histogram(catalogue.RECONCILE_SECONDS, registry)
+        self.polls = _counter(catalogue.POLLS, registry)
+        self.creator_questions = _counter(catalogue.CREATOR_QUESTIONS, registry)
+        self.forward_attempts = _counter(catalogue.FORWARD_ATTEMPTS, registry)
+        self._show_zeros()
 
-        Args:
-            registry: where they are scraped; None where processes share their counts through files.
-        """
-        instruments = cls(
-            deliveries=_counter(catalogue.DELIVERIES, registry),
-            failed_tries=_counter(catalogue.FAILED_TRIES, registry),
-            refusals=_counter(catalogue.REJECTIONS, registry),
-            responses=_counter(catalogue.RESPONSES, registry),
-            acceptance_to_effect=_histogram(catalogue.ACCEPTANCE_TO_EFFECT, registry),
-            creator_to_effect=_histogram(catalogue.CREATOR_TO_EFFECT, registry),
-            reconcile_passes=_counter(catalogue.RECONCILE_PASSES, registry),
-            reconcile_seconds=_histogram(catalogue.RECONCILE_SECONDS, registry),
-            polls=_counter(catalogue.POLLS, registry),
-            creator_questions=_counter(catalogue.CREATOR_QUESTIONS, registry),
-            forward_attempts=_counter(catalogue.FORWARD_ATTEMPTS, registry),
-        )
-        instruments.show_zeros()
-        return instruments
-
-    def show_zeros(self) -> None:
+    def _show_zeros(self) -> None:
         """Start the counters of failures at 0: Prometheus computes no rate for a series that has just appeared."""
         not_refusals = {errors.HandlerFailed, errors.DatabaseUnavailable, errors.InboxFull}
         for refusal in set(errors.RequestRefused.__subclasses__()) - not_refusals:
@@ -81,7 +62,7 @@ def shared_instruments() -> Instruments:
 
     They are made when something is counted first, so that a command that counts nothing leaves no file.
     """
-    return Instruments.make(None)
+    return Instruments(None)
 
 
 def _counter(metric: Metric, registry: CollectorRegistry | None) -> Counter:
