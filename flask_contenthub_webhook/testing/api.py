@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from .article import stored_result
 from .behaviour import Behaviour
-from .envelope import (
-    WORKFLOW_TYPE,
-    error_answer,
-    iso_time,
-    success_answer,
-    task_row,
-    to_json,
-)
+from .envelope import WORKFLOW_TYPE, error_answer, iso_time, success_answer, task_row, to_json
 from .ledger import Ledger, TaskRecord
-from .validation import (
-    STATES,
-    Invalid,
-    MalformedJSON,
-    Submission,
-    check_list_query,
-    check_submission,
-)
+from .validation import STATES, Invalid, MalformedJSON, Submission, check_list_query, check_submission
 from .wire import Request
 from .workshop import Died, Workshop
 
@@ -36,12 +22,21 @@ _REFUSED_FIELDS = [{"path": "requirements", "message": "Too big: expected string
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Status and body of an answer."""
 
     status: int
     body: bytes
+
+
+class _Refusal(Exception):
+    """A call that is answered with an error."""
+
+    def __init__(self, status: int, message: str, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
 
 
 class CreatorApi:
@@ -72,6 +67,8 @@ class CreatorApi:
             return await handle()
         except Invalid as invalid:
             return self._error(400, "Request validation failed", "VALIDATION_ERROR", invalid.fields)
+        except _Refusal as refusal:
+            return self._error(refusal.status, refusal.message, refusal.code)
         except MalformedJSON:
             return self.broken()
 
@@ -112,18 +109,15 @@ class CreatorApi:
             if submission.mode == "async":
                 raise Died("POST of an async task")
         elif known is not None:
-            return self._known(known)
+            return self._queued(task_id, known.state, "Task already exists")
         outcome = self._workshop.accept(submission, number, task_id)
         if submission.mode == "async":
-            waiting = {"taskId": task_id, "status": "pending", "message": "Task has been queued"}
-            return self._success(waiting, HTTPStatus.ACCEPTED)
+            return self._queued(task_id, "pending", "Task has been queued")
         # Shielded: a client that hangs up ends this call, not the work.
         return self._success((await asyncio.shield(outcome)).answer, HTTPStatus.CREATED)
 
-    def _known(self, record: TaskRecord) -> Answer:
-        """Return the task of an ``idempotencyKey`` that is used again, as the documentation says."""
-        message = "Task already exists"
-        return self._success({"taskId": record.id, "status": record.state, "message": message}, HTTPStatus.ACCEPTED)
+    def _queued(self, task_id: str, state: str, message: str) -> Answer:
+        return self._success({"taskId": task_id, "status": state, "message": message}, HTTPStatus.ACCEPTED)
 
     async def _list(self, request: Request) -> Answer:
         query = check_list_query(request.query)
@@ -135,58 +129,42 @@ class CreatorApi:
         return self._success({"tasks": rows, "pagination": pagination})
 
     async def _get(self, task_id: str) -> Answer:
-        record = await self._find_asked(task_id, "GET of an unknown id")
-        if record is None:
-            return self._not_found()
-        return self._success(task_row(record, postgres=self._behaviour.postgres))
+        return self._success(await self._row(task_id, "GET of an unknown id"))
 
     async def _status(self, task_id: str) -> Answer:
         """Answer with the names of the row and ``taskId``; the real shape was never captured."""
-        record = await self._find_asked(task_id, "GET of an unknown id's status")
-        if record is None:
-            return self._not_found()
-        row = task_row(record, postgres=self._behaviour.postgres)
+        row = await self._row(task_id, "GET of an unknown id's status")
         names = ("status", "currentStep", "errorMessage", "createdAt", "updatedAt", "completedAt")
         return self._success({"taskId": task_id, **{name: row[name] for name in names if name in row}})
 
-    async def _find_asked(self, task_id: str, trap: str) -> TaskRecord | None:
+    async def _row(self, task_id: str, trap: str) -> dict[str, Any]:
         self._ledger.count("asked", task_id)
         record = self._find(task_id, trap)
-        if record is not None and "hang" in record.faults:
+        if "hang" in record.faults:
             await asyncio.get_running_loop().create_future()
-        return record
+        return task_row(record, postgres=self._behaviour.postgres)
 
     async def _result(self, task_id: str) -> Answer:
         self._ledger.count("asked", task_id)
         record = self._find(task_id, "GET of an unknown id's result")
-        if record is None:
-            return self._not_found()
         if record.state != "completed" or record.result is None:
-            if self._behaviour.trapped:
-                raise Died("GET of a result before there is one")
-            return self._error(400, "Task is not completed", "TASK_NOT_COMPLETED")
+            self._refuse("GET of a result before there is one", 400, "Task is not completed", "TASK_NOT_COMPLETED")
         return self._success(stored_result(task_id, record.result))
 
     async def _cancel(self, task_id: str) -> Answer:
         record = self._find(task_id, "DELETE of an unknown id")
-        if record is None:
-            return self._not_found()
         if record.state in _FINAL:
-            if self._behaviour.trapped:
-                raise Died(f"DELETE of a {record.state} task")
-            return self._error(400, f"Task is already {record.state}", "TASK_NOT_CANCELLABLE")
+            message = f"Task is already {record.state}"
+            self._refuse(f"DELETE of a {record.state} task", 400, message, "TASK_NOT_CANCELLABLE")
         self._ledger.put(replace(record, state="cancelled", updated_at=self._behaviour.clock()))
         return self._success({"taskId": task_id, "status": "cancelled", "message": "Task has been cancelled"})
 
     async def _retry(self, task_id: str) -> Answer:
         """Start a new task with a new id that never calls back, and answer when it is done, as for a submission."""
         record = self._find(task_id, "retry of an unknown id")
-        if record is None:
-            return self._not_found()
         if record.state != "failed":
-            if self._behaviour.trapped:
-                raise Died(f"retry of a {record.state} task")
-            return self._error(400, "Only failed tasks can be retried", "TASK_NOT_RETRYABLE")
+            message = "Only failed tasks can be retried"
+            self._refuse(f"retry of a {record.state} task", 400, message, "TASK_NOT_RETRYABLE")
         again = Submission(
             topic=record.topic,
             requirements=record.requirements,
@@ -220,14 +198,17 @@ class CreatorApi:
     async def _nowhere(self) -> Answer:
         return self._error(404, "Route not found", "NOT_FOUND")
 
-    def _find(self, task_id: str, trap: str) -> TaskRecord | None:
+    def _find(self, task_id: str, trap: str) -> TaskRecord:
         record = self._ledger.task(task_id)
-        if record is None and self._behaviour.trapped:
-            raise Died(trap)
+        if record is None:
+            self._refuse(trap, 404, "Task not found", "NOT_FOUND")
         return record
 
-    def _not_found(self) -> Answer:
-        return self._error(404, "Task not found", "NOT_FOUND")
+    def _refuse(self, trap: str, status: int, message: str, code: str) -> NoReturn:
+        """End a call that kills a real creator, and that a paper one answers with an error."""
+        if self._behaviour.trapped:
+            raise Died(trap)
+        raise _Refusal(status, message, code)
 
     def _success(self, data: Any, status: int = 200) -> Answer:
         return Answer(status, success_answer(data, at=self._behaviour.clock()))

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .api import CreatorApi
+from .api import Answer, CreatorApi
 from .behaviour import Behaviour
 from .courier import Courier
 from .ledger import Ledger
@@ -128,7 +128,7 @@ class _Connection(asyncio.Protocol):
         try:
             request = self._requests.take()
         except BadRequest:
-            self._write(self._process.api.broken().status, self._process.api.broken().body, keep_alive=False)
+            self._write(self._process.api.broken(), keep_alive=False)
             return
         if request is not None:
             self._call = self._loop.create_task(self._answer(request))
@@ -143,15 +143,15 @@ class _Connection(asyncio.Protocol):
             _logger.exception("The simulator failed to answer %s %s", request.method, request.path)
             answer = self._process.api.broken()
         self._call = None
-        self._write(answer.status, answer.body, keep_alive=request.keep_alive)
+        self._write(answer, keep_alive=request.keep_alive)
         if request.keep_alive:
             self._advance()
 
-    def _write(self, status: int, body: bytes, *, keep_alive: bool) -> None:
+    def _write(self, answer: Answer, *, keep_alive: bool) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         at = self._process.behaviour.clock()
-        self._transport.write(api_response(status, body, at=at, keep_alive=keep_alive))
+        self._transport.write(api_response(*answer, at=at, keep_alive=keep_alive))
         if keep_alive:
             self._idle = self._loop.call_later(_KEEP_ALIVE, self._transport.close)
         else:
