@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from .courier import GAP, TIMEOUT
 from .faults import Faults
 
 __all__ = ["Behaviour"]
+
+_GAP = 5.0
+_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +57,12 @@ class Behaviour:
     @property
     def gap(self) -> float:
         """Seconds between two tries of a callback."""
-        return GAP * self.time_scale
+        return _GAP * self.time_scale
 
     @property
     def timeout(self) -> float:
-        """Seconds that a receiver has to answer."""
-        return TIMEOUT * self.time_scale if self.callback_timeout is None else self.callback_timeout
+        """Seconds that a receiver has to answer, redirects included."""
+        return _TIMEOUT * self.time_scale if self.callback_timeout is None else self.callback_timeout
 
     @property
     def trapped(self) -> bool:

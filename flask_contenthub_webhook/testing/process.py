@@ -35,14 +35,7 @@ class CreatorProcess:
         self.behaviour = behaviour
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
-        self._courier = Courier(
-            ledger,
-            gap=behaviour.gap,
-            timeout=behaviour.timeout,
-            clock=behaviour.clock,
-            tls=behaviour.tls,
-            keep_bodies=behaviour.keep_bodies,
-        )
+        self._courier = Courier(behaviour, ledger)
         self.workshop = Workshop(behaviour, ledger, self._courier)
         self.api = CreatorApi(behaviour, ledger, self.workshop)
         self.connections: set[_Connection] = set()

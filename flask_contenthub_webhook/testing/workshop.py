@@ -7,18 +7,22 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from .article import FORGED_CONTENT, metrics, write_result
 from .behaviour import Behaviour
-from .courier import Callback, Courier
+from .courier import Courier
 from .envelope import completed_body, failed_body
 from .faults import FAILURES, Contradiction, Forgery, TaskFaults, draw
-from .ledger import Ledger, TaskRecord
+from .ledger import CallbackRecord, Ledger, TaskRecord
 from .validation import Submission
 
 __all__ = ["Died", "Outcome", "Workshop"]
+
+_Event = tuple[float, str, bytes]
+"""Seconds after the end of the work, event type, body."""
 
 _UNWORKABLE = 'Invalid parameters for workflow "content-creator"'
 _REUSED = {
@@ -40,20 +44,22 @@ class Outcome:
         at: when it ended.
         duration: in milliseconds.
         result: of a completed task.
+        other_result: of the first ``completed`` of two.
         error: the message of a failed task.
     """
 
     task_id: str
     at: datetime
     duration: int
-    result: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    other_result: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
 
     @property
     def answer(self) -> dict[str, Any]:
         """The ``data`` of the answer to the submission."""
         if self.error is None:
-            return {"taskId": self.task_id, "status": "completed", **(self.result or {})}
+            return {"taskId": self.task_id, "status": "completed", **self.result}
         failed = {"taskId": self.task_id, "status": "failed", "wordCount": 0, "metrics": metrics(self.duration)}
         return {**failed, "error": self.error}
 
@@ -180,10 +186,19 @@ class Workshop:
         error = error or run.plan.fail
         duration = round((now - run.started) / timedelta(milliseconds=1))
         if error is None:
+            write = partial(
+                write_result,
+                run.task_id,
+                run.submission.topic,
+                seed=self._behaviour.seed,
+                at=now,
+                duration=duration,
+                images_url=self._behaviour.images_url,
+            )
             twice = run.plan.contradict is Contradiction.TWO_COMPLETED
-            result = self._write(run, now, duration, version=2 if twice else 1)
-            other = self._write(run, now, duration) if twice else None
-            outcome = Outcome(task_id=run.task_id, at=now, duration=duration, result=result)
+            result = write(version=2 if twice else 1)
+            other = write(version=1) if twice else None
+            outcome = Outcome(task_id=run.task_id, at=now, duration=duration, result=result, other_result=other or {})
             # A cancelled task is worked on to its end, and its row stays cancelled; a reused id has marked it failed.
             changed = replace(record, state="completed", error=None, result=result, other_result=other)
         else:
@@ -209,8 +224,7 @@ class Workshop:
         """Answer and call back at nearly the same time, in either order."""
         earliest, latest = self._behaviour.callback_offset
         offset = earliest + (latest - earliest) * draw(self._behaviour.seed, outcome.task_id, "offset")
-        callbacks = self._callbacks(submission, outcome, plan)
-        for after, callback in callbacks:
+        for after, callback in self._callbacks(submission, outcome, plan):
             if plan.lose:
                 self._courier.lose(callback, "lose")
             else:
@@ -225,21 +239,20 @@ class Workshop:
         handle = self._loop.call_later(max(-offset, 0.0), settle)
         self._answering.add(handle)
 
-    def _callbacks(self, submission: Submission, outcome: Outcome, plan: TaskFaults) -> list[tuple[float, Callback]]:
+    def _callbacks(
+        self, submission: Submission, outcome: Outcome, plan: TaskFaults
+    ) -> list[tuple[float, CallbackRecord]]:
         """Return the callbacks, each with the seconds after the end of the work."""
         url = submission.callback_url
         if url is None:
             return []
         faults = self._behaviour.faults
-        if outcome.error is not None:
-            events = [(0.0, self._failed(submission, outcome, outcome.error, 0.0))]
-        else:
-            events = self._completions(submission, outcome, plan)
         labels = tuple(name for name in plan.names if name.startswith(("delay", "reorder", "contradict")))
         delay = faults.delay_by if plan.delay else 0.0
+        record = partial(CallbackRecord, task_id=outcome.task_id, url=url, sent_at=outcome.at, faults=labels)
         callbacks = [
-            (delay + after, Callback(task_id=outcome.task_id, event=event, url=url, body=body, faults=labels))
-            for after, (event, body) in events
+            (delay + after, record(event=event, body=body))
+            for after, event, body in self._events(submission, outcome, plan)
         ]
         if plan.duplicate:
             after, callback = callbacks[0]
@@ -250,56 +263,33 @@ class Workshop:
             callbacks = list(zip(times, [callback for _, callback in reversed(callbacks)], strict=True))
         return callbacks
 
-    def _completions(
-        self, submission: Submission, outcome: Outcome, plan: TaskFaults
-    ) -> list[tuple[float, tuple[str, bytes]]]:
+    def _events(self, submission: Submission, outcome: Outcome, plan: TaskFaults) -> list[_Event]:
+        """Return what the callbacks say: the truth alone, or with a contradiction."""
+
+        def completed(result: Mapping[str, Any], after: float = 0.0) -> _Event:
+            at = outcome.at + timedelta(seconds=after)
+            return after, "completed", completed_body(outcome.task_id, submission.metadata, result, at=at)
+
+        def failed(message: str, after: float = 0.0) -> _Event:
+            at, duration = outcome.at + timedelta(seconds=after), outcome.duration
+            body = failed_body(outcome.task_id, submission.metadata, message, at=at, duration=duration)
+            return after, "failed", body
+
+        if outcome.error is not None:
+            return [failed(outcome.error)]
         gap = self._behaviour.faults.contradict_after
-        result = outcome.result or {}
         lie = FAILURES[int(draw(self._behaviour.seed, outcome.task_id, "lie") * len(FAILURES))]
         match plan.contradict:
             case Contradiction.FAILED_THEN_COMPLETED:
-                return [
-                    (0.0, self._failed(submission, outcome, lie, 0.0)),
-                    (gap, self._completed(submission, outcome, result, gap)),
-                ]
+                return [failed(lie), completed(outcome.result, gap)]
             case Contradiction.FAILED_AFTER_COMPLETED:
-                return [
-                    (0.0, self._completed(submission, outcome, result, 0.0)),
-                    (gap, self._failed(submission, outcome, lie, gap)),
-                ]
+                return [completed(outcome.result), failed(lie, gap)]
             case Contradiction.TWO_COMPLETED:
-                record = self._ledger.task(outcome.task_id)
-                other = record.other_result if record is not None and record.other_result is not None else result
-                return [
-                    (0.0, self._completed(submission, outcome, other, 0.0)),
-                    (gap, self._completed(submission, outcome, result, gap)),
-                ]
+                return [completed(outcome.other_result), completed(outcome.result, gap)]
             case None:
-                return [(0.0, self._completed(submission, outcome, result, 0.0))]
+                return [completed(outcome.result)]
 
-    def _completed(
-        self, submission: Submission, outcome: Outcome, result: Mapping[str, Any], after: float
-    ) -> tuple[str, bytes]:
-        at = outcome.at + timedelta(seconds=after)
-        return "completed", completed_body(outcome.task_id, submission.metadata, result, at=at)
-
-    def _failed(self, submission: Submission, outcome: Outcome, message: str, after: float) -> tuple[str, bytes]:
-        at = outcome.at + timedelta(seconds=after)
-        duration = outcome.duration
-        return "failed", failed_body(outcome.task_id, submission.metadata, message, at=at, duration=duration)
-
-    def _write(self, run: _Run, at: datetime, duration: int, *, version: int = 1) -> dict[str, Any]:
-        return write_result(
-            run.task_id,
-            run.submission.topic,
-            seed=self._behaviour.seed,
-            at=at,
-            duration=duration,
-            images_url=self._behaviour.images_url,
-            version=version,
-        )
-
-    def _forge(self, run: _Run, forgery: Forgery) -> Callback:
+    def _forge(self, run: _Run, forgery: Forgery) -> CallbackRecord:
         """Return a forged ``completed``."""
         url, task_id = run.submission.callback_url or "", run.task_id
         match forgery:
@@ -314,7 +304,14 @@ class Workshop:
         result = {"content": FORGED_CONTENT, "htmlContent": FORGED_CONTENT, "images": [], "qualityScore": 10.0}
         result |= {"wordCount": len(FORGED_CONTENT), "metrics": metrics(1)}
         body = completed_body(task_id, run.submission.metadata, result, at=run.started)
-        return Callback(task_id=task_id, event="completed", url=url, body=body, faults=(f"forge:{forgery}",))
+        return CallbackRecord(
+            task_id=task_id,
+            event="completed",
+            url=url,
+            body=body,
+            sent_at=run.started,
+            faults=(f"forge:{forgery}",),
+        )
 
     def _of_another_task(self, run: _Run, url: str) -> tuple[str, str]:
         mine = urlsplit(url)
