@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from ..core import signatures
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
+from .envelope import iso_time
 
 __all__ = ["CallbackSender", "sign_headers"]
 
@@ -115,8 +116,7 @@ class CallbackSender:
             The app's answer.
         """
         task_id = task if isinstance(task, str) else task.task_id
-        timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        payload = {"event": event, "taskId": task_id, "timestamp": timestamp, **fields}
+        payload = {"event": event, "taskId": task_id, "timestamp": iso_time(datetime.now(UTC)), **fields}
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
         return self.post(task_id, body, attempt=attempt, scheme=scheme, message_id=message_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
@@ -71,14 +71,8 @@ class TaskFaults:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the faults, such as ``("lose", "forge:no_token")``."""
-        names: list[str] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, StrEnum):
-                names.append(f"{field.name}:{value}")
-            elif value:
-                names.append(field.name)
-        return tuple(names)
+        drawn = {name: value for name, value in asdict(self).items() if value}
+        return tuple(f"{name}:{value}" if isinstance(value, StrEnum) else name for name, value in drawn.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,9 +161,16 @@ class Ledger:
         with self._lock:
             self._tasks.clear()
             self._by_state.clear()
-            self._callbacks.clear()
-            self._deaths.clear()
-            self._load(file)
+            for (blob,) in file.execute("select record from tasks order by number, rowid"):
+                record = msgspec.json.decode(blob, type=TaskRecord)
+                self._tasks[record.id] = record
+                self._by_state[record.state] += 1
+            callbacks = file.execute("select record from callbacks order by number")
+            self._callbacks = [msgspec.json.decode(blob, type=CallbackRecord) for (blob,) in callbacks]
+            for kind, name, n in file.execute("select kind, name, n from counts"):
+                self._counts[kind][name] = n
+            self._deaths = [reason for (reason,) in file.execute("select reason from deaths order by number")]
+            self._refused.update(dict.fromkeys(id_ for (id_,) in file.execute("select id from refused order by rowid")))
 
     def task(self, task_id: str) -> TaskRecord | None:
         """Return a task, or None."""
@@ -263,11 +270,10 @@ class Ledger:
             for record in list(self._tasks.values()):
                 if record.state not in {"pending", "running"} or record.orphaned:
                     continue
-                if fail_at is None:
-                    self.put(replace(record, orphaned=True))
-                else:
-                    ended: dict[str, Any] = {"updated_at": fail_at, "finished_at": fail_at, "error": message}
-                    self.put(replace(record, orphaned=True, state="failed", **ended))
+                orphan = replace(record, orphaned=True)
+                if fail_at is not None:
+                    orphan = replace(orphan, state="failed", updated_at=fail_at, finished_at=fail_at, error=message)
+                self.put(orphan)
 
     def close(self) -> None:
         """Save the rest and close the file; the ledger stays readable."""
@@ -276,18 +282,6 @@ class Ledger:
                 self._save()
                 self._file.close()
                 self._file = None
-
-    def _load(self, file: sqlite3.Connection) -> None:
-        for (blob,) in file.execute("select record from tasks order by number, rowid"):
-            record = msgspec.json.decode(blob, type=TaskRecord)
-            self._tasks[record.id] = record
-            self._by_state[record.state] += 1
-        for (blob,) in file.execute("select record from callbacks order by number"):
-            self._callbacks.append(msgspec.json.decode(blob, type=CallbackRecord))
-        for kind, name, n in file.execute("select kind, name, n from counts"):
-            self._counts[kind][name] = n
-        self._deaths.extend(reason for (reason,) in file.execute("select reason from deaths order by number"))
-        self._refused.update(dict.fromkeys(id_ for (id_,) in file.execute("select id from refused order by rowid")))
 
     def _save(self, statement: str | None = None, values: tuple[Any, ...] = ()) -> None:
         if self._file is None:

@@ -7,19 +7,22 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from .article import js_length
+from .ledger import TaskState
 
 __all__ = ["STATES", "Invalid", "ListQuery", "MalformedJSON", "Submission", "check_list_query", "check_submission"]
 
-STATES = ("pending", "running", "waiting", "completed", "failed", "cancelled")
+STATES: tuple[str, ...] = get_args(TaskState)
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _IMAGE_SIZE = re.compile(r"[1-9][0-9]{2,3}x[1-9][0-9]{2,3}|[1-4][kK]")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _MISSING = object()
+_T = TypeVar("_T")
+_KINDS = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
 
 
 class Invalid(Exception):
@@ -95,7 +98,7 @@ def check_submission(body: bytes, content_type: str) -> Submission:
     check.text("userId")
     check.text("idempotencyKey")
     check.url("callbackUrl")
-    check.boolean("callbackEnabled")
+    check.typed("callbackEnabled", bool)
     check.texts("callbackEvents")
     if check.problems:
         raise Invalid(check.problems)
@@ -117,14 +120,14 @@ def check_list_query(query: Mapping[str, str]) -> ListQuery:
     Raises:
         Invalid: a value is wrong.
     """
-    numbers = {name: int(text) if _WHOLE.fullmatch(text) else text for name, text in query.items() if name != "status"}
-    check = _Check({**numbers, **{name: text for name, text in query.items() if name == "status"}})
+    fields = {name: int(text) if _WHOLE.fullmatch(text) else text for name, text in query.items()}
+    check = _Check(fields)
     check.option("status", STATES)
     check.number("page", 1, None, bad="NaN")
     check.number("limit", 1, 100, bad="NaN")
     if check.problems:
         raise Invalid(check.problems)
-    return ListQuery(int(numbers.get("page", 1)), int(numbers.get("limit", 20)), query.get("status"))
+    return ListQuery(int(fields.get("page", 1)), int(fields.get("limit", 20)), query.get("status"))
 
 
 def _parse(body: bytes, content_type: str) -> dict[str, Any]:
@@ -152,8 +155,8 @@ class _Check:
         self.problems: list[dict[str, str]] = []
 
     def text(self, name: str, shortest: int = 0, longest: int | None = None, *, required: bool = False) -> None:
-        value = self._typed(name, str, "string", required=required)
-        if value is _MISSING:
+        value = self.typed(name, str, required=required)
+        if value is None:
             return
         length = js_length(value)
         if length < shortest:
@@ -176,14 +179,8 @@ class _Check:
         elif most is not None and value > most:
             self._wrong(name, f"Too big: expected number to be <={most}")
 
-    def boolean(self, name: str) -> None:
-        self._typed(name, bool, "boolean")
-
     def texts(self, name: str) -> None:
-        value = self._typed(name, list, "array")
-        if value is _MISSING:
-            return
-        for index, item in enumerate(value):
+        for index, item in enumerate(self.typed(name, list) or ()):
             if not isinstance(item, str):
                 self._wrong(f"{name}.{index}", f"Invalid input: expected string, received {_kind(item)}")
 
@@ -194,28 +191,25 @@ class _Check:
             self._wrong(name, f"Invalid option: expected one of {choices}" if choices else "Invalid input")
 
     def url(self, name: str) -> None:
-        value = self._typed(name, str, "string")
-        if value is not _MISSING and not _is_url(value):
+        value = self.typed(name, str)
+        if value is not None and not _is_url(value):
             self._wrong(name, "Invalid URL")
 
     def constraints(self, name: str) -> None:
-        value = self._typed(name, dict, "object")
-        if value is _MISSING:
-            return
-        inner = _Check(value, f"{name}.")
+        inner = _Check(self.typed(name, dict) or {}, f"{name}.")
         inner.number("minWords", 0, None)
         inner.number("maxWords", 0, None)
         inner.texts("keywords")
         self.problems += inner.problems
 
-    def _typed(self, name: str, type_: type, expected: str, *, required: bool = False) -> Any:
+    def typed(self, name: str, type_: type[_T], *, required: bool = False) -> _T | None:
+        """Return the value, or None if it is missing or of another type."""
         value = self._fields.get(name, _MISSING)
-        if value is _MISSING and not required:
-            return _MISSING
         if isinstance(value, type_):
             return value
-        self._wrong(name, f"Invalid input: expected {expected}, received {_kind(value)}")
-        return _MISSING
+        if value is not _MISSING or required:
+            self._wrong(name, f"Invalid input: expected {_KINDS[type_]}, received {_kind(value)}")
+        return None
 
     def _wrong(self, name: str, message: str) -> None:
         self.problems.append({"path": f"{self._prefix}{name}", "message": message})
@@ -233,7 +227,4 @@ def _is_url(text: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    if value is _MISSING:
-        return "undefined"
-    names = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
-    return names.get(type(value), "null")
+    return "undefined" if value is _MISSING else _KINDS.get(type(value), "null")
