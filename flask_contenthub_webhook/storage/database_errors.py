@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from sqlalchemy import exc
 
-__all__ = ["Trouble", "trouble_of"]
+from .drivers import error_code
 
-_RETRY_SQLSTATES = {"40001", "40P01"}  # serialization failure, deadlock
-_RETRY_MYSQL = {1213}  # deadlock
-_BUSY_SQLSTATES = {"55P03", "57014"}  # lock not available, statement timeout
-_BUSY_MYSQL = {1205, 3024}  # lock wait timeout, statement timeout
+__all__ = ["Trouble", "is_connection_useless", "trouble_of"]
 
 
 class Trouble(Enum):
@@ -23,27 +21,56 @@ class Trouble(Enum):
     STATEMENT = "the statement itself is at fault"
 
 
+_MEANINGS: Mapping[str | int, Trouble] = {
+    # PostgreSQL: psycopg, psycopg2, pg8000
+    "40001": Trouble.RETRY,  # serialization failure
+    "40P01": Trouble.RETRY,  # deadlock
+    "55P03": Trouble.BUSY,  # lock not available
+    "57014": Trouble.BUSY,  # statement timeout
+    "57P01": Trouble.RETRY,  # the server was shut down, and may be back: a pooled connection learns of it late
+    "57P02": Trouble.RETRY,  # the server crashed
+    "57P03": Trouble.RETRY,  # it is starting up
+    "25006": Trouble.UNAVAILABLE,  # read-only: a standby, or the primary before a failover
+    # MySQL and MariaDB: PyMySQL, mysqlclient
+    1213: Trouble.RETRY,  # deadlock
+    1205: Trouble.BUSY,  # lock wait timeout
+    1969: Trouble.BUSY,  # MariaDB's max_statement_time
+    3024: Trouble.BUSY,  # MySQL's max_execution_time
+    1290: Trouble.UNAVAILABLE,  # --read-only
+    1836: Trouble.UNAVAILABLE,  # read-only mode
+    # SQLite
+    "SQLITE_BUSY_SNAPSHOT": Trouble.RETRY,
+    "SQLITE_BUSY": Trouble.BUSY,
+    "SQLITE_LOCKED": Trouble.BUSY,
+    "SQLITE_ERROR": Trouble.STATEMENT,  # no such table or column: SQLite calls it operational
+}
+_SERVER_CLASSES = {"08", "53", "57", "58", "XX"}
+"""Classes of SQLSTATEs that are about the server: connection, resources, operator, system, bugs."""
+_USELESS = {"57P01", "57P02", "57P03", "25006", 1290, 1836}
+_SQLSTATE_LENGTH = 5
+
+
 def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
-    """What a database error means; anything that is not clearly the statement's fault counts as unavailable."""
+    """Return the meaning of a database error; what is not clearly the statement's fault counts as unavailable."""
     if isinstance(error, exc.TimeoutError):  # the pool is exhausted
         return Trouble.BUSY
     if not isinstance(error, exc.DBAPIError):
         return Trouble.STATEMENT
     if error.connection_invalidated:
         return Trouble.RETRY
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    number = next(iter(getattr(error.orig, "args", ())), None)
-    if state in _RETRY_SQLSTATES or number in _RETRY_MYSQL:
-        return Trouble.RETRY
-    if state in _BUSY_SQLSTATES or number in _BUSY_MYSQL:
-        return Trouble.BUSY
-    match getattr(error.orig, "sqlite_errorname", ""):
-        case "SQLITE_BUSY_SNAPSHOT":
-            return Trouble.RETRY
-        case "SQLITE_BUSY" | "SQLITE_LOCKED":
-            return Trouble.BUSY
-        case "SQLITE_ERROR":  # no such table or column: SQLite calls it operational
-            return Trouble.STATEMENT
+    code = error_code(error.orig)
+    if code is not None and code in _MEANINGS:
+        return _MEANINGS[code]
+    if isinstance(code, str) and len(code) == _SQLSTATE_LENGTH:
+        return Trouble.UNAVAILABLE if code[:2] in _SERVER_CLASSES else Trouble.STATEMENT
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return Trouble.UNAVAILABLE
     return Trouble.STATEMENT
+
+
+def is_connection_useless(error: exc.SQLAlchemyError) -> bool:
+    """Tell whether a pooled connection leads to a server that went away or takes no writes any longer.
+
+    SQLAlchemy knows most of the connections that are lost, but no read-only server, and with pg8000 no shutdown.
+    """
+    return isinstance(error, exc.DBAPIError) and error_code(error.orig) in _USELESS
