@@ -6,6 +6,7 @@ If there are several secrets (rotation), the first one signs and all of them ver
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import SignatureExpired, SignatureInvalid
@@ -32,7 +33,6 @@ from .signature_schemes import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
 
 __all__ = [
     "CONTENTHUB_HEADER",
@@ -46,6 +46,7 @@ __all__ = [
     "Scheme",
     "Secret",
     "Verified",
+    "carries_signature",
     "generate_secret",
     "scheme_named",
     "sign_contenthub",
@@ -135,6 +136,9 @@ the table in docs/signatures.md and the tests read it, so adding a scheme means 
 """
 
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
 def verify(
     credentials: Credentials,
     *,
@@ -180,6 +184,17 @@ def verify(
         if isinstance(expired, SignatureExpired):
             raise expired
     raise SignatureInvalid(" ".join(refusal.message for refusal in refusals))
+
+
+def carries_signature(credentials: Credentials, schemes: Iterable[str]) -> bool:
+    """Return True if a request carries anything of one of the schemes, right or wrong; no body is needed to tell."""
+    for scheme in schemes:
+        try:
+            if scheme_named(scheme).check(credentials, (), 0, _EPOCH) is not None:
+                return True
+        except SignatureInvalid:  # without a secret nothing is valid
+            return True
+    return False
 
 
 def sign_headers(scheme: str, body: bytes, secret: Secret, *, message_id: str, timestamp: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from .. import signals
 from ..core.events import parse_event
 from ..core.received import ReceivedEvent, Source
 from ..core.redaction import redacted_body
-from ..core.signatures import Credentials, Verified, verify
+from ..core.signatures import Credentials, Verified, carries_signature, verify
 from ..errors import (
     DatabaseUnavailable,
     HandlerFailed,
@@ -69,6 +69,15 @@ class CurrentRequest:
             current.task_id, current.body, current.attempt_text = item.task_id, item.body, item.attempt
         return current
 
+    def refuse_unsigned(self, schemes: tuple[str, ...], token: str | None = None) -> None:
+        """Refuse a request whose headers and token show that no body could make it a signed one.
+
+        Raises:
+            SignatureMissing: there is no signature, and one is required.
+        """
+        if self.state.settings.require_signature and not carries_signature(self._credentials(token), schemes):
+            raise SignatureMissing
+
     def read_body(self) -> None:
         """Read the raw body, once."""
         self.was_read = True
@@ -83,13 +92,7 @@ class CurrentRequest:
         """
         settings = self.state.settings
         self.verified = verify(
-            Credentials(
-                headers=self.request.headers,
-                body=self.body,
-                token=token,
-                task_id=self.task_id or "",
-                attempt=self.attempt,
-            ),
+            self._credentials(token),
             schemes=schemes,
             secrets=settings.secrets,
             tolerance=settings.signature_tolerance,
@@ -97,6 +100,15 @@ class CurrentRequest:
         )
         if self.verified is None and required and settings.require_signature:
             raise SignatureMissing
+
+    def _credentials(self, token: str | None) -> Credentials:
+        return Credentials(
+            headers=self.request.headers,
+            body=self.body,
+            token=token,
+            task_id=self.task_id or "",
+            attempt=self.attempt,
+        )
 
     def event(self, payload: dict[str, Any], *, id_may_be_creators: bool = False) -> ReceivedEvent:
         """Parse the event.

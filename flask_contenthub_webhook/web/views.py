@@ -60,9 +60,11 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
     """Take one event about one task."""
     current.task_id = task_id.removesuffix("/")
     check_guards(current.state, current.request)
+    schemes, token = current.state.settings.signature_schemes, current.request.args.get("token")
+    current.refuse_unsigned(schemes, token)
     current.read_body()
     current.attempt_text = current.request.args.get("attempt")
-    current.verify(current.state.settings.signature_schemes, current.request.args.get("token"))
+    current.verify(schemes, token)
     received = current.event(parse_object(current.body))
     return success_body(process(current.state, received))
 
@@ -72,8 +74,11 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
 def batch(current: CurrentRequest) -> dict[str, Any]:
     """Take many events, each applied in a transaction of its own, and answer with a verdict for each, in order."""
     check_guards(current.state, current.request)
+    schemes = current.state.settings.signature_schemes
+    over_the_body = tuple(scheme for scheme in schemes if scheme != "url")
+    if over_the_body == schemes:  # else each item may have a token
+        current.refuse_unsigned(schemes)
     current.read_body()
-    over_the_body = tuple(scheme for scheme in current.state.settings.signature_schemes if scheme != "url")
     if over_the_body:
         current.verify(over_the_body, None, required=False)
     verdicts = _verdicts(current, split_batch(parse_object(current.body)))

@@ -268,7 +268,7 @@ def test_a_new_window_has_a_new_row(sqlite_host: Host):
 def test_what_a_stranger_sent_is_kept_only_at_its_beginning(sqlite_host: Host):
     host, task_id = sqlite_host, sqlite_host.add_task()
 
-    host.post(task_id, completed(task_id, "x" * 100_000), path=f"{PREFIX}/callback/{task_id}")
+    host.post(task_id, completed(task_id, "x" * 100_000), path=f"{PREFIX}/callback/{task_id}?token=forged")
     (row,) = host.deliveries()
 
     assert 0 < len(row.body) <= 4096

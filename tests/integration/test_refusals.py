@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from flask_contenthub_webhook import alert_changed
+from tests.support.answers import code
 from tests.support.host import PREFIX, SECRET, Host, completed
 from tests.support.raw_http import callback, post, send_together
 from tests.support.web_host import db
@@ -143,3 +145,46 @@ def test_what_the_database_does_not_take_is_written_once_it_does(host: Host):
     assert len(rows) <= 12
     assert (rows[0].received_at, rows[0].occurrences) == (began, 10)
     assert [row.received_at for row in rows] == sorted({row.received_at for row in rows})
+
+
+class Cut(io.BytesIO):
+    """A body whose sender is gone."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise OSError("the connection was cut")
+
+
+@pytest.mark.parametrize(
+    ("path", "schemes", "before_the_body"),
+    [
+        ("callback/t", "url,contenthub", True),
+        ("callback/t?token=", "url,contenthub", False),
+        ("callback/t?token=x", "contenthub", True),
+        ("callbacks", "contenthub,github", True),
+        ("callbacks", "url,contenthub", False),
+    ],
+)
+@pytest.mark.parametrize("header", [None, "X-Webhook-Signature", "svix-signature"])
+def test_without_a_token_and_a_signature_the_body_is_not_read(
+    hosts: Any, sqlite_url: str, path: str, schemes: str, before_the_body: bool, header: str | None
+):
+    host = hosts(sqlite_url, WEBHOOK_SIGNATURE_SCHEMES=schemes)
+
+    answer = host.app.test_client().post(
+        f"{PREFIX}/{path}",
+        headers={header: ""} if header else {},
+        environ_overrides={"wsgi.input": Cut(), "CONTENT_LENGTH": "1000"},
+        content_type="application/json",
+    )
+
+    carries = header == "X-Webhook-Signature"  # svix-* is of a scheme that is not used here
+    wanted = (403, "signature_missing") if before_the_body and not carries else (400, "invalid_json")
+    assert (answer.status_code, code(answer)) == wanted
+    assert [row.error for row in host.deliveries()] == [wanted[1]]
+
+
+def test_where_no_signature_is_required_the_body_is_read(hosts: Any, sqlite_url: str):
+    host = hosts(sqlite_url, WEBHOOK_REQUIRE_SIGNATURE=False)
+    task_id = host.add_task()
+
+    assert host.post(task_id, completed(task_id), path=f"{PREFIX}/callback/{task_id}").status_code == 200
