@@ -80,7 +80,7 @@ class Scheme:
     used_by: str
     check: Callable[[Credentials, Sequence[Secret], float, datetime], Verified | None]
     sign: Callable[[bytes, Secret, str, int], dict[str, str]]
-    key_form: str
+    key_form: str = "any text"
 
     def accepts(self, secret: Secret) -> bool:
         """Return True if the scheme can sign with the secret."""
@@ -95,10 +95,9 @@ SCHEMES: Mapping[str, Scheme] = {
     "url": Scheme(
         authenticates="url",
         reads="`?token=` in the callback URL",
-        used_by="senders that cannot sign, such as the real content-creator",
+        used_by="senders that cannot sign, such as the real content-creator service",
         check=check_url,
         sign=lambda _body, _secret, _message_id, _timestamp: {},
-        key_form="any text",
     ),
     "contenthub": Scheme(
         authenticates="body",
@@ -106,7 +105,6 @@ SCHEMES: Mapping[str, Scheme] = {
         used_by="senders of the original ContentHub",
         check=check_contenthub,
         sign=lambda body, secret, _message_id, _timestamp: {CONTENTHUB_HEADER: sign_contenthub(body, secret)},
-        key_form="any text",
     ),
     "standard": Scheme(
         authenticates="body",
@@ -126,7 +124,6 @@ SCHEMES: Mapping[str, Scheme] = {
         used_by="GitHub and many others",
         check=check_github,
         sign=lambda body, secret, _message_id, _timestamp: {GITHUB_HEADER: sign_github(body, secret)},
-        key_form="any text",
     ),
 }
 """The schemes by name, in the order in which they are tried by default.
