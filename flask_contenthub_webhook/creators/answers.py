@@ -131,11 +131,7 @@ def row_id(row: Any) -> str | None:
 
 
 def read_row(row: Mapping[str, Any], raw: bytes | None = None) -> Report:
-    """Convert a task object to a report; the list, the query for one task and the CLI return such objects.
-
-    Args:
-        row: the object.
-        raw: the answer that contained it; by default the object itself, as JSON.
+    """Convert a task object to a report, with the ``raw`` answer that contained it, or else the object as JSON.
 
     Raises:
         CreatorUnclear: its state is missing or unknown.

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from ..core.per_process import PerProcess
 from ..core.redaction import Redactor, shown, shown_url
 from ..errors import ConfigurationError, CreatorRefused, CreatorUnclear, CreatorUnreachable
 from .answers import creator_error, error_words, parse_json
@@ -52,6 +53,14 @@ class Answer:
     body: bytes
 
 
+class _Pool:
+    """The connections of one process, opened by its first call."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.client: httpx.Client | None = None
+
+
 class Calls:
     """Client of one creator: its address, its key, and a connection pool shared by all threads.
 
@@ -84,9 +93,7 @@ class Calls:
             self._auth = httpx.Auth()  # adds nothing, not even from .netrc
         self.timeout = timeout
         self._given = client
-        self._own: httpx.Client | None = None
-        self._own_pid = 0
-        self._lock = threading.Lock()
+        self._pool = PerProcess(_Pool)
 
     def __repr__(self) -> str:
         return f"<Calls {self._base_url}>"
@@ -98,21 +105,16 @@ class Calls:
 
     def close(self) -> None:
         """Close the connections, unless the pool was passed in. The next call opens new ones."""
-        with self._lock:
-            own, self._own = self._own, None
-            if own is not None and self._own_pid == os.getpid():
-                own.close()
+        pool = self._pool.value
+        with pool.lock:
+            client, pool.client = pool.client, None
+        if client is not None:
+            client.close()
 
     # --- calling ---------------------------------------------------------------------------------------------
 
     def send(self, method: str, path: str, *, content: bytes | None = None, wait: float | None = None) -> Answer:
-        """Make one call.
-
-        Args:
-            method: the HTTP method.
-            path: the path and the query below the base URL.
-            content: a JSON body.
-            wait: seconds to wait for the answer; the timeout by default.
+        """Make one call, with a path below the base URL, and wait for the answer this long, or for the timeout.
 
         Raises:
             CreatorUnreachable: the request was not delivered completely.
@@ -170,10 +172,10 @@ class Calls:
     def _client(self) -> httpx.Client:
         if self._given is not None:
             return self._given
-        with self._lock:
-            if self._own is None or self._own_pid != os.getpid():  # connections are not shared with a forked child
-                self._own_pid = os.getpid()
-                self._own = httpx.Client(
+        pool = self._pool.value
+        with pool.lock:
+            if pool.client is None:
+                pool.client = httpx.Client(
                     follow_redirects=False,
                     trust_env=False,
                     limits=httpx.Limits(
@@ -182,17 +184,13 @@ class Calls:
                         keepalive_expiry=_IDLE_SECONDS,
                     ),
                 )
-                weakref.finalize(self, _close_here, self._own, self._own_pid)
-            return self._own
+                weakref.finalize(self, _close_here, pool.client, os.getpid())
+            return pool.client
 
     # --- checking -------------------------------------------------------------------------------------------
 
     def checked(self, answer: Answer, redactor: Redactor | None = None) -> Answer:
-        """Return the answer if its status is 2xx.
-
-        Args:
-            answer: the answer.
-            redactor: removes further secrets from error messages.
+        """Return the answer if its status is 2xx; ``redactor`` removes further secrets from error messages.
 
         Raises:
             CreatorUnreachable: the creator is overloaded, or the answer is a redirect.

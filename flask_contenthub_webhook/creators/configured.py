@@ -12,12 +12,7 @@ __all__ = ["configured_creator"]
 
 
 def configured_creator(settings: Settings, clock: Callable[[], datetime]) -> Creator | None:
-    """Return an ``HttpCreator`` for CREATOR_API_BASE_URL, else a ``CliCreator`` for CREATOR_CLI_PATH, else None.
-
-    Args:
-        settings: the app's configuration.
-        clock: the app's clock.
-    """
+    """Return an ``HttpCreator`` for CREATOR_API_BASE_URL, else a ``CliCreator`` for CREATOR_CLI_PATH, else None."""
     if settings.creator_base_url is not None:
         from .http import HttpCreator
 

@@ -21,9 +21,6 @@ class GuardedCreator:
     """Forwards every call; exceptions other than CreatorError are logged and raised as CreatorUnclear.
 
     Without it, a bug in a creator would end a pass, a sweep or a callback.
-
-    Args:
-        creator: the host's creator.
     """
 
     def __init__(self, creator: Creator) -> None:

@@ -55,12 +55,8 @@ def walk_list(
 ) -> Walk:
     """Look for tasks in the list.
 
-    Args:
-        read: fetches a page (from 1); returns its data, and the creator's time if known.
-        wanted: the ids to look for.
-        max_pages: most pages to read.
-        now: our time, to correct for the creator's clock.
-        since: none of the wanted tasks was submitted before.
+    ``read`` fetches a page (from 1) and the creator's time, if known, to correct for the difference from ``now``. None
+    of the wanted tasks was submitted before ``since``.
     """
     walker = _Walker(wanted)
     for number in range(1, max_pages + 1):
@@ -87,8 +83,6 @@ class _Page:
 
 
 class _Walker:
-    """State of a walk."""
-
     def __init__(self, wanted: Collection[str]) -> None:
         self.walk = Walk()
         self.cutoff: datetime | None = None

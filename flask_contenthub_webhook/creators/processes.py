@@ -28,12 +28,7 @@ _MAX_LOG = 1024 * 1024
 
 
 class Child:
-    """A running program.
-
-    Args:
-        arguments: the program and its arguments.
-        environment: its environment variables.
-        keep_output: keep its standard output for :meth:`output`; standard error is always kept.
+    """A running program. Its standard error is always kept, and its standard output with ``keep_output``.
 
     Raises:
         OSError: it cannot be started.
@@ -57,11 +52,7 @@ class Child:
             raise
 
     def wait(self, seconds: float, *, largest_output: int | None = None) -> int | None:
-        """Wait for its end.
-
-        Args:
-            seconds: for how long to wait.
-            largest_output: bytes of output at which to stop waiting.
+        """Wait for its end, this long or until it has printed too much.
 
         Returns:
             The exit code (negative: the signal that killed it), or None if it is still running.
@@ -122,11 +113,7 @@ def _log_file() -> IO[bytes]:
 
 
 class Keeper:
-    """Waits for background children, in a thread that ends with the last of them.
-
-    Args:
-        on_end: called in that thread with each child that ended.
-    """
+    """Waits for background children, in a thread that calls ``on_end`` for each and ends with the last of them."""
 
     def __init__(self, on_end: Callable[[Child], None]) -> None:
         self._on_end = on_end

@@ -33,35 +33,27 @@ def ask_one_by_one(
     concurrency: int,
     timeout: float,
 ) -> tuple[dict[str, Report], CreatorError | None]:
-    """Query many tasks.
+    """Query many tasks; return the reports, and the error that stopped further queries, if any.
 
-    Args:
-        ask: queries one task.
-        trusted: ids whose last query was fine, or that were never queried.
-        suspects: ids that were being queried when a connection was cut.
-        carefully: send the first query alone, since the creator may be down.
-        concurrency: concurrent queries.
-        timeout: seconds that a query may take; hanging ones are given up sooner once all others are done.
-
-    Returns:
-        The reports, and the error that stopped further queries, if any.
+    ``suspects`` were being queried when a connection was cut; ``carefully`` sends the first query alone, since the
+    creator may be down. Queries that hang are given up before the ``timeout`` once all others are done.
     """
-    found: dict[str, Report] = {}
+    reports: dict[str, Report] = {}
     if carefully and trusted:
-        if stop := _ask_alone(ask, trusted[0], found):
-            return found, stop
+        if stop := _ask_alone(ask, trusted[0], reports):
+            return reports, stop
         trusted = trusted[1:]
-    if trusted and (stop := _ask_together(ask, trusted, found, concurrency, timeout)):
-        return found, stop
+    if trusted and (stop := _ask_together(ask, trusted, reports, concurrency, timeout)):
+        return reports, stop
     for name in suspects:
-        if stop := _ask_alone(ask, name, found):
-            return found, stop
-    return found, None
+        if stop := _ask_alone(ask, name, reports):
+            return reports, stop
+    return reports, None
 
 
-def _ask_alone(ask: Callable[[str], Report], name: str, found: dict[str, Report]) -> CreatorError | None:
+def _ask_alone(ask: Callable[[str], Report], name: str, reports: dict[str, Report]) -> CreatorError | None:
     try:
-        found[name] = ask(name)
+        reports[name] = ask(name)
     except CreatorError as error:
         return _stop_or_log(name, error)
     return None
@@ -70,7 +62,7 @@ def _ask_alone(ask: Callable[[str], Report], name: str, found: dict[str, Report]
 def _ask_together(
     ask: Callable[[str], Report],
     names: Sequence[str],
-    found: dict[str, Report],
+    reports: dict[str, Report],
     concurrency: int,
     timeout: float,
 ) -> CreatorError | None:
@@ -84,14 +76,14 @@ def _ask_together(
                 running |= {pool.submit(ask, name): name for name in islice(left, concurrency - len(running))}
             if not running:
                 return stop
-            done, _ = wait(running, timeout * _PATIENCE if found else None, FIRST_COMPLETED)
+            done, _ = wait(running, timeout * _PATIENCE if reports else None, FIRST_COMPLETED)
             if not done:
                 logger.warning("The creator does not answer queries for %d tasks; they are omitted.", len(running))
                 return stop
             for future in done:
                 name = running.pop(future)
                 try:
-                    found[name] = future.result()
+                    reports[name] = future.result()
                 except CreatorError as error:
                     stop = _stop_or_log(name, error) or stop
     finally:
