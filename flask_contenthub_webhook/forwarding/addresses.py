@@ -1,7 +1,6 @@
-"""Which addresses may be connected to on the word of a URL: those of the public internet, and no others.
+"""Block connections to addresses that are not public (SSRF guard).
 
-The lists are our own, after IANA's registries of special-purpose addresses, because what ``ipaddress`` calls private
-differs from one Python to the next.
+The lists follow IANA's registries of special-purpose addresses; ``ipaddress`` differs between versions of Python.
 """
 
 from __future__ import annotations
@@ -58,12 +57,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def reason_against(address: str, allowed: Iterable[Network]) -> str | None:
-    """Why an address must not be connected to, or None where it may be.
-
-    Args:
-        address: as the resolver gives it.
-        allowed: networks that may be connected to although they are not public.
-    """
+    """Return the reason not to connect to an address, or None; ``allowed`` networks need not be public."""
     networks = tuple(allowed)
     parsed = ip_address(address)
     if any(parsed in network for network in networks):
@@ -80,7 +74,7 @@ def reason_against(address: str, allowed: Iterable[Network]) -> str | None:
 
 
 def _carried(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address at which packets to this one arrive; tunnels that carry others are refused as a whole."""
+    """Return the IPv4 address that packets to this one reach; tunnels that carry others are refused as a whole."""
     if address in _MAPPED or address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return None

@@ -1,7 +1,7 @@
-"""Connections that a stranger's URL may open: to checked addresses only, for a bounded time, for bounded answers.
+"""Connections to URLs of strangers: to checked addresses only, for a bounded time and bounded answers.
 
-The name is resolved here, every address is looked at, and the connection goes to the very address that was looked at:
-a name that changes between check and connect has nothing to change. TLS still checks the certificate for the name.
+The connection goes to the very address that was resolved and checked, so a name that changes in between has no effect.
+TLS still checks the certificate for the name.
 """
 
 from __future__ import annotations
@@ -23,20 +23,15 @@ from .addresses import Network, reason_against
 __all__ = ["AddressRefused", "Deadline", "GuardedBackend", "Resolver", "resolve"]
 
 Resolver = Callable[[str, int], Sequence[str]]
-"""From a name and a port to addresses, the best first."""
+"""Resolves a name and a port to addresses, the best first."""
 
 _MOST_ADDRESSES = 4
-"""Addresses of one name that are tried."""
+"""Addresses tried per name."""
 _LARGEST_WRITE = 64 * 1024
 
 
 class AddressRefused(Exception):
-    """A name leads to no address that may be connected to.
-
-    Args:
-        address: the first one that was refused.
-        reason: why.
-    """
+    """No address of a name may be connected to; ``address`` is the first one."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"The address {address} is {reason}, and not in WEBHOOK_FORWARD_ALLOWED_NETWORKS.")
@@ -44,17 +39,13 @@ class AddressRefused(Exception):
 
 
 class Deadline:
-    """When everything has to be over.
-
-    Args:
-        seconds: from now.
-    """
+    """A moment, in seconds from now, by which a request must be complete."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds that are left.
+        """Return the seconds that are left.
 
         Raises:
             TimeoutError: none are.
@@ -65,23 +56,23 @@ class Deadline:
         return left
 
     def shorten(self, seconds: float) -> None:
-        """End at the latest in so many seconds."""
+        """End in this many seconds at the latest."""
         self._at = min(self._at, time.monotonic() + seconds)
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    """Resolve a name with the system's resolver."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in entries))
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """The network as one request sees it.
+    """The network of one request.
 
     Args:
-        deadline: bounds everything, from the question for the address to the last byte of the answer.
-        allowed: networks that may be connected to although they are not public.
-        most_bytes: of the answer, its head included.
+        deadline: bounds everything, from name resolution to the last byte of the answer.
+        allowed: networks that need not be public.
+        most_bytes: limit of the answer, including its head.
         resolver: finds the addresses of a name.
     """
 
@@ -93,7 +84,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         self._most_bytes = most_bytes
         self._resolver = resolver
         self.address: str | None = None
-        """The address that was connected to, tried last, or refused."""
+        """The address that was connected to, tried last or refused."""
 
     def connect_tcp(
         self,
@@ -103,7 +94,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,  # noqa: ARG002
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
-        """Resolve, check, connect; see :class:`httpcore.NetworkBackend`.
+        """Resolve, check and connect.
 
         Raises:
             AddressRefused: no address of the name may be connected to.
@@ -123,12 +114,12 @@ class GuardedBackend(httpcore.NetworkBackend):
 
     def _checked(self, addresses: Sequence[str]) -> list[str]:
         reasons = [(address, reason_against(address, self._allowed)) for address in addresses]
-        fit = [address for address, reason in reasons if reason is None]
+        allowed = [address for address, reason in reasons if reason is None]
         for address, reason in reasons:
-            if reason is not None and not fit:
+            if reason is not None and not allowed:
                 self.address = address
                 raise AddressRefused(address, reason)
-        return fit[:_MOST_ADDRESSES]
+        return allowed[:_MOST_ADDRESSES]
 
     def _connect(self, addresses: Sequence[str], port: int) -> socket.socket:
         trouble: OSError = OSError("the name has no address")
@@ -146,8 +137,6 @@ class GuardedBackend(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """One connection, within its deadline and its number of bytes."""
-
     def __init__(self, connected: socket.socket, deadline: Deadline, most_bytes: int) -> None:
         self._socket = connected
         self._deadline = deadline
@@ -163,7 +152,7 @@ class _Stream(httpcore.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        """Send it piece by piece: how long one call may take in all, the socket itself would not bound."""
+        """Send in pieces, since a socket bounds the time of one call but not of all."""
         left = memoryview(buffer)
         with _errors_as(httpcore.WriteTimeout, httpcore.WriteError):
             while left:
@@ -189,18 +178,16 @@ class _Stream(httpcore.NetworkStream):
         self._socket.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """Only what httpcore asks for: whether HTTP/2 was agreed on (it never is), whether an idle one is still fit."""
         return self._socket if info == "socket" else None
 
 
 @contextmanager
 def _errors_as(timeout: type[Exception], other: type[Exception]) -> Iterator[None]:
-    """Errors of sockets as httpcore knows them."""
     try:
         yield
     except TimeoutError as error:
         raise timeout("no answer in time") from error
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
+    except (OSError, UnicodeError) as error:  # UnicodeError: an invalid name
         raise other(_words(error)) from error
 
 
@@ -209,7 +196,7 @@ def _words(error: Exception) -> str:
 
 
 def _in_time(question: Callable[[], Sequence[str]], deadline: Deadline) -> Sequence[str]:
-    """The answer to a question that knows no timeout. The thread of one that hangs is left behind, and ends with it."""
+    """Bound a call that has no timeout; if it hangs, its thread is left behind until it ends."""
     answers: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""One request that carries an event to a URL, and what came of it."""
+"""Post an event to a URL."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["Answer", "Poster"]
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 64 * 1024
-"""Of an answer, its head included."""
+"""Limit of an answer, including its head."""
 _MOST_WORDS = 2048
-"""Of the body, which is only read for what it says of a failure."""
+"""Limit of the body, which is only read for error messages."""
 _PATIENCE_WITH_THE_BODY = 1.0
-"""Seconds; the status is there by then, and it alone decides."""
+"""Seconds to wait for the body; the status alone decides."""
 _GONE = 410
 _HEADERS = {
     "Content-Type": "application/json",
@@ -39,15 +39,13 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of one request.
+    """The outcome of one request.
 
     Args:
-        status: the HTTP status, or None where none came.
-        error: why it failed; None where it did not.
+        status: the HTTP status, if any came.
+        error: the reason of a failure.
         address: the address that was connected to, or refused.
-        retry_after: the header of that name.
-        final: True where another try would be pointless or unwanted.
-        duration_ms: how long it took.
+        final: True if another try would be pointless or unwanted.
     """
 
     status: int | None = None
@@ -59,13 +57,13 @@ class Answer:
 
 
 class Poster:
-    """Posts to URLs of strangers. Each request has a connection of its own, follows nothing, and uses no proxy.
+    """Posts to URLs of strangers, each time over a new connection, without redirects and proxies.
 
     Args:
-        timeout: seconds for all of a request: finding the address, connecting, sending, the answer.
-        allowed: networks that may be connected to although they are not public.
+        timeout: seconds for the whole request, including name resolution.
+        allowed: networks that need not be public.
         resolver: finds the addresses of a name.
-        ssl_context: whose certificates are believed; by default the usual authorities, and SSL_CERT_FILE.
+        ssl_context: the trusted certificates; by default the usual authorities, and SSL_CERT_FILE.
     """
 
     def __init__(
@@ -82,13 +80,7 @@ class Poster:
         self._given_context = ssl_context
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post a body; whatever happens is the answer.
-
-        Args:
-            url: http or https.
-            body: JSON.
-            headers: beside the usual ones.
-        """
+        """Post a JSON body, with further headers. Never raises: an exception becomes ``Answer.error``."""
         started = time.monotonic()
         deadline = Deadline(self._timeout)
         backend = GuardedBackend(deadline, allowed=self._allowed, most_bytes=_MOST_BYTES, resolver=self._resolver)
@@ -103,7 +95,7 @@ class Poster:
         except (httpcore.NetworkError, httpcore.ProtocolError) as trouble:
             error = f"The request failed: {shown(str(trouble)).rstrip('.') or type(trouble).__name__}."
         except Exception as trouble:  # a receiver may do anything; the others' events must not wait for it
-            logger.exception("A forwarded event could not be sent, in a way that nobody foresaw.")
+            logger.exception("A forwarded event could not be sent because of an unexpected error.")
             error = f"The request failed: {type(trouble).__name__}."
         return Answer(
             status=status,
@@ -117,7 +109,7 @@ class Poster:
     def _post(
         self, url: str, body: bytes, headers: Mapping[str, str], backend: GuardedBackend, deadline: Deadline
     ) -> tuple[int, str, str | None]:
-        """Status, the beginning of the body, and Retry-After."""
+        """Return the status, the beginning of the body, and Retry-After."""
         parts = httpx.URL(url)
         target = httpcore.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
         sent = [("Host", parts.netloc.decode("ascii")), *_HEADERS.items(), *headers.items()]
@@ -137,12 +129,10 @@ class Poster:
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
-        """Made when it is first needed: reading the authorities takes a while."""
         return self._given_context if self._given_context is not None else httpx.create_ssl_context()
 
 
 def _judge(status: int, words: str) -> str | None:
-    """Why an answer is a failure; None where it is none."""
     if 200 <= status < 300:  # noqa: PLR2004
         return None
     said = shown(words)
@@ -154,7 +144,7 @@ def _redirect_words(location: str | None) -> str:
 
 
 def _beginning(response: httpcore.Response) -> str:
-    """What the body says, as far as it comes soon; one that never ends is cut off."""
+    """Read the beginning of the body, as far as it arrives soon."""
     read = bytearray()
     try:
         for chunk in response.iter_stream():

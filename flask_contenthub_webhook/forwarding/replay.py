@@ -16,11 +16,7 @@ __all__ = ["replay_forward"]
 
 
 def replay_forward(state: WebhookState, forward_id: int) -> None:
-    """Send a forward again that is delivered or dead, under its old ``webhook-id``; its attempts stay on record.
-
-    Args:
-        state: the application's state.
-        forward_id: the row.
+    """Send a delivered or dead forward again, under its old ``webhook-id``; its tries stay on record.
 
     Raises:
         ForwardNotFound: there is no such row.
@@ -30,11 +26,11 @@ def replay_forward(state: WebhookState, forward_id: int) -> None:
     try:
         with state.database.session() as session:
             was_reset = state.outbox.reset(session, forward_id, state.clock())
-            is_there = was_reset or state.outbox.read(session, forward_id) is not None
+            exists = was_reset or state.outbox.read(session, forward_id) is not None
             session.commit()
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
-    if not is_there:
+    if not exists:
         raise ForwardNotFound(f"There is no forward {forward_id}.")
     if not was_reset:
         raise ReplayRefused(f"Forward {forward_id} is not finished; it is tried again by itself.")

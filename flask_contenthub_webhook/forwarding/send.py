@@ -1,7 +1,7 @@
-"""Sending what is due: claim a forward, post it with no transaction open, write down what came of it.
+"""Send due forwards: claim one, post it with no transaction open, record the outcome.
 
-Any number of processes may do so at once. A process that dies between the request and its record leaves a row whose
-lease ends, and it is sent again under the same ``webhook-id``: at least once, and a receiver can tell a copy.
+Any number of processes may do so at once. If one dies between the request and its record, the forward is sent again
+after its lease, under the same ``webhook-id``: at least once, and receivers can recognize a copy.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ logger = logging.getLogger(__name__)
 
 _LEASE_MARGIN = timedelta(seconds=30)
 _LONGEST_PASS = 30.0
-"""Seconds after which a pass begins nothing new, so that it ends although there is always more."""
+"""Seconds after which a pass starts no further request, so that it ends although there is always more."""
 _LOOK_AGAIN = 1.0
-"""Seconds between looks for more while requests are under way: a URL that hangs must not keep the others waiting."""
+"""Seconds between claims while requests are under way, so that a URL that hangs does not delay the others."""
 _MOST_PATIENCE = timedelta(hours=1)
 """The longest Retry-After that is honoured."""
 _OTHERS_LATER = timedelta(seconds=30)
-"""By how much the rest of a paused URL's events wait longer than the one that tries it first."""
+"""Extra time that a paused URL's other events wait after the one that tries it first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardReport:
-    """What one pass over the outbox did.
+    """The outcome of one pass.
 
     Args:
-        claimed: forwards that were due and ours.
+        claimed: the number of due forwards that this pass claimed.
         outcomes: how many of them were ``delivered``, are ``waiting`` for another try, are ``dead``, or were
-            ``interrupted``: the database did not take what came of them, and they are sent again after the lease.
+            ``interrupted``: the database did not record them, and they are sent again after the lease.
     """
 
     claimed: int = 0
@@ -63,12 +63,7 @@ class ForwardReport:
 
 
 def send_due_forwards(state: WebhookState, *, limit: int = 1000) -> ForwardReport:
-    """Send what is due, several at a time.
-
-    Args:
-        state: the application's state.
-        limit: requests in one pass, at the most.
-    """
+    """Send due forwards, several at a time, with at most ``limit`` requests."""
     if not state.settings.forward_secrets:
         return ForwardReport()  # nothing is ever sent unsigned
     _push_back_what_came_since(state)
@@ -77,7 +72,7 @@ def send_due_forwards(state: WebhookState, *, limit: int = 1000) -> ForwardRepor
 
 
 def forward_next(state: WebhookState) -> None:
-    """Send the next forward that is due, if there is one, and come back for what found no free lane meanwhile."""
+    """Send the next due forward, if there is one, and look again for those that found no free lane meanwhile."""
     forward = _claim(state) if state.settings.forward_secrets else None
     if forward is not None:
         _send(state, forward)
@@ -88,7 +83,7 @@ def forward_next(state: WebhookState) -> None:
 
 
 def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardReport:
-    """Send until nothing is due any more, or the pass has taken long enough."""
+    """Send until nothing is due, or the pass has taken long enough."""
     side_by_side, began = state.settings.forward_concurrency, monotonic()
     claimed, outcomes = 0, Counter[str]()
     under_way: set[Future[str]] = set()
@@ -109,7 +104,7 @@ def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardRe
 
 
 def _claim(state: WebhookState) -> Row | None:
-    """Claim the forward that is due first of those whose URL may be sent to, for longer than a request may take."""
+    """Claim the first due forward whose URL may be sent to, for longer than a request takes."""
     lanes, now = state.forward_lanes, state.clock()
     until = now + timedelta(seconds=state.settings.forward_timeout) + _LEASE_MARGIN
     with lanes.choosing:
@@ -128,7 +123,7 @@ def _claim(state: WebhookState) -> Row | None:
 
 
 def _push_back_what_came_since(state: WebhookState) -> None:
-    """New events for a URL that is left alone wait as well, for the processes that do not know of its pause."""
+    """Postpone new events of paused URLs, for processes that do not know of the pause."""
     for url, until in state.forward_lanes.paused(state.clock()).items():
         _pause(state, url, until)
 
@@ -137,7 +132,7 @@ def _push_back_what_came_since(state: WebhookState) -> None:
 
 
 def _send(state: WebhookState, forward: Row) -> str:
-    """Post one forward and write down what came of it: ``delivered``, ``waiting``, ``dead`` or ``interrupted``."""
+    """Post one forward, and return the recorded outcome."""
     lanes, url, began = state.forward_lanes, forward["url"], state.clock()
     try:
         answer: Answer = state.post(url, bytes(forward["body"]), _headers(state, forward, began))
@@ -167,7 +162,7 @@ def _send(state: WebhookState, forward: Row) -> str:
 
 
 def _headers(state: WebhookState, forward: Row, now: datetime) -> dict[str, str]:
-    """The three headers of Standard Webhooks, with a signature for each secret."""
+    """Return the headers of Standard Webhooks, with a signature for each secret."""
     body, message_id, timestamp = bytes(forward["body"]), forward["message_id"], int(now.timestamp())
     signatures = (sign_standard(body, secret, message_id, timestamp) for secret in state.settings.forward_secrets)
     return {
@@ -178,7 +173,6 @@ def _headers(state: WebhookState, forward: Row, now: datetime) -> dict[str, str]
 
 
 def _outcome(state: WebhookState, forward: Row, answer: Answer, now: datetime) -> dict[str, Any]:
-    """The columns that a try changes."""
     if answer.error is None:
         return {"status": DELIVERED, "next_try_at": None, "finished_at": now}
     backoff, tries = state.settings.retry_backoff, forward["tries"]
@@ -191,7 +185,7 @@ def _outcome(state: WebhookState, forward: Row, answer: Answer, now: datetime) -
 
 
 def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
-    """How long the receiver asks to be left alone, in seconds or by a date; at most an hour."""
+    """Return the time of a Retry-After header, in seconds or as a date; at most an hour."""
     text = (retry_after or "").strip()
     try:
         if text.isascii() and text.isdigit():
@@ -220,13 +214,13 @@ def _record(state: WebhookState, forward: Row, answer: Answer, began: datetime, 
 
 
 def _pause(state: WebhookState, url: str, until: datetime) -> None:
-    """Push back what waits for a URL that keeps failing, so that every process leaves it alone."""
+    """Postpone the forwards of a failing URL, so that every process leaves it alone."""
     try:
         with state.database.session() as session:
             state.outbox.push_back(session, url, until=until, others_until=until + _OTHERS_LATER)
             session.commit()
     except SQLAlchemyError as error:
-        logger.warning("What waits for a failing URL could not be pushed back.", exc_info=error)
+        logger.warning("The forwards of a failing URL could not be postponed.", exc_info=error)
 
 
 def _tell(state: WebhookState, forward_id: int, outcome: str) -> None:
@@ -242,7 +236,7 @@ def _tell(state: WebhookState, forward_id: int, outcome: str) -> None:
 
 
 def _log(forward: Row, answer: Answer, status: str) -> None:
-    """Neither the URL nor the receiver's words: there may be secrets in them."""
+    """Log the outcome, without the URL and the receiver's words, which may contain secrets."""
     level = logging.INFO if answer.error is None else logging.WARNING
     came = answer.error if answer.status is None else f"HTTP {answer.status}"
     logger.log(level, "Forward %s is %s: %s", forward["id"], status, came, extra=_names(forward))

@@ -1,4 +1,4 @@
-"""What is sent on of an event, written into the outbox in the transaction that applies it."""
+"""Write forwards of an event into the outbox, in the transaction that applies the event."""
 
 from __future__ import annotations
 
@@ -37,16 +37,7 @@ _OWN_ENDINGS = {
 def write_forwards(
     state: WebhookState, session: Session, event: Event, decision: Decision, *, task: Row, delivery: Row
 ) -> None:
-    """Write one row for each URL that gets the event; they commit with the event's effect or not at all.
-
-    Args:
-        state: the application's state.
-        session: the transaction.
-        event: what came, and had an effect.
-        decision: which effect.
-        task: the task as it is now.
-        delivery: the history row.
-    """
+    """Write one row for each URL that gets the event; they commit with the event's effect or not at all."""
     now = state.clock()
     payload = forwarded_event(event, decision, task_id=task["task_id"], now=now)
     if payload is None:
@@ -73,19 +64,10 @@ def write_forwards(
 
 
 def forwarded_event(event: Event, decision: Decision, *, task_id: str, now: datetime) -> dict[str, Any] | None:
-    """An event as the receivers get it: the sender's own payload, under our id of the task.
+    """Return the payload that receivers get, or None if nothing is forwarded: the sender's own, under our task id.
 
-    An attempt that failed and is followed by another is nobody's business. What ended without the sender's word (no
-    usable result, out of time, cancelled) is told as ``failed``, so that receivers know two endings and not five.
-
-    Args:
-        event: what came.
-        decision: what it does to the task.
-        task_id: our id.
-        now: the time, for what carries none.
-
-    Returns:
-        The payload, or None where nothing is sent on.
+    Failed attempts that will be retried are not forwarded. A task that ended without an event of the sender (no usable
+    result, timeout, cancellation) is forwarded as ``failed``, so that receivers know two endings instead of five.
     """
     match decision.to:
         case TaskState.TIMEOUT | TaskState.CANCELLED as ending:
@@ -104,7 +86,7 @@ def forwarded_event(event: Event, decision: Decision, *, task_id: str, now: date
 
 
 def body_for(target: ForwardTarget, payload: dict[str, Any]) -> bytes:
-    """The bytes that one URL gets."""
+    """Return the body for one URL."""
     sent = payload
     if target.include:
         sent = pick(sent, (*_ALWAYS, *target.include))
@@ -120,11 +102,11 @@ def _failure(error: Any) -> dict[str, Any]:
 
 
 def _targets(state: WebhookState, task: Row) -> Iterable[ForwardTarget]:
-    """The task's own targets and the application's; where both name a URL, the task's own say counts."""
+    """Return the application's targets and the task's own, which take precedence."""
     own: tuple[ForwardTarget, ...] = ()
     try:
         own = read_targets(task["forward_to"] or ())
-    except ValueError as error:  # somebody wrote the column by hand; the event itself must not fail of that
+    except ValueError as error:  # written by hand; the event itself must not fail
         logger.error("The task's forward_to %s; it is passed over.", error, extra={"task_id": task["task_id"]})  # noqa: TRY400
     return {target.url: target for target in (*state.settings.forward_to, *own)}.values()
 
@@ -139,7 +121,7 @@ def _send_after_the_commit(session: Session, state: WebhookState, rows: int) -> 
 
 
 def _kick(session: Session) -> None:
-    if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
+    if session.get_nested_transaction() is None:  # releasing a savepoint is not a commit
         for state, rows in session.info.pop(_KICKS, ()):
             for _ in range(rows):
                 state.forward_threads.submit(forward_next, state)
