@@ -1,4 +1,4 @@
-"""The alerts that there are: what each is called, measures, and says."""
+"""The table of alerts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ __all__ = ["FAILURE_RATE", "KINDS", "SIGNATURE_FAILURES", "SILENCE", "Kind"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One alert.
+    """An alert.
 
     Args:
-        name: as it stands in the table, in signals and in metrics.
-        key: of the configuration; 0 switches the alert off.
-        setting: what that key is set to.
-        limit: what the measure must exceed, at the least.
-        window: the time that is looked at.
+        key: its configuration key; 0 switches the alert off.
+        setting: returns the value of that key.
+        limit: returns the least value that must be exceeded.
+        window: returns the period that is looked at.
         measure: measures it now, given since when it has been raised.
-        raised_words: what is said of it while it is raised, from ``value``, ``limit``, ``sample`` and ``minutes``.
-        clear_words: the same while it is not.
+        raised_words: the message while it is raised, from ``value``, ``limit``, ``sample`` and ``minutes``.
+        clear_words: the message while it is not.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What the alerts measure, read from the database, so that every process sees the same.
+"""The measures of the alerts, read from the database, so that every process sees the same.
 
-Every statement reads the deliveries of a short time (found by :mod:`..storage.id_search`), without bodies.
+Every statement reads the deliveries of a short period (found by :mod:`..storage.id_search`), without bodies.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["failure_rate", "occurrences_within", "signature_failures", "silence"]
 
 JUMP = 3
-"""How many times more signature failures than before are a jump."""
+"""Multiple of the usual signature failures that counts as a jump."""
 USUAL_WINDOWS = 6
-"""How many windows before the present one tell what is usual."""
+"""Number of earlier windows over which the usual failures are averaged."""
 
 _CREATORS = (Source.WEBHOOK.value, Source.POLL.value, Source.RESPONSE.value)
 _FAILED = (Verdict.FAILED.value, Verdict.DEAD.value)
@@ -36,15 +36,13 @@ _SIGNATURE_CODES = (SignatureMissing.code, SignatureInvalid.code, SignatureExpir
 
 
 def failure_rate(state: WebhookState, session: Session, now: datetime, _raised_since: datetime | None) -> Measure:
-    """The share of recent events that the host's handlers failed at, and that have not had their effect since.
+    """Measure the share of recent events at which the host's handlers failed, and which are not applied yet.
 
-    Counted are events of the creator, whether a callback brought them, the poller or the answer to a submission, that
-    were given to the handlers: they had their effect, or are failed or dead. Left out is what never got that far:
-    duplicates, ignored and stale ones, what still waits, and refused requests, which any stranger can send. An event
-    ``failed`` that had its effect is a success here: it is the creator that failed, and the host knows.
+    All events of the creator that reached the handlers count, from callbacks, polls and submit responses. Duplicates,
+    ignored, stale, waiting and refused ones never did. An applied ``failed`` is a success of the handlers.
 
-    The rate is the worst one of all events together and of each type with enough events, so that a stream of
-    ``progress`` does not hide a handler of ``completed`` that always fails.
+    The rate is the worst of all events together and of each type with enough events, so that a stream of ``progress``
+    does not hide a handler of ``completed`` that always fails.
     """
     settings, d = state.settings, state.delivery_model
     query = (
@@ -67,11 +65,10 @@ def failure_rate(state: WebhookState, session: Session, now: datetime, _raised_s
 
 
 def silence(state: WebhookState, session: Session, now: datetime, _raised_since: datetime | None) -> Measure:
-    """How many tasks wait for a callback, or have waited in vain, while none at all has come; 0 where one has.
+    """Count the tasks that lack their callback while none at all arrives; 0 if any arrived.
 
-    Any callback that was believed breaks the silence, whatever became of it; a refused request does not. In vain waits
-    a task that was handed over longer ago than the alert's time and is open, and one that the poller settled meanwhile:
-    with a poller hardly any task stays open that long.
+    Any callback that was not refused breaks the silence. A task lacks its callback if it was handed over longer ago
+    than the alert's period and is open, or if the poller settled it meanwhile.
     """
     settings, d, t = state.settings, state.delivery_model, state.task_model
     began = now - timedelta(minutes=settings.silence_alert_minutes)
@@ -101,10 +98,10 @@ def silence(state: WebhookState, session: Session, now: datetime, _raised_since:
 
 
 def signature_failures(state: WebhookState, session: Session, now: datetime, raised_since: datetime | None) -> Measure:
-    """Recent requests whose signature was missing, wrong or too old, against what was usual before.
+    """Count recent requests whose signature was missing, wrong or too old, against the usual number.
 
-    What is usual may be some scanner's noise; a key that was changed on one side only shows as a jump. While the alert
-    is raised, usual is what it was before that: otherwise a jump that lasts would soon be the new normal.
+    The usual number may be the noise of a scanner; a key that was changed on one side only shows as a jump. While the
+    alert is raised, the number before that counts as usual, or a lasting jump would soon be the new normal.
     """
     settings, d = state.settings, state.delivery_model
     window = settings.alert_window
@@ -118,15 +115,14 @@ def signature_failures(state: WebhookState, session: Session, now: datetime, rai
 def occurrences_within(
     tallies: Iterable[tuple[datetime, datetime, int]], since: datetime, until: datetime | None
 ) -> float:
-    """How many refusals happened in a time, from rows that each stand for many.
+    """Estimate the number of refusals in a period, from rows that each stand for many.
+
+    A row that extends beyond the period counts in part, as if its refusals had come evenly.
 
     Args:
-        tallies: of each row when it was opened, when it was last brought up to date, and what it stands for.
-        since: begin of the time.
+        tallies: for each row, when it was opened, when it was last updated, and its number of refusals.
+        since: begin of the period.
         until: its end; None is open.
-
-    A row that was opened before the time, or brought up to date after it, counts in part, as if its refusals had come
-    evenly.
     """
     total = 0.0
     for opened, updated, occurrences in tallies:

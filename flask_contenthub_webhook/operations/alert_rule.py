@@ -1,8 +1,7 @@
-"""When an alert is raised, and when it is cleared: pure, and the same for every alert.
+"""The rule by which alerts are raised and cleared.
 
-An alert is raised above its limit. It is not cleared at once below it, or a rate that wavers around the limit would
-raise and clear it all the time: the measure has to fall to nine tenths of the limit, or to stay at or below the limit
-for a whole window.
+An alert is raised above its limit. To clear it, the measure must fall to nine tenths of the limit, or stay at or below
+the limit for a whole window; otherwise a rate that wavers around the limit would raise and clear it all the time.
 """
 
 from __future__ import annotations
@@ -18,13 +17,11 @@ CLEARS_AT = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What was measured for an alert.
+    """The measured value of an alert, and its limit in the same unit.
 
     Args:
-        value: in the alert's own unit.
-        limit: in the same unit.
-        sample: how many things it was measured on.
-        is_enough: whether these are enough to raise the alert, or to clear it at once.
+        sample: the number of events, tasks or requests that were measured.
+        is_enough: False if these are too few to raise the alert, or to clear it at once.
     """
 
     value: float
@@ -34,22 +31,15 @@ class Measure:
 
     @property
     def is_above(self) -> bool:
-        """Whether the value exceeds the limit."""
+        """True if the value exceeds the limit."""
         return self.value > self.limit
 
 
 def is_raised(measure: Measure, *, before: bool, not_above_for: timedelta, window: timedelta) -> bool:
-    """Whether an alert is raised now.
-
-    Args:
-        measure: what was measured.
-        before: whether it has been raised so far.
-        not_above_for: how long ago it was last found above its limit.
-        window: of the alert.
-    """
+    """Decide whether an alert is raised now, if it was ``before``, and above its limit ``not_above_for`` ago."""
     if not before:
         return measure.is_above and measure.is_enough
-    if measure.is_above:  # however few: a failure that goes on in a quiet hour is no all-clear
+    if measure.is_above:  # however few: a failure that continues in a quiet hour does not clear it
         return True
     fell = measure.is_enough and measure.value <= CLEARS_AT * measure.limit
     return not fell and not_above_for < window

@@ -1,11 +1,9 @@
-"""Checking the alerts: any number of processes may, at once, and each change is told by one of them.
+"""Check the alerts; any number of processes may do so at once, and one of them announces each change.
 
-The row of an alert says whether it is raised. A check measures, decides, and writes with a compare-and-set on the
-row's ``version``; the process whose write counts tells the world, after the commit: a log line, and the signals. A
-process that is killed between the commit and the telling leaves that to nobody: the log line and the signals are lost,
-while the row, and with it the page, the metric and ``flask webhook alerts``, says what is. Telling before the commit
-would tell at least once, but call the receivers, which send mail and the like, inside a transaction, where on SQLite
-every callback waits for them.
+A check measures, decides, and writes the alert's row with a compare-and-set on its ``version``. The process whose write
+succeeds then announces the change: a log line, and the signals. If it is killed before, these are lost, but the row,
+and with it the page, the metric and ``flask webhook alerts``, is right. Announcing before the commit would call the
+receivers, which send mail and the like, inside a transaction, where on SQLite every callback waits for them.
 """
 
 from __future__ import annotations
@@ -45,18 +43,18 @@ _NEVER_CHECKED: Row = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertStatus:
-    """Where an alert stands.
+    """The state of an alert.
 
     Args:
         name: ``failure_rate``, ``silence`` or ``signature_failures``.
-        enabled: whether the configuration switches it on.
-        raised: whether it is raised.
-        value: what was measured last: a share of events, tasks that wait, requests; None where nothing was yet.
-        limit: what the value is held against, in the same unit; after a check the one that was found then.
-        sample: how many events, tasks or requests that was measured on.
-        window: the time that is looked at.
+        enabled: False if the configuration switches it off.
+        raised: True while it is raised.
+        value: the last measure: a share of events, waiting tasks, or requests; None if there is none yet.
+        limit: the limit of the value, in the same unit.
+        sample: the number of events, tasks or requests that were measured.
+        window: the period that is looked at.
         changed_at: when it was last raised or cleared.
-        checked_at: when a check last found it to be so.
+        checked_at: when a check last confirmed its state.
         message: one sentence for people.
     """
 
@@ -73,41 +71,35 @@ class AlertStatus:
 
 
 def read_alerts(state: WebhookState) -> list[AlertStatus]:
-    """Where the alerts stand, as the last check left them."""
+    """Return the alerts as the last check left them."""
     rows = _read_rows(state)
     return [_status(state, kind, rows.get(kind.name, _NEVER_CHECKED)) for kind in KINDS]
 
 
 def check_alerts(state: WebhookState) -> list[AlertStatus]:
-    """Measure, raise and clear the alerts, and tell of each change once.
+    """Measure, raise and clear the alerts, announce each change once, and return them all.
 
     An alert that was switched off while it was raised is cleared.
-
-    Args:
-        state: the application's state.
-
-    Returns:
-        Where the alerts stand now.
     """
     now = state.clock()
     rows = _read_or_add_rows(state)  # before anything is measured: what changes after that fails the compare-and-set
     with state.database.session() as session:
         measures = {kind.name: _measure(state, session, kind, rows[kind.name], now) for kind in KINDS}
     for kind, row in _write(state, rows, measures, now):
-        _tell(state, _status(state, kind, row, measures[kind.name]))
+        _announce(state, _status(state, kind, row, measures[kind.name]))
     rows = _read_rows(state)
     return [_status(state, kind, rows[kind.name], measures[kind.name]) for kind in KINDS]
 
 
 def _measure(state: WebhookState, session: Session, kind: Kind, row: Row, now: datetime) -> Measure | None:
-    """What is measured for an alert; None where it is switched off."""
+    """Measure an alert; None if it is switched off."""
     if not kind.setting(state.settings):
         return None
     return kind.measure(state, session, now, row["changed_at"] if row["raised"] else None)
 
 
 def _outcome(state: WebhookState, kind: Kind, row: Row, measure: Measure | None, now: datetime) -> dict[str, Any]:
-    """What a measure makes of an alert's row."""
+    """Return the changes of an alert's row."""
     values: dict[str, Any]
     if measure is None:
         raised, values = False, {"value": None, "sample": 0}
@@ -159,7 +151,7 @@ def _read_rows(state: WebhookState) -> dict[str, Row]:
 
 
 def _read_or_add_rows(state: WebhookState) -> dict[str, Row]:
-    """The very first check of all finds rows missing and adds them; another may do so at the same moment."""
+    """Read the rows; add missing ones, as another process may do at the same moment."""
     rows, model = _read_rows(state), default_alert_model(state.database.db)
     missing = [kind.name for kind in KINDS if kind.name not in rows]
     for name in missing:
@@ -175,10 +167,10 @@ def _read_or_add_rows(state: WebhookState) -> dict[str, Row]:
 def _write(
     state: WebhookState, rows: Mapping[str, Row], measures: Mapping[str, Measure | None], now: datetime
 ) -> list[tuple[Kind, Row]]:
-    """Write what the checks found, where nobody changed it meanwhile; the alerts whose change counted, as they are.
+    """Write the measures into unchanged rows, and return the alerts that this raised or cleared.
 
-    A transaction of its own, which begins with a write: on SQLite a transaction that has read before may not be able
-    to. The rows are always taken in the same order, so that no two processes wait for each other.
+    The transaction begins with a write, which on SQLite might fail after a read. The rows are written in the same order
+    everywhere, so that processes do not wait for each other in a circle.
     """
     model = default_alert_model(state.database.db)
     table, changed = model.__table__, list[tuple[Kind, Row]]()
@@ -195,10 +187,10 @@ def _write(
     return changed
 
 
-# --- telling -------------------------------------------------------------------------------------------------
+# --- announcing ----------------------------------------------------------------------------------------------
 
 
-def _tell(state: WebhookState, alert: AlertStatus) -> None:
+def _announce(state: WebhookState, alert: AlertStatus) -> None:
     logger.log(
         logging.WARNING if alert.raised else logging.INFO,
         "Alert %s %s: %s",

@@ -1,7 +1,6 @@
 """Delete history that is older than its retention, slowly enough for callbacks (:mod:`.throttled_delete`).
 
-A purge walks along the primary key: it reads a page of rows, without their bodies, and deletes what has expired of
-them.
+A purge walks along the primary key: it reads a page of rows, without bodies, and deletes the expired ones.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from ..core.state_machine import Verdict
 from .retention import PurgeMemory, Rule, expired, retention_rules, spans
-from .throttled_delete import MOST, Throttle
+from .throttled_delete import HOLD, MOST, Throttle
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["purge_deliveries", "purge_regularly"]
 
 _PAGE = 1000
-"""Rows that are looked at in one statement."""
+"""Rows that are read by one statement."""
 
 
 def purge_deliveries(
@@ -34,37 +33,33 @@ def purge_deliveries(
     verdicts: Collection[Verdict | str] = (),
     on_progress: Callable[[int], None] = lambda _: None,
     stop: threading.Event | None = None,
+    hold: float = HOLD,
 ) -> int:
-    """Delete deliveries that were received long ago; one that is still to be tried again is kept.
+    """Delete old deliveries, except those that are still to be tried again; return their number.
 
-    Any number of processes may do so at once. Where no verdicts are chosen, forwards that were finished before that
-    time (by default WEBHOOK_HISTORY_RETENTION_DAYS ago) go, too.
+    Any number of processes may do so at once. Without ``verdicts``, forwards that finished before that time (by default
+    WEBHOOK_HISTORY_RETENTION_DAYS ago) are deleted as well.
 
     Args:
         state: the application's state.
-        before: delete what was received earlier; by default what WEBHOOK_HISTORY_RETENTION_DAYS and
-            WEBHOOK_HISTORY_RETENTION_BY_VERDICT let go.
-        verdicts: delete deliveries with these verdicts alone; by default with any.
-        on_progress: called with how many deliveries each batch deleted.
-        stop: once it is set, the purge ends with the batch at hand.
-
-    Returns:
-        How many deliveries were deleted.
+        before: delete what was received earlier; the default follows from WEBHOOK_HISTORY_RETENTION_DAYS and
+            WEBHOOK_HISTORY_RETENTION_BY_VERDICT.
+        verdicts: delete only deliveries with these verdicts; any by default.
+        on_progress: called with the number of deliveries that each batch deleted.
+        stop: ends the purge after the current batch, once it is set.
+        hold: seconds that the statements of one batch should take.
     """
-    chosen = [Verdict(verdict) for verdict in verdicts]
-    rules = retention_rules(state.settings, state.clock(), chosen, before=before)
-    throttle = Throttle(state.database, stop)
+    only = [Verdict(verdict) for verdict in verdicts]
+    rules = retention_rules(state.settings, state.clock(), only, before=before)
+    throttle = Throttle(state.database, stop, hold=hold)
     walk = _Walk(state, rules, throttle, on_progress)
-    if walk.through(_spans(state, rules, None)) and not chosen:
+    if walk.through(_spans(state, rules, None)) and not only:
         _purge_forwards(state, before, throttle)
     return walk.deleted
 
 
 def purge_regularly(state: WebhookState) -> int:
-    """The same, as the scheduler does it: where this process did so lately, it only looks at what is new.
-
-    Ends early while the scheduler is being stopped.
-    """
+    """Purge for the scheduler: look only at what has expired since the last time, and end early when it is stopped."""
     jobs = state.jobs.value
     now, memory, throttle = state.clock(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
     rules = retention_rules(state.settings, now)
@@ -76,15 +71,6 @@ def purge_regularly(state: WebhookState) -> int:
 
 
 class _Walk:
-    """One walk along the history.
-
-    Args:
-        state: the application's state.
-        rules: what has expired.
-        throttle: how fast it is deleted.
-        on_progress: called with how many rows each batch deleted.
-    """
-
     def __init__(
         self,
         state: WebhookState,
@@ -99,18 +85,18 @@ class _Walk:
         self.deleted = 0
 
     def through(self, ranges: Sequence[tuple[int, int]]) -> bool:
-        """Walk through ranges of ids, each from one to before another; False where it was stopped."""
+        """Walk through half-open ranges of ids; False if it was stopped."""
         pages = (page for first, end in ranges for page in self._pages(first, end))
         return all(self._pace.delete(ids, self._delete) for ids in pages)
 
     def _pages(self, first: int, end: int) -> Iterator[list[int]]:
-        """The ids of expired rows, page by page. A page that has begun is looked at as a whole, beyond the end, too."""
+        """Yield the ids of expired rows, page by page; the last page may extend beyond the end."""
         row_id = self._model.id
         query = sa.select(row_id, sa.case((self._condition, 1), else_=0)).order_by(row_id).limit(_PAGE)
         while first < end:
             with self._state.database.session() as session:
                 page = list(session.execute(query.where(row_id >= first), bind_arguments=self._bind))
-            yield [found for found, has_expired in page if has_expired]
+            yield [delivery_id for delivery_id, has_expired in page if has_expired]
             first = page[-1][0] + 1 if len(page) == _PAGE else end
 
     def _delete(self, session: Session, ids: Sequence[int]) -> None:
@@ -121,25 +107,20 @@ class _Walk:
         self._on_progress(deleted)
 
     def _statement(self, first: int, last: int, *, skip_locked: bool) -> sa.Delete:
-        """Asks for the condition again: a row may have changed since it was read."""
+        """Return the DELETE, which checks the condition again: a row may have changed since it was read."""
         table, row_id = sa.inspect(self._model).local_table, self._model.id
-        chosen = (row_id >= first, row_id <= last, self._condition)
+        conditions = (row_id >= first, row_id <= last, self._condition)
         if not skip_locked:
-            return sa.delete(table).where(*chosen)
+            return sa.delete(table).where(*conditions)
         # The limit, which never counts, keeps MySQL from merging the subquery into a DELETE of the same table.
-        free = sa.select(row_id.label("id")).where(*chosen).limit(MOST).with_for_update(skip_locked=True)
+        free = sa.select(row_id.label("id")).where(*conditions).limit(MOST).with_for_update(skip_locked=True)
         return sa.delete(table).where(row_id.in_(sa.select(free.subquery("free").c.id)))
 
 
 def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Throttle) -> None:
-    """Delete forwards that were finished long ago, and their attempts.
+    """Delete forwards that finished earlier, and their tries.
 
-    Ids grow with time, so the walk begins at the oldest row and ends where the rows get younger; nothing is scanned.
-
-    Args:
-        state: the application's state.
-        before: delete what was finished earlier.
-        throttle: how fast.
+    Ids grow with time, so the walk begins at the oldest row and ends at the first that is too young.
     """
     after = 0
     while True:
@@ -154,7 +135,7 @@ def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Thro
 
 
 def _purge_forwards(state: WebhookState, before: datetime | None, throttle: Throttle) -> None:
-    """Forwards have no verdicts; they go at the age that holds for most deliveries."""
+    """Delete forwards at the age that holds for most deliveries, since they have no verdicts."""
     if before is not None:
         _purge_forwards_before(state, before, throttle)
     elif state.settings.history_retention:

@@ -1,4 +1,4 @@
-"""How long deliveries are kept: which verdicts go at which age, and where in the history a purge has to look."""
+"""Retention: which deliveries have expired, and where in the history a purge has to look for them."""
 
 from __future__ import annotations
 
@@ -31,26 +31,21 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PurgeMemory:
-    """What this process remembers of its purges, so that it does not walk through what it has walked through.
-
-    Args:
-        walked_at: as of when the last purge that looked at everything was.
-        purged_at: as of when the last purge was.
-    """
+    """The times of this process's last complete walk and last purge, so that it skips what it has walked through."""
 
     walked_at: datetime
     purged_at: datetime
 
     def time_since(self, now: datetime) -> timedelta | None:
-        """How much of the history a purge has to look at again; None: all of it, which is so once a day.
+        """Return the time since the last purge, or None if all of the history is to be looked at, once a day.
 
-        A delivery may expire otherwise than by getting older: when it is replayed, its verdict changes.
+        A delivery expires not only by getting older: a replay changes its verdict.
         """
         return None if now - self.walked_at >= _FULL_WALK_EVERY else now - self.purged_at
 
     @classmethod
     def after(cls, memory: PurgeMemory | None, now: datetime) -> PurgeMemory:
-        """What to remember of a purge that looked at as much as ``memory`` asked for."""
+        """Return the memory of a purge that looked at as much as ``memory`` required."""
         if memory is None or memory.time_since(now) is None:
             return cls(now, now)
         return cls(memory.walked_at, now)
@@ -59,13 +54,13 @@ class PurgeMemory:
 def retention_rules(
     settings: Settings, now: datetime, verdicts: Collection[Verdict] = (), *, before: datetime | None = None
 ) -> list[Rule]:
-    """What has expired, the longest retention first.
+    """Return the rules, the longest retention first.
 
     Args:
         settings: the configuration.
         now: the time.
-        verdicts: of these alone; by default of all.
-        before: what was received earlier has expired, whatever the configuration says.
+        verdicts: only for these; for all by default.
+        before: overrides the configuration: what was received earlier has expired.
     """
     if before is not None:
         return [Rule(before, tuple(verdicts or Verdict))]
@@ -74,11 +69,11 @@ def retention_rules(
         age = settings.history_retention_by_verdict.get(verdict, settings.history_retention)
         if age:
             by_age.setdefault(age, []).append(verdict)
-    return [Rule(now - age, tuple(found)) for age, found in sorted(by_age.items(), reverse=True)]
+    return [Rule(now - age, tuple(group)) for age, group in sorted(by_age.items(), reverse=True)]
 
 
 def expired(model: type[Any], rules: Iterable[Rule]) -> sa.ColumnElement[bool]:
-    """The condition that a delivery may be deleted; one that is still to be tried again never may."""
+    """Return the condition that a delivery may be deleted; one that is still to be tried again may not."""
     by_rule = (
         sa.and_(model.verdict.in_([verdict.value for verdict in rule.verdicts]), model.received_at < rule.before)
         for rule in rules
@@ -96,16 +91,10 @@ def count_expired(database: Database, rules: Sequence[Rule]) -> int:
 def spans(
     session: Session, model: type[Any], rules: Iterable[Rule], *, since: timedelta | None
 ) -> list[tuple[int, int]]:
-    """The ranges of ids, from one to before another, in which anything can have expired, in order.
+    """Return the half-open ranges of ids in which deliveries can have expired, in order.
 
-    A rule concerns everything before its time. Where the same rules were applied a while ago, only what has crossed
-    that time since is left: a short piece of the history for each rule, however long the history is.
-
-    Args:
-        session: for the search.
-        model: the delivery model.
-        rules: what has expired.
-        since: how long ago they were applied; None: never.
+    If the rules were applied ``since`` ago, only what has crossed their times since then is left: a short piece of the
+    history for each rule. None means that they never were.
     """
     merged: list[tuple[int, int]] = []
     for rule in sorted(rules, key=lambda rule: rule.before):

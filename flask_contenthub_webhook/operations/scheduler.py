@@ -1,4 +1,4 @@
-"""APScheduler 3.11 adapter: which jobs run how often, and in which process.
+"""The periodic jobs, run by APScheduler.
 
 Any number of processes may run the jobs at once, since every job claims its work in the database. One process of
 ``flask webhook scheduler`` is enough; small hosts let the serving process run them (WEBHOOK_SCHEDULER_ENABLED).
@@ -36,20 +36,13 @@ __all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "start_scheduler_w
 
 logger = logging.getLogger(__name__)
 
-
 _SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
-"""What servers put into the environment of a request, and a test client does not."""
+"""Keys that servers put into the environment of a request, and a test client does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing that is done again and again.
-
-    Args:
-        name: as it stands in logs.
-        work: what is done, with the application's state.
-        interval: how often, from the settings.
-    """
+    """A periodic job."""
 
     name: str
     work: Callable[[WebhookState], Any]
@@ -57,7 +50,7 @@ class Job:
 
 
 def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
-    """Tasks have their own times; looking more often than they come due costs one small statement."""
+    """Look more often than tasks come due, which costs one small statement."""
     return max(settings.poll_interval / 3, timedelta(seconds=1))
 
 
@@ -77,7 +70,7 @@ JOBS = (
 
 
 def start_scheduler(app: Flask) -> None:
-    """Run the jobs in threads of this process; where they already run, nothing changes."""
+    """Run the jobs in threads of this process, unless they run already."""
     state = get_state(app)
     jobs = state.jobs.value
     with jobs.lock:
@@ -92,12 +85,7 @@ def start_scheduler(app: Flask) -> None:
 
 
 def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
-    """Stop the jobs of this process.
-
-    Args:
-        app: the application.
-        wait: return only after a running job has ended.
-    """
+    """Stop the jobs of this process; with ``wait``, return only after a running job has ended."""
     jobs = get_state(app).jobs.value
     with jobs.lock:
         scheduler, jobs.scheduler = jobs.scheduler, None
@@ -107,12 +95,7 @@ def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
 
 
 def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) -> None:
-    """Run the jobs in the foreground until SIGTERM or SIGINT; a running job is finished first.
-
-    Args:
-        app: the application.
-        on_start: called once the jobs run.
-    """
+    """Run the jobs in the foreground until SIGTERM or SIGINT, then finish the running ones."""
     stopped = threading.Event()
     with stop_on_signals(stopped.set):
         try:
@@ -124,10 +107,9 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
 
 
 def start_scheduler_with_first_request(app: Flask) -> None:
-    """Start the scheduler with the first request that a server brings.
+    """Start the scheduler with the first request from a server, in each forked worker.
 
-    A CLI command, a test client and the parent of the reloader never get one, so they never run the jobs; a forked
-    worker runs its own.
+    CLI commands, test clients and the parent of the reloader never get one, so they do not run the jobs.
     """
 
     def start_once() -> None:
@@ -139,7 +121,7 @@ def start_scheduler_with_first_request(app: Flask) -> None:
 
 
 class _Executor(ThreadPoolExecutor):  # type: ignore[misc]  # APScheduler ships no types
-    """Does not complain about a job that comes due while its threads are being stopped."""
+    """Ignores a job that comes due while the threads are being stopped."""
 
     def _do_submit_job(self, job: APSchedulerJob, run_times: list[datetime]) -> None:
         try:
@@ -169,7 +151,6 @@ def _build(state: WebhookState) -> BackgroundScheduler:
 
 
 def _run(state: WebhookState, job: Job) -> None:
-    """One run, in an application context; whatever it raises, the next run comes."""
     try:
         with state.app.app_context():
             job.work(state)

@@ -1,7 +1,7 @@
 """Throttled deletes: small transactions with pauses, so that callbacks never wait for a purge.
 
-The size of a transaction follows from the time that the one before took. The pause after each is several times as
-long: SQLite has one writer at a time, and a waiting writer is not told when it is free, but looks again after a while.
+The size of a transaction follows from the duration of the last one. The pause after each is several times as long:
+SQLite has one writer at a time, and a waiting writer polls for the lock.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 
 from ..storage.transactions import Database
 
-__all__ = ["MOST", "Throttle"]
+__all__ = ["HOLD", "MOST", "Throttle"]
 
 _FEWEST, MOST = 10, 500
-"""Rows that are deleted in one transaction."""
-_HOLD = 0.001
-"""Seconds that the statements should take; the commit comes on top."""
+"""Rows per transaction."""
+HOLD = 0.001
+"""Seconds that the statements of a transaction should take, without the commit."""
 _REST, _LONGEST_REST = 9, 0.25
-"""The pause after a transaction, in multiples of its duration; and the longest pause, in seconds."""
+"""The pause after a transaction, in multiples of its duration, and its limit in seconds."""
 
 
 class Throttle:
@@ -30,24 +30,18 @@ class Throttle:
 
     Args:
         database: the application's database.
-        stop: once it is set, deleting ends with the transaction at hand.
+        stop: ends deleting after the current transaction, once it is set.
+        hold: seconds that the statements of a transaction should take.
     """
 
-    def __init__(self, database: Database, stop: threading.Event | None = None) -> None:
+    def __init__(self, database: Database, stop: threading.Event | None = None, *, hold: float = HOLD) -> None:
         self._database = database
+        self._hold = hold
         self._stop = threading.Event() if stop is None else stop
         self._batch = _FEWEST
 
     def delete(self, ids: Sequence[int], statements: Callable[[Session, Sequence[int]], object]) -> bool:
-        """Delete rows.
-
-        Args:
-            ids: of the rows, in order.
-            statements: deletes some of them, in a transaction that is committed after it.
-
-        Returns:
-            False once it was asked to stop.
-        """
+        """Delete rows, given their ids in order and a function that deletes some of them; False if it was stopped."""
         begin = 0
         while begin < len(ids):
             batch = ids[begin : begin + self._batch]
@@ -58,7 +52,7 @@ class Throttle:
         return not self._stop.is_set()
 
     def _transaction(self, batch: Sequence[int], statements: Callable[[Session, Sequence[int]], object]) -> float:
-        """One transaction; the seconds that it took."""
+        """Run one transaction; return its seconds."""
         began = time.monotonic()
         with self._database.session() as session:
             statements(session, batch)
@@ -67,14 +61,11 @@ class Throttle:
             took = time.monotonic() - began
             _move_log(self._database.store.connection_of(session))
             session.rollback()
-        self._batch = min(max(round(self._batch * min(max(_HOLD / held, 0.5), 2)), _FEWEST), MOST)
+        self._batch = min(max(round(self._batch * min(max(self._hold / held, 0.5), 2)), _FEWEST), MOST)
         return took
 
 
 def _move_log(connection: Connection) -> None:
-    """Move what was written from SQLite's log into its file now, so that no callback pays for it.
-
-    That keeps no writer waiting, and does nothing where there is no such log.
-    """
+    """Checkpoint SQLite's log, so that no callback pays for it; this delays no writer."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")

@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.operations import purge as purge_module
-from flask_contenthub_webhook.operations import throttled_delete as pace
 from tests.support.host import Host, at_once, completed
 
 Build = Callable[..., Host]
@@ -80,20 +79,17 @@ def test_thousands_go_in_batches_each_in_a_transaction_of_its_own(host):
     assert ages(host) == [1] * 10
 
 
-def test_a_batch_is_as_large_as_its_time_allows(sqlite_host, monkeypatch):
+def test_a_batch_is_as_large_as_its_time_allows(sqlite_host):
     sizes: list[int] = []
     rows(sqlite_host, 1500, days=100)
-    monkeypatch.setattr(pace, "_HOLD", 1e9)
-    monkeypatch.setattr(pace, "_REST", 0)
     with sqlite_host.app.app_context():
-        purge_module.purge_deliveries(sqlite_host.state, on_progress=sizes.append)
+        purge_module.purge_deliveries(sqlite_host.state, on_progress=sizes.append, hold=1e9)
     assert sizes == [10, 20, 40, 80, 160, 320, 370, 500]  # a page ends after 1000
 
     sizes.clear()
     rows(sqlite_host, 45, days=100)
-    monkeypatch.setattr(pace, "_HOLD", 0)
     with sqlite_host.app.app_context():
-        purge_module.purge_deliveries(sqlite_host.state, on_progress=sizes.append)
+        purge_module.purge_deliveries(sqlite_host.state, on_progress=sizes.append, hold=0)
     assert sizes == [10, 10, 10, 10, 5]
 
 
