@@ -1,4 +1,4 @@
-"""The extension object: registers everything on an application, and is the host's way to it."""
+"""The extension object: registers everything on an application, and offers the methods for hosts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .engine.retry import RetryReport, retry_due_deliveries
 from .errors import ConfigurationError
 from .forwarding.post import Poster
 from .forwarding.replay import replay_forward
-from .forwarding.send import ForwardReport, send_due_forwards
+from .forwarding.send import send_due_forwards
 from .models.defaults import add_own_tables, default_delivery_model, default_forward_models, default_task_model
-from .operations.alerts import AlertStatus, check_alerts, read_alerts
+from .operations.alerts import check_alerts, read_alerts
 from .operations.purge import purge_deliveries
 from .operations.scheduler import start_scheduler, start_scheduler_with_first_request, stop_scheduler
 from .runtime.background import BackgroundThreads
@@ -38,8 +38,8 @@ from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
 from .storage.store import Store
 from .storage.transactions import Database
-from .tasks.handover import SubmitReport, submit_due
-from .tasks.reconcile import ReconcileReport, reconcile
+from .tasks.handover import submit_due
+from .tasks.reconcile import reconcile
 from .tasks.submit import cancel, retry, submit
 from .web.client_certificates import check_certificate_support
 from .web.csrf import exempt_from_csrf
@@ -161,10 +161,10 @@ class ContentHubWebhook:
             where: a filter over the payload, see :mod:`.matching`; without it every event of the type matches.
 
         Raises:
-            ValueError: this is no event type, or no filter.
+            ValueError: the event type or the filter is not valid.
         """
         if not re.fullmatch(EVENT_NAME, event_type):
-            raise ValueError(f"{event_type!r} is no event type; {EVENT_NAME_RULE}.")
+            raise ValueError(f"{event_type!r} is not a valid event type; {EVENT_NAME_RULE}.")
         parsed = parse_where(where)
 
         def subscribe(function: F) -> F:
@@ -180,44 +180,15 @@ class ContentHubWebhook:
     # --- tasks -----------------------------------------------------------------------------------------------
 
     submit = _of_current_app(submit)
-
-    def retry(self, task_id: str) -> Outcome:
-        """Give a failed, timed-out or cancelled task another attempt, at once.
-
-        Call it outside a transaction, as all methods below.
-
-        Raises:
-            TaskNotFound: there is no such task.
-            TransitionRefused: the task is open or completed.
-        """
-        return retry(get_state(), task_id)
-
-    def cancel(self, task_id: str) -> Outcome:
-        """Cancel an open task, and tell the creator, which may run on and report all the same.
-
-        Raises:
-            TaskNotFound: there is no such task.
-            TransitionRefused: the task is already settled otherwise.
-        """
-        return cancel(get_state(), task_id)
-
-    def submit_due(self, *, limit: int = 100) -> SubmitReport:
-        """Hand over what is due and what a crash left; see :func:`.tasks.handover.submit_due`."""
-        return submit_due(get_state(), limit=limit)
-
-    def reconcile(self, *, limit: int = 10_000) -> ReconcileReport:
-        """Ask the creator about every task that is due for it; see :func:`.tasks.reconcile.reconcile`."""
-        return reconcile(get_state(), limit=limit)
+    retry = _of_current_app(retry)
+    cancel = _of_current_app(cancel)
+    submit_due = _of_current_app(submit_due)
+    reconcile = _of_current_app(reconcile)
 
     # --- forwarding ------------------------------------------------------------------------------------------
 
-    def send_due_forwards(self, *, limit: int = 1000) -> ForwardReport:
-        """Send on what is due; see :func:`.forwarding.send.send_due_forwards`."""
-        return send_due_forwards(get_state(), limit=limit)
-
-    def replay_forward(self, forward_id: int) -> None:
-        """Send a forward again that is delivered or dead; see :func:`.forwarding.replay.replay_forward`."""
-        replay_forward(get_state(), forward_id)
+    send_due_forwards = _of_current_app(send_due_forwards)
+    replay_forward = _of_current_app(replay_forward)
 
     # --- background ------------------------------------------------------------------------------------------
 
@@ -226,20 +197,15 @@ class ContentHubWebhook:
         start_scheduler(app)
 
     def stop_scheduler(self, app: Flask, *, wait: bool = True) -> None:
-        """Stop them; with ``wait`` a running job ends first."""
+        """Stop the periodic jobs; with ``wait``, after the running ones have ended."""
         stop_scheduler(app, wait=wait)
 
     def purge(self, *, before: datetime | None = None, verdicts: Collection[Verdict | str] = ()) -> int:
         """Delete old history; see :func:`.operations.purge.purge_deliveries`."""
         return purge_deliveries(get_state(), before=before, verdicts=verdicts)
 
-    def check_alerts(self) -> list[AlertStatus]:
-        """Raise and clear the alerts, and tell of each change once; see :func:`.operations.alerts.check_alerts`."""
-        return check_alerts(get_state())
-
-    def alerts(self) -> list[AlertStatus]:
-        """Where the alerts stand, as the last check left them."""
-        return read_alerts(get_state())
+    check_alerts = _of_current_app(check_alerts)
+    alerts = _of_current_app(read_alerts)
 
     # --- deliveries ------------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""What a creator says of a job, turned into the event that its callback would have been.
+"""Convert a creator's reports to the events that its callbacks would have been.
 
-Polls and submit responses then take the very way of a callback: the same parser, the same state machine, the same
-history. What the parser refuses ends the task as failed with ``INVALID_RESULT``, so that no bad result is asked for
-again for ever; the answer is kept with it.
+Polls and submit responses are then processed like callbacks. A result that the parser refuses makes the task fail with
+``INVALID_RESULT``, so that it is not requested forever; the answer is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _MAX_KEPT_ANSWER = 100_000
 
 
 def event_of_report(state: WebhookState, task: Row, report: Report, source: Source) -> ReceivedEvent | None:
-    """The event that a report amounts to, ready to be applied; None where the job is still open or unknown."""
+    """Return the event of a report; None if the job is still open or unknown."""
     creator_task_id = task["creator_task_id"]
     match report.state:
         case RemoteState.COMPLETED:
@@ -40,40 +39,40 @@ def event_of_report(state: WebhookState, task: Row, report: Report, source: Sour
             )
         case _:
             return None
-    return _inbound(state, task, _read(state, creator_task_id, payload, report.raw), source)
+    return _received(state, task, _parse(state, creator_task_id, payload, report.raw), source)
 
 
 def lost_event(state: WebhookState, task: Row) -> ReceivedEvent:
-    """The creator accepted the job and no longer knows it."""
+    """Return the failure of a job that the creator accepted and no longer knows."""
     payload = _failure(
         task["creator_task_id"],
         "LOST_BY_CREATOR",
-        "The creator accepted the job, but does not know it any more.",
+        "The creator accepted the job, but no longer knows it.",
         retryable=True,
     )
-    return _inbound(state, task, parse_event(payload), Source.POLL)
+    return _received(state, task, parse_event(payload), Source.POLL)
 
 
 def failed_event(
     state: WebhookState, task: Row, *, code: str, message: str, details: Mapping[str, Any], source: Source
 ) -> ReceivedEvent:
-    """A failure that another attempt would only repeat; what else the creator said stands under ``details.said``."""
+    """Return a failure that another attempt would repeat; the creator's ``details`` become ``details.said``."""
     payload = _failure(task["creator_task_id"], code, message, retryable=False, said=dict(details))
     try:
         check_value(payload)
     except RequestRefused:  # no database could keep the creator's words
         payload = _failure(task["creator_task_id"], code, ascii(message), retryable=False)
-    return _inbound(state, task, parse_event(payload), source)
+    return _received(state, task, parse_event(payload), source)
 
 
-def _read(state: WebhookState, creator_task_id: str, payload: dict[str, Any], raw: bytes) -> Event:
+def _parse(state: WebhookState, creator_task_id: str, payload: dict[str, Any], raw: bytes) -> Event:
     try:
         check_value(payload)
         json.dumps(payload, allow_nan=False)
         return parse_event(payload, required_fields=state.settings.required_result_fields)
     except (RequestRefused, TypeError, ValueError) as refusal:
         kept = raw[:_MAX_KEPT_ANSWER].decode("utf-8", errors="replace").replace("\0", "\ufffd")
-        message = f"The creator's answer is no valid result: {refusal}"
+        message = f"The creator's answer is not a valid result: {refusal}"
         invalid = _failure(creator_task_id, "INVALID_RESULT", message, retryable=False)
         return parse_event({**invalid, "answer": kept})
 
@@ -83,7 +82,7 @@ def _failure(creator_task_id: str, code: str, message: str, *, retryable: bool, 
     return {"event": "failed", "taskId": creator_task_id, "error": error}
 
 
-def _inbound(state: WebhookState, task: Row, event: Event, source: Source) -> ReceivedEvent:
+def _received(state: WebhookState, task: Row, event: Event, source: Source) -> ReceivedEvent:
     return ReceivedEvent(
         task_id=task["task_id"],
         event=event,

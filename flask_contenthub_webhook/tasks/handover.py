@@ -1,7 +1,7 @@
-"""Handing tasks to the creator, outside of any transaction; its real call may block until the work is done.
+"""Hand tasks to the creator, outside any transaction, since its call may block until the work is done.
 
-A task that is due is claimed; that the creator is about to be called is written down; it is called with no transaction
-open; and what it said is applied through the lifecycle. A crash at any point leaves a row that the next sweep finds.
+A due task is claimed, the call is recorded in advance, the creator is called, and its answer is applied as an event. A
+crash at any point leaves a row that the next sweep finds.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _LEASE_MARGIN = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class SubmitReport:
-    """What one sweep over the outbox did.
+    """The outcome of one sweep.
 
     Args:
-        claimed: tasks that were due and ours.
+        claimed: the number of due tasks that this sweep claimed.
         outcomes: how many of them were ``submitted``, ``refused``, ``unreachable``, ``unclear``,
             ``moved on`` or ``interrupted``.
-        paused: True where the creator is left alone because it was down a moment ago.
+        paused: True if the creator is left alone because it was down a moment ago.
     """
 
     claimed: int = 0
@@ -64,12 +64,7 @@ def submit_next(state: WebhookState) -> SubmitReport:
 
 
 def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
-    """Hand over what is due, several tasks at a time; any number of processes may do so at once.
-
-    Args:
-        state: the application's state.
-        limit: tasks in one sweep, at the most.
-    """
+    """Hand over due tasks, several at a time and at most ``limit``; any number of processes may do so at once."""
     creator = state.creator
     if creator is None:
         return SubmitReport()
@@ -90,7 +85,7 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
 
 
 def _hand_over_some(state: WebhookState, creator: Creator, most: int) -> list[str]:
-    """One thread's share of a sweep; a creator that is down ends it."""
+    """Hand over one thread's share of a sweep; a creator that is down ends it."""
     outcomes: list[str] = []
     while len(outcomes) < most and not state.creator_pause.is_on(state.clock()):
         task = _claim_one(state)
@@ -114,7 +109,7 @@ def _claim_one(state: WebhookState) -> Row | None:
 
 
 def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
-    """Hand one task over; what the database does not take now is found again when the lease ends."""
+    """Hand over one task; if the database fails, it is found again when the lease ends."""
     try:
         return _call(state, creator, task)
     except SQLAlchemyError as error:
@@ -123,7 +118,6 @@ def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
 
 
 def _call(state: WebhookState, creator: Creator, task: Row) -> str:
-    """Call the creator, with no transaction open, and apply what it says."""
     if task["submitting_since"] is not None:
         try:
             arrived = _has_arrived(creator, task)
@@ -155,10 +149,10 @@ def _call(state: WebhookState, creator: Creator, task: Row) -> str:
 
 
 def _has_arrived(creator: Creator, task: Row) -> bool | None:
-    """Whether an earlier call, which ended without a word (a crash), had reached the creator after all.
+    """Tell whether an earlier call, interrupted by a crash, had reached the creator.
 
     Returns:
-        None where the creator leaves it open: then the task counts as handed over, and the poller finds out.
+        None if the creator cannot tell: the task then counts as handed over, and the poller finds out.
     """
     creator_task_id = task["creator_task_id"]
     report = creator.statuses([creator_task_id], since=task["submitting_since"]).get(creator_task_id)
@@ -166,19 +160,12 @@ def _has_arrived(creator: Creator, task: Row) -> bool | None:
 
 
 def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
-    """The creator has the job; where it already brought the outcome, apply that too."""
+    """Apply that the creator accepted the job, and the outcome if it came with the answer."""
     name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
-    applied = _apply_or_log(
-        state,
-        ReceivedEvent.internal(
-            Trigger.SUBMITTED,
-            task["task_id"],
-            Source.RESPONSE,
-            state.clock(),
-            task["attempt"],
-            creator_task_id=name,
-        ),
+    submitted = ReceivedEvent.internal(
+        Trigger.SUBMITTED, task["task_id"], Source.RESPONSE, state.clock(), task["attempt"], creator_task_id=name
     )
+    applied = _apply_or_log(state, submitted)
     with state.database.session() as session:
         values = state.store.read_task(session, task["task_id"])
         if applied is not None and values is not None and signals.task_submitted.receivers:
@@ -197,7 +184,7 @@ def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
 
 
 def _result_of(state: WebhookState, task: Row, report: Report) -> Report:
-    """The result of a job that was done at once; where it cannot be had now, the poller gets it."""
+    """Fetch the result of a job that was done at once; if that fails, the poller does it."""
     if state.creator is None:
         return report
     try:
@@ -208,11 +195,9 @@ def _result_of(state: WebhookState, task: Row, report: Report) -> Report:
 
 
 def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
-    """The creator will never take this job as it is; the task fails with the creator's own words."""
-    code = refusal.reason or "REFUSED"
-    event = failed_event(
-        state, task, code=code, message=refusal.message, details=refusal.details, source=Source.RESPONSE
-    )
+    """Fail the task with the creator's own words, since another attempt would be refused as well."""
+    code, message, details = refusal.reason or "REFUSED", refusal.message, refusal.details
+    event = failed_event(state, task, code=code, message=message, details=details, source=Source.RESPONSE)
     _apply_or_log(state, event)
     return "refused"
 
@@ -229,7 +214,7 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
 
 
 def cancel_remotely(state: WebhookState, task_id: str) -> None:
-    """Tell the creator, if it has the job; whoever is just handing it over looks for a cancellation afterwards."""
+    """Tell the creator of a cancellation, if it has the job; a hand-over under way checks for it afterwards."""
     with state.database.session() as session:
         task = state.store.read_task(session, task_id)
     if task is not None and task["submitted_at"] is not None:
@@ -248,7 +233,7 @@ def _stop(state: WebhookState, task: Row) -> None:
 
 
 def _apply_or_log(state: WebhookState, received: ReceivedEvent) -> Outcome | None:
-    """Nobody waits for an answer here: what cannot be applied now is found again by the sweep or the poller."""
+    """Apply an event; no caller waits, so a failure is left to the next sweep or poll."""
     try:
         return apply_event(state, received)
     except (HandlerFailed, DatabaseUnavailable):

@@ -1,8 +1,8 @@
-"""One pass of reconciliation: claim what is due, ask the creator, apply what it says.
+"""Reconciliation: claim due tasks, query the creator, apply its answers.
 
-Any number of processes may run passes at once: claiming moves the time of the next question forward in the same
-statement, so no task is asked about twice. Nothing is open in the database while the creator thinks, calls run side
-by side in bounded number, and one that hangs delays no other task.
+Any number of processes may run passes at once: a claim moves the time of the next query forward in the same statement,
+so no task is queried twice. No transaction is open during a call. Calls run concurrently in bounded number, and one
+that hangs does not delay other tasks.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ __all__ = ["ReconcileReport", "reconcile"]
 logger = logging.getLogger(__name__)
 
 _MISSING_LIMIT = 3
-"""Answers in a row that do not know a task before it counts as lost."""
+"""Consecutive answers without a task before it counts as lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileReport:
-    """What one pass did.
+    """The outcome of one pass, in numbers of tasks.
 
     Args:
-        claimed: tasks that were due and ours.
-        asked: tasks that the creator was asked about.
-        asked_alone: those of them that its list did not answer, each by a question of its own.
-        applied: tasks that an answer settled or moved, by the verdict of their event.
-        still_open: tasks that the creator is still working on.
-        missing: tasks that the creator did not know.
-        timed_out: tasks that ran out of time.
-        errors: tasks that could not be asked about or whose answer could not be applied; they are due again.
-        paused: True where the creator is left alone because it was down a moment ago.
-        seconds: how long the pass took.
+        claimed: were due, and claimed by this pass.
+        asked: the creator was queried for them.
+        asked_alone: those of them that needed a query each, since the list lacked them.
+        applied: an answer settled or moved them, by the verdict of the event.
+        still_open: the creator is still working on them.
+        missing: the creator did not know them.
+        timed_out: ran out of time.
+        errors: could not be queried, or their answer could not be applied; they are due again.
+        paused: True if the creator is left alone because it was down a moment ago.
+        seconds: the duration of the pass.
     """
 
     claimed: int = 0
@@ -75,23 +75,13 @@ class ReconcileReport:
 
 
 def reconcile(state: WebhookState, *, limit: int = 10_000) -> ReconcileReport:
-    """Run one pass.
-
-    Args:
-        state: the application's state.
-        limit: tasks in one pass, at the most.
-
-    Returns:
-        What was asked, applied, is still open, and in error.
-    """
+    """Run one pass over at most ``limit`` tasks."""
     report = _Pass(state).run(limit)
     signals.send_quietly(signals.reconcile_finished, state.app, report=report)
     return report
 
 
 class _Pass:
-    """One pass over what is due."""
-
     def __init__(self, state: WebhookState) -> None:
         self.state = state
         self.now = state.clock()
@@ -102,7 +92,7 @@ class _Pass:
         started = time.monotonic()
         creator = self.state.creator
         if creator is not None and self.state.creator_pause.is_on(self.now):
-            return ReconcileReport(paused=True)  # nothing is claimed: who is due stays due
+            return ReconcileReport(paused=True)  # nothing is claimed, so it stays due
         claimed = self._claim(limit)
         askable = [task for task in claimed if _can_be_asked_about(task)]
         unsettled, unasked = (askable, []) if creator is None else self._ask(creator, askable)
@@ -123,10 +113,10 @@ class _Pass:
     # --- claiming --------------------------------------------------------------------------------------------
 
     def _claim(self, limit: int) -> list[Row]:
-        """Everything that is due, batch by batch: all of it is asked about together, in as few requests as possible.
+        """Claim all due tasks, batch by batch, so that few requests suffice for all of them.
 
-        Once there is something to ask, what is due a little later is asked about with it; otherwise a steady stream of
-        tasks would cost a walk through the creator's list at nearly every pass.
+        If any are due, those due a little later are claimed as well; otherwise a steady stream of tasks would cost a
+        walk through the creator's list at nearly every pass.
         """
         claimed: list[Row] = []
         batch, due_by = self.state.settings.poll_batch, self.now
@@ -149,11 +139,7 @@ class _Pass:
     # --- asking ----------------------------------------------------------------------------------------------
 
     def _ask(self, creator: Creator, tasks: list[Row]) -> tuple[list[Row], list[Row]]:
-        """Ask about tasks and apply the answers.
-
-        Returns:
-            The tasks that the creator has not settled, and those that could not be asked about.
-        """
+        """Apply the answers; return the tasks that the creator has not settled, and those that could not be queried."""
         if not tasks:
             return [], []
         reports = self._ask_together(creator, tasks)
@@ -177,7 +163,7 @@ class _Pass:
         return open_ + missing, unasked
 
     def _ask_together(self, creator: Creator, tasks: list[Row]) -> Mapping[str, Report] | None:
-        """What the creator says of many tasks in few requests; None where it is down, empty where it cannot do that."""
+        """Query many tasks in few requests; None if the creator is down, empty if it cannot do that."""
         waited = timedelta(seconds=self.state.settings.creator_submit_wait)
         since = min(task["submitted_at"] or task["created_at"] for task in tasks) - waited
         try:
@@ -193,7 +179,7 @@ class _Pass:
         return reports
 
     def _settle(self, creator: Creator, task: Row, report: Report | None) -> str:
-        """One task, in a thread of its own: ``open``, ``missing``, ``error``, or the verdict of what was applied."""
+        """Settle one task: return ``open``, ``missing``, ``error``, or the verdict of the applied event."""
         try:
             return self._ask_and_apply(creator, task, report)
         except Exception:  # a creator of the host's own may raise anything; the others' tasks must not wait for it
@@ -233,7 +219,7 @@ class _Pass:
     # --- applying --------------------------------------------------------------------------------------------
 
     def _time_out(self, unsettled: list[Row], unasked: list[Row]) -> None:
-        """Give up on what is overdue: after the creator was asked once more, or could not be for a long time."""
+        """Give up overdue tasks, after one more query, or after the creator could not be queried for a long time."""
         patience = self.state.settings.poll_max_interval
         given_up = [task for task in unsettled if _is_overdue(task, self.now)]
         given_up += [task for task in unasked if _is_overdue(task, self.now - patience)]
@@ -254,7 +240,6 @@ class _Pass:
 
 
 def _can_be_asked_about(task: Row) -> bool:
-    """Never ask about a job that was not handed over, or whose name at the creator nobody knows."""
     return task["status"] != TaskState.PENDING and task["creator_task_id"] is not None
 
 

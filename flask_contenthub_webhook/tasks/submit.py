@@ -1,7 +1,7 @@
-"""What a host asks for: a new task, another attempt, a cancellation.
+"""Submit, retry and cancel tasks.
 
-``submit`` only writes the row: an outbox, because the real creator's call blocks until the work is done. After the
-commit a thread of this process, or the scheduler's sweep, hands it to the creator (:mod:`.handover`).
+``submit`` only writes the row, because the real creator's call blocks until the work is done. After the commit, a
+thread of this process or the scheduler's sweep hands it to the creator (:mod:`.handover`).
 """
 
 from __future__ import annotations
@@ -57,29 +57,29 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
 
     Args:
         topic: what to write about, at most 500 characters.
-        requirements: how.
-        target_audience: for whom, at most 500 characters.
-        keywords: words that are to appear.
+        requirements: how to write it.
+        target_audience: whom to write for, at most 500 characters.
+        keywords: words that should appear.
         tone: for example ``professional``, at most 100 characters.
         priority: 1 (low) to 4 (urgent).
         auto_approve: for the host's handlers; the extension only keeps it.
-        callback_url: where the creator is to report, instead of WEBHOOK_CALLBACK_BASE_URL: another base, or a
-            whole URL with ``{task_id}`` in it, for a gateway. ``attempt`` and ``token`` are added.
-        callback_events: the event types to ask for.
+        callback_url: where the creator reports, instead of WEBHOOK_CALLBACK_BASE_URL: another base, or a whole URL
+            with ``{task_id}`` in it, for a gateway. ``attempt`` and ``token`` are added.
+        callback_events: the event types to request.
         max_retries: attempts after the first; None takes WEBHOOK_MAX_RETRIES.
         timeout: seconds that one attempt may take; None takes WEBHOOK_TASK_TIMEOUT.
-        forward_to: where the task's events are sent on to, beside WEBHOOK_FORWARD_URLS: URLs, or targets with
-            filters, see :class:`.ForwardTarget`. Where both name a URL, what is said here counts.
-        commit: False leaves the row in the caller's transaction, and hands it over once that commits.
+        forward_to: where the task's events are forwarded to, in addition to WEBHOOK_FORWARD_URLS: URLs, or targets
+            with filters, see :class:`.ForwardTarget`. It takes precedence for a URL that both name.
+        commit: False leaves the row in the caller's transaction; it is handed over once that commits.
         task_fields: columns of the host's own task model, such as ``{"account_id": 7}``.
-        **creator_options: whatever else the creator understands, by its own names.
+        **creator_options: further parameters, under the creator's own names.
 
     Returns:
         The new task, in ``db.session``.
 
     Raises:
         ConfigurationError: there is no creator, no base URL for callbacks, or no secret to forward with.
-        ValueError: a value cannot be kept; names it.
+        ValueError: a value cannot be stored; the message names it.
     """
     if state.creator is None:
         raise ConfigurationError(
@@ -126,31 +126,40 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
 
 
 def _hand_over_what_was_committed(session: Session) -> None:
-    """A hook of the session's; one for all tasks of a transaction."""
-    if session.get_nested_transaction() is None:  # the release of a savepoint is no commit
+    if session.get_nested_transaction() is None:  # releasing a savepoint is not a commit
         for state in session.info.pop(_WAITING, ()):
             state.submit_threads.submit(submit_next, state)
 
 
 def retry(state: WebhookState, task_id: str) -> Outcome:
-    """Give a failed, timed-out or cancelled task another attempt, at once."""
+    """Give a failed, timed-out or cancelled task another attempt, at once. Call it outside a transaction.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        TransitionRefused: the task is open or completed.
+    """
     applied = apply_event(state, ReceivedEvent.internal(Trigger.RETRY, task_id, Source.HOST, state.clock()))
     state.submit_threads.submit(submit_next, state)
     return applied
 
 
 def cancel(state: WebhookState, task_id: str) -> Outcome:
-    """Cancel an open task, and then tell the creator, which may or may not listen."""
+    """Cancel an open task, and then tell the creator, which may continue and report all the same.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        TransitionRefused: the task has ended in another way.
+    """
     applied = apply_event(state, ReceivedEvent.internal(Trigger.CANCELLED, task_id, Source.HOST, state.clock()))
     state.submit_threads.submit_or_run(cancel_remotely, state, task_id)
     return applied
 
 
 def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> str | None:
-    """From the argument, else WEBHOOK_CALLBACK_BASE_URL, else (in debug only) the root of the request at hand."""
+    """Build it from the argument, WEBHOOK_CALLBACK_BASE_URL, or (in debug only) the root of the current request."""
     settings = state.settings
     if not settings.enabled:
-        return None  # nothing would be let in: such tasks are only polled
+        return None  # callbacks would be refused; such tasks are only polled
     base = explicit if explicit is not None else settings.callback_base_url
     if base is None and current_app.debug and has_request_context():
         base = request.root_url
