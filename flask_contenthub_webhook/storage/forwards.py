@@ -49,20 +49,12 @@ class Outbox:
 
     def insert(self, session: Session, rows: Sequence[Row]) -> None:
         """Write forwards; all of them have the same keys."""
-        connection = self.connection(session)
-        connection.execute(self._sql(connection).insert, [dict(row) for row in rows])
+        connection, sql = self._prepare(session)
+        connection.execute(sql.insert, [dict(row) for row in rows])
 
     def claim(self, session: Session, *, now: datetime, until: datetime, closed: Sequence[str]) -> Row | None:
-        """Claim the forward that is due first.
-
-        Args:
-            session: the transaction; the caller commits.
-            now: the time.
-            until: the end of the lease, after which an unfinished forward is claimed again.
-            closed: URLs that are not sent to now.
-        """
-        connection = self.connection(session)
-        sql = self._sql(connection)
+        """Claim the forward that is due first, except for ``closed`` URLs, until the end of a lease."""
+        connection, sql = self._prepare(session)
         window = {"at_now": now, "at_closed": list(closed)}
         if sql.capabilities.returning:
             return self._values(connection.execute(sql.claim, {**window, "at_until": until}).one_or_none())
@@ -76,14 +68,13 @@ class Outbox:
 
     def add_attempt(self, session: Session, forward_id: int, values: Row) -> None:
         """Record a try, under the next number."""
-        connection = self.connection(session)
+        connection, sql = self._prepare(session)
         bound = {f"at_{key}": value for key, value in values.items()}
-        connection.execute(self._sql(connection).add_attempt, {**bound, "at_id": forward_id})
+        connection.execute(sql.add_attempt, {**bound, "at_id": forward_id})
 
     def settle(self, session: Session, forward: Row, values: Row) -> bool:
         """Write the outcome of a try, if the row still waits; anything but a success only while the claim is ours."""
-        connection = self.connection(session)
-        sql = self._sql(connection)
+        connection, sql = self._prepare(session)
         if values["status"] == DELIVERED:
             return connection.execute(sql.settle, {**values, "at_id": forward["id"]}).rowcount == 1
         claim = {"at_id": forward["id"], "at_tries": forward["tries"]}
@@ -91,8 +82,7 @@ class Outbox:
 
     def push_back(self, session: Session, url: str, *, until: datetime, others_until: datetime) -> None:
         """Postpone the rows of a URL: the oldest one is its next try, and the others wait for longer."""
-        connection = self.connection(session)
-        sql = self._sql(connection)
+        connection, sql = self._prepare(session)
         oldest = connection.execute(sql.oldest_waiting, {"at_url": url}).scalar_one_or_none()
         if oldest is not None:
             connection.execute(sql.push_back, {"at_url": url, "at_until": others_until, "at_probe": oldest})
@@ -100,26 +90,25 @@ class Outbox:
 
     def reset(self, session: Session, forward_id: int, now: datetime) -> bool:
         """Make a finished forward wait again; False if it is not finished."""
-        connection = self.connection(session)
-        return connection.execute(self._sql(connection).reset, {"at_id": forward_id, "at_now": now}).rowcount == 1
+        connection, sql = self._prepare(session)
+        return connection.execute(sql.reset, {"at_id": forward_id, "at_now": now}).rowcount == 1
 
     # --- reading and deleting --------------------------------------------------------------------------------
 
     def read(self, session: Session, forward_id: int) -> Row | None:
         """Read a forward."""
-        connection = self.connection(session)
-        return self._values(connection.execute(self._sql(connection).by_id, {"at_id": forward_id}).one_or_none())
+        connection, sql = self._prepare(session)
+        return self._values(connection.execute(sql.by_id, {"at_id": forward_id}).one_or_none())
 
     def oldest(self, session: Session, *, after: int, limit: int) -> list[Row]:
         """Read ``id``, ``created_at`` and ``finished_at`` of the rows after an id, oldest first."""
-        connection = self.connection(session)
-        rows = connection.execute(self._sql(connection).oldest, {"at_id": after, "at_limit": limit})
+        connection, sql = self._prepare(session)
+        rows = connection.execute(sql.oldest, {"at_id": after, "at_limit": limit})
         return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
 
     def delete(self, session: Session, forward_ids: Sequence[int]) -> None:
         """Delete forwards and their attempts."""
-        connection = self.connection(session)
-        sql = self._sql(connection)
+        connection, sql = self._prepare(session)
         connection.execute(sql.delete_attempts, {"at_ids": list(forward_ids)})
         connection.execute(sql.delete, {"at_ids": list(forward_ids)})
 
@@ -129,11 +118,12 @@ class Outbox:
         """Return the connection of the tasks."""
         return session.connection(bind_arguments={"mapper": self._task_model})
 
-    def _sql(self, connection: sa.Connection) -> _Statements:
+    def _prepare(self, session: Session) -> tuple[sa.Connection, _Statements]:
+        connection = self.connection(session)
         if self._prepared is None:
             capabilities = self._features or Capabilities.of(connection.dialect)
             self._prepared = _Statements(self.forwards, self.attempts, capabilities)
-        return self._prepared
+        return connection, self._prepared
 
     def _values(self, row: sa.Row[Any] | None) -> Row | None:
         return None if row is None else dict(zip(self.forwards.columns, row, strict=True))

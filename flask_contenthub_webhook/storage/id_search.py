@@ -29,13 +29,7 @@ def received(
 ) -> tuple[sa.ColumnElement[bool], ...]:
     """Return conditions for the deliveries of a period, by which a statement reads hardly any others.
 
-    Costs one small statement for each end, see :func:`first_id_since`.
-
-    Args:
-        session: for the search.
-        model: the delivery model, or any with ``id`` and ``received_at``.
-        after: the exclusive begin.
-        until: the inclusive end.
+    ``after`` is exclusive, and ``until`` inclusive. Costs one small statement for each, see :func:`first_id_since`.
     """
     first = first_id_since(session, model, after - DISORDER) - _MARGIN
     conditions = [model.id >= first, model.received_at > after]
@@ -50,11 +44,6 @@ def first_id_since(session: Session, model: type[Any], moment: datetime) -> int:
 
     One statement, in which the database bisects the range of ids: some twenty look-ups in the primary key for a million
     rows. Ids that are not in the order of their times make it that inexact, which :func:`received` allows for.
-
-    Args:
-        session: for the search.
-        model: the delivery model, or any with ``id`` and ``received_at``.
-        moment: an aware time.
     """
     return int(session.scalar(search_id(model, moment), bind_arguments={"mapper": sa.inspect(model)}) or 0)
 

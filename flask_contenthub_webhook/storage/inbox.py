@@ -57,14 +57,9 @@ class InboxStore:
     def accept(
         self, tx: Tx, task_id: str, values: Row, *, creator_task_id: str | None, notify: bool
     ) -> tuple[int, str] | None:
-        """Write a delivery that waits, if there is such a task.
+        """Write a delivery that waits, if there is such a task, and wake the listening workers with ``notify``.
 
-        Args:
-            tx: the transaction.
-            task_id: our id of the task.
-            values: the new row, except ``status_before``.
-            creator_task_id: if given, the task must have this one, and the event belongs to the task's attempt.
-            notify: wake the listening workers at the commit.
+        With ``creator_task_id``, the task must have that one, and its attempt becomes the delivery's.
 
         Returns:
             The id of the row and the task's status; None if nothing was written, or this database cannot tell.
@@ -82,14 +77,9 @@ class InboxStore:
         return None if row is None else (row[0], row[1])
 
     def claim(self, tx: Tx, *, now: datetime, until: datetime, limit: int, task_id: str | None = None) -> list[Claimed]:
-        """Claim the first waiting delivery of each of several tasks.
+        """Claim the first waiting delivery of each of several tasks, until the end of a lease.
 
-        Args:
-            tx: the transaction.
-            now: deliveries due by then.
-            until: the end of the lease, after which unfinished work is claimed again.
-            limit: at most this many.
-            task_id: claim for this task only, even if its first delivery is not due for the sweep yet.
+        With ``task_id``, claim the first of that task only, even if it is not due for the sweep yet.
         """
         parameters = {"at_now": now, "at_until": until}
         if task_id is not None:

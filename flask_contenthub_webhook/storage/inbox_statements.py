@@ -67,12 +67,9 @@ class InboxStatements:
         self.notify = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
     def accept(self, keys: tuple[str, ...], *, named: bool, notify: bool) -> Any:
-        """Write a delivery if there is such a task, without reading it first.
+        """Return the INSERT of a delivery with these attributes, bound as ``new_KEY``, if there is such a task.
 
-        Args:
-            keys: the attributes that are written, bound as ``new_KEY``.
-            named: the payload names the creator's id, which must be the task's and tells the attempt.
-            notify: wake the workers with the same statement.
+        With ``named``, the creator's id must be the task's, and determines the attempt.
         """
         known = self._accepting.get((keys, named, notify))
         if known is None:

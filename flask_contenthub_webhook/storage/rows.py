@@ -45,12 +45,7 @@ class ModelTable:
         return {self.columns[key].key: value for key, value in values.items()}
 
     def object_from_row(self, session: Session, values: Row) -> Any:
-        """Return the object of a row, as if this session had loaded it.
-
-        Args:
-            session: a session that does not hold the object yet.
-            values: the known attributes; others load when they are read.
-        """
+        """Return the object of a row, as if this session, which lacks it, had loaded these attributes."""
         if not self._is_plain:
             return session.get(self.model, tuple(values[key] for key in self._primary_key))
         instance = self._manager.new_instance()

@@ -163,14 +163,7 @@ class Store:
         }
 
     def read_task(self, tx: Tx, task_id: str, *, id_may_be_creators: bool = False, lock: bool = False) -> Row | None:
-        """Read a task.
-
-        Args:
-            tx: the transaction.
-            task_id: our id.
-            id_may_be_creators: the id may also be the creator's.
-            lock: lock the row until the transaction ends.
-        """
+        """Read a task by our id, or the creator's if allowed; ``lock`` locks the row until the transaction ends."""
         sql = self._sql(tx)
         connection = self.connection_of(tx)
         parameters = {"at_task_id": task_id}
@@ -209,25 +202,14 @@ class Store:
     # --- tasks that are due for submission or a query -----------------------------------------------------------
 
     def claim_submissions(self, tx: Tx, *, now: datetime, until: datetime, limit: int) -> list[Row]:
-        """Claim pending tasks that are due for submission.
-
-        Args:
-            tx: the transaction; the caller commits.
-            now: tasks due by then.
-            until: the end of the lease, after which unfinished work is claimed again.
-            limit: at most this many.
-        """
+        """Claim pending tasks that are due for submission, until the end of a lease; the caller commits."""
         sql = self._sql(tx)
         return self._claim_tasks(tx, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
 
     def claim_polls(self, tx: Tx, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
-        """Claim open tasks that are due for a query, and set the time of their next one in the same statement.
+        """Claim open tasks due for a query, and set the time of their next one; the caller commits.
 
-        Args:
-            tx: the transaction; the caller commits.
-            now: the time from which intervals are counted.
-            due_by: claim tasks due by then; those without callbacks or at their deadline only if due by now.
-            limit: at most this many.
+        Tasks without callbacks, or at their deadline, are only claimed if due ``now``, the others if ``due_by`` then.
         """
         sql = self._sql(tx)
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
@@ -240,15 +222,7 @@ class Store:
         return self._changes(tx, self._sql(tx).change_claimed, self.tasks, values, at)
 
     def postpone_submission(self, tx: Tx, task: Row, *, now: datetime, due: datetime, may_have_arrived: bool) -> bool:
-        """Make the same attempt due again later, since the creator was not reached.
-
-        Args:
-            tx: the transaction.
-            task: the row as it was claimed.
-            now: the time of the change.
-            due: when to try again.
-            may_have_arrived: an earlier call may have reached the creator; query before calling again.
-        """
+        """Make the attempt due again, as the creator was not reached; query first if a call ``may_have_arrived``."""
         values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": due, "updated_at": now}
         if not may_have_arrived:
             values["submitting_since"] = None

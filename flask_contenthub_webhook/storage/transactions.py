@@ -101,9 +101,6 @@ class Database:
 
         It uses the engine directly, unless the host's session class chooses among databases, commits in two phases, or
         is bound to a connection, as in tests.
-
-        Args:
-            writes: False for one that only reads.
         """
         engine = self._engine
         if engine is None:
