@@ -1,7 +1,7 @@
-"""Copies the packaged revisions into a host's migrations, on top of its head.
+"""Copy the packaged revisions into a host's migrations, on top of its head, without touching a database.
 
-The copies are the host's: they import nothing of this package, so that an old database can still be upgraded when the
-package's models have long become others. Nothing here touches a database.
+The copies belong to the host. They import nothing from this package, so that an old database can still be upgraded
+after the package's models have changed.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class MigrationError(WebhookError, code="migration_error"):
 
 @dataclass(frozen=True, slots=True)
 class InstalledRevision:
-    """One packaged revision, and where it is in the host's migrations.
+    """A packaged revision, and its place in the host's migrations.
 
     Args:
         revision: its id.
-        title: what it does, in a line.
+        title: its purpose, in a line.
         path: its file.
-        down_revision: the revision that it follows; None where it is the first of all.
-        is_new: False where an earlier call had written it.
-        source: what the file holds, or will hold (with ``dry_run``); empty where it is not new.
-        notes: what the host should know about it.
+        down_revision: the revision that it follows; None if it is the first one.
+        is_new: False if an earlier call had written it.
+        source: the contents of the file, also with ``dry_run``; empty if it is not new.
+        notes: remarks for the host.
     """
 
     revision: str
@@ -59,16 +59,16 @@ class InstalledRevision:
 
 
 class _Subject(NamedTuple):
-    """A model of the host's that a revision is about, and the constants of the revision that hold its names."""
+    """A model that a revision is about, and the revision's constants for its names."""
 
     mixin: type[Any]
     table: str = "TABLE"
     names: str = "NAMES"
     own: str = ""
     adds: tuple[str, ...] = ()
-    """The columns that it adds to the table; where there are none, it makes the table with all that no other adds."""
+    """The columns that it adds to the table; if empty, it creates the table with all columns that no other adds."""
     indexes: tuple[str, ...] = ()
-    """Columns of an earlier revision's that it puts into an index."""
+    """Columns of an earlier revision that it indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,45 +110,45 @@ _PACKAGED = (
 def install_revisions(
     app: Flask, directory: str | Path | None = None, *, dry_run: bool = False
 ) -> list[InstalledRevision]:
-    """Write the packaged revisions that the host does not have yet into its ``migrations/versions``.
+    """Write the packaged revisions that the host lacks into its ``migrations/versions``.
 
-    Each follows the host's newest revision, so that there is still one head, and ``flask db upgrade`` applies it. The
-    names of the tables and columns are those of the models that are registered on the application. A second call
-    changes nothing.
+    Each follows the host's newest revision, so that there is still one head, and ``flask db upgrade`` applies it. Its
+    tables and columns are named as in the models that are registered on the application.
 
     Args:
         app: the application, with Flask-Migrate and the extension registered.
-        directory: the host's migrations folder; by default Flask-Migrate's.
-        dry_run: only say what would be written.
+        directory: the host's migrations folder; Flask-Migrate's by default.
+        dry_run: write nothing.
 
     Returns:
         Every packaged revision, oldest first.
 
     Raises:
-        MigrationError: there is no migrations folder, it has several heads, or the tables are not where plain
-            ``flask db upgrade`` works; says what to do. Nothing was written.
+        MigrationError: there is no migrations folder, it has several heads, or plain ``flask db upgrade`` would not
+            find the tables; the message says what to do. Nothing was written.
     """
     with app.app_context():
-        there = _revisions_there(_script_directory(app, directory))
+        host = _read_migrations(_script_directory(app, directory))
         models = _models(app)
-    if len(there.heads) > 1 and any(packaged.revision not in there.known for packaged in _PACKAGED):
+    if len(host.heads) > 1 and any(packaged.revision not in host.known for packaged in _PACKAGED):
         raise MigrationError(
-            f"Your migrations have {len(there.heads)} heads ({', '.join(there.heads)}), and a new revision can only "
+            f"Your migrations have {len(host.heads)} heads ({', '.join(host.heads)}), and a new revision can only "
             "follow one. Merge them with `flask db merge heads`, then install again."
         )
-    head = there.heads[0] if there.heads else None
+    head = host.heads[0] if host.heads else None
     revisions: list[InstalledRevision] = []
     for packaged in _PACKAGED:
-        if (found := there.known.get(packaged.revision)) is not None:
-            down = found.down_revision if found.down_revision is None else str(found.down_revision)
-            revisions.append(InstalledRevision(packaged.revision, packaged.title, Path(found.path), down, is_new=False))
+        if (script := host.known.get(packaged.revision)) is not None:
+            down = script.down_revision if script.down_revision is None else str(script.down_revision)
+            installed = InstalledRevision(packaged.revision, packaged.title, Path(script.path), down, is_new=False)
+            revisions.append(installed)
             continue
         about = [(subject, models[subject.mixin].seen_by(subject)) for subject in packaged.subjects]
         revisions.append(
             InstalledRevision(
                 packaged.revision,
                 packaged.title,
-                there.folder / packaged.file,
+                host.folder / packaged.file,
                 head,
                 is_new=True,
                 source=_source(packaged, about, head),
@@ -182,13 +182,13 @@ def _script_directory(app: Flask, directory: str | Path | None) -> ScriptDirecto
     return ScriptDirectory.from_config(extension.migrate.get_config(str(folder)))
 
 
-class _There(NamedTuple):
+class _Migrations(NamedTuple):
     heads: list[str]
     folder: Path
     known: Mapping[str, Script]
 
 
-def _revisions_there(script: ScriptDirectory) -> _There:
+def _read_migrations(script: ScriptDirectory) -> _Migrations:
     from alembic.util import CommandError
 
     try:
@@ -197,7 +197,7 @@ def _revisions_there(script: ScriptDirectory) -> _There:
         folder = Path(known[heads[0]].path).parent if heads else Path(script.versions)
     except (CommandError, KeyError) as error:
         raise MigrationError(f"Your migrations cannot be read: {error}. See what `flask db check` says.") from error
-    return _There(heads, folder, known)
+    return _Migrations(heads, folder, known)
 
 
 def _write(revisions: list[InstalledRevision]) -> None:
@@ -208,7 +208,7 @@ def _write(revisions: list[InstalledRevision]) -> None:
                 written.append(revision.path)
                 file.write(revision.source)
     except OSError as error:
-        for path in written:  # half of them would be worse than none
+        for path in written:  # remove partial output
             path.unlink()
         raise MigrationError(f"The revision could not be written to {error.filename}: {error.strerror}.") from error
 
@@ -223,7 +223,7 @@ def _models(app: Flask) -> dict[type[Any], _Model]:
 
 
 class _Seen(NamedTuple):
-    """What one revision has to know of a model."""
+    """The facts about a model that one revision needs."""
 
     name: str
     table: str
@@ -233,7 +233,7 @@ class _Seen(NamedTuple):
 
 
 class _Model:
-    """A registered model, compared with the mixin that tells what it must have."""
+    """A registered model, compared with its mixin."""
 
     def __init__(self, model: type[Any], mixin: type[Any], metadata: sa.MetaData) -> None:
         mapper = sa.inspect(model)
@@ -247,7 +247,7 @@ class _Model:
             raise MigrationError(f"The model {self.name} lacks {', '.join(lacks)}; mix in {mixin.__name__}.")
 
     def seen_by(self, subject: _Subject) -> _Seen:
-        """The model, less the columns that are the business of other revisions."""
+        """Return the model without the columns that other revisions add."""
         added = {key for packaged in _PACKAGED for each in packaged.subjects for key in each.adds}
         keys = [key for key in self._wanted if (key in subject.adds if subject.adds else key not in added)]
         ours = {self._has[key].name for key in self._wanted}
@@ -273,7 +273,7 @@ class _Model:
 
 
 def _columns_of(mixin: type[Any], table: str) -> Mapping[str, sa.Column[Any]]:
-    """The mixin's columns, as a model of its own would have them."""
+    """Return the columns of the mixin."""
     base = type("Base", (DeclarativeBase,), {})
     model: Any = type("Model", (mixin, base), {"__tablename__": table})
     return {column.key: column for column in model.__table__.columns}
@@ -284,7 +284,7 @@ def _notes(subject: _Subject, model: _Seen) -> list[str]:
     if model.extra:
         columns = ", ".join(model.extra)
         notes.append(
-            f"{model.name} has columns of its own ({columns}). Where {model.table} is new to the database, run "
+            f"{model.name} has further columns ({columns}). Where {model.table} is new to the database, run "
             "`flask db migrate` after the upgrade to add them."
         )
     if model.own:
@@ -300,7 +300,7 @@ def _notes(subject: _Subject, model: _Seen) -> list[str]:
 
 
 def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revision: str | None) -> str:
-    """The revision with the host's names between the marks."""
+    """Fill in the host's names between the marks."""
     template = (files(__package__) / "revisions" / packaged.file).read_text(encoding="utf-8")
     head, _, rest = template.partition(_FROM_MARK)
     _, _, body = rest.partition(_TO_MARK)
@@ -322,5 +322,5 @@ def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revis
 
 
 def _literal(value: Any) -> str:
-    """A Python literal in double quotes, as formatters want it."""
+    """Return a Python literal in double quotes, as formatters want it."""
     return "None" if value is None else json.dumps(value, ensure_ascii=False)

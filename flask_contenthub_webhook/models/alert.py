@@ -1,4 +1,4 @@
-"""The table of alerts, the same for every process."""
+"""The table of alerts, which all processes share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AlertMixin"]
 
 
 class AlertMixin:
-    """One alert: whether it is raised, and what was measured last."""
+    """An alert, and its last measure."""
 
     __allow_unmapped__ = False
 
@@ -22,12 +22,11 @@ class AlertMixin:
     changed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """When it was last raised or cleared."""
     checked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When a check last found it to be so: any check while it is clear, one that found it above its limit while it is
-    raised."""
+    """When a check last confirmed its state: any check while it is clear; one above its limit while it is raised."""
     value: Mapped[float | None] = mapped_column(sa.Double)
-    """What was measured, in the alert's own unit."""
+    """The measure, in the unit of the alert."""
     sample: Mapped[int] = mapped_column(sa.Integer, default=0)
-    """How many things it was measured on."""
+    """The number of events, tasks or requests that were measured."""
     version: Mapped[int] = mapped_column(sa.Integer, default=1)
     """Counts the changes; the process whose compare-and-set wins sends the signal."""
 

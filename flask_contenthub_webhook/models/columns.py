@@ -27,9 +27,8 @@ def utc_now() -> datetime:
 class UTCDateTime(sa.types.TypeDecorator[datetime]):
     """A point in time that is aware and in UTC on every database, SQLite and MySQL included.
 
-    Alembic writes a type of SQLAlchemy's as ``sa.`` and its repr, and any other as a module that nobody imports. Under
-    SQLAlchemy's name a host's generated migration holds a plain ``sa.DateTime(timezone=True)``, and needs no import of
-    ours.
+    Alembic writes a type of SQLAlchemy as ``sa.`` and its repr. Under SQLAlchemy's name, a generated migration contains
+    a plain ``sa.DateTime(timezone=True)`` and needs no import of ours.
     """
 
     __module__ = "sqlalchemy.types"
@@ -41,7 +40,7 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
         super().__init__(timezone=True)
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        """MySQL keeps whole seconds unless it is told otherwise."""
+        """Ask MySQL for microseconds; its default is whole seconds."""
         if dialect.name in {"mysql", "mariadb"}:
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(sa.DateTime(timezone=True))

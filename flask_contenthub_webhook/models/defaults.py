@@ -37,13 +37,9 @@ _MODELS_KEY = "contenthub_webhook_models"
 
 
 def default_models(db: SQLAlchemy) -> tuple[type[Any], type[Any]]:
-    """Return the task model and the delivery model for a host that brings none, made once in its own metadata.
+    """Return ``(ContentGenerationTask, WebhookDelivery)``, for a host that brings no models.
 
-    Args:
-        db: the host's Flask-SQLAlchemy object.
-
-    Returns:
-        ``(ContentGenerationTask, WebhookDelivery)``; the same pair on every call with the same ``db``.
+    They live in the host's metadata; every call with the same ``db`` returns the same pair.
     """
     add_own_tables(db)
     return default_task_model(db), default_delivery_model(db)

@@ -14,7 +14,7 @@ __all__ = ["DeliveryMixin"]
 
 
 class DeliveryMixin:
-    """One event that reached us, by any way, and its verdict; or a batch of refused requests."""
+    """An event that arrived, by whatever way, and its verdict; or a number of refused requests."""
 
     __allow_unmapped__ = False
 
@@ -23,34 +23,34 @@ class DeliveryMixin:
     """``task_id`` of the task; no foreign key, since the history outlives tasks."""
     event: Mapped[str | None] = mapped_column(sa.String(64))
     attempt: Mapped[int | None] = mapped_column(sa.Integer)
-    """The attempt that the event belonged to, or None where it did not say."""
+    """The attempt that the event belongs to, if known."""
     source: Mapped[str] = mapped_column(sa.String(16))
     """``webhook``, ``poll``, ``response``, ``replay`` or ``host``."""
     scheme: Mapped[str | None] = mapped_column(sa.String(16))
-    """The signature scheme that authenticated it, or None for an unsigned one."""
+    """The signature scheme that authenticated it, or None if it was not signed."""
     message_id: Mapped[str | None] = mapped_column(sa.String(255))
     """The ``webhook-id`` of a Standard Webhooks sender."""
 
     verdict: Mapped[str] = mapped_column(sa.String(16))
     reason: Mapped[str | None] = mapped_column(sa.Text)
-    """Why the verdict is what it is."""
+    """The reason for the verdict."""
     error: Mapped[str | None] = mapped_column(LongText)
-    """What a handler raised, or the code of a refusal."""
+    """The exception of a handler, or the code of a refusal."""
     status_before: Mapped[str | None] = mapped_column(sa.String(16))
     status_after: Mapped[str | None] = mapped_column(sa.String(16))
     late: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
     tries: Mapped[int] = mapped_column(sa.Integer, default=1)
-    """How often the event was given to the handlers."""
+    """The number of runs of the handlers."""
     next_retry_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When the event is due for its next try; null once it is settled, or parked."""
+    """The time of the next try; null once the event is settled or parked."""
     claimed_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The end of the lease of the worker that is applying the event."""
     occurrences: Mapped[int] = mapped_column(sa.Integer, default=1)
-    """How many refused requests this row stands for."""
+    """The number of refused requests that this row stands for."""
     replay_of: Mapped[int | None] = mapped_column(BigId)
 
     occurred_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When the sender says that it built the event."""
+    """The time of the event, according to the sender."""
     received_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     processed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     latency_ms: Mapped[float | None] = mapped_column(sa.Double)
@@ -60,7 +60,7 @@ class DeliveryMixin:
     headers: Mapped[dict[str, str] | None] = mapped_column(Json)
     """Request headers, secrets redacted."""
     body: Mapped[bytes | None] = mapped_column(Blob)
-    """The raw body; of an unbelieved request only its beginning."""
+    """The raw body; of a refused request that nobody signed, only its beginning."""
     body_digest: Mapped[str | None] = mapped_column(sa.String(64))
     """SHA-256 of the raw body, in hex."""
 

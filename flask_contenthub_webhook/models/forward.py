@@ -16,7 +16,7 @@ _IS_DEAD = sa.text("status = 'dead'")
 
 
 class ForwardMixin:
-    """One event on its way to one URL."""
+    """An event on its way to a URL."""
 
     __allow_unmapped__ = False
 
@@ -33,12 +33,12 @@ class ForwardMixin:
     """``waiting``, ``delivered`` or ``dead``."""
     tries: Mapped[int] = mapped_column(sa.Integer, default=0)
     next_try_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When it is due; null once it is delivered or dead."""
+    """The time of the next try; null once it is delivered or dead."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     body: Mapped[bytes] = mapped_column(Blob)
-    """What is sent, filtered for this URL; the last column, because SQLite reads through it to whatever is behind."""
+    """The filtered body for this URL; the last column, because SQLite reads through it to later ones."""
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
@@ -55,7 +55,7 @@ class ForwardMixin:
 
 
 class ForwardAttemptMixin:
-    """One try to send an event on."""
+    """A try to forward an event."""
 
     __allow_unmapped__ = False
 
@@ -69,7 +69,7 @@ class ForwardAttemptMixin:
     """The address that the name resolved to, and that was connected to or refused."""
     status_code: Mapped[int | None] = mapped_column(sa.Integer)
     error: Mapped[str | None] = mapped_column(LongText)
-    """Why the try failed; null where it did not."""
+    """The reason of a failure."""
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805

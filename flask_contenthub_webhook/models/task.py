@@ -21,10 +21,7 @@ _FIRST_POLL = timedelta(seconds=120)
 
 
 class GenerationTaskMixin:
-    """One job that the host handed to the creator.
-
-    The host fills in what the job is (``topic`` and so on); the rest is the extension's.
-    """
+    """A job for the creator. The host fills in the job itself, such as ``topic``; the rest belongs to the extension."""
 
     __allow_unmapped__ = False
 
@@ -46,23 +43,23 @@ class GenerationTaskMixin:
     auto_approve: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
 
     previous_status: Mapped[str | None] = mapped_column(sa.String(16))
-    """The state before the last change; it stands before ``status`` because MySQL assigns from left to right."""
+    """The state before the last change; before ``status``, because MySQL assigns from left to right."""
     status: Mapped[str] = mapped_column(sa.String(16), default=TaskState.PENDING.value)
     attempt: Mapped[int] = mapped_column(sa.Integer, default=1)
     """The current submission to the creator, from 1."""
     max_retries: Mapped[int | None] = mapped_column(sa.Integer)
     """Attempts after the first; None takes WEBHOOK_MAX_RETRIES."""
     timeout_seconds: Mapped[int | None] = mapped_column(sa.Integer)
-    """How long one attempt may take; None takes WEBHOOK_TASK_TIMEOUT."""
+    """Seconds for one attempt; None takes WEBHOOK_TASK_TIMEOUT."""
     version: Mapped[int] = mapped_column(sa.Integer, default=1)
     """Counts the changes of this row; every compare-and-set compares it."""
 
     callback_url: Mapped[str | None] = mapped_column(sa.String(2048))
     callback_events: Mapped[list[str] | None] = mapped_column(Json)
     creator_options: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What else the creator is told, by its own names."""
+    """Further parameters, under the creator's own names."""
     forward_to: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    """Further URLs for this task's events, beside WEBHOOK_FORWARD_URLS; see :mod:`..forwarding`."""
+    """Further URLs for this task's events, in addition to WEBHOOK_FORWARD_URLS; see :mod:`..forwarding`."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(sa.String(64))
@@ -72,24 +69,24 @@ class GenerationTaskMixin:
     progress_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     next_submit_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When a pending task is due for (re)submission."""
+    """The time at which a pending task is due for submission."""
     submitting_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """Set while somebody hands the task to the creator; still set after a crash, so that nobody does it twice."""
+    """Set during a hand-over to the creator, and still after a crash, so that it is not repeated blindly."""
     submit_tries: Mapped[int] = mapped_column(sa.Integer, default=0)
-    """How often the creator could not be reached with this attempt."""
+    """The number of times that the creator was not reached with this attempt."""
     submitted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When the creator accepted the current attempt."""
+    """The time at which the creator accepted the current attempt."""
     next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=lambda: utc_now() + _FIRST_POLL)
-    """When an open task is due for a question to the creator; never null while the task is open."""
+    """The time of the next query of an open task; never null while the task is open."""
     polls: Mapped[int] = mapped_column(sa.Integer, default=0)
-    """Questions to the creator since the last sign of life."""
+    """Queries since the last sign of life."""
     times_missing: Mapped[int] = mapped_column(sa.Integer, default=0)
-    """How often in a row the creator did not know the task."""
+    """Consecutive answers of the creator that lacked the task."""
     deadline_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When the task reached its terminal state."""
+    """The time at which the task reached its terminal state."""
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805

@@ -16,23 +16,17 @@ __all__ = ["BackgroundThreads"]
 logger = logging.getLogger(__name__)
 
 _GRACE_AT_EXIT = 10.0
-"""Seconds in which an ending process still does what was queued; the rest is left to the next sweep."""
+"""Seconds in which an ending process still does queued work; the rest is left to the next sweep."""
 
 
 class _Pool:
-    """The threads of one process, once they were needed."""
-
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.executor: ThreadPoolExecutor | None = None
 
 
 class BackgroundThreads:
-    """Runs work in the background, with a bounded number of threads.
-
-    Args:
-        threads: how many; 0 runs nothing in the background, and leaves submissions to the scheduler.
-    """
+    """Runs work in a bounded number of threads; with 0, nothing runs in the background."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -40,7 +34,7 @@ class BackgroundThreads:
         self._main_ended_at: float | None = None
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Run some work soon; do nothing where there are no threads, since the sweep does it."""
+        """Run some work soon; without threads do nothing, since the sweep does it."""
         if not self._threads:
             return
         pool = self._pool.value
@@ -53,7 +47,7 @@ class BackgroundThreads:
                 logger.info("Too late for background work; the next sweep does it.")
 
     def submit_or_run(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Run some work soon, or now where there are no threads."""
+        """Run some work soon, or now if there are no threads."""
         if self._threads:
             self.submit(work, *arguments)
         else:
@@ -68,7 +62,7 @@ class BackgroundThreads:
             logger.exception("Background work failed; the next sweep finds what it left.")
 
     def _is_too_late(self) -> bool:
-        """Python waits for these threads at exit; a long queue must not keep the process alive."""
+        """Tell whether the process is ending; Python waits for these threads, so a long queue would keep it alive."""
         if threading.main_thread().is_alive():
             return False
         if self._main_ended_at is None:

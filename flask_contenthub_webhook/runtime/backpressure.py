@@ -27,7 +27,6 @@ class Backpressure:
     Counting costs, so it is done about once a second, and between two counts this process adds what it accepted.
 
     Args:
-        database: where the inbox is.
         limit: WEBHOOK_INBOX_LIMIT; 0 admits everything.
         recount: seconds after which the inbox is counted again.
     """
@@ -60,12 +59,7 @@ class Backpressure:
             raise InboxFull
 
     def added(self, accepted: int, *, notified: bool) -> None:
-        """Add what this process accepted; races between threads last until the next count.
-
-        Args:
-            accepted: how many events were committed.
-            notified: whether that woke the workers.
-        """
+        """Add the events that this process accepted; races between threads last until the next count."""
         self._waiting += accepted
         if notified:
             self._notified_at = time.monotonic()

@@ -23,11 +23,7 @@ _MOST_FAILING = 1000
 
 
 class Lanes:
-    """The lanes of one process; safe for threads.
-
-    Args:
-        concurrency: concurrent requests over all URLs.
-    """
+    """The lanes of one process, with a limit of concurrent requests over all URLs; safe for threads."""
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency

@@ -20,14 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class RateLimit:
-    """A rate per client address, counted by Flask-Limiter's engine in the storage that the host configured for it.
+    """A rate per client address, such as ``100/minute``, in the storage that the host configured for Flask-Limiter.
 
-    The host's own ``Limiter`` is used where it has one. Where it has none, none is registered on its application,
-    since a Limiter would limit all of its routes; the same ``RATELIMIT_STORAGE_URI`` and ``RATELIMIT_STRATEGY`` hold.
-
-    Args:
-        app: the application.
-        rate: in the notation of Flask-Limiter, such as ``100/minute``.
+    It uses the host's own ``Limiter`` if there is one, but registers none, since that would limit all routes of the
+    host; ``RATELIMIT_STORAGE_URI`` and ``RATELIMIT_STRATEGY`` apply either way.
 
     Raises:
         ConfigurationError: Flask-Limiter is not installed, or the notation is wrong.
@@ -49,10 +45,7 @@ class RateLimit:
         self._app = app
 
     def check(self, remote_addr: str | None) -> None:
-        """Count a request of a client address.
-
-        A storage that is away lets it pass: a lost callback costs more than a missed count.
-
+        """Count a request; let it pass if the storage fails, since a lost callback costs more than a missed count.
 
         Raises:
             RateLimited: the rate is used up; carries when the window ends.

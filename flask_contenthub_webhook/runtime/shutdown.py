@@ -1,4 +1,4 @@
-"""Ending a process that runs in the foreground: SIGTERM and SIGINT ask it to finish what it has in hand."""
+"""End a foreground process on SIGTERM or SIGINT, after its current work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_WAIT = 1.0
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` on either signal, instead of ending at once; only in the main thread.
 
-    It is called in a thread of its own: the main one may be interrupted within the very lock that ``stop`` needs.
+    It runs in a new thread, since the main one may be interrupted while it holds the lock that ``stop`` needs.
     """
     previous = {
         number: signal.signal(number, lambda *_: threading.Thread(target=stop).start())
@@ -32,9 +32,9 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def wait_for_stop(stopped: threading.Event, seconds: float = math.inf) -> None:
-    """Wait in the main thread until it is set, or for so many seconds.
+    """Wait in the main thread until it is set, or for this many seconds.
 
-    Not in one wait: Python may overlook a signal that comes while it begins to wait, and sees it when the wait ends.
+    Several short waits, since Python may notice a signal only at the end of a wait.
     """
     end = time.monotonic() + seconds
     while not stopped.is_set() and (left := end - time.monotonic()) > 0:

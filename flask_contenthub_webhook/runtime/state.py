@@ -41,7 +41,7 @@ EventHandler = Callable[..., Any]
 
 
 def _wake_nobody(task_id: str) -> None:
-    """Workers look by themselves, or listen to the database; only Celery's need a message."""
+    """Do nothing: workers poll or listen to the database; only Celery's need a message."""
 
 
 class Subscription(NamedTuple):
@@ -61,9 +61,9 @@ class Jobs:
     """The periodic jobs of one process.
 
     Args:
-        scheduler: runs them, while they run.
+        scheduler: runs them; None while they are stopped.
         was_started: True once they ran in this process.
-        stopping: set while they are being stopped; a long job ends early.
+        stopping: set while they are being stopped, so that a long job ends early.
         lock: keeps two first requests from starting two schedulers.
         purge_memory: lets the purge skip what it has looked at already.
     """
@@ -81,21 +81,14 @@ class WebhookState:
 
     Args:
         app: the real application object; the sender of all signals.
-        settings: the checked configuration.
-        database: begins transactions; holds the statements.
-        creator: the service that does the jobs, or None where the host only receives.
-        subscriptions: the handlers that were registered with ``webhook.on``, shared with the extension object.
+        creator: the service that does the jobs; None if the host only receives.
+        subscriptions: the handlers registered with ``webhook.on``, shared with the extension object.
         post: sends one forwarded event to a URL.
-        rate: the rate limit, or None where none is configured.
-        refusals: the bounded record of refused requests.
-        backpressure: rejects events while the inbox is full, where events are not applied inline.
-        submit_threads: the threads that hand over what was just submitted.
-        forward_threads: the threads that send on what was just applied.
-        forward_lanes: concurrency limits and pauses of the URLs that events are sent on to.
-        creator_pause: how long to leave the creator alone after it was down.
+        submit_threads: hand over tasks that were just submitted.
+        forward_threads: forward events that were just applied.
+        creator_pause: leaves the creator alone after it was down.
         wake: called after an event was accepted for later.
-        jobs: the periodic jobs of this process.
-        clock: tells the time; tests move it.
+        clock: returns the time; tests move it.
     """
 
     app: Flask
@@ -119,12 +112,12 @@ class WebhookState:
 
     @property
     def store(self) -> Store:
-        """The statements over tasks and deliveries."""
+        """Statements over tasks and deliveries."""
         return self.database.store
 
     @property
     def outbox(self) -> Outbox:
-        """The statements over forwards and their tries."""
+        """Statements over forwards and their tries."""
         return self.database.outbox
 
     @property
@@ -144,10 +137,7 @@ class WebhookState:
 
 
 def get_state(app: Flask | None = None) -> WebhookState:
-    """Return the extension's state of an application.
-
-    Args:
-        app: the application; without it the current one.
+    """Return the extension's state of an application, or of the current one.
 
     Raises:
         RuntimeError: the extension was not registered on the application.

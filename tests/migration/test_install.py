@@ -201,7 +201,7 @@ def test_the_notes_tell_what_the_revision_does_not_do(tmp_path: Path, sqlite_url
     tasks, deliveries, queues = MigratingHost(tmp_path, sqlite_url, models=own_models).install()
 
     assert [re.sub(r"[.:(].*", "", note) for note in tasks.notes] == [
-        "Job has columns of its own ",
+        "Job has further columns ",
         "Job types tone itself",
     ]
     assert "account" in tasks.notes[0]
