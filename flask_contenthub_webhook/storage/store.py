@@ -209,7 +209,7 @@ class Store:
     def claim_polls(self, tx: Tx, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
         """Claim open tasks due for a query, and set the time of their next one; the caller commits.
 
-        Tasks without callbacks, or at their deadline, are only claimed if due ``now``, the others if ``due_by`` then.
+        ``due_by`` may be later than ``now``, which does not apply to tasks without callbacks or at their deadline.
         """
         sql = self._sql(tx)
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
