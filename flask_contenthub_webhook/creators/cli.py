@@ -113,18 +113,18 @@ class CliCreator:
         wanted = dict.fromkeys(creator_task_ids)
         if not wanted:
             return {}
-        found: dict[str, Report] = {}
+        reports: dict[str, Report] = {}
         for row in self._list():
             name = row_id(row)
-            if name in wanted and name not in found:
+            if name in wanted and name not in reports:
                 with _logged(name):
-                    found[name] = read_row(row)
+                    reports[name] = read_row(row)
         deadline = time.monotonic() + self._timeout
         for name in wanted:
-            if name not in found and _ID.fullmatch(name) and time.monotonic() < deadline:
+            if name not in reports and _ID.fullmatch(name) and time.monotonic() < deadline:
                 with _logged(name):
-                    found[name] = _report(self._row(name))
-        return found
+                    reports[name] = _report(self._row(name))
+        return reports
 
     def result(self, creator_task_id: str) -> Report:
         """Return what the program reports about a completed job, which excludes the article."""
@@ -264,8 +264,8 @@ def _json_values(output: str, opening: str) -> Iterator[Any]:
 
 def _next_line_with(text: str, opening: str, position: int) -> int:
     """Return the position of ``opening`` in the next line that starts with it; -1 if there is none."""
-    found = re.compile(rf"^[ \t]*{re.escape(opening)}", re.MULTILINE).search(text, position)
-    return -1 if found is None else found.end() - 1
+    match = re.compile(rf"^[ \t]*{re.escape(opening)}", re.MULTILINE).search(text, position)
+    return -1 if match is None else match.end() - 1
 
 
 def _last_words(errors: str) -> str:

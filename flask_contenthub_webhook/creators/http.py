@@ -159,17 +159,17 @@ class HttpCreator:
         if not self._listing or self._held_for(_LIST):
             return self._ask_singly(wanted, {})
         walk = walk_list(self._read_page, wanted, max_pages=self._max_pages, now=self._clock(), since=since)
-        found = walk.found
-        rest = [name for name in wanted if name not in found and name not in walk.unclear]
+        reports = walk.reports
+        rest = [name for name in wanted if name not in reports and name not in walk.unclear]
         if walk.error is not None:
-            return self._go_on_without_list(walk.error, rest, found)
+            return self._go_on_without_list(walk.error, rest, reports)
         self._list_troubles = 0
         self._held.succeeded(_LIST)
         if walk.is_certain:
-            return found | {name: Report(state=RemoteState.MISSING) for name in rest}
+            return reports | {name: Report(state=RemoteState.MISSING) for name in rest}
         if walk.gave_up:
-            return self._ask_singly(rest, found)
-        return found
+            return self._ask_singly(rest, reports)
+        return reports
 
     def result(self, creator_task_id: str) -> Report:
         """Return the result of a completed job; see :meth:`.protocol.Creator.result`.
@@ -242,7 +242,7 @@ class HttpCreator:
         return read_data(self._calls.checked(answer).body)
 
     def _go_on_without_list(
-        self, error: CreatorError, rest: list[str], found: dict[str, Report]
+        self, error: CreatorError, rest: list[str], reports: dict[str, Report]
     ) -> Mapping[str, Report]:
         """Keep what a broken-off walk found, and query the rest one by one unless that would fail as well."""
         stop: CreatorError | None = None
@@ -258,12 +258,12 @@ class HttpCreator:
             logger.warning("The creator's list could not be read: %s", error.message)
             self._note_list_trouble()
         if stop is None:
-            return self._ask_singly(rest, found, carefully=True)
-        if not found:
+            return self._ask_singly(rest, reports, carefully=True)
+        if not reports:
             raise stop
         logger.warning("The creator's list was not read completely: %s", stop.message)
         self._singles.failed(self._now())
-        return found
+        return reports
 
     def _note_list_trouble(self) -> None:
         self._list_troubles += 1
@@ -271,13 +271,13 @@ class HttpCreator:
             self._held.failed(_LIST, self._now())
 
     def _ask_singly(
-        self, names: list[str], found: dict[str, Report], *, carefully: bool = False
+        self, names: list[str], reports: dict[str, Report], *, carefully: bool = False
     ) -> Mapping[str, Report]:
         remaining = self._singles.remaining(self._now())
-        if remaining and not found:
+        if remaining and not reports:
             raise self._left_alone("single tasks", remaining)
         if remaining:
-            return found
+            return reports
         askable = [name for name in names if _ID.fullmatch(name) and not self._held_for(name)]
         more, stop = ask_one_by_one(
             self._ask,
@@ -287,9 +287,9 @@ class HttpCreator:
             concurrency=self._concurrency,
             timeout=self._calls.timeout,
         )
-        if stop is not None and not more and not found:
+        if stop is not None and not more and not reports:
             raise stop
-        return found | more
+        return reports | more
 
     def _now(self) -> timedelta:
         return timedelta(seconds=self._monotonic())

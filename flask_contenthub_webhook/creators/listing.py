@@ -31,14 +31,14 @@ class Walk:
     """Outcome of a walk through the list.
 
     Args:
-        found: the reports, by id.
+        reports: the reports, by id.
         unclear: ids that are in the list with an unknown state.
         is_certain: tasks that were not seen do not exist.
         gave_up: the list is longer than ``max_pages``.
         error: the error that ended the walk.
     """
 
-    found: dict[str, Report] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
     unclear: set[str] = field(default_factory=set)
     is_certain: bool = False
     gave_up: bool = False
@@ -127,7 +127,7 @@ class _Walker:
             return
         self._to_find.discard(name)
         try:
-            self.walk.found[name] = read_row(row)
+            self.walk.reports[name] = read_row(row)
         except CreatorUnclear as error:
             logger.warning("%s", error.message, extra={"creator_task_id": name})
             self.walk.unclear.add(name)
