@@ -6,6 +6,8 @@ The docstring of a class is its default message, so senders, logs and the API re
 from __future__ import annotations
 
 import inspect
+import signal
+import traceback
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -194,3 +196,18 @@ class InboxFull(RequestRefused, code="inbox_full", status=503, retry_after=10):
 
 class DatabaseUnavailable(RequestRefused, code="database_unavailable", status=503, retry_after=5):
     """The database could not store the event; send it again."""
+
+
+def ends_process(error: BaseException) -> bool:
+    """Tell whether an exception that came out of a handler is about the process: Ctrl-C, or a signal of its shutdown.
+
+    A handler's own ``sys.exit()`` is not. Servers raise SystemExit in the function that they have installed for a
+    signal, which Python calls within whatever runs at that moment, so the traceback goes through that function.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    if not isinstance(error, SystemExit):
+        return False
+    installed = (signal.getsignal(number) for number in signal.valid_signals())
+    codes = {getattr(getattr(function, "__func__", function), "__code__", None) for function in installed}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))

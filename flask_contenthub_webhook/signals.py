@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from blinker import NamedSignal, Namespace
 
+from .errors import ends_process
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -111,7 +113,9 @@ def send_quietly(
     for receiver in list(signal.receivers_for(app)):
         try:
             app.ensure_sync(receiver)(app, **arguments)
-        except Exception:
+        except BaseException as error:
+            if ends_process(error):
+                raise
             logger.exception(
                 "A receiver of %s raised; what it was doing is lost.", signal.name, extra={"signal": signal.name}
             )

@@ -8,9 +8,11 @@ alone.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.events import Completed, Failed, Internal, Progress, error_of
@@ -25,14 +27,14 @@ from ..core.state_machine import (
     Verdict,
     decide,
 )
-from ..errors import DatabaseUnavailable, TaskNotFound, TransitionRefused
+from ..errors import DatabaseUnavailable, TaskNotFound, TransitionRefused, ends_process
 from ..forwarding.write import write_forwards
 from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, trouble_of
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.transactions import Transaction
 from .failures import keep_failure
-from .handlers import HandlerError, call_handlers, handlers_of
+from .handlers import HandlerError, call_handlers, failing_as, handlers_of
 from .task_changes import changes_of, stored_result
 
 __all__ = ["apply_event"]
@@ -74,10 +76,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
             trouble = trouble_of(cause) if isinstance(cause, SQLAlchemyError) else Trouble.STATEMENT
             if trouble is Trouble.RETRY and number + 1 < _ROUNDS:
                 continue
-            if trouble is Trouble.BUSY:
-                logger.warning("A handler waited too long for the database.", exc_info=cause)
-                raise DatabaseUnavailable from cause
-            # A handler may use a database of its own; writing the failure shows whether ours is away.
+            # Whatever else it is, it is the event's; writing that down shows whether the database is away.
             raise keep_failure(state, received, error, kept) from cause
         except SQLAlchemyError as error:
             if trouble_of(error) is Trouble.RETRY and number + 1 < _ROUNDS:
@@ -226,7 +225,7 @@ class _EventTransaction:
         if not calls:
             return
         session = self.transaction.session()
-        try:
+        with self._blaming(task, decision):
             call_handlers(
                 self.state.app,
                 self.transaction,
@@ -234,9 +233,6 @@ class _EventTransaction:
                 task=self.store.tasks.object_from_row(session, task),
                 delivery=self.store.deliveries.object_from_row(session, delivery),
             )
-        except HandlerError as error:
-            error.task_id, error.attempt = task["task_id"], self._attempt_that_came(task, decision)
-            raise
 
     def _arguments(self, decision: Decision) -> dict[str, Any]:
         """Return the signal's arguments beside the task and the delivery."""
@@ -251,12 +247,18 @@ class _EventTransaction:
                 return {}
 
     def _commit(self, task: Row, decision: Decision) -> None:
-        try:
+        """Commit; a deferred constraint or a session event of the host's may still refuse what handlers wrote."""
+        with self._blaming(task, decision), failing_as("commit", spare=_is_surroundings):
             self.transaction.commit()
-        except IntegrityError as error:  # a deferred constraint of the host's
-            late = HandlerError("commit")
-            late.task_id, late.attempt = task["task_id"], self._attempt_that_came(task, decision)
-            raise late from error
+
+    @contextmanager
+    def _blaming(self, task: Row, decision: Decision) -> Iterator[None]:
+        """Tell an error of the host's code whose event it is."""
+        try:
+            yield
+        except HandlerError as error:
+            error.task_id, error.attempt = task["task_id"], self._attempt_that_came(task, decision)
+            raise
 
     def _attempt_that_came(self, task: Row, decision: Decision) -> int:
         """Return the attempt of this event, so that a later try does not take it for a later attempt's."""
@@ -290,3 +292,9 @@ class _EventTransaction:
                 task=self.store.task_of(session, task),
                 outcome=outcome.verdict.value,
             )
+
+
+def _is_surroundings(error: BaseException) -> bool:
+    """Tell whether an error at the COMMIT is about the process or the database, and not about what was written."""
+    about_database = isinstance(error, SQLAlchemyError) and trouble_of(error) is not Trouble.STATEMENT
+    return about_database or ends_process(error)

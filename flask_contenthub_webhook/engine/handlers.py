@@ -6,7 +6,8 @@ The first that raises ends it: nothing of any of them is kept. None of them may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blinker import NamedSignal
@@ -14,7 +15,8 @@ from blinker import NamedSignal
 from .. import signals
 from ..core.events import Event, Internal
 from ..core.state_machine import Decision, TaskState
-from ..storage.commit_guard import check_transaction, forbid_commit
+from ..errors import ends_process
+from ..storage.commit_guard import guard_transaction
 from ..storage.transactions import Transaction
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..runtime.state import WebhookState
 
-__all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of"]
+__all__ = ["HandlerCall", "HandlerError", "call_handlers", "failing_as", "handlers_of"]
 
 _SIGNALS: Mapping[TaskState, NamedSignal | None] = {
     TaskState.PENDING: None,
@@ -91,18 +93,26 @@ def call_handlers(
     """Call them all, and write what they added to the session.
 
     Raises:
-        HandlerError: one raised, committed or rolled back, or what it added cannot be written.
+        HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
     """
-    session, connection = transaction.session(), transaction.connection
-    for call in calls:
-        name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
-        try:
-            with forbid_commit(session, connection):
+    session = transaction.session()
+    with guard_transaction(session, transaction.connection, task) as check:
+        for call in calls:
+            name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
+            with failing_as(name):
                 app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)
-        except Exception as error:
-            raise HandlerError(name) from error
+                check()
+        with failing_as("flush"):
+            session.flush()
+            check()
+
+
+@contextmanager
+def failing_as(name: str, *, spare: Callable[[BaseException], bool] = ends_process) -> Iterator[None]:
+    """Turn whatever is raised inside this block into a :class:`HandlerError`, except for what is to be spared."""
     try:
-        session.flush()
-        check_transaction(connection)
-    except Exception as error:
-        raise HandlerError("flush") from error
+        yield
+    except BaseException as error:
+        if spare(error):
+            raise
+        raise HandlerError(name) from error

@@ -56,6 +56,7 @@ class Worker:
         self._stopped = threading.Event()
         self._found = threading.Event()
         self._bell: queue.Queue[None] = queue.Queue(1)
+        self._running: dict[int, threading.Thread] = {}
 
     def stop(self) -> None:
         """Finish the deliveries in hand, give back the rest, and return from :meth:`run`; safe in a signal handler."""
@@ -68,25 +69,35 @@ class Worker:
         Args:
             on_start: called once the threads run.
         """
-        threads = [
-            threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}")
-            for number in range(self._threads)
-        ]
-        for thread in threads:
-            thread.start()
+        for number in range(self._threads):
+            self._start_thread(number)
         try:
             on_start()
             self._look_out()
         finally:
             self.stop()
-            for thread in threads:
+            for thread in self._running.values():
                 thread.join()
+
+    def _start_thread(self, number: int) -> None:
+        thread = threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}")
+        self._running[number] = thread
+        thread.start()
+
+    def _replace_dead_threads(self) -> None:
+        """Start anew what has died; :meth:`_work_off_some` lets nothing through, but Python can end any thread."""
+        for number, thread in self._running.items():
+            if not thread.is_alive() and not self._stopped.is_set():
+                logger.critical("The thread %s died; another one takes its place.", thread.name)
+                self._start_thread(number)
+                self._ring()  # the dead one may have taken a call with it
 
     def _look_out(self) -> None:
         """Wake a thread whenever something is due."""
         wait, was_due = _SHORTEST_WAIT, False
         with Alarm(self._state) as alarm:
             while not self._stopped.is_set():
+                self._replace_dead_threads()
                 is_due = self._is_anything_due()
                 if is_due:
                     self._ring()
@@ -129,7 +140,7 @@ class Worker:
         report = RetryReport()
         try:
             work_off(self._state, report, limit=self._batch, is_stopped=self._stopped.is_set)
-        except Exception:
+        except BaseException:  # no signal of a shutdown reaches this thread
             logger.exception("A worker's thread met what it did not expect; it goes on.")
             report.interrupted = True
         if report.interrupted:

@@ -1,91 +1,179 @@
-"""Guards the transaction of an event against commits and rollbacks by the host's handlers."""
+"""Guards the transaction of an event against what the host's handlers must not do: end it, or change the task's state.
+
+What costs nothing is looked at each time: the text of a statement before it is executed, the state of the transaction
+as the driver knows it, and the task object. No statement is sent for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from flask import g, has_app_context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
+
+from .drivers import TransactionState, transaction_state
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["CommitForbidden", "check_transaction", "forbid_commit", "watch_commits"]
+__all__ = ["CommitForbidden", "TaskChangeForbidden", "guard_transaction", "watch_commits"]
 
-_GUARD = "contenthub_webhook_forbidden_commits"
+_GUARD = "contenthub_webhook_guard"
+_ENDS_TRANSACTION = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_STATE_ATTRIBUTES = frozenset(
+    {
+        "task_id",
+        "creator_task_id",
+        "earlier_creator_task_ids",
+        "status",
+        "previous_status",
+        "attempt",
+        "version",
+        "next_submit_at",
+        "submitting_since",
+        "submit_tries",
+        "submitted_at",
+        "next_poll_at",
+        "polls",
+        "times_missing",
+        "finished_at",
+    }
+)
+"""Attributes of a task by which the extension decides; others, such as ``topic``, a handler may change."""
 
-_IN_FAILED_TRANSACTION = 3
-"""libpq's PQTRANS_INERROR, as psycopg and psycopg2 report it."""
+_ENDED = (
+    "The handler ended the transaction of its event (commit, rollback, close or remove). "
+    "It must only add to db.session."
+)
+_COMMITTED = (
+    "The handler called db.session.commit(); the extension commits, together with the task's new status. "
+    "Use db.session.flush() for generated keys, or begin_nested() for a savepoint."
+)
+_FAILED = (
+    "A statement of a handler failed, and the handler hid its error; nothing of this transaction can be kept. "
+    "Use db.session.begin_nested() around what may fail."
+)
 
 
 class CommitForbidden(RuntimeError):
-    """A handler called commit() or rollback() on db.session inside the transaction of its event."""
+    """A handler ended the transaction of its event, or tried to."""
+
+
+class TaskChangeForbidden(RuntimeError):
+    """A handler deleted its task, or assigned an attribute by which the extension decides."""
+
+
+class _Guard:
+    """The transaction of one event while its handlers run, and what they did to it."""
+
+    def __init__(self, session: Session, connection: Connection, task: Any) -> None:
+        self.connection = connection
+        self._session = session
+        self._transactions = session.get_transaction(), connection.get_transaction()
+        self._task = task
+        self._before = {name: value for name, value in vars(task).items() if name in _STATE_ATTRIBUTES}
+        self._found: CommitForbidden | None = None
+
+    def refuse(self, message: str = _ENDED) -> None:
+        """Raise, and remember it for the case that the handler hides it."""
+        self._found = CommitForbidden(message)
+        raise self._found
+
+    def check(self) -> None:
+        """Find out what the handler did that was not refused at once, or whose refusal it hid.
+
+        Raises:
+            CommitForbidden: the transaction has ended, or will keep nothing.
+            TaskChangeForbidden: the task was deleted, or its state assigned.
+        """
+        if self._found is not None:
+            raise self._found
+        transactions = self._session.get_transaction(), self.connection.get_transaction()
+        if transactions != self._transactions or not all(one is not None and one.is_active for one in transactions):
+            raise CommitForbidden(_ENDED)
+        state = transaction_state(self.connection)
+        if state is TransactionState.NONE:
+            raise CommitForbidden(_ENDED)
+        if state is TransactionState.FAILED:
+            raise CommitForbidden(_FAILED)
+        self._check_task()
+
+    def _check_task(self) -> None:
+        state, now = inspect(self._task), vars(self._task)
+        if state.deleted or self._task in self._session.deleted:
+            raise TaskChangeForbidden("The handler deleted the task of its event.")
+        changed = {name for name, value in self._before.items() if now.get(name, value) != value}
+        changed |= (state.committed_state.keys() & _STATE_ATTRIBUTES) - self._before.keys()
+        if changed:
+            raise TaskChangeForbidden(f"The handler assigned task.{min(changed)}, which only the extension changes.")
+
+
+_guarded: ContextVar[_Guard | None] = ContextVar(_GUARD, default=None)
+_watched: WeakSet[Engine] = WeakSet()
 
 
 def watch_commits(db: SQLAlchemy) -> None:
-    """Let :func:`forbid_commit` work for sessions of this database object; calling it again changes nothing."""
+    """Let :func:`guard_transaction` see commits of this object's sessions; calling it again changes nothing."""
     if not sa_event.contains(db.session, "before_commit", _before_commit):
         sa_event.listen(db.session, "before_commit", _before_commit)
 
 
+def _watch_statements(engine: Engine) -> None:
+    if engine in _watched:
+        return
+    _watched.add(engine)
+    sa_event.listen(engine, "before_cursor_execute", _before_statement)
+    sa_event.listen(engine, "commit", _before_connection_commit)
+
+
 @contextmanager
-def forbid_commit(session: Session, connection: Connection) -> Iterator[None]:
-    """Inside this block, commits of ``db.session`` in the current application context raise; savepoints are free.
+def guard_transaction(session: Session, connection: Connection, task: Any) -> Iterator[Callable[[], None]]:
+    """Inside this block, whatever would end the transaction raises :class:`CommitForbidden`; savepoints are free.
 
     Args:
         session: ``db.session``, in a transaction.
         connection: the connection of that transaction.
+        task: the object that handlers get.
 
-    Raises:
-        CommitForbidden: also at the end, where somebody hid the error, or ended the transaction in another way.
+    Yields:
+        A function that raises where a handler did so unseen, hid the error, or changed the task's state.
     """
-    transaction, begun = session.get_transaction(), connection.get_transaction()
-    setattr(g, _GUARD, [])
+    _watch_statements(connection.engine)
+    guard = _Guard(session, connection, task)
+    setattr(g, _GUARD, guard)
+    token = _guarded.set(guard)
     try:
-        yield
+        yield guard.check
     finally:
-        hidden = g.pop(_GUARD)
-    if hidden:
-        raise CommitForbidden(hidden[0])
-    same = session.get_transaction() is transaction and connection.get_transaction() is begun
-    if not same or begun is None or not begun.is_active or transaction is None or not transaction.is_active:
-        raise CommitForbidden(
-            "The handler ended the transaction of its event (rollback, close or remove); "
-            "it must only add to db.session."
-        )
+        _guarded.reset(token)
+        g.pop(_GUARD, None)
 
 
-def check_transaction(connection: Connection) -> None:
-    """Refuse to commit a transaction that the database has given up on.
+def _before_statement(connection: Connection, _: Any, statement: str, *__: Any) -> None:
+    guard = _guarded.get()
+    if guard is None or guard.connection is not connection:
+        return
+    if _ENDS_TRANSACTION.match(statement) or transaction_state(connection) is TransactionState.NONE:
+        guard.refuse()
 
-    PostgreSQL answers COMMIT with a silent ROLLBACK after a statement failed, even one whose error a handler hid;
-    SQLite ends a transaction by itself when the disk is full.
 
-    Raises:
-        CommitForbidden: the commit would keep nothing.
-    """
-    driver = connection.connection.dbapi_connection
-    status = getattr(getattr(driver, "info", None), "transaction_status", None)
-    if connection.dialect.name == "postgresql":
-        gone = status == _IN_FAILED_TRANSACTION
-    else:
-        gone = getattr(driver, "in_transaction", True) is False
-    if gone:
-        raise CommitForbidden(
-            "A statement of a handler failed, and the handler hid its error; nothing of this transaction can be kept. "
-            "Use db.session.begin_nested() around what may fail."
-        )
+def _before_connection_commit(connection: Connection) -> None:
+    guard = _guarded.get()
+    if guard is not None and guard.connection is connection:
+        guard.refuse()
 
 
 def _before_commit(session: Session) -> None:
-    if has_app_context() and _GUARD in g and session.get_nested_transaction() is None:
-        message = (
-            "The handler called db.session.commit(); the extension commits, together with the task's new status. "
-            "Use db.session.flush() for generated keys, or begin_nested() for a savepoint."
-        )
-        getattr(g, _GUARD).append(message)
-        raise CommitForbidden(message)
+    guard: _Guard | None = g.get(_GUARD) if has_app_context() else None
+    if guard is not None and session.get_nested_transaction() is None:
+        guard.refuse(_COMMITTED)

@@ -12,7 +12,8 @@ import flask_contenthub_webhook
 
 ROOT = Path(flask_contenthub_webhook.__file__).parent
 LAYERS = (
-    {"_version", "errors", "signals"},
+    {"_version", "errors"},
+    {"signals"},
     {"core"},
     {"config", "models", "storage"},
     {"creators"},

@@ -1,0 +1,128 @@
+"""What a handler raises is its event's; a shutdown that happens to come while it runs is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_contenthub_webhook import delivery_processed, task_completed
+from tests.support.host import Host, completed
+
+Build = Callable[..., Host]
+
+
+@pytest.fixture
+def on_usr1() -> Iterator[Callable[..., Any]]:
+    """A function that installs a handler of SIGUSR1, as servers do for the signals of their shutdown."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield lambda function: signal.signal(signal.SIGUSR1, function)
+    signal.signal(signal.SIGUSR1, before)
+
+
+class Server:
+    def handle_abort(self, *_: Any) -> None:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("handle", [Server().handle_abort, lambda *_: sys.exit(1)], ids=["a method", "a function"])
+@pytest.mark.parametrize("when", ["inside the transaction", "afterwards"])
+def test_a_signal_that_ends_the_process_while_a_handler_runs_ends_it(
+    sqlite_host: Host, on_usr1: Callable[..., Any], handle: Any, when: str
+):
+    host, task_id = sqlite_host, sqlite_host.add_task()
+    on_usr1(handle)
+
+    def handler(app: Flask, **extra: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        pytest.fail("Nothing was raised.")  # pragma: no cover
+
+    host.connect(task_completed if when == "inside the transaction" else delivery_processed, handler)
+    with pytest.raises(SystemExit):
+        host.post(task_id, completed(task_id), attempt=1)
+
+    done = when == "afterwards"
+    assert (host.task(task_id).status, len(host.deliveries())) == (("completed", 1) if done else ("submitted", 0))
+
+
+def test_ctrl_c_ends_it(sqlite_host: Host):
+    host, task_id = sqlite_host, sqlite_host.add_task()
+
+    def handler(app: Flask, **extra: Any) -> None:
+        raise KeyboardInterrupt
+
+    host.connect(task_completed, handler)
+    with pytest.raises(KeyboardInterrupt):
+        host.post(task_id, completed(task_id), attempt=1)
+    assert (host.task(task_id).status, host.deliveries()) == ("submitted", [])
+
+
+def test_sys_exit_after_the_commit_is_not_felt(sqlite_host: Host):
+    host, task_id, seen = sqlite_host, sqlite_host.add_task(), []
+    host.connect(delivery_processed, lambda app, **extra: sys.exit(3))
+    host.connect(delivery_processed, lambda app, *, outcome, **extra: seen.append(outcome))
+
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
+    assert seen == ["processed"]
+
+
+def test_what_the_drivers_own_commit_kept_is_not_called_applied(host: Host):
+    """It cannot be taken back, but it is told."""
+    task_id = host.add_task()
+
+    def handler(app: Flask, **extra: Any) -> None:
+        driver: Any = host.db.session.connection().connection.dbapi_connection
+        driver.commit()
+
+    host.connect(task_completed, handler)
+    answer = host.post(task_id, completed(task_id), attempt=1)
+
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (500, "handler_failed")
+    assert "ended the transaction" in host.deliveries()[-1].error
+    assert host.contents() == []
+
+
+def test_a_handler_may_roll_back_to_a_savepoint_of_its_own(host: Host):
+    task_id = host.add_task()
+
+    def handler(app: Flask, **extra: Any) -> None:
+        for statement in ("SAVEPOINT mine", "ROLLBACK TO SAVEPOINT mine", "ROLLBACK TO mine", "RELEASE mine"):
+            host.db.session.execute(sa.text(statement))
+
+    host.connect(task_completed, handler)
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
+
+
+def test_a_handler_may_assign_what_a_task_is_and_what_it_was(host: Host):
+    task_id = host.add_task()
+
+    def handler(app: Flask, *, task: Any, **extra: Any) -> None:
+        task.topic, task.result, task.status = "another", {"kept": "elsewhere"}, task.status
+        host.db.session.flush()
+        host.db.session.refresh(task)
+
+    host.connect(task_completed, handler)
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
+    assert (host.task(task_id).topic, host.task(task_id).result) == ("another", {"kept": "elsewhere"})
+
+
+def test_an_error_that_a_session_event_of_the_host_raises_at_the_commit_is_a_failure(host: Host):
+    task_id = host.add_task()
+
+    def refuse(session: Any) -> None:
+        raise SystemExit("not now")
+
+    sa.event.listen(host.db.session, "before_commit", refuse)
+    try:
+        answer = host.post(task_id, completed(task_id), attempt=1)
+    finally:
+        sa.event.remove(host.db.session, "before_commit", refuse)
+
+    (row,) = host.deliveries()
+    assert (answer.status_code, row.verdict, row.error) == (500, "failed", "commit: SystemExit: not now")
