@@ -1,0 +1,45 @@
+"""A thread of the worker that dies by any cause is replaced."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from flask_contenthub_webhook.engine.worker import Worker
+from tests.support.host import Host, completed
+from tests.support.processes import wait_until
+
+Build = Callable[..., Host]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_of_the_worker_that_dies_is_replaced(hosts: Build, sqlite_url: str, caplog: pytest.LogCaptureFixture):
+    host = hosts(sqlite_url, WEBHOOK_PROCESSING="worker")
+    worker = Worker(host.state, threads=1)
+    runner = threading.Thread(target=worker.run)
+    runner.start()
+    try:
+        wait_until(of_worker, timeout=10, what="no thread", log=str)
+        (victim,) = of_worker()
+        killed = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(victim.ident or 0), ctypes.py_object(SystemExit)
+        )
+        assert killed == 1
+        first, second = host.add_task(), host.add_task()
+        host.post(first, completed(first))  # wakes it to its death
+        wait_until(lambda: not victim.is_alive(), timeout=10, what="it lives", log=str)
+        host.post(second, completed(second))
+        wait_until(lambda: len(host.contents()) == 2, timeout=20, what="nobody took its place", log=str)
+        assert of_worker() != [victim]
+    finally:
+        worker.stop()
+        runner.join(20)
+    assert not runner.is_alive()
+    assert "died; another one takes its place" in caplog.text
+
+
+def of_worker() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("contenthub-worker")]
