@@ -49,8 +49,7 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
     state.backpressure.admit()
     notify = state.backpressure.may_notify()
     try:
-        with state.database.single_statement() as tx:
-            applied = _accept(state, tx, received, notify=notify)
+        applied = state.database.write_one(lambda tx: _accept(state, tx, received, notify=notify))
     except SQLAlchemyError as error:
         logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
         raise DatabaseUnavailable from error
@@ -70,24 +69,13 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
         DatabaseUnavailable: nothing was written.
     """
     state.backpressure.admit()
-    now = state.clock()
     try:
-        with state.database.begin() as tx:
-            tasks = state.store.find_tasks(tx, {received.task_id for received in batch})
-            checked = [_checked(received, _found(received, tasks)) for received in batch]
-            rows = [
-                _values(state, received, now) | _task_columns(state, tx, received, task)
-                for received, task in zip(batch, checked, strict=True)
-                if not isinstance(task, RequestRefused)
-            ]
-            kept = iter(state.store.insert_deliveries(tx, rows))
-            if rows:
-                state.store.inbox.notify(tx)
+        outcomes = state.database.write(lambda tx: _accept_many(state, tx, batch))
     except SQLAlchemyError as error:
         logger.warning("The database did not take a batch: %s", type(error).__name__, exc_info=error)
         raise DatabaseUnavailable from error
-    outcomes = [task if isinstance(task, RequestRefused) else _queued(task, next(kept)) for task in checked]
-    state.backpressure.added(len(rows), notified=bool(rows))
+    kept = sum(isinstance(outcome, Outcome) for outcome in outcomes)
+    state.backpressure.added(kept, notified=bool(kept))
     for task_id in {outcome.task_id for outcome in outcomes if isinstance(outcome, Outcome)}:
         state.wake(task_id)
     return outcomes
@@ -109,11 +97,9 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
     now = state.clock()
     due = now + jittered(state.settings.retry_backoff[0])
     try:
-        with state.database.begin() as tx:
-            applied = _write_known(state, tx, received, now, due=due, reason=reason)
+        return state.database.write(lambda tx: _write_known(state, tx, received, now, due=due, reason=reason))
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
-    return applied
 
 
 def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: bool) -> Outcome:
@@ -133,6 +119,21 @@ def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: boo
         return applied
     delivery_id, status = kept
     return Outcome(verdict=Verdict.QUEUED, delivery_id=delivery_id, task_id=ours, status=TaskState(status))
+
+
+def _accept_many(state: WebhookState, tx: Tx, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
+    now = state.clock()
+    tasks = state.store.find_tasks(tx, {received.task_id for received in batch})
+    checked = [_checked(received, _found(received, tasks)) for received in batch]
+    rows = [
+        _values(state, received, now) | _task_columns(state, tx, received, task)
+        for received, task in zip(batch, checked, strict=True)
+        if not isinstance(task, RequestRefused)
+    ]
+    kept = iter(state.store.insert_deliveries(tx, rows))
+    if rows:
+        state.store.inbox.notify(tx)
+    return [task if isinstance(task, RequestRefused) else _queued(task, next(kept)) for task in checked]
 
 
 def _write_known(

@@ -6,6 +6,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
@@ -73,7 +74,7 @@ def _format_error(error: HandlerError) -> str:
         words = str(cause)
     except Exception:  # noqa: BLE001 - a host's error may do anything
         words = "(its message cannot be read)"
-    return f"{error.handler}: {type(cause).__name__}: {words}"
+    return f"{error.handler}: {type(cause).__name__}" + (f": {words}" if words else "")
 
 
 def record_failure(
@@ -101,13 +102,15 @@ def record_failure(
         "claimed_until": None,
         **_next_try(state, received, tries, now),
     }
-    with state.database.begin() as tx:
+
+    def write(tx: Connection) -> int:
         if kept is None:
             values = {**delivery_values(received, task_id, now), "late": False, "attempt": attempt, **outcome}
-            kept = state.store.insert_delivery(tx, values)
-        else:
-            state.store.update_delivery(tx, kept["id"], outcome)
-    return int(kept["id"]), Verdict(outcome["verdict"])
+            return int(state.store.insert_delivery(tx, values)["id"])
+        state.store.update_delivery(tx, kept["id"], outcome)
+        return int(kept["id"])
+
+    return state.database.write(write), Verdict(outcome["verdict"])
 
 
 def _storable(error: str) -> str:

@@ -37,8 +37,7 @@ def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reas
     """
     values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None, "claimed_until": None}
     try:
-        with state.database.begin() as tx:
-            state.store.update_delivery(tx, delivery_id, values)
+        state.database.write(lambda tx: state.store.update_delivery(tx, delivery_id, values))
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
 

@@ -112,8 +112,10 @@ def _lease(state: WebhookState) -> timedelta:
 
 def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed]:
     now = state.clock()
-    with state.database.begin() as tx:
-        return state.store.inbox.claim(tx, now=now, until=now + _lease(state), limit=limit, task_id=task_id)
+    until = now + _lease(state)
+    return state.database.write(
+        lambda tx: state.store.inbox.claim(tx, now=now, until=until, limit=limit, task_id=task_id)
+    )
 
 
 def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
@@ -121,8 +123,7 @@ def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
     if not rows:
         return
     try:
-        with state.database.begin() as tx:
-            state.store.inbox.release(tx, rows)
+        state.database.write(lambda tx: state.store.inbox.release(tx, rows))
     except SQLAlchemyError as error:
         logger.warning("%d deliveries could not be given back; their leases will end.", len(rows), exc_info=error)
 
@@ -138,8 +139,8 @@ def _is_still_ours(state: WebhookState, row: Row) -> bool:
     now: datetime = state.clock()
     if row["claimed_until"] - now > _lease(state) / 2:
         return True
-    with state.database.begin() as tx:
-        return state.store.inbox.renew(tx, row, now + _lease(state))
+    until = now + _lease(state)
+    return state.database.write(lambda tx: state.store.inbox.renew(tx, row, until))
 
 
 def _apply_claimed(state: WebhookState, row: Row) -> Verdict:

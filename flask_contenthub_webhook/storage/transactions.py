@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 
 from ..core.per_process import PerProcess
+from .database_errors import Trouble, is_connection_useless, trouble_of
+from .drivers import commits_by_itself
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ["Database", "Transaction"]
+
+T = TypeVar("T")
 
 
 class Database:
@@ -68,6 +72,18 @@ class Database:
             yield transaction.connection
             transaction.commit()
 
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run some work in a transaction without a session, and commit.
+
+        It runs once more where a try right away may succeed: the first connection that comes out of the pool after a
+        restart of the database is dead.
+        """
+        return _at_most_twice(self.begin, work)
+
+    def write_one(self, work: Callable[[Connection], T]) -> T:
+        """The same for one statement that writes; see :meth:`single_statement`."""
+        return _at_most_twice(self.single_statement, work)
+
     @contextmanager
     def single_statement(self) -> Iterator[Connection]:
         """Open a connection for one statement that writes, and others that only read or notify.
@@ -80,7 +96,7 @@ class Database:
             with self.begin() as connection:
                 yield connection
             return
-        with _parameters_hidden(), engine.connect() as connection:
+        with _connected(engine) as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -109,12 +125,17 @@ class Database:
                 chooses = type(session).get_bind is not FlaskSession.get_bind
                 if not isinstance(bind, Engine) or chooses or session.twophase:
                     connection = self.store.connection_of(session)
-                    if writes:
-                        begin_writing(connection, self._write_turn.value)
-                    yield Transaction(self, connection, session)
+                    with _dropping_useless(connection), _one_transaction(connection):
+                        if writes:
+                            begin_writing(connection, self._write_turn.value)
+                        yield Transaction(self, connection, session)
                     return
                 engine = self._engine = bind
-        with _parameters_hidden(), engine.connect() as connection, Transaction(self, connection) as transaction:
+        with (
+            _connected(engine) as connection,
+            _one_transaction(connection),
+            Transaction(self, connection) as transaction,
+        ):
             if writes:
                 begin_writing(connection, self._write_turn.value)
             yield transaction
@@ -168,3 +189,50 @@ class Transaction:
         """Roll back what is not committed, and release the session."""
         if self._joined is not None:
             self._joined.__exit__(type_, error, trace)
+
+
+def _at_most_twice(begin: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]) -> T:
+    try:
+        with begin() as connection:
+            return work(connection)
+    except SQLAlchemyError as error:
+        if trouble_of(error) is not Trouble.RETRY:
+            raise
+    with begin() as connection:
+        return work(connection)
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection, _dropping_useless(connection):
+        yield connection
+
+
+@contextmanager
+def _dropping_useless(connection: Connection) -> Iterator[None]:
+    """Hide the parameters of errors; empty the pool if its server went away, or no longer accepts writes."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
+        if is_connection_useless(error):
+            connection.invalidate(error)
+            connection.engine.dispose()
+        raise
+
+
+@contextmanager
+def _one_transaction(connection: Connection) -> Iterator[None]:
+    """Let PostgreSQL keep all or nothing, also where the host's engine is in AUTOCOMMIT; nothing was sent yet."""
+    if not commits_by_itself(connection):
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    driver.autocommit = False
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # the connection may be lost; then nobody gets it again
+            driver.rollback()
+            driver.autocommit = True

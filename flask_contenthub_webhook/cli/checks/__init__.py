@@ -12,6 +12,7 @@ from .operations import check_backlog, check_raised_alerts
 from .schema import check_schema
 from .secret import check_secrets
 from .settings import check_enabled, check_keys, check_signatures
+from .transactions import check_transactions
 
 __all__ = ["CHECKS", "DoctorContext", "Finding", "Level"]
 
@@ -22,6 +23,7 @@ CHECKS = (
     check_signatures,
     check_base_url,
     check_schema,
+    check_transactions,
     check_backlog,
     check_raised_alerts,
     check_celery,
