@@ -1,4 +1,4 @@
-"""Canonical forms of a JSON body, which a ``contenthub`` sender may have signed instead of the bytes it sent.
+"""Canonical forms of a JSON body: what a ``contenthub`` sender may have signed, and what identifies a message.
 
 Python's ``json.dumps`` and JavaScript's ``JSON.stringify`` differ in how they write numbers, order keys and escape
 text, so the object alone does not determine the signed bytes. Each form here is produced by a real sender.
@@ -6,6 +6,7 @@ text, so the object alone does not determine the signed bytes. Each form here is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import msgspec
 
 from .strict_json import holds_more_values
 
-__all__ = ["MAX_BYTES", "MAX_VALUES", "canonical_forms", "canonical_json"]
+__all__ = ["MAX_BYTES", "MAX_VALUES", "canonical_forms", "canonical_json", "message_digest"]
 
 MAX_BYTES = 96 * 1024
 """Largest body that has canonical forms. They are computed before the sender is authenticated; so bounded, a refusal
@@ -41,6 +42,22 @@ def canonical_json(payload: Any, *, ensure_ascii: bool = True) -> bytes:
         TypeError, ValueError, RecursionError: as :func:`json.dumps` does.
     """
     return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=ensure_ascii).encode()
+
+
+def message_digest(payload: Any) -> str:
+    """Return the identity of a message: SHA-256, in hex, of its content written in one way.
+
+    Every spelling that verifies under one signature has the same digest: each form of :func:`canonical_forms` means
+    what the body means. So has the same message signed raw and in a canonical form, alone and in a batch.
+
+    Args:
+        payload: the parsed object.
+    """
+    try:
+        content = _ENCODER.encode(payload)
+    except (TypeError, ValueError, OverflowError):  # what msgspec does not write: a lone surrogate in a poll's answer
+        content = canonical_json(payload)
+    return hashlib.sha256(content).hexdigest()
 
 
 def canonical_forms(body: bytes) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from ..errors import TaskMismatch
+from .canonical import message_digest
 from .events import Event, Internal, trigger_of
 from .state_machine import TaskState, Trigger, Verdict
 
@@ -44,7 +44,10 @@ class ReceivedEvent:
             it.
         id_may_be_creators: look the task up by ``task_id`` or ``creator_task_id``.
         scheme: the signature scheme that authenticated it, or None for an unsigned event.
-        message_id: the sender's id of the message, the same on every retry.
+        message_id: the sender's signed id of the message, the same on every retry; None for an item of a batch, whose
+            id is the batch's.
+        digest: the identity of the message where it has no id (:func:`.canonical.message_digest`), whatever the bytes
+            that it came in; by default that of the event's payload.
         body: the raw bytes.
         headers: the request headers, secrets redacted.
         remote_addr: the client's address.
@@ -61,11 +64,16 @@ class ReceivedEvent:
     id_may_be_creators: bool = False
     scheme: str | None = None
     message_id: str | None = None
+    digest: str | None = None
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     remote_addr: str | None = None
     replay_of: int | None = None
     from_history: bool = False
+
+    def __post_init__(self) -> None:
+        if self.digest is None and self.body:
+            object.__setattr__(self, "digest", message_digest(self.event.payload))
 
     @classmethod
     def internal(
@@ -102,6 +110,7 @@ class ReceivedEvent:
             task_is_authenticated=row["verdict"] != Verdict.REJECTED or row["scheme"] == "url",
             scheme=row["scheme"],
             message_id=row["message_id"],
+            digest=row["body_digest"],
             body=bytes(row["body"]),
             headers=row["headers"] or {},
             remote_addr=row["remote_addr"],
@@ -112,16 +121,9 @@ class ReceivedEvent:
     @property
     def attempt_is_authenticated(self) -> bool:
         """True where the attempt number is authenticated, so that an old body cannot pass for a newer attempt's."""
-        if self.message_id is not None:
-            return True
         return self.task_is_authenticated and (
             not self.from_history or self.scheme == "url" or self.source is not Source.WEBHOOK
         )
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the body, in hex."""
-        return hashlib.sha256(self.body).hexdigest()
 
     @property
     def trigger(self) -> Trigger:

@@ -189,7 +189,7 @@ def _task_columns(state: WebhookState, tx: Tx, received: ReceivedEvent, task: Ro
     """
     attempt = attempt_of(received, task)
     if attempt is None and _lacks_attempt(received):
-        is_copy = state.store.was_applied(tx, task["task_id"], received.digest, received.message_id)
+        is_copy = state.store.was_applied(tx, task, received.digest, received.message_id)
         attempt = None if is_copy else task["attempt"]
     return {"task_id": task["task_id"], "attempt": attempt, "status_before": task["status"]}
 

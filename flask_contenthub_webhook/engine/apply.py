@@ -162,7 +162,8 @@ class _EventTransaction:
                 raise _LostRace
             task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
         decided = decision_values(decision, task["status"])
-        history = {**self._arrival(seen["task_id"]), **decided, "status_before": seen["status"]}
+        decided |= {"attempt": self.attempt, "status_before": seen["status"]}
+        history = {**self._arrival(seen["task_id"]), **decided}
         return task, decision, self._write_history(history)
 
     def _decide(self, task: Row) -> Decision:
@@ -197,7 +198,7 @@ class _EventTransaction:
         digest = None if attempt_tells else received.digest
         if digest is None and received.message_id is None:
             return False
-        return self.store.was_applied(self.tx, task["task_id"], digest, received.message_id)
+        return self.store.was_applied(self.tx, task, digest, received.message_id)
 
     # --- the history -----------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class DeliveryMixin:
     body: Mapped[bytes | None] = mapped_column(Blob)
     """The raw body; of a refused request that nobody signed, only its beginning."""
     body_digest: Mapped[str | None] = mapped_column(sa.String(64))
-    """SHA-256 of the raw body, in hex."""
+    """SHA-256 of the event's content, in hex, the same however the body was spelled."""
 
     @declared_attr.directive
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805

@@ -288,9 +288,19 @@ class Store:
         row = self.connection_of(tx).execute(self._sql(tx).delivery_by_id, {"at_id": delivery_id}).one_or_none()
         return None if row is None else dict(zip(self.deliveries.columns, row, strict=True))
 
-    def was_applied(self, tx: Tx, task_id: str, digest: str | None, message_id: str | None) -> bool:
-        """Tell whether an event with this body or message id was already applied to the task; None matches none."""
-        parameters = {"at_task_id": task_id, "at_digest": digest, "at_message_id": message_id}
+    def was_applied(self, tx: Tx, task: Row, digest: str | None, message_id: str | None) -> bool:
+        """Tell whether a message was already applied to the task, or found to belong to an earlier attempt.
+
+        Two messages with different ids are two. One without an id is the same as any with its digest, so that it
+        cannot come once more under another scheme. None matches none.
+        """
+        parameters = {
+            "at_task_id": task["task_id"],
+            "at_attempt": task["attempt"],
+            "at_message_id": message_id,
+            "at_digest": digest if message_id is None else None,
+            "at_digest_without_id": digest,
+        }
         return self.connection_of(tx).execute(self._sql(tx).was_applied, parameters).first() is not None
 
     def capabilities(self, tx: Tx) -> Capabilities:

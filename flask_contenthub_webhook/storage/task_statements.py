@@ -157,11 +157,21 @@ class Statements:
             sa.select(d["id"])
             .where(
                 d["task_id"] == sa.bindparam("at_task_id"),
-                d["verdict"] == Verdict.PROCESSED.value,
-                sa.or_(d["body_digest"] == sa.bindparam("at_digest"), d["message_id"] == sa.bindparam("at_message_id")),
+                sa.or_(d["verdict"] == Verdict.PROCESSED.value, _is_of_earlier_attempt(d)),
+                sa.or_(
+                    d["message_id"] == sa.bindparam("at_message_id"),
+                    d["body_digest"] == sa.bindparam("at_digest"),
+                    sa.and_(d["body_digest"] == sa.bindparam("at_digest_without_id"), d["message_id"].is_(None)),
+                ),
             )
             .limit(1)
         )
+
+
+def _is_of_earlier_attempt(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
+    """Return the condition that a signed event came too late; a URL that is signed tells its attempt anyway."""
+    is_earlier = d["attempt"] < sa.bindparam("at_attempt")
+    return sa.and_(d["verdict"] == Verdict.STALE.value, is_earlier, d["scheme"] != "url")
 
 
 class Claim:

@@ -11,7 +11,8 @@ from typing import Any
 from flask import Request
 
 from .. import signals
-from ..core.events import parse_event
+from ..core.canonical import message_digest
+from ..core.events import Custom, parse_event
 from ..core.received import ReceivedEvent, Source
 from ..core.redaction import redacted_body
 from ..core.signatures import Credentials, Verified, carries_signature, verify
@@ -63,8 +64,9 @@ class CurrentRequest:
         return None if self.verified is None else self.verified.scheme
 
     def item(self, item: BatchItem | InvalidPayload) -> CurrentRequest:
-        """Return one item of this batch, as if it had come alone."""
-        current = CurrentRequest(self.state, self.request, self.received_at, self.headers, verified=self.verified)
+        """Return one item of this batch, as if it had come alone; a signed id is the batch's, and no item's."""
+        verified = None if self.verified is None else Verified(self.verified.scheme)
+        current = CurrentRequest(self.state, self.request, self.received_at, self.headers, verified=verified)
         if isinstance(item, BatchItem):
             current.task_id, current.body, current.attempt_text = item.task_id, item.body, item.attempt
         return current
@@ -126,6 +128,8 @@ class CurrentRequest:
         )
         if not _TASK_ID.fullmatch(task_id):  # some databases would choke on it
             raise TaskNotFound
+        # In a signed batch the attempt is signed with the event, so equal failures of two attempts are two messages.
+        tells_attempt = id_may_be_creators and attempt is not None and not isinstance(event, Custom)
         return ReceivedEvent(
             task_id=task_id,
             event=event,
@@ -136,6 +140,7 @@ class CurrentRequest:
             id_may_be_creators=id_may_be_creators,
             scheme=self.scheme,
             message_id=None if self.verified is None else self.verified.message_id,
+            digest=message_digest({**payload, "attempt": attempt}) if tells_attempt else None,
             body=self.body,
             headers=self.headers,
             remote_addr=self.request.remote_addr,
