@@ -14,6 +14,7 @@ from typing import Final
 __all__ = [
     "COMPLETED_BEFORE",
     "COMPLETED_NOW",
+    "HEARD",
     "OPEN_STATES",
     "TERMINAL_STATES",
     "TRANSITIONS",
@@ -77,6 +78,8 @@ class Verdict(StrEnum):
 
 UNSETTLED: Final = (Verdict.QUEUED, Verdict.FAILED, Verdict.DEAD)
 """Verdicts of deliveries that have had no effect yet."""
+HEARD: Final = (Verdict.PROCESSED, Verdict.STALE)
+"""Verdicts of messages that must have no effect when they come again: applied, or too old for the current attempt."""
 
 
 class Rule(StrEnum):

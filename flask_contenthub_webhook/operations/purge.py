@@ -1,6 +1,7 @@
 """Delete history that is older than its retention, slowly enough for callbacks (:mod:`.throttled_delete`).
 
-A purge walks along the primary key: it reads a page of rows, without bodies, and deletes the expired ones.
+A purge walks along the primary key: it reads a page of rows, without their bodies, and deletes what has expired of
+them. Rows by which a message is known again are emptied instead.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..core.state_machine import Verdict
-from .retention import PurgeMemory, Rule, expired, retention_rules, spans
+from .retention import PurgeMemory, Rule, expired, is_remembered, retention_rules, spans
 from .throttled_delete import HOLD, MOST, Throttle
 
 if TYPE_CHECKING:
@@ -78,43 +79,53 @@ class _Walk:
         throttle: Throttle,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._state, self._pace, self._on_progress = state, throttle, on_progress
+        self._state, self._throttle, self._on_progress = state, throttle, on_progress
         self._model = state.delivery_model
+        self._table = sa.inspect(self._model).local_table
         self._bind: dict[str, Any] = {"mapper": sa.inspect(self._model)}
-        self._condition = expired(self._model, rules)
+        has_expired, remembered = expired(self._model, rules), is_remembered(state.database)
+        self._goes = sa.and_(has_expired, ~remembered)
+        self._is_emptied = sa.and_(has_expired, self._model.headers.is_not(None), remembered)
         self.deleted = 0
 
     def through(self, ranges: Sequence[tuple[int, int]]) -> bool:
         """Walk through half-open ranges of ids; False if it was stopped."""
         pages = (page for first, end in ranges for page in self._pages(first, end))
-        return all(self._pace.delete(ids, self._delete) for ids in pages)
+        return all(self._throttle.delete(go, self._delete) and self._throttle.delete(stay, self._empty) for go, stay in pages)
 
-    def _pages(self, first: int, end: int) -> Iterator[list[int]]:
-        """Yield the ids of expired rows, page by page; the last page may extend beyond the end."""
+    def _pages(self, first: int, end: int) -> Iterator[tuple[list[int], ...]]:
+        """Yield the ids of rows to delete and of rows to empty; a page that has begun is read beyond the end, too."""
         row_id = self._model.id
-        query = sa.select(row_id, sa.case((self._condition, 1), else_=0)).order_by(row_id).limit(_PAGE)
+        fate = sa.case((self._goes, "delete"), (self._is_emptied, "empty"))
+        query = sa.select(row_id, fate).order_by(row_id).limit(_PAGE)
         while first < end:
             with self._state.database.session() as session:
                 page = list(session.execute(query.where(row_id >= first), bind_arguments=self._bind))
-            yield [delivery_id for delivery_id, has_expired in page if has_expired]
+            yield tuple([found for found, fate in page if fate == wanted] for wanted in ("delete", "empty"))
             first = page[-1][0] + 1 if len(page) == _PAGE else end
 
     def _delete(self, session: Session, ids: Sequence[int]) -> None:
         """Delete what has expired between the first and the last of these ids."""
-        statement = self._statement(ids[0], ids[-1], skip_locked=self._state.store.capabilities(session).skip_locked)
-        deleted = session.connection(bind_arguments=self._bind).execute(statement).rowcount
+        deleted = self._run(session, sa.delete(self._table), self._goes, ids)
         self.deleted += deleted
         self._on_progress(deleted)
 
-    def _statement(self, first: int, last: int, *, skip_locked: bool) -> sa.Delete:
-        """Return the DELETE, which checks the condition again: a row may have changed since it was read."""
-        table, row_id = sa.inspect(self._model).local_table, self._model.id
-        conditions = (row_id >= first, row_id <= last, self._condition)
-        if not skip_locked:
-            return sa.delete(table).where(*conditions)
-        # The limit, which never counts, keeps MySQL from merging the subquery into a DELETE of the same table.
-        free = sa.select(row_id.label("id")).where(*conditions).limit(MOST).with_for_update(skip_locked=True)
-        return sa.delete(table).where(row_id.in_(sa.select(free.subquery("free").c.id)))
+    def _empty(self, session: Session, ids: Sequence[int]) -> None:
+        """Keep of each row what identifies its message."""
+        nothing = {"body": b"", "headers": sa.null(), "remote_addr": None, "reason": None}
+        values = {getattr(self._model, name): value for name, value in nothing.items()}
+        self._run(session, sa.update(self._table).values(values), self._is_emptied, ids)
+
+    def _run(self, session: Session, change: Any, condition: sa.ColumnElement[bool], ids: Sequence[int]) -> int:
+        """Change what is free between the first and the last of these ids, and still meets the condition."""
+        row_id = self._model.id
+        chosen = (row_id >= ids[0], row_id <= ids[-1], condition)
+        statement = change.where(*chosen)
+        if self._state.store.capabilities(session).skip_locked:
+            # The limit, which never counts, keeps MySQL from merging the subquery into a change of the same table.
+            free = sa.select(row_id.label("id")).where(*chosen).limit(MOST).with_for_update(skip_locked=True)
+            statement = change.where(row_id.in_(sa.select(free.subquery("free").c.id)))
+        return int(session.connection(bind_arguments=self._bind).execute(statement).rowcount)
 
 
 def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Throttle) -> None:

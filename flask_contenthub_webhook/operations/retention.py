@@ -11,12 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..config.settings import Settings
-from ..core.state_machine import Verdict
+from ..core.events import BUILT_IN_EVENTS
+from ..core.received import Source
+from ..core.state_machine import HEARD, TaskState, Verdict
 from ..storage.id_search import DISORDER, first_id_since
 from ..storage.queries import reading
 from ..storage.transactions import Database
 
-__all__ = ["PurgeMemory", "Rule", "count_expired", "expired", "retention_rules", "spans"]
+__all__ = ["PurgeMemory", "Rule", "count_expired", "expired", "is_remembered", "retention_rules", "spans"]
 
 _FULL_WALK_EVERY = timedelta(days=1)
 
@@ -73,7 +75,7 @@ def retention_rules(
 
 
 def expired(model: type[Any], rules: Iterable[Rule]) -> sa.ColumnElement[bool]:
-    """Return the condition that a delivery may be deleted; one that is still to be tried again may not."""
+    """Return the condition that a delivery has expired; one that is still to be tried again never has."""
     by_rule = (
         sa.and_(model.verdict.in_([verdict.value for verdict in rule.verdicts]), model.received_at < rule.before)
         for rule in rules
@@ -81,9 +83,28 @@ def expired(model: type[Any], rules: Iterable[Rule]) -> sa.ColumnElement[bool]:
     return sa.and_(model.next_retry_at.is_(None), sa.or_(sa.false(), *by_rule))
 
 
+def is_remembered(database: Database) -> sa.ColumnElement[bool]:
+    """Return the condition that a delivery's signed message could have an effect if it came again and nothing knew it.
+
+    That is so while its task exists: for good with custom events, and for the others until the task is completed. A
+    purge keeps the row, which identifies the message, and empties it. The token of a URL signs no message: whoever has
+    it can send a new one.
+    """
+    delivery, task = database.delivery_model, database.task_model
+    may_change = sa.or_(task.status != TaskState.COMPLETED.value, delivery.event.not_in(BUILT_IN_EVENTS))
+    return sa.and_(
+        delivery.verdict.in_([verdict.value for verdict in HEARD]),
+        delivery.source.in_([Source.WEBHOOK.value, Source.REPLAY.value]),
+        delivery.scheme.is_not(None),
+        delivery.scheme != "url",
+        sa.exists().where(task.task_id == delivery.task_id, may_change),
+    )
+
+
 def count_expired(database: Database, rules: Sequence[Rule]) -> int:
     """Count the deliveries that a purge would delete."""
-    query = sa.select(sa.func.count().label("n")).where(expired(database.delivery_model, rules))
+    gone = (expired(database.delivery_model, rules), ~is_remembered(database))
+    query = sa.select(sa.func.count().label("n")).where(*gone)
     with reading(database) as read:
         return int(read.rows(query)[0]["n"])
 

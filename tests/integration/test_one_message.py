@@ -7,6 +7,7 @@ import hmac
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from flask_contenthub_webhook.core.canonical import canonical_forms, canonical_json
 from flask_contenthub_webhook.core.signatures import CONTENTHUB_HEADER, GITHUB_HEADER
-from tests.support.host import PREFIX, SECRET, Host, custom, encode, failed, make_host, signed
+from flask_contenthub_webhook.errors import ReplayRefused
+from tests.support.host import PREFIX, SECRET, Host, completed, custom, encode, failed, make_host, signed
 
 Build = Callable[..., Host]
 Headers = dict[str, str]
@@ -290,3 +292,68 @@ def test_a_failure_that_came_with_an_attempt_that_is_not_there_yet_can_still_com
         send(hub, task_id, body, signed(body, "contenthub", hub.clock.now), attempt=attempt)
 
     assert [row.verdict for row in hub.deliveries(task_id)] == ["stale", "processed"]
+
+
+# --- after the history was purged ----------------------------------------------------------------------------------
+
+
+def purge(host: Host, **options: Any) -> int:
+    with host.app.app_context():
+        return host.webhook.purge(**options)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_message_is_remembered_after_its_delivery_was_purged(hub: Host, make: Any):
+    task_id = hub.add_task()
+    body = encode(make(task_id))
+    headers = {CONTENTHUB_HEADER: proof(body).hex()}
+    send(hub, task_id, body, headers)
+
+    hub.clock.advance(timedelta(days=1000).total_seconds())
+    assert purge(hub) == 0
+    send(hub, task_id, body, headers)
+
+    first, second = hub.deliveries(task_id)
+    assert (first.verdict, second.verdict) == ("processed", "duplicate")
+    assert (first.body, first.headers, first.remote_addr) == (b"", None, None)
+
+
+def test_what_cannot_have_an_effect_again_is_not_remembered(lite: Host):
+    done, gone = lite.add_task(status="completed"), lite.add_task()
+    kept = lite.add_task(status="completed")
+    for task_id, event in ((done, failed(done)), (gone, custom(gone, "noted")), (kept, custom(kept, "noted"))):
+        lite.post_signed(task_id, event, "contenthub")
+    lite.post(kept, custom(kept, "noted", number=2))  # a token signs no message
+    with lite.app.app_context():
+        model = lite.state.task_model
+        lite.db.session.execute(lite.db.delete(model).where(model.task_id == gone))
+        lite.db.session.commit()
+
+    lite.clock.advance(timedelta(days=91).total_seconds())
+
+    assert purge(lite) == 3
+    assert [row.task_id for row in lite.deliveries()] == [kept]
+
+
+def test_an_emptied_delivery_is_written_once_and_goes_with_its_task(host: Host):
+    task_id = host.add_task()
+    host.post_signed(task_id, failed(task_id), "github")
+    host.clock.advance(timedelta(days=91).total_seconds())
+    for verdicts in ([], ["processed"]):
+        assert purge(host, before=host.clock.now, verdicts=verdicts) == 0
+    with host.statements() as statements:
+        assert purge(host) == 0
+    assert not [line for line in statements if line.startswith(("UPDATE", "DELETE"))]
+
+    host.post_signed(task_id, completed(task_id), "github")
+
+    assert purge(host) == 1
+
+
+def test_an_emptied_delivery_has_nothing_to_replay(lite: Host):
+    task_id = lite.add_task()
+    lite.post_signed(task_id, custom(task_id, "noted"), "standard")
+    purge(lite, before=lite.clock.now + timedelta(seconds=1))
+
+    with pytest.raises(ReplayRefused, match="no body"):
+        lite.replay(lite.deliveries(task_id)[0].id)
