@@ -8,7 +8,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Redactor", "is_secret_name", "redacted_body", "redacted_headers", "shown", "shown_url"]
+from .strict_json import UNSTORABLE
+
+__all__ = ["Redactor", "is_secret_name", "redacted_body", "redacted_headers", "shown", "shown_url", "storable"]
 
 _SECRET_NAME = re.compile(
     r"auth|cookie|token|secret|signature|password|session|csrf|api-?key|client-cert", re.IGNORECASE
@@ -77,13 +79,18 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def storable(text: str) -> str:
+    """The text with a replacement character for each one that no database takes."""
+    return UNSTORABLE.sub("\ufffd", text)
+
+
 def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Request headers for the history: nothing that proves who somebody is, and bounded in number and length."""
     kept: dict[str, str] = {}
     for name, value in headers:
         if len(kept) == _MAX_HEADERS:
             break
-        kept[name[:_MAX_HEADER_LENGTH]] = _redacted(name, value)[:_MAX_HEADER_LENGTH]
+        kept[storable(name)[:_MAX_HEADER_LENGTH]] = storable(_redacted(name, value))[:_MAX_HEADER_LENGTH]
     return kept
 
 

@@ -14,7 +14,15 @@ from typing import Any
 
 from ..errors import InvalidJSON, InvalidPayload
 
-__all__ = ["MAX_DEPTH", "MAX_NUMBER_LENGTH", "MAX_VALUES", "check_value", "holds_more_values", "parse_object"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_NUMBER_LENGTH",
+    "MAX_VALUES",
+    "UNSTORABLE",
+    "check_value",
+    "holds_more_values",
+    "parse_object",
+]
 
 MAX_DEPTH = 64
 """Nesting limit of objects and lists."""
@@ -25,7 +33,8 @@ MAX_VALUES = 250_000
 
 _TEXT = re.compile(rb'"[^"]*"?')
 """A string without escapes; an unterminated one extends to the end."""
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that a database refuses, or cannot be encoded."""
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def check_value(value: Any, path: str = "$", depth: int = 1) -> None:
 
 
 def _check_text(text: str, path: str) -> None:
-    if found := _UNSTORABLE.search(text):
+    if found := UNSTORABLE.search(text):
         what = "a NUL character" if found[0] == "\0" else "half of a surrogate pair"
         raise InvalidJSON(f"The text at {path} contains {what}, which cannot be stored.")
 

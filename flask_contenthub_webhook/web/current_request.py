@@ -14,7 +14,7 @@ from .. import signals
 from ..core.canonical import message_digest
 from ..core.events import Custom, parse_event
 from ..core.received import ReceivedEvent, Source
-from ..core.redaction import redacted_body
+from ..core.redaction import redacted_body, storable
 from ..core.signatures import Credentials, Verified, carries_signature, verify
 from ..errors import (
     DatabaseUnavailable,
@@ -62,6 +62,12 @@ class CurrentRequest:
     def scheme(self) -> str | None:
         """The signature scheme that authenticated it."""
         return None if self.verified is None else self.verified.scheme
+
+    @property
+    def remote_addr(self) -> str | None:
+        """The client's address; behind a proxy it may be any text."""
+        address = self.request.remote_addr
+        return None if address is None else storable(address)
 
     def item(self, item: BatchItem | InvalidPayload) -> CurrentRequest:
         """Return one item of this batch, as if it had come alone; a signed id is the batch's, and no item's."""
@@ -143,7 +149,7 @@ class CurrentRequest:
             digest=message_digest({**payload, "attempt": attempt}) if tells_attempt else None,
             body=self.body,
             headers=self.headers,
-            remote_addr=self.request.remote_addr,
+            remote_addr=self.remote_addr,
         )
 
     def record(self, refusal: RequestRefused) -> None:
@@ -152,7 +158,7 @@ class CurrentRequest:
         logger.warning(
             "Callback refused: %s",
             refusal.code,
-            extra={"code": refusal.code, "status": refusal.status, "remote_addr": request.remote_addr},
+            extra={"code": refusal.code, "status": refusal.status, "remote_addr": self.remote_addr},
         )
         if isinstance(refusal, HandlerFailed | DatabaseUnavailable | InboxFull):
             return
@@ -165,7 +171,7 @@ class CurrentRequest:
                 attempt=self.attempt,
                 scheme=self.scheme,
                 message_id=None if self.verified is None else self.verified.message_id,
-                remote_addr=request.remote_addr,
+                remote_addr=self.remote_addr,
                 headers=self.headers,
                 body=redacted_body(self.body) if self.task_id is None else self.body,
             ),
@@ -177,9 +183,9 @@ class CurrentRequest:
             status=refusal.status,
             request={
                 "method": request.method,
-                "path": request.path,
-                "remote_addr": request.remote_addr,
+                "path": storable(request.path),
+                "remote_addr": self.remote_addr,
                 "content_length": request.content_length,
-                "user_agent": request.headers.get("User-Agent"),
+                "user_agent": storable(request.headers.get("User-Agent", "")) or None,
             },
         )

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from flask_contenthub_webhook import alert_changed
+from flask_contenthub_webhook import alert_changed, callback_rejected
 from tests.support.answers import code
-from tests.support.host import PREFIX, SECRET, Host, completed
+from tests.support.host import PREFIX, SECRET, Host, completed, encode
 from tests.support.raw_http import callback, post, send_together
 from tests.support.web_host import db
 from tests.support.web_server import WebServer, serve
@@ -188,3 +188,39 @@ def test_where_no_signature_is_required_the_body_is_read(hosts: Any, sqlite_url:
     task_id = host.add_task()
 
     assert host.post(task_id, completed(task_id), path=f"{PREFIX}/callback/{task_id}").status_code == 200
+
+
+@pytest.mark.parametrize("text", ["\0", "203.0.113.9\0", "\ud800"], ids=["NUL", "NUL at the end", "surrogate"])
+@pytest.mark.parametrize("good", [True, False])
+def test_text_that_no_database_takes_is_replaced_wherever_it_goes(
+    host: Host, caplog: pytest.LogCaptureFixture, text: str, good: bool
+):
+    """Behind ProxyFix the address is a header, and a header may hold any byte."""
+    task_id, told = host.add_task(), list[Any]()
+    host.connect(callback_rejected, lambda app, *, request, **extra: told.append(request))
+    path = host.path(task_id) if good else f"{PREFIX}/callback/a%00b?token=%00&attempt=%00"
+    environ = {"REMOTE_ADDR": text, "HTTP_USER_AGENT": text, "HTTP_X_ANY": text}
+
+    answer = host.post(task_id, completed(task_id), path=path, environ_overrides=environ)
+
+    assert answer.status_code == (200 if good else 401)
+    (row,) = host.deliveries()
+    kept = text.replace("\0", "\ufffd").replace("\ud800", "\ufffd")
+    assert (row.remote_addr, row.headers["User-Agent"], row.headers["X-Any"]) == (kept, kept, kept)
+    if not good:
+        assert told[0]["remote_addr"] == told[0]["user_agent"] == kept
+        assert told[0]["path"] == f"{PREFIX}/callback/a\ufffdb"
+        assert not any(mark in str(vars(record)) for record in caplog.records for mark in ("\0", r"\x00", r"\ud800"))
+
+
+def test_a_batch_may_come_from_such_an_address(host: Host):
+    task_id = host.add_task()
+    body = encode({"events": [{**completed(task_id), "token": host.token(task_id)}, {}]})
+
+    answer = host.app.test_client().post(
+        f"{PREFIX}/callbacks", data=body, content_type="application/json", environ_overrides={"REMOTE_ADDR": "\0"}
+    )
+
+    assert answer.json is not None
+    assert [item["success"] for item in answer.json["results"]] == [True, False]
+    assert [row.remote_addr for row in host.deliveries()] == ["\ufffd"] * 2
