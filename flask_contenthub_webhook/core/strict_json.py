@@ -6,6 +6,7 @@ senders and receivers disagree. A callback is parsed once, strictly, and all oth
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -31,6 +32,7 @@ MAX_NUMBER_LENGTH = 64
 MAX_VALUES = 250_000
 """Limit of values in one body: 16 MiB of ``[],[],`` would otherwise take half a gigabyte once parsed."""
 
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _TEXT = re.compile(rb'"[^"]*"?')
 """A string without escapes; an unterminated one extends to the end."""
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -49,6 +51,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     if len(body) > MAX_VALUES and holds_more_values(body, MAX_VALUES):  # each value takes at least one byte
         raise InvalidJSON(f"The body contains more than {MAX_VALUES} values.")
+    if body.startswith(_BYTE_ORDER_MARKS):
+        raise InvalidJSON("The body begins with a byte order mark; it must be UTF-8 without one.")
     try:
         text = body.decode("utf-8")
         value = _DECODER.decode(text)

@@ -46,6 +46,7 @@ def check_guards(state: WebhookState, request: Request) -> None:
         raise WebhookDisabled
     _check_size(settings, request)
     _check_content_type(request)
+    _check_content_encoding(request)
     _check_address(settings, request)
     _check_certificate(settings, request)
     if state.rate is not None:
@@ -123,6 +124,12 @@ def _check_content_type(request: Request) -> None:
     type_ = request.mimetype
     if type_ != "application/json" and not type_.endswith("+json"):
         raise UnsupportedMediaType
+
+
+def _check_content_encoding(request: Request) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity").strip()
+    if encoding.lower() not in {"", "identity"}:
+        raise UnsupportedMediaType(f"The body is encoded as {encoding[:40]!a}; send it without a Content-Encoding.")
 
 
 def _check_address(settings: Settings, request: Request) -> None:

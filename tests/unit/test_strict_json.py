@@ -154,3 +154,11 @@ def test_an_unclosed_text_full_of_escaped_quotes_is_refused_quickly():
         parse_object(body)
 
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_byte_order_mark_is_called_by_its_name(encoding: str):
+    text = '{"a":1}' if encoding in {"utf-8-sig", "utf-16", "utf-32"} else '\ufeff{"a":1}'
+
+    with pytest.raises(InvalidJSON, match="begins with a byte order mark"):
+        parse_object(text.encode(encoding))

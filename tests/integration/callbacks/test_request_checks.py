@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -70,6 +71,27 @@ def test_a_request_that_violates_much_is_answered_by_the_earliest_check(hosts: B
         "task_mismatch",
     )
     assert untouched(host, task_id)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "\xff"])
+def test_a_compressed_body_is_refused_with_words(host: Host, encoding: str):
+    task_id = host.add_task()
+    body = gzip.compress(encode(completed(task_id)))
+
+    answer = host.post(task_id, body, headers={"Content-Encoding": encoding})
+
+    assert (answer.status_code, code(answer)) == (415, "unsupported_media_type")
+    assert answer.json is not None
+    assert f"is encoded as {encoding!a}; send it without" in answer.json["error"]["message"]
+    assert untouched(host, task_id)
+    assert [row.error for row in host.deliveries()] == ["unsupported_media_type"]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+def test_a_body_that_says_that_it_is_not_compressed_is_taken(sqlite_host: Host, encoding: str):
+    task_id = sqlite_host.add_task()
+
+    assert outcome(sqlite_host.post(task_id, completed(task_id), headers={"Content-Encoding": encoding})) == "processed"
 
 
 def test_the_rate_limit_says_when_to_come_again(hosts: Build, sqlite_url: str):
