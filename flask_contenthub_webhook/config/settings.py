@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ..core.callback_urls import CallbackURLs
 from ..core.forward_targets import ForwardTarget
+from ..core.signature_schemes import is_repetitive
 from ..core.state_machine import Verdict
 from ..errors import ConfigurationError
 from .keys import OPTIONS, Option
@@ -155,6 +156,13 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
             "WEBHOOK_REQUIRE_SIGNATURE is true, but WEBHOOK_SECRET_KEY is empty: no callback could be verified. "
             "Set a secret of at least 32 random characters, or switch the requirement off."
         )
+    in_use = {"WEBHOOK_SECRET_KEY": settings.secrets, "WEBHOOK_FORWARD_SECRET": settings.forward_secrets}
+    for key, secrets in in_use.items():
+        if any(is_repetitive(secret) for secret in secrets):
+            raise ConfigurationError(
+                f"{key} has a secret that is one character or byte over and over: anyone could guess it. "
+                "`flask webhook secret` makes a random one."
+            )
     if any(len(secret) < _SHORT_SECRET for secret in settings.secrets):
         _warn(f"A secret in WEBHOOK_SECRET_KEY is shorter than {_SHORT_SECRET} characters; use a longer random one.")
     if any(" " in secret for secret in settings.secrets):

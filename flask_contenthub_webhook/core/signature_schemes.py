@@ -33,6 +33,7 @@ __all__ = [
     "check_standard",
     "check_url",
     "generate_secret",
+    "is_repetitive",
     "sign_contenthub",
     "sign_github",
     "sign_standard",
@@ -212,6 +213,12 @@ def check_standard(
 def generate_secret() -> str:
     """Make a secret that suits every scheme: ``whsec_`` and the base64 of 32 random bytes."""
     return _WHSEC + _b64(os.urandom(32))
+
+
+def is_repetitive(secret: str) -> bool:
+    """Return True if a secret, or a key that it stands for, is nothing but one character or byte repeated."""
+    keys = (_utf8(secret.removeprefix(_WHSEC)), *_standard_keys(secret))
+    return any(len(set(key)) == 1 for key in keys)
 
 
 def _standard_message(message_id: str, timestamp: str, body: bytes) -> bytes:

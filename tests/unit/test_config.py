@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import warnings
 from datetime import timedelta
@@ -262,7 +263,26 @@ def test_a_short_secret_is_warned_about_without_showing_it():
 def test_a_secret_of_32_characters_is_long_enough():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_settings({"WEBHOOK_SECRET_KEY": "x" * 32}, {})
+        load_settings({"WEBHOOK_SECRET_KEY": "xy" * 16}, {})
+
+
+GUESSABLE = {
+    "zero bytes": "whsec_" + base64.b64encode(bytes(32)).decode(),
+    "the same byte": "whsec_" + base64.b64encode(b"\xff" * 32).decode(),
+    "the same byte, without padding": base64.b64encode(b"\x01" * 32).decode().rstrip("="),
+    "the same character": "x" * 40,
+    "a prefix and the same character": "whsec_" + "A" * 43,
+}
+
+
+@pytest.mark.parametrize("key", ["WEBHOOK_SECRET_KEY", "WEBHOOK_FORWARD_SECRET"])
+@pytest.mark.parametrize("secret", GUESSABLE.values(), ids=GUESSABLE)
+@pytest.mark.parametrize("debug", [True, False])
+def test_a_secret_that_anyone_could_guess_does_not_start(key: str, secret: str, debug: bool):
+    for value in (secret, [SECRET, secret]):
+        with pytest.raises(ConfigurationError, match=rf"{key} .*over and over.*webhook secret") as caught:
+            load_settings({key: value, "WEBHOOK_SIGNATURE_SCHEMES": "url,contenthub"}, {}, debug=debug)
+        assert secret not in str(caught.value)
 
 
 @pytest.mark.parametrize(
