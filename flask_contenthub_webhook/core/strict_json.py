@@ -127,13 +127,14 @@ def check_value(value: Any, path: str = "$", depth: int = 1) -> None:
     """
     if isinstance(value, str):
         _check_text(value, path)
-    elif isinstance(value, dict | list):
+    elif isinstance(value, dict | list | tuple):
         if depth > MAX_DEPTH:
             raise InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
         if isinstance(value, dict):
             for name, item in value.items():
-                _check_text(name, f"{path}.{_shown(name)}")
-                check_value(item, f"{path}.{_shown(name)}", depth + 1)
+                place = f"{path}.{_shown(str(name))}"
+                _check_text(str(name), place)
+                check_value(item, place, depth + 1)
         else:
             for index, item in enumerate(value):
                 check_value(item, f"{path}[{index}]", depth + 1)

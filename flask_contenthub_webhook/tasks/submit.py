@@ -6,6 +6,7 @@ thread of this process or the scheduler's sweep hands it to the creator (:mod:`.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
@@ -20,8 +21,9 @@ from ..config.parsers import base_url
 from ..core.forward_targets import ForwardTarget, read_targets
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import Trigger
+from ..core.strict_json import check_value
 from ..engine.apply import apply_event
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InvalidJSON
 from .handover import cancel_remotely, submit_next
 
 if TYPE_CHECKING:
@@ -91,24 +93,28 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
     if timeout is not None and timeout < 1:
         raise ValueError(f"timeout is {timeout!r}; it must be at least one second.")
     _check_lengths(state, topic=topic, target_audience=target_audience, tone=tone)
+    given = {
+        "topic": topic,
+        "requirements": requirements,
+        "target_audience": target_audience,
+        "keywords": None if keywords is None else list(keywords),
+        "tone": tone,
+        "callback_events": list(callback_events),
+        "creator_options": creator_options or None,
+        "forward_to": _forward_to(state, forward_to),
+    }
+    _check_storable(**given, callback_url=callback_url, task_fields=dict(task_fields or {}))
     now, task_id = state.clock(), str(uuid.uuid4())
     task = state.task_model(
         **task_fields or {},
+        **given,
         task_id=task_id,
         creator_task_id=str(uuid.uuid4()),
-        topic=topic,
-        requirements=requirements,
-        target_audience=target_audience,
-        keywords=None if keywords is None else list(keywords),
-        tone=tone,
         priority=priority,
         auto_approve=auto_approve,
         max_retries=max_retries,
         timeout_seconds=None if timeout is None else round(timeout),
         callback_url=_callback_url(state, task_id, callback_url),
-        callback_events=list(callback_events),
-        creator_options=creator_options or None,
-        forward_to=_forward_to(state, forward_to),
         next_submit_at=now,
         next_poll_at=now + state.settings.poll_grace,
         deadline_at=now + (state.settings.task_timeout if timeout is None else timedelta(seconds=timeout)),
@@ -199,3 +205,16 @@ def _check_lengths(state: WebhookState, **values: str | None) -> None:
         most = getattr(state.store.tasks.columns[name].type, "length", None)
         if value is not None and most is not None and len(value) > most:
             raise ValueError(f"{name} has {len(value)} characters; at most {most} are kept.")
+
+
+def _check_storable(**values: Any) -> None:
+    """Refuse text and JSON that some database would not take."""
+    for name, value in values.items():
+        try:
+            check_value(value, name)
+            if name != "task_fields":  # which may be of any type, and a column of numbers may take a NaN
+                json.dumps(value, allow_nan=False, default=str)
+        except InvalidJSON as error:
+            raise ValueError(f"{name} cannot be kept. {error.message}") from None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} cannot be kept as JSON: {error}.") from None

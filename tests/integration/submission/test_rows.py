@@ -17,6 +17,8 @@ from flask_contenthub_webhook.creators import Job
 from tests.support.host import SECRET, Host, completed
 from tests.support.submission import BASE, OPEN, own, query_of, reconcile, submit, sweep, with_own_creator
 
+FORWARD_SECRET = "a secret of the receivers, of at least 32 characters"
+
 
 class TestTheRow:
     def test_it_is_complete_before_anybody_is_called(self, hub):
@@ -81,6 +83,42 @@ class TestTheRow:
             with pytest.raises(ValueError, match=problem):
                 submit(sqlite_hub, **values)
         assert sqlite_hub.tasks() == []
+
+    @pytest.mark.parametrize("bad", ["\0", "a\0b", "\ud800", "x\udfff"], ids=ascii)
+    @pytest.mark.parametrize(
+        ("name", "wrap"),
+        [
+            ("topic", str),
+            ("requirements", str),
+            ("target_audience", str),
+            ("tone", str),
+            ("keywords", lambda bad: {"good", bad}),
+            ("callback_events", lambda bad: ("completed", bad)),
+            ("callback_url", lambda bad: f"https://hub.example/{bad}"),
+            ("callback_url", lambda bad: f"https://hub.example/{bad}/{{task_id}}"),
+            ("forward_to", lambda bad: [{"url": "https://receiver.example", "include": [f"a.{bad}"]}]),
+            ("task_fields", lambda bad: {"error_message": bad}),
+            ("creator_options", lambda bad: {"imageStyle": bad}),
+            ("creator_options", lambda bad: {"nested": [{"deep": (1, bad)}]}),
+            ("creator_options", lambda bad: {"nested": {bad: 1}}),
+        ],
+    )
+    def test_text_that_no_database_takes_is_refused_by_the_name_of_its_argument(
+        self, hosts, database_url, name, wrap, bad
+    ):
+        hub = with_own_creator(
+            hosts(database_url, WEBHOOK_CALLBACK_BASE_URL=BASE, WEBHOOK_FORWARD_SECRET=FORWARD_SECRET)
+        )
+
+        with pytest.raises(ValueError, match=f"{name} cannot be kept"):
+            submit(hub, **(wrap(bad) if name == "creator_options" else {name: wrap(bad)}))
+        assert hub.tasks() == []
+
+    @pytest.mark.parametrize("number", [float("nan"), float("inf")])
+    def test_a_number_that_json_does_not_know_is_refused(self, hub, number):
+        with pytest.raises(ValueError, match="creator_options cannot be kept"):
+            submit(hub, imageCount=[number])
+        assert hub.tasks() == []
 
     def test_the_longest_texts_are_kept(self, hub):
         task_id = submit(hub, topic="键" * 500, target_audience="x" * 500, tone="x" * 100, requirements="字" * 5000)
