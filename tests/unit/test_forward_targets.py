@@ -137,7 +137,7 @@ def test_urls_without_a_secret_do_not_start():
 
 def test_the_secret_must_be_another_one_than_that_of_the_callbacks():
     with pytest.raises(ConfigurationError, match="could forge callbacks"):
-        settings(WEBHOOK_SECRET_KEY=f"{'x' * 40},{SECRET}", WEBHOOK_FORWARD_SECRET=SECRET)
+        settings(WEBHOOK_SECRET_KEY=f"{'xy' * 20},{SECRET}", WEBHOOK_FORWARD_SECRET=SECRET)
 
 
 def test_a_whsec_secret_that_is_no_base64_does_not_start():
