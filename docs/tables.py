@@ -30,10 +30,11 @@ PAGES = {
 
 def options() -> Iterator[str]:
     """Every configuration key."""
-    yield "| key | default | meaning |"
-    yield "|---|---|---|"
+    yield "| key | default | allowed | meaning |"
+    yield "|---|---|---|---|"
     for option in OPTIONS:
-        yield f"| `{option.key}` | {_default(option.default)} | {option.doc} |"
+        bounds = getattr(option.parse, "bounds", "")
+        yield f"| `{option.key}` | {_default(option.default)} | {bounds} | {option.doc} |"
 
 
 def errors_() -> Iterator[str]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
 
-__all__ = ["Network"]
+__all__ = ["LONGEST_SECONDS", "Network"]
 
 Network = IPv4Network | IPv6Network
 
@@ -36,44 +37,74 @@ def boolean(value: Any) -> bool:
     raise ValueError("must be true or false")
 
 
-def number(kind: type[int | float], low: float, high: float | None = None, unit: str = "") -> Callable[[Any], Any]:
-    """Return a parser of numbers within bounds."""
-    noun = ("a whole number" if kind is int else "a number") + (f" of {unit}" if unit else "")
-    bounds = f"{noun}, at least {low:g}" + (f" and at most {high:g}" if high is not None else "")
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A parser of numbers within bounds.
 
-    def parse(value: Any) -> Any:
+    Args:
+        kind: int or float.
+        low: the least value.
+        high: the greatest value.
+        unit: for messages.
+    """
+
+    kind: type[int | float]
+    low: float
+    high: float
+    unit: str = ""
+
+    @property
+    def bounds(self) -> str:
+        """The allowed values, for messages and the documentation."""
+        return f"{self.low:.15g} to {self.high:.15g}"
+
+    def __call__(self, value: Any) -> Any:
+        noun = ("a whole number" if self.kind is int else "a number") + (f" of {self.unit}" if self.unit else "")
+        rule = f"must be {noun}, at least {self.low:.15g} and at most {self.high:.15g}"
         if isinstance(value, bool):
-            raise ValueError(f"must be {bounds}")
+            raise ValueError(rule)
         try:
-            parsed = kind(value)
+            parsed = self.kind(value)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"must be {bounds}") from None
-        if (isinstance(value, float) and parsed != value) or not low <= parsed <= (high if high is not None else 1e15):
-            raise ValueError(f"must be {bounds}")
+            raise ValueError(rule) from None
+        if (isinstance(value, float) and parsed != value) or not self.low <= parsed <= self.high:
+            raise ValueError(rule)
         return parsed
 
-    return parse
+
+@dataclass(frozen=True, slots=True)
+class Limit(Number):
+    """A parser of limits; 0, None and empty text disable the limit."""
+
+    def __call__(self, value: Any) -> Any:
+        return self.kind(0) if value is None or value == "" else Number.__call__(self, value)
 
 
-def limit(kind: type[int | float], high: float) -> Callable[[Any], Any]:
-    """Return a parser of limits; 0, None and empty text disable the limit."""
-    read = number(kind, 0, high)
-    return lambda value: kind(0) if value is None or value == "" else read(value)
+LONGEST_SECONDS = 365 * 24 * 3600
+"""A year: longer than anything here waits, and short enough for every calendar, driver and lock to add up."""
 
 
-def seconds(low: float) -> Callable[[Any], timedelta]:
-    """Return a parser of durations: seconds, or a timedelta."""
-    read = number(float, low, unit="seconds")
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A parser of durations: a number of seconds or days, which may have a fraction, or a timedelta."""
 
-    def parse(value: Any) -> timedelta:
-        return timedelta(seconds=read(value.total_seconds() if isinstance(value, timedelta) else value))
+    low: float
+    high: float = LONGEST_SECONDS
+    unit: Literal["seconds", "days"] = "seconds"
 
-    return parse
+    @property
+    def bounds(self) -> str:
+        """The allowed values, for the documentation."""
+        return Number(float, self.low, self.high).bounds
+
+    def __call__(self, value: Any) -> timedelta:
+        one = timedelta(**{self.unit: 1})
+        read = Number(float, self.low, self.high, self.unit)
+        count: float = read(value / one if isinstance(value, timedelta) else value)
+        return one * count
 
 
-def days(value: Any) -> timedelta:
-    """Parse a number of days, which may have a fraction."""
-    return timedelta(days=number(float, 0, 36_500, "days")(value))
+days = Duration(0, 36_500, "days")
 
 
 def days_by_verdict(value: Any) -> Mapping[Verdict, timedelta]:
@@ -224,11 +255,16 @@ def base_url(value: Any) -> str | None:
     return text.rstrip("/")
 
 
-def backoff(value: Any) -> tuple[timedelta, ...]:
-    """Parse the seconds before each retry."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, int | float | timedelta):
-        parts = [parts]
-    if not isinstance(parts, list | tuple) or not parts:
-        raise ValueError("must be seconds separated by commas, or a list of seconds, such as 30,60,120")
-    return tuple(seconds(0)(part) for part in parts)
+class Backoff:
+    """A parser of the seconds before each retry."""
+
+    _each = Duration(0)
+    bounds = f"each {_each.bounds}"
+
+    def __call__(self, value: Any) -> tuple[timedelta, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, int | float | timedelta):
+            parts = [parts]
+        if not isinstance(parts, list | tuple) or not parts:
+            raise ValueError("must be seconds separated by commas, or a list of seconds, such as 30,60,120")
+        return tuple(self._each(part) for part in parts)

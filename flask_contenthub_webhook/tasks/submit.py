@@ -17,7 +17,7 @@ from flask import current_app, has_request_context, request
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
 
-from ..config.parsers import base_url
+from ..config.parsers import LONGEST_SECONDS, base_url
 from ..core.forward_targets import ForwardTarget, read_targets
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import Trigger
@@ -90,8 +90,8 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
         )
     if priority not in _PRIORITIES:
         raise ValueError(f"priority is {priority!r}; it must be 1 (low), 2, 3 or 4 (urgent).")
-    if timeout is not None and timeout < 1:
-        raise ValueError(f"timeout is {timeout!r}; it must be at least one second.")
+    if timeout is not None and not 1 <= timeout <= LONGEST_SECONDS:
+        raise ValueError(f"timeout is {timeout!r}; it must be at least 1 and at most {LONGEST_SECONDS} seconds.")
     _check_lengths(state, topic=topic, target_audience=target_audience, tone=tone)
     given = {
         "topic": topic,

@@ -234,6 +234,29 @@ def test_the_error_shows_the_value_and_what_is_allowed():
         load({"WEBHOOK_MAX_RETRIES": "many"})
 
 
+NUMERIC = [
+    option
+    for option in OPTIONS
+    if isinstance(option.default, int | float | timedelta) and not isinstance(option.default, bool)
+]
+
+
+@pytest.mark.parametrize("option", [*NUMERIC, KEYS["WEBHOOK_RETRY_BACKOFF"]], ids=lambda option: option.key)
+def test_every_number_and_duration_has_an_upper_bound_that_the_error_tells(option: Option):
+    most = re.findall(r"[\d.]+", option.parse.bounds)[-1]  # type: ignore[attr-defined]
+
+    load({option.key: most})
+    for value in ("999999999999", 10**12, 1e12, float("inf"), 10**400):
+        with pytest.raises(ConfigurationError, match=rf"{option.key} .*at most {most}"):
+            load({option.key: value})
+
+
+@pytest.mark.parametrize("value", ["30,999999999999", [timedelta(days=366)], timedelta.max], ids=str)
+def test_each_step_of_a_backoff_has_an_upper_bound(value: Any):
+    with pytest.raises(ConfigurationError, match=r"WEBHOOK_RETRY_BACKOFF .*at most 31536000"):
+        load({"WEBHOOK_RETRY_BACKOFF": value})
+
+
 @pytest.mark.parametrize("value", [b"hunter2-hunter2", {"hunter2": 1}, [b"hunter2"], 2.5])
 def test_the_error_never_shows_a_secret(value: Any):
     with pytest.raises(ConfigurationError) as caught:

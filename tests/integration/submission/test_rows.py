@@ -79,6 +79,8 @@ class TestTheRow:
             ({"callback_url": f"{BASE}/{'x' * 2048}"}, "callback_url"),
             ({"priority": 0}, "priority is 0"),
             ({"priority": 5}, "priority is 5"),
+            ({"timeout": 0.5}, "timeout is 0.5"),
+            ({"timeout": 1e12}, "at most 31536000 seconds"),
         ):
             with pytest.raises(ValueError, match=problem):
                 submit(sqlite_hub, **values)
