@@ -7,6 +7,7 @@ import logging
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, RateLimited
 
@@ -26,7 +27,7 @@ class RateLimit:
     host; ``RATELIMIT_STORAGE_URI`` and ``RATELIMIT_STRATEGY`` apply either way.
 
     Raises:
-        ConfigurationError: Flask-Limiter is not installed, or the notation is wrong.
+        ConfigurationError: Flask-Limiter is not installed, the notation is wrong, or the storage cannot be used.
     """
 
     def __init__(self, app: Flask, rate: str) -> None:
@@ -43,6 +44,8 @@ class RateLimit:
                 f"WEBHOOK_RATE_LIMIT is {rate!r}; it must be a rate such as 100/minute or '10 per second'."
             ) from None
         self._app = app
+        if not app.extensions.get("limiter"):  # the host's own Limiter has checked its storage itself
+            _check_storage(*self._storage_and_strategy())
 
     def check(self, remote_addr: str | None) -> None:
         """Count a request; let it pass if the storage fails, since a lost callback costs more than a missed count.
@@ -69,8 +72,42 @@ class RateLimit:
         from limits.storage import storage_from_string
         from limits.strategies import STRATEGIES
 
+        uri, strategy_name = self._storage_and_strategy()
+        storage = storage_from_string(uri, **(self._app.config.get("RATELIMIT_STORAGE_OPTIONS") or {}))
+        return STRATEGIES[strategy_name](storage)
+
+    def _storage_and_strategy(self) -> tuple[str, str]:
         config = self._app.config
-        storage = storage_from_string(
-            config.get("RATELIMIT_STORAGE_URI") or "memory://", **(config.get("RATELIMIT_STORAGE_OPTIONS") or {})
+        return (
+            config.get("RATELIMIT_STORAGE_URI") or "memory://",
+            config.get("RATELIMIT_STRATEGY") or "fixed-window",
         )
-        return STRATEGIES[config.get("RATELIMIT_STRATEGY") or "fixed-window"](storage)
+
+
+_NEEDED_METHODS = {
+    "moving-window": {"acquire_entry", "get_moving_window"},
+    "sliding-window-counter": {"acquire_sliding_window_entry", "get_sliding_window"},
+}
+
+
+def _check_storage(uri: str, strategy: str) -> None:
+    """Check by the classes alone, since making a storage may connect or start a thread.
+
+    Raises:
+        ConfigurationError: every request would pass uncounted; the URI, which may hold a password, is not shown.
+    """
+    from limits.storage import SCHEMES, Storage  # type: ignore[attr-defined]
+    from limits.strategies import STRATEGIES
+
+    if strategy not in STRATEGIES:
+        raise ConfigurationError(f"RATELIMIT_STRATEGY is {strategy!r}; it must be one of {', '.join(STRATEGIES)}.")
+    scheme = urlsplit(uri).scheme
+    kind = SCHEMES.get(scheme)
+    if kind is None or not issubclass(kind, Storage):
+        raise ConfigurationError(f"RATELIMIT_STORAGE_URI begins with {scheme[:40]!r}, which is not a known storage.")
+    if not all(hasattr(kind, method) for method in _NEEDED_METHODS.get(strategy, ())):
+        raise ConfigurationError(f"RATELIMIT_STRATEGY is {strategy!r}, which a {scheme}:// storage cannot do.")
+    packages = {name.partition(".")[0] for name in kind.DEPENDENCIES}
+    for package in [name for name in packages if scheme.startswith(name)] or packages:  # redis and valkey share a class
+        if importlib.util.find_spec(package) is None:
+            raise ConfigurationError(f"RATELIMIT_STORAGE_URI is {scheme}://, which needs {package}: install it.")

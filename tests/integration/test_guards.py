@@ -128,8 +128,38 @@ def test_a_rate_that_is_none_does_not_start(hosts: Build, sqlite_url: str):
         hosts(sqlite_url, WEBHOOK_RATE_LIMIT="often")
 
 
+@pytest.mark.parametrize(
+    ("uri", "strategy", "problem"),
+    [
+        ("nosuchstore://", None, "RATELIMIT_STORAGE_URI .*'nosuchstore'"),
+        ("no scheme", None, "RATELIMIT_STORAGE_URI"),
+        ("async+memory://", None, "RATELIMIT_STORAGE_URI"),
+        ("memcached://127.0.0.1:11211", None, "RATELIMIT_STORAGE_URI .*needs pymemcache"),
+        ("valkey://:hunter2@127.0.0.1", None, "RATELIMIT_STORAGE_URI .*needs valkey"),
+        ("memcached://127.0.0.1:11211", "moving-window", "RATELIMIT_STRATEGY .*memcached"),
+        (None, "moving_window", "RATELIMIT_STRATEGY .*moving-window"),
+    ],
+)
+def test_a_rate_that_cannot_be_counted_does_not_start(
+    hosts: Build, sqlite_url: str, uri: str | None, strategy: str | None, problem: str
+):
+    config = {"RATELIMIT_STORAGE_URI": uri, "RATELIMIT_STRATEGY": strategy}
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        hosts(sqlite_url, WEBHOOK_RATE_LIMIT="1/hour", **config)
+
+    assert "hunter2" not in str(caught.value)
+    hosts(sqlite_url, **config)
+
+
+@pytest.mark.parametrize("strategy", ["moving-window", "sliding-window-counter", "fixed-window"])
+def test_each_strategy_counts_in_memory(hosts: Build, sqlite_url: str, strategy: str):
+    host = hosts(sqlite_url, WEBHOOK_RATE_LIMIT="1/hour", RATELIMIT_STRATEGY=strategy)
+
+    assert [send(host)[0] for _ in range(2)] == [200, 429]
+
+
 def test_a_storage_that_is_away_loses_no_callback(hosts: Build, sqlite_url: str):
-    host = hosts(sqlite_url, WEBHOOK_RATE_LIMIT="1/hour", RATELIMIT_STORAGE_URI="nosuchstore://")
+    host = hosts(sqlite_url, WEBHOOK_RATE_LIMIT="1/hour", RATELIMIT_STORAGE_URI="redis://127.0.0.1:1")
 
     assert [send(host) for _ in range(2)] == [PASSES, PASSES]
 
