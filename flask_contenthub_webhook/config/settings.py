@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from ..core.callback_urls import CallbackURLs
 from ..core.forward_targets import ForwardTarget
 from ..core.signature_schemes import is_repetitive
+from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
 from ..errors import ConfigurationError
 from .keys import OPTIONS, Option
@@ -156,13 +157,7 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
             "WEBHOOK_REQUIRE_SIGNATURE is true, but WEBHOOK_SECRET_KEY is empty: no callback could be verified. "
             "Set a secret of at least 32 random characters, or switch the requirement off."
         )
-    in_use = {"WEBHOOK_SECRET_KEY": settings.secrets, "WEBHOOK_FORWARD_SECRET": settings.forward_secrets}
-    for key, secrets in in_use.items():
-        if any(is_repetitive(secret) for secret in secrets):
-            raise ConfigurationError(
-                f"{key} has a secret that is one character or byte over and over: anyone could guess it. "
-                "`flask webhook secret` makes a random one."
-            )
+    _check_secrets(settings)
     if any(len(secret) < _SHORT_SECRET for secret in settings.secrets):
         _warn(f"A secret in WEBHOOK_SECRET_KEY is shorter than {_SHORT_SECRET} characters; use a longer random one.")
     if any(" " in secret for secret in settings.secrets):
@@ -176,6 +171,24 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
             _warn("WEBHOOK_CALLBACK_BASE_URL points at localhost: a creator on another machine cannot reach it.")
         elif parts.scheme == "http":
             _warn("WEBHOOK_CALLBACK_BASE_URL is plain http: the token in the callback URL travels unprotected.")
+
+
+def _check_secrets(settings: Settings) -> None:
+    in_use = {"WEBHOOK_SECRET_KEY": settings.secrets, "WEBHOOK_FORWARD_SECRET": settings.forward_secrets}
+    for key, secrets in in_use.items():
+        if any(is_repetitive(secret) for secret in secrets):
+            raise ConfigurationError(
+                f"{key} has a secret that is one character or byte over and over: anyone could guess it. "
+                "`flask webhook secret` makes a random one."
+            )
+    schemes = {name: SCHEMES[name] for name in settings.signature_schemes}
+    for number, secret in enumerate(settings.secrets, 1):
+        if not secret.removeprefix("whsec_") or not any(scheme.accepts(secret) for scheme in schemes.values()):
+            allowed = "; ".join(f"{name}: {scheme.key_form}" for name, scheme in schemes.items())
+            raise ConfigurationError(
+                f"WEBHOOK_SECRET_KEY cannot be used: secret {number} is whsec_ without a key, or suits none of "
+                f"WEBHOOK_SIGNATURE_SCHEMES ({allowed}). `flask webhook secret` generates one that suits all."
+            )
 
 
 def _check_forwarding(settings: Settings, *, debug: bool) -> None:

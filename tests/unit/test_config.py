@@ -276,6 +276,23 @@ def test_signatures_required_without_a_secret_do_not_start(secret: Any):
         load({"WEBHOOK_REQUIRE_SIGNATURE": True, "WEBHOOK_SECRET_KEY": secret})
 
 
+@pytest.mark.parametrize(
+    ("secret", "schemes"),
+    [("whsec_", "standard"), ("whsec_", "contenthub,url"), ("whsec_no base64, not at all" + "x" * 32, "standard")],
+)
+def test_a_secret_without_a_usable_key_does_not_start(secret: str, schemes: str):
+    with pytest.raises(ConfigurationError, match=r"WEBHOOK_SECRET_KEY.*secret 2 .*flask webhook secret") as caught:
+        load({"WEBHOOK_SECRET_KEY": [SECRET, secret], "WEBHOOK_SIGNATURE_SCHEMES": schemes})
+
+    assert "x" * 32 not in str(caught.value)
+
+
+def test_a_secret_need_suit_one_scheme_only():
+    secret = "whsec_no base64" + "x" * 32
+
+    assert value_of("WEBHOOK_SECRET_KEY", {"WEBHOOK_SECRET_KEY": [secret]}) == (secret,)
+
+
 def test_a_short_secret_is_warned_about_without_showing_it():
     with pytest.warns(InsecureConfiguration, match="shorter than 32") as caught:
         load_settings({"WEBHOOK_SECRET_KEY": [SECRET, "hunter2"]}, {})
