@@ -18,7 +18,7 @@ from .canonical import canonical_forms
 from .credentials import Credentials, Verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
 __all__ = [
@@ -138,7 +138,8 @@ def check_contenthub(
         raise SignatureInvalid(f"contenthub: {CONTENTHUB_HEADER} is neither base64 nor hexadecimal of 32 bytes.")
     if verify_contenthub(credentials.body, signature, secrets):
         return Verified("contenthub")
-    raise SignatureInvalid(f"contenthub: {CONTENTHUB_HEADER} does not match the body.")
+    hint = _hint_at_form([_digest(signature) or b""], credentials.body, secrets, _text_keys, _AS_TEXT)
+    raise SignatureInvalid(f"contenthub: {CONTENTHUB_HEADER} does not match the body.{hint}")
 
 
 def _digest(signature: str) -> bytes | None:
@@ -180,12 +181,28 @@ def sign_standard(body: bytes, secret: Secret, message_id: str, timestamp: int) 
 def check_standard(
     credentials: Credentials, secrets: Sequence[Secret], tolerance: float, now: datetime
 ) -> Verified | None:
-    """Verify the headers of Standard Webhooks, or of Svix; see :class:`.signatures.Scheme`."""
-    headers = credentials.headers
-    prefix = "svix" if headers.get(STANDARD_SIGNATURE_HEADER) is None else "webhook"
-    signatures = headers.get(f"{prefix}-signature")
-    if signatures is None:
+    """Verify the headers of Standard Webhooks, or of Svix, whichever are right; see :class:`.signatures.Scheme`."""
+    refusals: list[SignatureInvalid | SignatureExpired] = []
+    for prefix in ("webhook", "svix"):
+        if credentials.headers.get(f"{prefix}-signature") is None:
+            continue
+        try:
+            return _check_standard_set(prefix, credentials, secrets, tolerance, now)
+        except (SignatureInvalid, SignatureExpired) as refusal:
+            refusals.append(refusal)
+    if not refusals:
         return None
+    for expired in refusals:
+        if isinstance(expired, SignatureExpired):
+            raise expired
+    raise SignatureInvalid(" ".join(refusal.message for refusal in refusals))
+
+
+def _check_standard_set(
+    prefix: str, credentials: Credentials, secrets: Sequence[Secret], tolerance: float, now: datetime
+) -> Verified:
+    headers = credentials.headers
+    signatures = headers.get(f"{prefix}-signature") or ""
     message_id, timestamp = headers.get(f"{prefix}-id") or "", headers.get(f"{prefix}-timestamp") or ""
     if not _MESSAGE_ID.fullmatch(message_id):
         raise SignatureInvalid(f"standard: {prefix}-id is not 1 to 255 printable ASCII characters.")
@@ -199,7 +216,8 @@ def check_standard(
     if not expected:
         raise SignatureInvalid("standard: no secret is usable; what follows whsec_ must be base64.")
     if not any(hmac.compare_digest(right, digest) for right in expected for digest in digests):
-        raise SignatureInvalid(f"standard: {prefix}-signature does not match the id, the timestamp and the body.")
+        hint = _hint_at_form(digests, message, secrets, _standard_keys, _DECODED)
+        raise SignatureInvalid(f"standard: {prefix}-signature does not match the id, the timestamp and the body.{hint}")
     age = now.timestamp() - int(timestamp)
     if abs(age) > tolerance:
         direction = "past" if age > 0 else "future"
@@ -270,7 +288,37 @@ def check_github(
     digest = bytes.fromhex(text)
     if any(hmac.compare_digest(_hmac(_key(secret), credentials.body), digest) for secret in secrets):
         return Verified("github")
-    raise SignatureInvalid(f"github: {GITHUB_HEADER} does not match the body.")
+    hint = _hint_at_form([digest], credentials.body, secrets, _text_keys, _AS_TEXT)
+    raise SignatureInvalid(f"github: {GITHUB_HEADER} does not match the body.{hint}")
+
+
+# --- hints ---------------------------------------------------------------------------------------------------
+
+_AS_TEXT = "with its whole text, not decoded"
+_DECODED = "with the bytes that the base64 after whsec_ stands for"
+
+
+def _hint_at_form(
+    digests: Sequence[bytes],
+    message: bytes,
+    secrets: Sequence[Secret],
+    right: Callable[[Secret], Sequence[bytes]],
+    advice: str,
+) -> str:
+    """Say so if a signature was made with a secret in another form than the scheme uses.
+
+    Only a holder of the secret can learn anything from it.
+    """
+    for secret in secrets:
+        if isinstance(secret, str):
+            forms = {_utf8(secret), _utf8(secret.removeprefix(_WHSEC)), *_standard_keys(secret)} - {*right(secret), b""}
+            if any(hmac.compare_digest(_hmac(form, message), digest) for form in forms for digest in digests):
+                return f" It was made with another form of the secret: sign {advice}."
+    return ""
+
+
+def _text_keys(secret: Secret) -> tuple[bytes, ...]:
+    return (_key(secret),)
 
 
 # --- bytes ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from flask_contenthub_webhook.core.signatures import (
     generate_secret,
     sign_contenthub,
     sign_github,
+    sign_headers,
     sign_standard,
     sign_url,
     verify,
@@ -202,6 +203,42 @@ def test_canonical_forms_are_not_made_where_they_cannot_help(
 
 
 # --- standard ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("right", "foreign"), [("webhook", "svix"), ("svix", "webhook")])
+def test_a_right_set_counts_beside_a_foreign_one(right: str, foreign: str):
+    theirs = standard(sign_standard(BODY, OTHER, "msg_9", TIMESTAMP), message_id="msg_9", prefix=foreign)
+
+    assert check(standard(prefix=right) | theirs) == Verified("standard", "msg_1")
+    assert check(standard(prefix=right) | {f"{foreign}-signature": "v1a,x"}) == Verified("standard", "msg_1")
+    with pytest.raises(SignatureInvalid, match=r"webhook-signature does not match.*svix-signature does not match"):
+        check(standard(prefix=right) | theirs, secrets=("a third secret",))
+
+
+def test_an_expired_set_beside_a_foreign_one_is_told_as_expired():
+    theirs = standard(sign_standard(BODY, OTHER, "msg_9", TIMESTAMP), message_id="msg_9")
+
+    with pytest.raises(SignatureExpired, match="svix-timestamp"):
+        check(theirs | standard(prefix="svix"), now=NOW + timedelta(hours=1))
+
+
+@pytest.mark.parametrize("form", ["raw", "without whsec_", "decoded"])
+@pytest.mark.parametrize("scheme", ["standard", "contenthub", "github"])
+def test_a_refusal_says_that_another_form_of_the_secret_would_have_fitted(scheme: str, form: str):
+    secret = generate_secret()
+    text = secret.removeprefix("whsec_")
+    key = {"raw": secret.encode(), "without whsec_": text.encode(), "decoded": base64.b64decode(text)}[form]
+    headers = sign_headers(scheme, BODY, key, message_id="msg_1", timestamp=TIMESTAMP)
+    if form == ("decoded" if scheme == "standard" else "raw"):
+        assert check(headers, secrets=(secret,)) is not None
+        return
+
+    with pytest.raises(SignatureInvalid, match=r"another form of the secret: sign with") as caught:
+        check(headers, secrets=(SECRET, secret))
+    assert text not in caught.value.message
+    with pytest.raises(SignatureInvalid) as foreign:
+        check(headers, secrets=(SECRET,))
+    assert "another form" not in foreign.value.message
 
 
 @pytest.mark.parametrize("prefix", ["webhook", "svix"])
