@@ -51,7 +51,7 @@ class DatabaseCollector(Collector):
         reading = self._read()
         yield _gauge(catalogue.DATABASE_UP, 0 if reading is None else 1)
         if reading is not None:
-            yield from _gauges(reading)
+            yield from (_gauge(metric, value) for metric, value in reading.items())
 
     def _read(self) -> Reading | None:
         with self._lock:
@@ -109,24 +109,10 @@ class _Reader:
         self._ended_at = time.monotonic()
 
 
-def _gauges(reading: Reading) -> Iterator[GaugeMetricFamily]:
-    yield _labelled(catalogue.OPEN_TASKS, reading.open_tasks)
-    yield _gauge(catalogue.OVERDUE_TASKS, reading.overdue_tasks)
-    yield _labelled(catalogue.WAITING_DELIVERIES, reading.waiting_deliveries)
-    yield _gauge(catalogue.DEAD_DELIVERIES, reading.dead_deliveries)
-    yield _gauge(catalogue.WAITING_FORWARDS, reading.waiting_forwards)
-    yield _gauge(catalogue.DEAD_FORWARDS, reading.dead_forwards)
-    yield _labelled(catalogue.DUE, {name: queue.due for name, queue in reading.queues.items()})
-    yield _labelled(catalogue.LONGEST_DUE, {name: queue.seconds for name, queue in reading.queues.items()})
-    yield _labelled(catalogue.ALERT_RAISED, reading.alerts)
-
-
-def _gauge(metric: Metric, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.doc, value=value)
-
-
-def _labelled(metric: Metric, values: Mapping[str, float]) -> GaugeMetricFamily:
+def _gauge(metric: Metric, reading: float | Mapping[str, float]) -> GaugeMetricFamily:
+    if not isinstance(reading, Mapping):
+        return GaugeMetricFamily(metric.name, metric.doc, value=reading)
     family = GaugeMetricFamily(metric.name, metric.doc, labels=metric.labels)
-    for label, value in values.items():
+    for label, value in reading.items():
         family.add_metric([label], value)
     return family

@@ -7,7 +7,6 @@ same whether the history holds a thousand rows or a hundred million.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,54 +15,23 @@ from sqlalchemy.orm import Session
 
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...models.defaults import default_alert_model, default_forward_models
+from ...storage.completion import literal
+from ...storage.queries import count_where
+from . import catalogue
+from .catalogue import Metric
 
 if TYPE_CHECKING:
     from ...runtime.state import WebhookState
 
-__all__ = ["COUNT_LIMIT", "Queue", "Reading", "read"]
+__all__ = ["COUNT_LIMIT", "Reading", "read"]
+
+Reading = Mapping[Metric, float | Mapping[str, float]]
+"""The value of each gauge, or its values by label."""
 
 COUNT_LIMIT = 100_000
 """Counting stops here."""
 _MOST_ALERTS = 100
 _WAITING = (Verdict.QUEUED, Verdict.FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Work that is due.
-
-    Args:
-        due: the number of rows that are due.
-        seconds: for how long the oldest has been due.
-    """
-
-    due: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """The state of tasks and queues at one moment.
-
-    Args:
-        open_tasks: number by status.
-        overdue_tasks: open tasks that are past their deadline.
-        waiting_deliveries: number by verdict.
-        dead_deliveries: deliveries that wait for a replay.
-        waiting_forwards: forwards that are still to be sent.
-        dead_forwards: forwards that wait for a replay.
-        queues: by name.
-        alerts: True for each name that is raised.
-    """
-
-    open_tasks: Mapping[str, int]
-    overdue_tasks: int
-    waiting_deliveries: Mapping[str, int]
-    dead_deliveries: int
-    waiting_forwards: int
-    dead_forwards: int
-    queues: Mapping[str, Queue]
-    alerts: Mapping[str, bool]
 
 
 def read(state: WebhookState) -> Reading:
@@ -82,21 +50,25 @@ def read(state: WebhookState) -> Reading:
         alerts = _rows(
             session, alert, sa.select(alert.name.label("name"), alert.raised.label("raised")).limit(_MOST_ALERTS)
         )
-        return Reading(
-            open_tasks=_by(tasks, "status", OPEN_STATES),
-            overdue_tasks=sum(row["overdue"] for row in tasks),
-            waiting_deliveries=_by(deliveries, "state", _WAITING),
-            dead_deliveries=_count_dead(session, delivery, delivery.verdict, among=UNSETTLED),
-            waiting_forwards=sum(row["count"] for row in forwards),
-            dead_forwards=_count_dead(session, forward, forward.status),
-            queues={
-                "deliveries": _queue(deliveries, "due", "oldest", now),
-                "polls": _queue(tasks, "due_polls", "oldest_poll", now),
-                "submissions": _queue(tasks, "due_submissions", "oldest_submission", now),
-                "forwards": _queue(forwards, "due", "oldest", now),
-            },
-            alerts={row["name"]: row["raised"] for row in alerts},
-        )
+        dead_deliveries = _count_dead(session, delivery, delivery.verdict, among=UNSETTLED)
+        dead_forwards = _count_dead(session, forward, forward.status)
+    queues = (
+        ("deliveries", deliveries, "due", "oldest"),
+        ("polls", tasks, "due_polls", "oldest_poll"),
+        ("submissions", tasks, "due_submissions", "oldest_submission"),
+        ("forwards", forwards, "due", "oldest"),
+    )
+    return {
+        catalogue.OPEN_TASKS: _by(tasks, "status", OPEN_STATES),
+        catalogue.OVERDUE_TASKS: sum(row["overdue"] for row in tasks),
+        catalogue.WAITING_DELIVERIES: _by(deliveries, "state", _WAITING),
+        catalogue.DEAD_DELIVERIES: dead_deliveries,
+        catalogue.WAITING_FORWARDS: sum(row["count"] for row in forwards),
+        catalogue.DEAD_FORWARDS: dead_forwards,
+        catalogue.DUE: {name: sum(row[due] for row in rows) for name, rows, due, _ in queues},
+        catalogue.LONGEST_DUE: {name: _longest(rows, oldest, now) for name, rows, _, oldest in queues},
+        catalogue.ALERT_RAISED: {row["name"]: row["raised"] for row in alerts},
+    }
 
 
 # --- the statements ------------------------------------------------------------------------------------------
@@ -122,10 +94,10 @@ def _open_tasks(task: Any, now: datetime) -> sa.Select[Any]:
     return sa.select(
         open_.status.label("status"),
         sa.func.count().label("count"),
-        _count_where(open_.deadline_at <= now).label("overdue"),
-        _count_where(open_.next_poll_at <= now).label("due_polls"),
+        count_where(open_.deadline_at <= now).label("overdue"),
+        count_where(open_.next_poll_at <= now).label("due_polls"),
         sa.func.min(open_.next_poll_at).label("oldest_poll"),
-        _count_where(open_.next_submit_at <= now).label("due_submissions"),
+        count_where(open_.next_submit_at <= now).label("due_submissions"),
         sa.func.min(open_.next_submit_at).label("oldest_submission"),
     ).group_by(open_.status)
 
@@ -143,7 +115,7 @@ def _waiting(model: Any, due_at: Any, state: Any, now: datetime) -> sa.Select[An
     return sa.select(
         waiting.state.label("state"),
         sa.func.count().label("count"),
-        _count_where(waiting.due_at <= now).label("due"),
+        count_where(waiting.due_at <= now).label("due"),
         sa.func.min(waiting.due_at).label("oldest"),
     ).group_by(waiting.state)
 
@@ -154,18 +126,10 @@ def _count_dead(session: Session, model: Any, state: Any, *, among: tuple[Verdic
     The values are literals, since with bound parameters no partial index is used; and SQLite uses an index over several
     states only if the statement repeats its condition verbatim.
     """
-    indexed = [state.in_([_literal(value) for value in among])] if among else []
-    dead = sa.select(model.id).where(state == _literal(Verdict.DEAD), *indexed).limit(COUNT_LIMIT).subquery()
+    indexed = [state.in_([literal(value) for value in among])] if among else []
+    dead = sa.select(model.id).where(state == literal(Verdict.DEAD), *indexed).limit(COUNT_LIMIT).subquery()
     rows = _rows(session, model, sa.select(sa.func.count().label("count")).select_from(dead))
     return int(rows[0]["count"])
-
-
-def _literal(verdict: Verdict) -> sa.ColumnElement[str]:
-    return sa.literal_column(f"'{verdict.value}'")
-
-
-def _count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.count(sa.case((condition, 1)))
 
 
 def _rows(session: Session, model: Any, query: sa.Select[Any]) -> list[Mapping[str, Any]]:
@@ -181,7 +145,7 @@ def _by(rows: list[Mapping[str, Any]], key: str, known: tuple[str, ...]) -> dict
     return {**dict.fromkeys(map(str, known), 0), **{row[key]: row["count"] for row in rows}}
 
 
-def _queue(rows: list[Mapping[str, Any]], due: str, oldest: str, now: datetime) -> Queue:
+def _longest(rows: list[Mapping[str, Any]], oldest: str, now: datetime) -> float:
+    """Return the seconds for which the oldest row has been due."""
     times = [row[oldest] for row in rows if row[oldest] is not None]
-    waited = (now - min(times)).total_seconds() if times else 0.0
-    return Queue(sum(row[due] for row in rows), max(0.0, waited))
+    return max(0.0, (now - min(times)).total_seconds()) if times else 0.0
