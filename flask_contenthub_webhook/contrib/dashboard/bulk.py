@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 
 from ...engine.replay import replay_each
@@ -36,7 +37,8 @@ class Order:
     """A confirmed bulk replay: exactly the deliveries that were counted, whatever arrives in the meantime.
 
     Args:
-        form: the filter.
+        criteria: the filter.
+        text: the text that the bodies must contain, or an empty string.
         after: replay deliveries with greater ids than this.
         up_to: the last id to replay; replays are deliveries as well, and must not be replayed in turn.
         total: the number of deliveries to replay.
@@ -45,7 +47,8 @@ class Order:
         failures: some of those, with ``id`` and ``error``.
     """
 
-    form: FilterForm
+    criteria: DeliveryFilter
+    text: str
     after: int
     up_to: int
     total: int
@@ -60,36 +63,17 @@ class Order:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON, to be signed."""
-        criteria = asdict(self.form.criteria)
-        for name in ("since", "until"):
-            criteria[name] = criteria[name] and criteria[name].isoformat()
-        return {
-            "criteria": criteria,
-            "text": self.form.text,
-            "after": self.after,
-            "up_to": self.up_to,
-            "total": self.total,
-            "verdicts": self.verdicts,
-            "failed": self.failed,
-            "failures": self.failures,
-        }
+        value: dict[str, Any] = msgspec.to_builtins(self)
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Order:
         """Return the order of :meth:`to_json`, whose signature must have been checked."""
-        criteria = value["criteria"]
-        moments = {name: criteria[name] and datetime.fromisoformat(criteria[name]) for name in ("since", "until")}
-        lists = {name: tuple(criteria[name]) for name in ("events", "verdicts", "sources")}
-        form = FilterForm(DeliveryFilter(**{**criteria, **moments, **lists}), value["text"], "custom", {}, {})
-        return cls(
-            form,
-            value["after"],
-            value["up_to"],
-            value["total"],
-            Counter(value["verdicts"]),
-            value["failed"],
-            value["failures"],
-        )
+        return msgspec.convert(value, cls, dec_hook=lambda _, counts: Counter(counts))
+
+
+# msgspec prepares a type at first use, and two threads that cause this at once crash the process.
+msgspec.json.Decoder(Order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +106,13 @@ def make_plan(read: Reading, model: Any, form: FilterForm, *, after: int) -> Pla
         form: the filter.
         after: count greater ids than this.
     """
-    search = search_for(read, model, form, down=False)
-    span = span_of(read, model, form.criteria.since, form.criteria.until)
+    criteria, text = form.criteria, form.text
+    search = search_for(read, model, criteria, text, down=False)
+    span = span_of(read, model, criteria.since, criteria.until)
     span = Span(max(span.low, after + 1), span.high)
     window = search.window(span)
     if window is None:
-        return Plan(Order(form, after, after, 0), 0, [], search.looked_at)
+        return Plan(Order(criteria, text, after, after, 0), 0, [], search.looked_at)
     conditions = search.conditions(window)
     counts = read.rows(
         sa.select(
@@ -136,17 +121,15 @@ def make_plan(read: Reading, model: Any, form: FilterForm, *, after: int) -> Pla
             sa.func.max(model.id).label("newest"),
         ).where(*conditions)
     )[0]
-    sample = search_for(read, model, form, down=False, more=(can_be_replayed(model),)).read(
-        window, columns(model), _SAMPLE
-    )
+    replayable = search_for(read, model, criteria, text, down=False, more=(can_be_replayed(model),))
     rest = search.lane.rest(span, window)
     has_rest = search.lane.start(rest) is not None
     up_to = window.high if has_rest else counts["newest"] or after
     last = sa.select(model.received_at).where(model.id <= up_to).order_by(model.id.desc()).limit(1)
     return Plan(
-        order=Order(form, after, up_to, counts["replayable"]),
+        order=Order(criteria, text, after, up_to, counts["replayable"]),
         matching=counts["matching"],
-        sample=sample,
+        sample=replayable.read(window, columns(model), _SAMPLE),
         looked_at=search.looked_at,
         rest_after=up_to if has_rest else None,
         up_to_time=(read.first(last) or (None,))[0] if has_rest else None,
@@ -161,7 +144,7 @@ def carry_out(state: WebhookState, order: Order) -> tuple[Order, bool]:
     """
     with reading(state.database) as read:
         model = state.delivery_model
-        search = search_for(read, model, order.form, down=False, more=(can_be_replayed(model),))
+        search = search_for(read, model, order.criteria, order.text, down=False, more=(can_be_replayed(model),))
         rows = search.read(Span(order.after + 1, order.up_to), [model.id.label("id")], _MOST_AT_ONCE)
         ids = [row["id"] for row in rows]
     begun: list[int] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...storage.delivery_queries import DeliveryFilter
 from ...storage.queries import Reading, Row
 from .filters import FilterForm
 from .search import PER_PAGE, Page, Search, read_page
@@ -39,25 +40,31 @@ def read_deliveries_page(
     read: Reading, model: Any, form: FilterForm, *, before: int | None = None, after: int | None = None
 ) -> Page:
     """Read the newest deliveries of a filter, or those next to a cursor; see :func:`.search.read_page`."""
-    search = search_for(read, model, form, down=after is None)
+    search = search_for(read, model, form.criteria, form.text, down=after is None)
     span = span_of(read, model, form.criteria.since, form.criteria.until)
     return read_page(read, search, span, columns(model), time=model.received_at, before=before, after=after)
 
 
 def deliveries_newer_than(read: Reading, model: Any, form: FilterForm, after: int) -> list[Row]:
     """Read the newest deliveries of a filter that came after a known one."""
-    search = search_for(read, model, form, down=True)
+    search = search_for(read, model, form.criteria, form.text, down=True)
     span = span_of(read, model, form.criteria.since, form.criteria.until)
     rows, _ = search.rows(Span(max(span.low, after + 1), span.high), columns(model), PER_PAGE)
     return rows
 
 
 def search_for(
-    read: Reading, model: Any, form: FilterForm, *, down: bool, more: Sequence[sa.ColumnElement[bool]] = ()
+    read: Reading,
+    model: Any,
+    criteria: DeliveryFilter,
+    text: str,
+    *,
+    down: bool,
+    more: Sequence[sa.ColumnElement[bool]] = (),
 ) -> Search:
-    """Make a search for the deliveries of a filter that also meet further conditions."""
-    lane = lane_of(read, model, form.criteria, down=down)
-    return Search(read, model, lane, [*form.criteria.conditions(model), *more], form.text)
+    """Make a search for the deliveries that match a filter, hold a text and meet further conditions."""
+    lane = lane_of(read, model, criteria, down=down)
+    return Search(read, model, lane, [*criteria.conditions(model), *more], text)
 
 
 def columns(model: Any) -> list[sa.ColumnElement[Any]]:
