@@ -19,7 +19,7 @@ _LOWEST_TOP = 4
 
 
 class Part(NamedTuple):
-    """One series' part of one bar, and the number that it stands for."""
+    """A series' part of a bar, and the number that it stands for."""
 
     x: float
     y: float

@@ -80,13 +80,11 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
         since, until = (_moment(args.get(name, ""), name, problems) for name in ("from", "to"))
         if since is not None and until is not None and since >= until:
             problems["to"] = "The end is not after the beginning."
-    given = {
-        **{name: text for name, text in texts.items() if text},
-        **({"verdict": verdicts} if verdicts else {}),
-        **({"source": sources} if sources else {}),
-        **({"range": range_} if range_ != default_range else {}),
-        **({name: args[name] for name in ("from", "to") if args.get(name)} if range_ == "custom" else {}),
-    }
+    given: dict[str, Any] = {**texts, "verdict": verdicts, "source": sources}
+    if range_ != default_range:
+        given["range"] = range_
+    if range_ == "custom":
+        given |= {name: args.get(name) for name in ("from", "to")}
     criteria = DeliveryFilter(
         task_id=texts["task"] or None,
         events=(texts["event"],) if texts["event"] else (),
@@ -95,6 +93,7 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
         since=since,
         until=until,
     )
+    given = {name: value for name, value in given.items() if value}
     return FilterForm(criteria, texts["text"], range_, given, problems)
 
 

@@ -16,13 +16,7 @@ from ...models.columns import UTCDateTime
 from ...models.defaults import default_forward_models
 from ...storage.delivery_queries import latency_summary
 from ...storage.queries import Reading, Row
-from .windows import (
-    MOST_ROWS,
-    Lane,
-    has_unsettled_index,
-    is_unsettled,
-    span_of,
-)
+from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
 
 if TYPE_CHECKING:
     from ...runtime.state import WebhookState
@@ -163,7 +157,7 @@ def _hours(groups: list[Row], since: datetime | None, now: datetime) -> tuple[li
     for group in groups:
         place = (_moment(group["hour"]) - bars[0].start) // width
         if 0 <= place < len(bars):
-            kind = _kind_of(group)
+            kind = _KIND_OF.get(group["verdict"], "accepted")
             bars[place].counts[kind] += int(group["occurrences" if kind == "rejected" else "deliveries"])
     return bars, width
 
@@ -178,10 +172,6 @@ def _bars(since: datetime, end: datetime, width: timedelta) -> Iterator[Hour]:
 
 def _moment(hour: datetime | str) -> datetime:
     return hour if isinstance(hour, datetime) else datetime.fromisoformat(hour).replace(tzinfo=UTC)
-
-
-def _kind_of(group: Row) -> str:
-    return _KIND_OF.get(group["verdict"], "accepted")
 
 
 def _success_rate(groups: list[Row]) -> float | None:
@@ -224,11 +214,10 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
             forward.status == "dead", forward.id > sa.select(sa.func.max(forward.id)).scalar_subquery() - MOST_ROWS
         ),
     }
+    has_index = has_unsettled_index(delivery)
     for verdict in UNSETTLED:
-        has_index = has_unsettled_index(delivery)
-        figures[verdict.value] = (
-            _count(delivery.verdict == verdict.value, is_unsettled(delivery)) if has_index else sa.null()
-        )
+        unsettled = _count(delivery.verdict == verdict.value, is_unsettled(delivery))
+        figures[verdict.value] = unsettled if has_index else sa.null()
     return read.rows(sa.select(*(figure.label(name) for name, figure in figures.items())))[0]
 
 

@@ -48,7 +48,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        exact=_exact,
+        exact=escape,  # unchanged, for form fields; only for values from the query of the request
         lines=marked,
         moment=_moment,
         minute=_minute,
@@ -82,11 +82,6 @@ def _url(endpoint: str, **values: Any) -> str:
 
 
 # --- filters -------------------------------------------------------------------------------------------------
-
-
-def _exact(text: str) -> Markup:
-    """Leave a value unchanged but escaped, for a form field; only for values from the query of the request."""
-    return escape(text)
 
 
 def _moment(at: datetime | None) -> Markup:

@@ -128,9 +128,28 @@ def new_deliveries() -> Response:
     return Response(fragment("new_deliveries.html", rows=rows), mimetype="text/html") if rows else Response(status=204)
 
 
-def delivery(delivery_id: int) -> Response:
-    """Show a delivery."""
-    return _delivery_page(delivery_id)
+def delivery(delivery_id: int, *, status: int = 200, problem: str = "") -> Response:
+    """Show a delivery, and a problem with its replay."""
+    state = get_state()
+    with reading(state.database) as read:
+        details = read_delivery_details(read, state, delivery_id)
+    if details is None:
+        raise NotFound(f"There is no delivery {delivery_id}; it may have been purged.")
+    can_be_replayed = (
+        details.size > 0
+        and details.row["task_id"] is not None
+        and (details.row["verdict"] != Verdict.REJECTED or details.row["scheme"] is not None)
+    )
+    return page(
+        "delivery.html",
+        status=status,
+        problem=problem,
+        details=details,
+        row=details.row,
+        curl=curl_command(state.settings, details.row, details.beginning, details.size) if details.size else None,
+        can_be_replayed=can_be_replayed,
+        was_replayed="replayed" in request.args,
+    )
 
 
 def body(delivery_id: int) -> Response:
@@ -154,34 +173,11 @@ def replay_one(delivery_id: int) -> AnyResponse:
         raise NotFound(error.message) from error
     except HandlerFailed as error:
         where = "" if error.delivery_id is None else f" It is kept as delivery {error.delivery_id}."
-        return _delivery_page(delivery_id, status=500, problem=error.message + where)
+        return delivery(delivery_id, status=500, problem=error.message + where)
     except WebhookError as error:
         status = error.status if isinstance(error, RequestRefused) else 409
-        return _delivery_page(delivery_id, status=status, problem=error.message)
+        return delivery(delivery_id, status=status, problem=error.message)
     return redirect(url_for(".delivery", delivery_id=applied.delivery_id, replayed=1), 303)
-
-
-def _delivery_page(delivery_id: int, *, status: int = 200, problem: str = "") -> Response:
-    state = get_state()
-    with reading(state.database) as read:
-        details = read_delivery_details(read, state, delivery_id)
-    if details is None:
-        raise NotFound(f"There is no delivery {delivery_id}; it may have been purged.")
-    can_be_replayed = (
-        details.size > 0
-        and details.row["task_id"] is not None
-        and (details.row["verdict"] != Verdict.REJECTED or details.row["scheme"] is not None)
-    )
-    return page(
-        "delivery.html",
-        status=status,
-        problem=problem,
-        details=details,
-        row=details.row,
-        curl=curl_command(state.settings, details.row, details.beginning, details.size) if details.size else None,
-        can_be_replayed=can_be_replayed,
-        was_replayed="replayed" in request.args,
-    )
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------
