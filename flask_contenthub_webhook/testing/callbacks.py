@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,40 +12,14 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from ..core import signatures
+from ..core.signatures import sign_headers
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
 from .envelope import iso_time
 
-__all__ = ["CallbackSender", "sign_headers"]
+__all__ = ["CallbackSender"]
 
 _ANY_BASE = "http://callback.invalid"
-
-
-def sign_headers(
-    scheme: str, body: bytes, secret: str, *, message_id: str | None = None, timestamp: int | None = None
-) -> dict[str, str]:
-    """Return the headers that sign a body; none for the schemes ``url`` and ``none``.
-
-    Args:
-        scheme: a name in :data:`~flask_contenthub_webhook.core.signatures.SCHEMES`, or ``none``.
-        body: the raw bytes.
-        secret: the first of WEBHOOK_SECRET_KEY.
-        message_id: for schemes that sign an id, which stays the same over resends; by default a new one.
-        timestamp: for schemes that sign a time, seconds since 1970; by default now.
-
-    Raises:
-        ValueError: the scheme is unknown, or cannot use the secret.
-    """
-    if scheme == "none":
-        return {}
-    return signatures.sign_headers(
-        scheme,
-        body,
-        secret,
-        message_id=message_id or f"msg_{uuid.uuid4().hex}",
-        timestamp=int(time.time()) if timestamp is None else timestamp,
-    )
 
 
 class CallbackSender:
@@ -107,9 +80,9 @@ class CallbackSender:
         Args:
             task: a task, or its ``task_id``.
             event: the event type.
-            attempt: the attempt to speak for; None leaves it out.
+            attempt: the attempt that it is about; None leaves it out.
             scheme: how to sign this one.
-            message_id: for ``standard``, the id of the message.
+            message_id: for ``standard``, the id of the message, the same over resends; by default a new one.
             **fields: what else the payload holds; also replaces ``event``, ``taskId`` and ``timestamp``.
 
         Returns:
@@ -134,8 +107,11 @@ class CallbackSender:
         secrets = self.state.settings.secrets
         if not secrets and scheme != "none":
             raise ConfigurationError(f"The app has no WEBHOOK_SECRET_KEY to sign a callback with ({scheme}).")
-        now = int(self.state.clock().timestamp())
-        headers = sign_headers(scheme, body, secrets[0], message_id=message_id, timestamp=now) if secrets else {}
+        headers = {}
+        if scheme != "none":
+            message_id = message_id or f"msg_{uuid.uuid4().hex}"
+            now = int(self.state.clock().timestamp())
+            headers = sign_headers(scheme, body, secrets[0], message_id=message_id, timestamp=now)
         url = urlsplit(self.state.settings.callback_urls.build(task_id, attempt, base_url=_ANY_BASE))
         query = [part for part in url.query.split("&") if scheme == "url" or not part.startswith("token=")]
         target = f"{url.path}?{'&'.join(query)}"

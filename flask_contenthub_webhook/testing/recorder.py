@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, NamedTuple, Self
 
+from blinker import NamedSignal
 from flask import Flask
 
 from .. import signals
@@ -31,7 +33,7 @@ class SignalRecorder:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self._connected: list[tuple[Any, Any]] = []
+        self._connections = ExitStack()
         self.sent: list[RecordedSignal] = []
 
     @property
@@ -55,16 +57,12 @@ class SignalRecorder:
 
     def __enter__(self) -> Self:
         for name in signals.__all__:
-            signal = getattr(signals, name)
-            receiver = self._receiver(name)
-            signal.connect(receiver, sender=self._app, weak=False)
-            self._connected.append((signal, receiver))
+            signal: NamedSignal = getattr(signals, name)
+            self._connections.enter_context(signal.connected_to(self._receiver(name), sender=self._app))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for signal, receiver in self._connected:
-            signal.disconnect(receiver, sender=self._app)
-        self._connected.clear()
+        self._connections.close()
 
     def _receiver(self, name: str) -> Any:
         def receive(_app: Flask, **arguments: Any) -> None:
