@@ -37,7 +37,7 @@ def generate_signature(payload: Any, secret: Secret) -> str:
 
 
 def verify_signature(payload: Any, signature: str | None, secret: Secret | None) -> bool:
-    """Tell whether the signature is right. Whatever is wrong with the arguments, the answer is False.
+    """Tell whether the signature is right; return False for invalid arguments.
 
     Args:
         payload: the raw body, or the object that it holds. Prefer the raw body: parsing loses how the sender wrote it.
@@ -82,10 +82,10 @@ def create_verifier(secret_key: Secret) -> WebhookSignatureVerifier:
 
 
 class WebhookHandler:
-    """Applies events that the host received by a way of its own, a message queue for example.
+    """Applies events that the host received by other means, such as a message queue.
 
-    The caller vouches for them: no signature is checked. Everything else is as for a callback: the state machine, the
-    history, the handlers, the exactly-once effect.
+    No signature is checked. Everything else is as for a callback: the state machine, the history, the handlers, the
+    exactly-once effect.
 
     Args:
         app: the application; by default the current one at each call.
@@ -100,7 +100,7 @@ class WebhookHandler:
         Args:
             task_id: our id of the task.
             payload: the event as on the wire; ``event`` and ``taskId`` may be left out.
-            attempt: the attempt it speaks for, from 1; None speaks for the current one.
+            attempt: the attempt that it is about, from 1; None means the current one.
 
         Raises:
             InvalidPayload: a field is missing or of the wrong type.
