@@ -9,6 +9,7 @@ import inspect
 import signal
 import traceback
 from collections.abc import Mapping
+from types import CodeType
 from typing import Any, ClassVar
 
 __all__ = [
@@ -208,6 +209,16 @@ def ends_process(error: BaseException) -> bool:
         return True
     if not isinstance(error, SystemExit):
         return False
-    installed = (signal.getsignal(number) for number in signal.valid_signals())
-    codes = {getattr(getattr(function, "__func__", function), "__code__", None) for function in installed}
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
     return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """Return the code of a function, a method, a partial of one, or an object that is called; None of SIG_DFL."""
+    if not callable(handler):
+        return None
+    function = getattr(handler, "func", handler)
+    if not hasattr(function, "__code__"):  # a method has that of its function
+        function = type(function).__call__
+    code = getattr(function, "__code__", None)
+    return code if isinstance(code, CodeType) else None

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,8 +31,18 @@ class Server:
     def handle_abort(self, *_: Any) -> None:
         sys.exit(1)
 
+    __call__ = handle_abort
 
-@pytest.mark.parametrize("handle", [Server().handle_abort, lambda *_: sys.exit(1)], ids=["a method", "a function"])
+
+HANDLERS = {
+    "a method": Server().handle_abort,
+    "a function": lambda *_: sys.exit(1),
+    "a partial": partial(Server().handle_abort),
+    "an object": Server(),
+}
+
+
+@pytest.mark.parametrize("handle", HANDLERS.values(), ids=HANDLERS)
 @pytest.mark.parametrize("when", ["inside the transaction", "afterwards"])
 def test_a_signal_that_ends_the_process_while_a_handler_runs_ends_it(
     sqlite_host: Host, on_usr1: Callable[..., Any], handle: Any, when: str
