@@ -23,8 +23,7 @@ def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
         DatabaseUnavailable: the database is away.
     """
     try:
-        with state.database.read() as tx:
-            return state.store.read_delivery(tx, delivery_id)
+        return state.database.ask(lambda tx: state.store.read_delivery(tx, delivery_id))
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
 

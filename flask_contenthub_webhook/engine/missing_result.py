@@ -36,8 +36,9 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
     if state.creator is None or not isinstance(event, Completed) or not event.missing:
         return received
     try:
-        with state.database.read() as tx:
-            task = state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
+        task = state.database.ask(
+            lambda tx: state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
+        )
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)

@@ -129,11 +129,10 @@ def watch_commits(db: SQLAlchemy) -> None:
 
 
 def _watch_statements(engine: Engine) -> None:
-    if engine in _watched:
-        return
-    _watched.add(engine)
-    sa_event.listen(engine, "before_cursor_execute", _before_statement)
-    sa_event.listen(engine, "commit", _before_connection_commit)
+    if engine not in _watched:
+        sa_event.listen(engine, "before_cursor_execute", _before_statement)
+        sa_event.listen(engine, "commit", _before_connection_commit)
+        _watched.add(engine)
 
 
 @contextmanager

@@ -80,6 +80,10 @@ class Database:
         """
         return _at_most_twice(self.begin, work)
 
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """The same for work that only reads."""
+        return _at_most_twice(self.read, work)
+
     def write_one(self, work: Callable[[Connection], T]) -> T:
         """The same for one statement that writes; see :meth:`single_statement`."""
         return _at_most_twice(self.single_statement, work)

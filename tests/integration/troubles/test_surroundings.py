@@ -25,20 +25,29 @@ def url(request: pytest.FixtureRequest, postgres_url: str) -> str:
     return through(postgres_url, request.param)
 
 
-@pytest.mark.parametrize("way", ["inline", "worker", "a batch", "a sweep"])
+@pytest.mark.parametrize("way", ["inline", "worker", "a batch", "a sweep", "a replay"])
 def test_the_first_request_after_a_restart_finds_a_new_connection(
     hosts: Build, url: str, postgres: PostgresServer, way: str
 ):
-    host = hosts(url, create_tables=False, WEBHOOK_PROCESSING="inline" if way == "inline" else "worker")
+    host = hosts(
+        url, create_tables=False, WEBHOOK_PROCESSING="worker" if way in {"worker", "a batch", "a sweep"} else "inline"
+    )
     task_id = host.add_task()
     if way == "a sweep":
         host.post(task_id, completed(task_id), attempt=1)
+    if way == "a replay":
+        host.publisher.broken = True
+        host.post(task_id, completed(task_id), attempt=1)
+        host.publisher.broken = False
+    kept = [row.id for row in host.deliveries()]
     fill_the_pool(host)
     with postgres.outage("fast"):
         pass
 
     if way == "a sweep":
         assert (host.retry().outcomes, len(host.contents())) == ({"processed": 1}, 1)
+    elif way == "a replay":
+        assert host.replay(kept[0]).verdict == "processed"
     elif way == "a batch":
         answer = host.post_batch([completed(task_id)], scheme="contenthub")
         assert [item["success"] for item in answer.get_json()["results"]] == [True]
