@@ -91,7 +91,9 @@ class _Walk:
     def through(self, ranges: Sequence[tuple[int, int]]) -> bool:
         """Walk through half-open ranges of ids; False if it was stopped."""
         pages = (page for first, end in ranges for page in self._pages(first, end))
-        return all(self._throttle.delete(go, self._delete) and self._throttle.delete(stay, self._empty) for go, stay in pages)
+        return all(
+            self._throttle.delete(go, self._delete) and self._throttle.delete(stay, self._empty) for go, stay in pages
+        )
 
     def _pages(self, first: int, end: int) -> Iterator[tuple[list[int], ...]]:
         """Yield the ids of rows to delete and of rows to empty; a page that has begun is read beyond the end, too."""
