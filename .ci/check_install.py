@@ -116,7 +116,7 @@ def check_extras() -> None:
 
 def words_of(attempt: Callable[[], object]) -> str:
     """What a person reads: the error, or what a command prints."""
-    from flask_contenthub_webhook import ConfigurationError
+    from flask_contenthub_webhook.errors import ConfigurationError
 
     try:
         return str(attempt())

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from flask_contenthub_webhook import ConfigurationError
+from flask_contenthub_webhook.errors import ConfigurationError
 
 from . import create_app
 from .advice import how_to_be_the_creator, how_to_watch_the_creator

@@ -25,44 +25,16 @@ from .compat import (
     generate_signature,
     verify_signature,
 )
-from .config.settings import InsecureConfiguration
 from .core.filters import EXISTS, MISSING
 from .core.forward_targets import ForwardTarget
-from .core.received import Outcome
 from .core.signatures import generate_secret
 from .core.state_machine import TaskState, Verdict
-from .creators.protocol import Creator, Job, RemoteState, Report
-from .engine.retry import RetryReport
-from .errors import (
-    ConfigurationError,
-    CreatorError,
-    CreatorRefused,
-    CreatorUnclear,
-    CreatorUnreachable,
-    DatabaseUnavailable,
-    DeliveryNotFound,
-    ForwardNotFound,
-    HandlerFailed,
-    InvalidPayload,
-    ReplayRefused,
-    RequestRefused,
-    TaskNotFound,
-    TransitionRefused,
-    WebhookError,
-)
 from .extension import ContentHubWebhook
-from .forwarding.send import ForwardReport
 from .models.defaults import default_models
 from .models.delivery import DeliveryMixin
 from .models.task import GenerationTaskMixin
-from .operations.alerts import AlertStatus
 from .signals import (
-    alert_changed,
-    callback_rejected,
     delivery_processed,
-    failure_rate_exceeded,
-    forward_finished,
-    reconcile_finished,
     task_cancelled,
     task_completed,
     task_failed,
@@ -70,57 +42,24 @@ from .signals import (
     task_submitted,
     task_timed_out,
 )
-from .tasks.handover import SubmitReport
-from .tasks.reconcile import ReconcileReport
 
 __all__ = [
     "EXISTS",
     "MISSING",
-    "AlertStatus",
-    "ConfigurationError",
     "ContentHubWebhook",
-    "Creator",
-    "CreatorError",
-    "CreatorRefused",
-    "CreatorUnclear",
-    "CreatorUnreachable",
-    "DatabaseUnavailable",
     "DeliveryMixin",
-    "DeliveryNotFound",
-    "ForwardNotFound",
-    "ForwardReport",
     "ForwardTarget",
     "GenerationTaskMixin",
-    "HandlerFailed",
-    "InsecureConfiguration",
-    "InvalidPayload",
-    "Job",
-    "Outcome",
-    "ReconcileReport",
-    "RemoteState",
-    "ReplayRefused",
-    "Report",
-    "RequestRefused",
-    "RetryReport",
-    "SubmitReport",
-    "TaskNotFound",
     "TaskState",
-    "TransitionRefused",
     "Verdict",
-    "WebhookError",
     "WebhookHandler",
     "WebhookSignatureVerifier",
     "__version__",
-    "alert_changed",
-    "callback_rejected",
     "create_verifier",
     "default_models",
     "delivery_processed",
-    "failure_rate_exceeded",
-    "forward_finished",
     "generate_secret",
     "generate_signature",
-    "reconcile_finished",
     "task_cancelled",
     "task_completed",
     "task_failed",

@@ -25,6 +25,7 @@ __all__ = [
     "ForwardNotFound",
     "HandlerFailed",
     "InboxFull",
+    "InsecureConfiguration",
     "InvalidJSON",
     "InvalidPayload",
     "MethodNotAllowed",
@@ -197,6 +198,10 @@ class InboxFull(RequestRefused, code="inbox_full", status=503, retry_after=10):
 
 class DatabaseUnavailable(RequestRefused, code="database_unavailable", status=503, retry_after=5):
     """The database could not store the event; send it again."""
+
+
+class InsecureConfiguration(UserWarning):
+    """A setting works, but is weaker than a public endpoint should be."""
 
 
 def ends_process(error: BaseException) -> bool:

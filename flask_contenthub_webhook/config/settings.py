@@ -20,17 +20,13 @@ from ..core.forward_targets import ForwardTarget
 from ..core.signature_schemes import is_repetitive
 from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InsecureConfiguration
 from .keys import OPTIONS, Option
 from .parsers import Network
 
-__all__ = ["InsecureConfiguration", "Settings", "load_settings"]
+__all__ = ["Settings", "load_settings"]
 
 _SHORT_SECRET = 32
-
-
-class InsecureConfiguration(UserWarning):
-    """A setting works, but is weaker than a public endpoint should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

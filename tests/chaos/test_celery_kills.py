@@ -45,7 +45,7 @@ MISSED = "The broker takes no wake-ups"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::flask_contenthub_webhook.InsecureConfiguration"),
+    pytest.mark.filterwarnings("ignore::flask_contenthub_webhook.errors.InsecureConfiguration"),
 ]
 
 

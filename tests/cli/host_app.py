@@ -14,8 +14,9 @@ from flask import Flask
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
-from flask_contenthub_webhook import ContentHubWebhook, reconcile_finished
+from flask_contenthub_webhook import ContentHubWebhook
 from flask_contenthub_webhook.creators import Job, RemoteState, Report
+from flask_contenthub_webhook.signals import reconcile_finished
 
 db = SQLAlchemy()
 

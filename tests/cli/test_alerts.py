@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_contenthub_webhook import alert_changed
+from flask_contenthub_webhook.signals import alert_changed
 from tests.cli.conftest import run, run_json
 
 

@@ -23,10 +23,10 @@ from flask import Flask
 from flask.cli import FlaskGroup
 from flask_migrate import Migrate, init
 
-from flask_contenthub_webhook import InsecureConfiguration
 from flask_contenthub_webhook.cli import webhook_group
 from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
+from flask_contenthub_webhook.errors import InsecureConfiguration
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.cli.conftest import run, run_json
 from tests.cli.proxy import Fault, proxy

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_contenthub_webhook import InsecureConfiguration
 from flask_contenthub_webhook.core.signatures import SCHEMES
+from flask_contenthub_webhook.errors import InsecureConfiguration
 from tests.cli.conftest import run, run_json
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import SECRET

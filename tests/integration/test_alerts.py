@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook import AlertStatus, alert_changed, failure_rate_exceeded
+from flask_contenthub_webhook.operations.alerts import AlertStatus
+from flask_contenthub_webhook.signals import alert_changed, failure_rate_exceeded
 from tests.support.host import PREFIX, Host, completed, failed, progress
 from tests.support.processes import PROJECT_ROOT, clean_environment
 

@@ -21,12 +21,12 @@ from celery import Celery
 from flask import Flask
 from kombu.connection import Connection
 
-from flask_contenthub_webhook import ConfigurationError
 from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
 from flask_contenthub_webhook.contrib import celery as celery_engine
 from flask_contenthub_webhook.contrib.celery import TASK_NAME
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
+from flask_contenthub_webhook.errors import ConfigurationError
 from flask_contenthub_webhook.models.columns import utc_now
 from flask_contenthub_webhook.runtime.state import CELERY_KEY
 from tests.support.celery_host import WEB_APP, add_celery
@@ -40,7 +40,7 @@ from tests.support.redis import NO_REDIS, RedisServer, find_redis
 from tests.support.web_database import HostDatabase
 from tests.support.web_host import create_app
 
-pytestmark = pytest.mark.filterwarnings("ignore::flask_contenthub_webhook.InsecureConfiguration")
+pytestmark = pytest.mark.filterwarnings("ignore::flask_contenthub_webhook.errors.InsecureConfiguration")
 
 Build = Callable[..., Host]
 

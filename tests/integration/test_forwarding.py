@@ -16,22 +16,13 @@ import svix
 from werkzeug.serving import make_server
 
 from docs import forward_receiver
-from flask_contenthub_webhook import (
-    EXISTS,
-    MISSING,
-    ConfigurationError,
-    ForwardNotFound,
-    ForwardReport,
-    ForwardTarget,
-    RemoteState,
-    ReplayRefused,
-    Report,
-    delivery_processed,
-    forward_finished,
-    generate_secret,
-)
+from flask_contenthub_webhook import EXISTS, MISSING, ForwardTarget, delivery_processed, generate_secret
 from flask_contenthub_webhook.core.state_machine import Trigger
+from flask_contenthub_webhook.creators import RemoteState, Report
+from flask_contenthub_webhook.errors import ConfigurationError, ForwardNotFound, ReplayRefused
 from flask_contenthub_webhook.forwarding.post import Poster
+from flask_contenthub_webhook.forwarding.send import ForwardReport
+from flask_contenthub_webhook.signals import forward_finished
 from flask_contenthub_webhook.storage.dialect import Capabilities
 from flask_contenthub_webhook.storage.forwards import Outbox
 from tests.support.host import SECRET, Host, at_once, completed, custom, failed, progress

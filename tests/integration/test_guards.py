@@ -15,7 +15,7 @@ from flask_limiter.util import get_remote_address
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_contenthub_webhook import ConfigurationError
+from flask_contenthub_webhook.errors import ConfigurationError
 from tests.support.host import PREFIX, Host, completed
 
 Build = Callable[..., Host]

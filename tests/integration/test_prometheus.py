@@ -18,13 +18,14 @@ import sqlalchemy as sa
 from flask import Flask, request
 from prometheus_client import CollectorRegistry, generate_latest
 
-from flask_contenthub_webhook import ConfigurationError, generate_secret, signals
+from flask_contenthub_webhook import generate_secret, signals
 from flask_contenthub_webhook.contrib.prometheus import METRICS, WebhookMetrics
 from flask_contenthub_webhook.contrib.prometheus.collector import DatabaseCollector
 from flask_contenthub_webhook.contrib.prometheus.instruments import Instruments
 from flask_contenthub_webhook.contrib.prometheus.recorder import Recorder
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import RemoteState, Report
+from flask_contenthub_webhook.errors import ConfigurationError
 from flask_contenthub_webhook.models.defaults import default_alert_model, default_forward_models
 from tests.support.host import PREFIX, Host, completed, custom, failed, progress
 from tests.support.receiver import Receiver

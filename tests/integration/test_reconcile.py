@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook import reconcile_finished, task_failed, task_timed_out
+from flask_contenthub_webhook import task_failed, task_timed_out
 from flask_contenthub_webhook.creators import HttpCreator, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorRefused, CreatorUnclear, CreatorUnreachable
+from flask_contenthub_webhook.signals import reconcile_finished
 from flask_contenthub_webhook.storage.store import Capabilities, Store
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.support.host import Host, at_once, completed, failed, make_host, progress

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from flask_contenthub_webhook import alert_changed, callback_rejected
+from flask_contenthub_webhook.signals import alert_changed, callback_rejected
 from tests.support.answers import code
 from tests.support.host import PREFIX, SECRET, Host, completed, encode
 from tests.support.raw_http import callback, post, send_together

@@ -15,9 +15,7 @@ from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_contenthub_webhook import (
-    ConfigurationError,
     ContentHubWebhook,
-    callback_rejected,
     delivery_processed,
     task_cancelled,
     task_completed,
@@ -26,6 +24,8 @@ from flask_contenthub_webhook import (
     task_timed_out,
 )
 from flask_contenthub_webhook.core.state_machine import Trigger
+from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.signals import callback_rejected
 from tests.support.host import PREFIX, SECRET, Host, completed, failed, make_host, progress
 
 Build = Callable[..., Host]

@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flask_contenthub_webhook import HandlerFailed, TransitionRefused, task_completed, task_failed, task_progress
+from flask_contenthub_webhook import task_completed, task_failed, task_progress
 from flask_contenthub_webhook.core.events import parse_event
 from flask_contenthub_webhook.core.received import ReceivedEvent, Source
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.engine.process import process
 from flask_contenthub_webhook.engine.replay import replay
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
+from flask_contenthub_webhook.errors import HandlerFailed, TransitionRefused
 from tests.support.host import BrokenHandler, Host, completed, encode, failed, make_host, progress
 
 OPEN = {"pending", "submitted", "processing"}

@@ -12,7 +12,7 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from flask_contenthub_webhook import alert_changed, failure_rate_exceeded
+from flask_contenthub_webhook.signals import alert_changed, failure_rate_exceeded
 from tests.support.host import make_host
 
 

@@ -22,8 +22,8 @@ from sqlalchemy import make_url
 from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
-from flask_contenthub_webhook import ContentHubWebhook, Outcome, default_models, task_completed
-from flask_contenthub_webhook.core.received import ReceivedEvent, Source
+from flask_contenthub_webhook import ContentHubWebhook, default_models, task_completed
+from flask_contenthub_webhook.core.received import Outcome, ReceivedEvent, Source
 from flask_contenthub_webhook.core.signatures import SCHEMES, sign_headers, sign_url
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import HttpCreator

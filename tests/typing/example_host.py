@@ -10,22 +10,12 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_contenthub_webhook import (
     EXISTS,
-    AlertStatus,
-    ConfigurationError,
     ContentHubWebhook,
-    DatabaseUnavailable,
-    ForwardReport,
     ForwardTarget,
-    HandlerFailed,
-    Outcome,
-    RequestRefused,
-    RetryReport,
     TaskState,
     Verdict,
-    WebhookError,
     WebhookHandler,
     WebhookSignatureVerifier,
-    alert_changed,
     create_verifier,
     default_models,
     delivery_processed,
@@ -36,6 +26,18 @@ from flask_contenthub_webhook import (
     verify_signature,
 )
 from flask_contenthub_webhook.contrib.dashboard import create_dashboard
+from flask_contenthub_webhook.core.received import Outcome
+from flask_contenthub_webhook.engine.retry import RetryReport
+from flask_contenthub_webhook.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    HandlerFailed,
+    RequestRefused,
+    WebhookError,
+)
+from flask_contenthub_webhook.forwarding.send import ForwardReport
+from flask_contenthub_webhook.operations.alerts import AlertStatus
+from flask_contenthub_webhook.signals import alert_changed
 
 db = SQLAlchemy()
 webhook = ContentHubWebhook()

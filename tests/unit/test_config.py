@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook.config.keys import OPTIONS, Option
-from flask_contenthub_webhook.config.settings import InsecureConfiguration, load_settings
-from flask_contenthub_webhook.errors import ConfigurationError
+from flask_contenthub_webhook.config.settings import load_settings
+from flask_contenthub_webhook.errors import ConfigurationError, InsecureConfiguration
 
 SECRET = "a-secret-that-is-long-enough-for-a-test"
 SECOND = timedelta(seconds=1)

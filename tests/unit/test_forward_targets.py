@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from flask_contenthub_webhook import EXISTS, MISSING, ConfigurationError, ForwardTarget, InsecureConfiguration
+from flask_contenthub_webhook import EXISTS, MISSING, ForwardTarget
 from flask_contenthub_webhook.config.settings import Settings, load_settings
 from flask_contenthub_webhook.core.forward_targets import configured_targets, read_targets
+from flask_contenthub_webhook.errors import ConfigurationError, InsecureConfiguration
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 FULL = {

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_contenthub_webhook import callback_rejected, task_failed
+from flask_contenthub_webhook import task_failed
+from flask_contenthub_webhook.signals import callback_rejected
 from tests.support.answers import code, untouched
 from tests.support.host import BODY_SCHEMES, OTHER_SECRET, PREFIX, Host, completed, custom, encode, failed, signed
 

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from flask_contenthub_webhook import TransitionRefused, task_cancelled
+from flask_contenthub_webhook import task_cancelled
 from flask_contenthub_webhook.creators import Creator, HttpCreator, Job, Report
-from flask_contenthub_webhook.errors import TaskNotFound
+from flask_contenthub_webhook.errors import TaskNotFound, TransitionRefused
 from tests.support.host import Host, completed, failed
 from tests.support.processes import wait_until
 from tests.support.submission import BASE, OPEN, cancel, own, query_of, retry, submit, sweep, with_own_creator

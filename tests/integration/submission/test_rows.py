@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_contenthub_webhook import ConfigurationError, GenerationTaskMixin
+from flask_contenthub_webhook import GenerationTaskMixin
 from flask_contenthub_webhook.core.signatures import sign_url
 from flask_contenthub_webhook.creators import Job
+from flask_contenthub_webhook.errors import ConfigurationError
 from tests.support.host import SECRET, Host, completed
 from tests.support.submission import BASE, OPEN, own, query_of, reconcile, submit, sweep, with_own_creator
 
