@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..core.received import Source
+from ..core.redaction import redacted, redacted_body
 from ..core.state_machine import Verdict
 from ..engine.replay import BulkReplay, replay_each
 from ..errors import DeliveryNotFound
@@ -73,7 +74,8 @@ def show_command(delivery_id: int, *, as_json: bool) -> None:
     delivery = read_by_id(database, database.delivery_model, delivery_id)
     if delivery is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
-    body = bytes(delivery.pop("body") or b"")
+    body = redacted_body(bytes(delivery.pop("body") or b""))
+    delivery = redacted(delivery)
     if screen is None:
         print_document({"delivery": {**delivery, **_json_body(body)}})
         return

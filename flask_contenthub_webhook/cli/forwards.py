@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..core.redaction import shown_url
+from ..core.redaction import redacted, redacted_body
 from ..engine.replay import BulkReplay
 from ..errors import DatabaseUnavailable, ForwardNotFound, WebhookError
 from ..forwarding.replay import replay_forward
@@ -66,7 +66,8 @@ def show_command(forward_id: int, *, as_json: bool) -> None:
     forward = read_by_id(database, database.outbox.forwards.model, forward_id)
     if forward is None:
         raise ForwardNotFound(f"There is no forward {forward_id}.")
-    tries, body = read_tries(database, forward_id), json.loads(bytes(forward.pop("body")))
+    body = json.loads(redacted_body(bytes(forward.pop("body"))))
+    forward, tries = redacted(forward), redacted(read_tries(database, forward_id))
     if screen is None:
         print_document({"forward": {**forward, "body": body}, "attempts": tries})
         return
@@ -125,7 +126,7 @@ def _cells(forward: Row) -> tuple[object, ...]:
         moment(forward["created_at"]),
         *(forward[key] for key in ("task_id", "event", "status", "tries")),
         moment(forward["next_try_at"]),
-        shown_url(forward["url"]),
+        forward["url"],
     )
 
 

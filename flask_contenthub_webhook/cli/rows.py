@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import click
 
+from ..core.redaction import redacted
 from ..storage.queries import FilteredRows, Row
 from .documents import print_document
 from .parameters import limit_option, with_options
@@ -47,7 +48,7 @@ def list_rows(
     screen = None if as_json else Screen()
     page = rows.page(before=before, limit=limit + 1)
     next_before = page[limit - 1]["id"] if len(page) > limit else None
-    page = page[:limit]
+    page = redacted(page[:limit])
     if screen is None:
         print_document({noun.plural: page, "next_before": next_before})
         return

@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import httpx
 
-from ..core.callback_urls import without_secrets
 from ..core.events import BUILT_IN_EVENTS
+from ..core.redaction import redacted_url
 from ..core.signatures import SCHEMES, sign_headers
 from ..errors import ConfigurationError
 from ..runtime.state import get_state
@@ -98,7 +98,7 @@ def send_command(
 
 
 def _post(target: str, raw: bytes, headers: dict[str, str], scheme: str, timeout: float, *, as_json: bool) -> None:
-    shown = without_secrets(target)
+    shown = redacted_url(target)
     try:
         with http_client(timeout) as client:
             answer = client.post(target, content=raw, headers=headers)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from ..core.callback_urls import without_secrets
+from ..core.redaction import redacted, redacted_task
 from ..core.state_machine import TaskState
 from ..errors import TaskNotFound
 from ..runtime.state import get_state
@@ -38,7 +38,7 @@ def tasks_group(
     if ctx.invoked_subcommand is not None:
         return
     screen = None if as_json else Screen()
-    tasks = read_tasks(get_state().database, statuses=statuses, since=since, limit=limit)
+    tasks = redacted(read_tasks(get_state().database, statuses=statuses, since=since, limit=limit))
     if screen is None:
         print_document({"tasks": tasks})
         return
@@ -72,9 +72,9 @@ def show_command(task_id: str, *, as_json: bool) -> None:
     task = read_task(state.database, task_id)
     if task is None:
         raise TaskNotFound(f"There is no task {task_id}.")
-    if task["callback_url"] is not None:
-        task["callback_url"] = without_secrets(task["callback_url"])
-    history = filter_deliveries(state.database, DeliveryFilter(task_id=task["task_id"])).page(limit=1000)[::-1]
+    task = redacted_task(task)
+    rows = filter_deliveries(state.database, DeliveryFilter(task_id=task["task_id"]))
+    history = redacted(rows.page(limit=1000)[::-1])
     if screen is None:
         print_document({"task": task, "deliveries": history})
         return

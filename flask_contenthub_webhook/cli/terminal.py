@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ..core.redaction import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,28 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Screen", "counted", "escaped", "moment", "pretty"]
 
-_STEERS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but not tab and newline
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: text that shows in another order than it is
-    "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
 _WIDTH_OF_A_PIPE = 200
-
-
-def escaped(text: object, *, lines: bool = False) -> str:
-    r"""Text that shows what it holds and does nothing else: control characters become ``\x1b`` and the like.
-
-    Args:
-        text: from whomever.
-        lines: leave newlines and tabs as they are.
-    """
-    shown = _STEERS.sub(_code, str(text))
-    return shown if lines else shown.replace("\n", "\\n").replace("\t", "\\t")
-
-
-def _code(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
 
 
 def pretty(value: Any) -> str:

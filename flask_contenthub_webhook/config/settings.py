@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ..core.callback_urls import CallbackURLs
 from ..core.forward_targets import ForwardTarget
+from ..core.redaction import redacted_text, redacted_url
 from ..core.signature_schemes import is_repetitive
 from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
@@ -107,8 +108,9 @@ class Settings:
         return CallbackURLs(self.callback_base_url, self.url_prefix, secret)
 
     def __repr__(self) -> str:
-        hidden = {"secrets", "forward_secrets", "creator_api_key"}
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name not in hidden)
+        hidden = {option.field for option in OPTIONS if option.secret} - {"forward_to"}  # whose repr names hosts only
+        values = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in hidden)
+        shown = (f"{name}={redacted_url(value) if isinstance(value, str) else value!r}" for name, value in values)
         return f"Settings({', '.join(shown)}, secrets=<{len(self.secrets)}>)"
 
 
@@ -143,8 +145,9 @@ def _read(option: Option, config: Mapping[str, Any], environ: Mapping[str, str])
     try:
         return option.parse(value)
     except ValueError as error:
-        shown = "" if option.secret else f" (it is {value!r})"
-        raise ConfigurationError(f"{option.key} from {origin} {error}{shown}.") from None
+        is_secret = option.secret or "@" in str(value)  # a URL that is not valid may have its password anywhere
+        shown = "" if is_secret else f" (it is {value!r})"
+        raise ConfigurationError(redacted_text(f"{option.key} from {origin} {error}{shown}.")) from None
 
 
 def _check_together(settings: Settings, *, debug: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from ..errors import ConfigurationError
 from .signatures import sign_url
 
-__all__ = ["CallbackURLs", "without_secrets"]
+__all__ = ["CallbackURLs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class CallbackURLs:
         secret: signs the token; None makes URLs without one.
     """
 
-    base_url: str | None
+    base_url: str | None = field(repr=False)
     prefix: str
-    secret: str | None
+    secret: str | None = field(repr=False)
 
     def build(self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None) -> str:
         """Build the URL under which the creator reports on one attempt of a task.
@@ -60,16 +60,3 @@ class CallbackURLs:
         if self.secret is not None:
             query.append(("token", sign_url(self.secret, task_id, attempt)))
         return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-def without_secrets(url: str) -> str:
-    """The URL with its token and its password replaced by ``***``."""
-    parts = urlsplit(url)
-    query = "&".join(
-        f"{name}=***" if name == "token" else part
-        for part in parts.query.split("&")
-        for name in [part.partition("=")[0]]
-    )
-    user, at, host = parts.netloc.rpartition("@")
-    netloc = f"{user.partition(':')[0]}:***{at}{host}" if ":" in user else parts.netloc
-    return urlunsplit(parts._replace(netloc=netloc, query=query))

@@ -65,8 +65,8 @@ class ReceivedEvent:
     scheme: str | None = None
     message_id: str | None = None
     digest: str | None = None
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     remote_addr: str | None = None
     replay_of: int | None = None
     from_history: bool = False

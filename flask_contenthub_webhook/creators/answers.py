@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from ..core.redaction import shown
+from ..core.redaction import clean
 from ..errors import CreatorUnclear
 from .protocol import RemoteState, Report
 
@@ -109,7 +109,7 @@ def error_words(error: Mapping[str, Any]) -> str:
     problems = [_field_words(field) for field in fields] if isinstance(fields, list) else []
     if any(problems):
         words += ": " + "; ".join(filter(None, problems))
-    return shown(words)
+    return clean(words)
 
 
 def _field_words(field: Any) -> str:
@@ -139,7 +139,7 @@ def read_row(row: Mapping[str, Any], raw: bytes | None = None) -> Report:
     status = row.get("status")
     state = STATES.get(status) if isinstance(status, str) else None
     if state is None:
-        raise CreatorUnclear(f"The creator reports an unknown state: {shown(repr(status))}.")
+        raise CreatorUnclear(f"The creator reports an unknown state: {clean(repr(status))}.")
     if raw is None:
         raw = json.dumps(row, separators=(",", ":")).encode()
     return Report(state=state, error=failure(row) if state is RemoteState.FAILED else None, raw=raw)

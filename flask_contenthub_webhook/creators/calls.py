@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from ..core.per_process import PerProcess
-from ..core.redaction import Redactor, shown, shown_url
+from ..core.redaction import Redactor, clean
 from ..errors import ConfigurationError, CreatorRefused, CreatorUnclear, CreatorUnreachable
 from .answers import creator_error, error_words, parse_json
 
@@ -242,7 +242,7 @@ def _said(answer: Answer) -> dict[str, object] | None:
 
 def _code(said: Mapping[str, object] | None) -> str | None:
     code = said.get("code") if said else None
-    return shown(str(code)) if isinstance(code, str | int) else None
+    return clean(str(code)) if isinstance(code, str | int) else None
 
 
 def _details(said: Mapping[str, object] | None) -> Mapping[str, object]:
@@ -253,7 +253,7 @@ def _details(said: Mapping[str, object] | None) -> Mapping[str, object]:
 
 
 def _reason(error: Exception) -> str:
-    return shown(str(error)).rstrip(".") or type(error).__name__
+    return clean(str(error)).rstrip(".") or type(error).__name__
 
 
 def _split_user(base_url: str) -> tuple[str, str, str]:
@@ -270,7 +270,8 @@ def _split_user(base_url: str) -> tuple[str, str, str]:
             "The creator's URL must be an absolute http or https URL without query and fragment, such as "
             "http://127.0.0.1:3001."
         )
-    return unquote(parts.username or ""), unquote(parts.password or ""), shown_url(base_url).rstrip("/")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return unquote(parts.username or ""), unquote(parts.password or ""), address.rstrip("/")
 
 
 def _checked_key(api_key: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from ..core.redaction import Redactor, shown
+from ..core.redaction import Redactor, clean
 from ..errors import (
     ConfigurationError,
     CreatorError,
@@ -207,7 +207,7 @@ def _job_arguments(job: Job) -> list[str]:
         raise CreatorRefused("This cannot be the id of a job at the creator.", reason="INVALID_ID")
     if unknown := sorted(str(name) for name in job.options if name not in _OPTIONS):
         raise CreatorRefused(
-            f"The creator's program has no option for {shown(', '.join(unknown))}; the HTTP API may have one.",
+            f"The creator's program has no option for {clean(', '.join(unknown))}; the HTTP API may have one.",
             reason="UNKNOWN_OPTION",
         )
     values: dict[str, str | None] = {
@@ -270,7 +270,7 @@ def _next_line_with(text: str, opening: str, position: int) -> int:
 
 def _last_words(errors: str) -> str:
     """Return the end of the program's error output, on one line."""
-    return shown(errors[-400:]) or "it gave no reason"
+    return clean(errors[-400:]) or "it gave no reason"
 
 
 def _report_end(child: Child) -> None:

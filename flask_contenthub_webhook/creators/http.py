@@ -108,7 +108,7 @@ class HttpCreator:
     def submit(self, job: Job, *, wait: float) -> Report:
         """Submit a job; see :meth:`.protocol.Creator.submit`."""
         content = _request_body(job, self._mode)
-        redactor = self._calls.redactor.also(job.callback_url)
+        redactor = self._calls.redactor.also(job.callback_url, job.options)
         try:
             answer = self._calls.send("POST", "/api/tasks", content=content, wait=wait)
         except NoAnswer as late:

@@ -39,9 +39,9 @@ class Job:
     keywords: tuple[str, ...] = ()
     tone: str | None = None
     priority: int = 2
-    callback_url: str | None = None
+    callback_url: str | None = field(default=None, repr=False)
     callback_events: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class RemoteState(StrEnum):

@@ -14,7 +14,7 @@ import httpcore
 import httpx
 
 from .._version import __version__
-from ..core.redaction import shown
+from ..core.redaction import Redactor, clean
 from .addresses import Network
 from .connections import AddressRefused, Deadline, GuardedBackend, Resolver, resolve
 
@@ -87,13 +87,13 @@ class Poster:
         status, error, retry_after, final = None, None, None, False
         try:
             status, words, retry_after = self._post(url, body, headers, backend, deadline)
-            error, final = _judge(status, words), status == _GONE
+            error, final = _judge(status, Redactor().also(url).text(words)), status == _GONE
         except AddressRefused as refusal:
             error, final = str(refusal), True
         except httpcore.TimeoutException:
             error = f"There was no answer within {self._timeout:g} s."
         except (httpcore.NetworkError, httpcore.ProtocolError) as trouble:
-            error = f"The request failed: {shown(str(trouble)).rstrip('.') or type(trouble).__name__}."
+            error = f"The request failed: {clean(str(trouble)).rstrip('.') or type(trouble).__name__}."
         except Exception as trouble:  # a receiver may do anything; the others' events must not wait for it
             logger.exception("A forwarded event could not be sent because of an unexpected error.")
             error = f"The request failed: {type(trouble).__name__}."
@@ -135,7 +135,7 @@ class Poster:
 def _judge(status: int, words: str) -> str | None:
     if 200 <= status < 300:  # noqa: PLR2004
         return None
-    said = shown(words)
+    said = clean(words)
     return f"The receiver answered {status}{f': {said}' if said else ''}."
 
 

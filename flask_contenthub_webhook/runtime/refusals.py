@@ -9,6 +9,7 @@ from its first refusal to its last one, whenever it is written.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import threading
 import time
@@ -21,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.per_process import PerProcess
 from ..core.received import Source
+from ..core.redaction import redacted_sample
 from ..core.state_machine import Verdict
 from ..storage.transactions import Database
 
@@ -46,9 +48,9 @@ class Refusal:
         code: the error code of the answer; the reasons are a closed set.
         message: the error message of the answer.
         task_id: the task in the path, if any.
-        scheme: the signature scheme that vouched, or None where nobody did.
+        scheme: the signature scheme that authenticated the request, or None.
         headers: redacted.
-        body: what was read of the body.
+        body: what was read of the body; only what :class:`RefusalLog` keeps of it is redacted.
     """
 
     code: str
@@ -59,8 +61,8 @@ class Refusal:
     scheme: str | None = None
     message_id: str | None = None
     remote_addr: str | None = None
-    headers: Mapping[str, str]
-    body: bytes = b""
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ class RefusalLog:
             return
         try:
             with self._database.begin() as tx:
-                self._database.store.insert_delivery(tx, _row(refusal, body=refusal.body))
+                self._database.store.insert_delivery(tx, _row(refusal, body=_kept_whole(refusal.body)))
         except SQLAlchemyError as error:
             logger.warning("A refused request could not be recorded: %s", refusal.code, exc_info=error)
 
@@ -137,7 +139,7 @@ class RefusalLog:
             reason = memory.reasons.setdefault(refusal.code, _Reason())
             tallies = reason.tallies
             if not tallies or (now - tallies[-1].opened >= self._window and len(tallies) < _MOST_WINDOWS):
-                tallies.append(_Tally(now, now, _row(refusal, body=refusal.body[:_SAMPLE_BYTES])))
+                tallies.append(_Tally(now, now, _row(refusal, body=redacted_sample(refusal.body[:_SAMPLE_BYTES]))))
             tallies[-1].pending += 1
             tallies[-1].last = max(now, tallies[-1].last)
             is_due = reason.written is None or now - reason.written >= self._interval
@@ -206,6 +208,15 @@ class RefusalLog:
                 if not any(tally.pending for tally in tallies):
                     memory.is_timed = False
                     return
+
+
+def _kept_whole(body: bytes) -> bytes:
+    """Return one event as it came, so that it can be replayed; redact anything else, such as a batch."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return redacted_sample(body)
+    return body if isinstance(value, dict) and "events" not in value else redacted_sample(body)
 
 
 def _row(refusal: Refusal, *, body: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidPayload
@@ -25,9 +25,9 @@ class BatchItem:
         token: as in the query of a callback URL, unchecked.
     """
 
-    payload: Mapping[str, Any]
+    payload: Mapping[str, Any] = field(repr=False)
     attempt: str | None
-    token: str | None
+    token: str | None = field(repr=False)
 
     @property
     def body(self) -> bytes:

@@ -14,7 +14,7 @@ from .. import signals
 from ..core.canonical import message_digest
 from ..core.events import Custom, parse_event
 from ..core.received import ReceivedEvent, Source
-from ..core.redaction import redacted_body, storable
+from ..core.redaction import storable
 from ..core.signatures import Credentials, Verified, carries_signature, verify
 from ..errors import (
     DatabaseUnavailable,
@@ -173,7 +173,7 @@ class CurrentRequest:
                 message_id=None if self.verified is None else self.verified.message_id,
                 remote_addr=self.remote_addr,
                 headers=self.headers,
-                body=redacted_body(self.body) if self.task_id is None else self.body,
+                body=self.body,
             ),
         )
         signals.send_quietly(

@@ -10,10 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from flask_contenthub_webhook.contrib.dashboard.bodies import MOST_READ, show_body
+from flask_contenthub_webhook.contrib.dashboard.bodies import MOST_READ, hex_dump, marked, show_body
 from flask_contenthub_webhook.contrib.dashboard.curl import curl_command
-from flask_contenthub_webhook.contrib.dashboard.redaction import redacted, redacted_url
-from flask_contenthub_webhook.contrib.dashboard.visible import hex_dump, marked, visible
+from flask_contenthub_webhook.core.redaction import redacted, redacted_url, visible
 
 SHOWN_AT_MOST = 64 * 1024
 

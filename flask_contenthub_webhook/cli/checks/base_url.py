@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from ...core.redaction import redacted_url
 from .findings import DoctorContext, Finding, check, fail, ok, warn
 
 __all__ = ["check_base_url"]
@@ -25,20 +26,20 @@ def check_base_url(context: DoctorContext) -> list[Finding]:
         message = "WEBHOOK_CALLBACK_BASE_URL is not set: the service cannot be told where to call back."
         return [fail(message, _EXAMPLE)]
     findings = list(_problems(url, settings.url_prefix, debug=context.state.app.debug))
-    return findings or [ok(f"The service is told to call back at {url}.")]
+    return findings or [ok(f"The service is told to call back at {redacted_url(url)}.")]
 
 
 def _problems(url: str, prefix: str, *, debug: bool) -> Iterator[Finding]:
-    weak, parts = warn if debug else fail, urlsplit(url)
+    weak, parts, shown = warn if debug else fail, urlsplit(url), redacted_url(url)
     if _is_this_machine(parts.hostname or ""):
         yield weak(
-            f"WEBHOOK_CALLBACK_BASE_URL is {url}, which points at localhost: a service on another machine cannot call "
-            "back.",
+            f"WEBHOOK_CALLBACK_BASE_URL is {shown}, which points at localhost: a service on another machine cannot "
+            "call back.",
             _EXAMPLE,
         )
     if parts.scheme == "http":
         yield weak(
-            f"WEBHOOK_CALLBACK_BASE_URL is {url}, plain http: the token in each callback URL and all content can be "
+            f"WEBHOOK_CALLBACK_BASE_URL is {shown}, plain http: the token in each callback URL and all content can be "
             "read in transit.",
             f"{_SET_IT}, behind a reverse proxy with a certificate.",
         )

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
-from ...core.callback_urls import without_secrets
+from ...core.redaction import redacted_url
 from ..http import describe_connection_error
 from ..sample_events import sample_event, to_body
 from .findings import DoctorContext, Finding, check, fail, ok, skip, warn
@@ -78,17 +78,18 @@ def check_callback(context: DoctorContext) -> Iterator[Finding]:
         return
     task_id = str(uuid.uuid4())
     url = settings.callback_urls.build(task_id, 1)
+    base = redacted_url(settings.callback_base_url)
     try:
         answer = _post(context, url, task_id)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield fail(
-            f"{settings.callback_base_url} cannot be reached from here: {describe_connection_error(error)}",
+            f"{base} cannot be reached from here: {describe_connection_error(error)}",
             "Start the app, make it reachable, or correct WEBHOOK_CALLBACK_BASE_URL.",
         )
         return
     context.note_clock("the base URL", answer)
     finding = _judge(answer, has_token="token=" in url) or _try_wrong_token(context, url, task_id)
-    yield replace(finding, message=f"The callback posted to {settings.callback_base_url} {finding.message}")
+    yield replace(finding, message=f"The callback posted to {base} {finding.message}")
 
 
 def _post(context: DoctorContext, url: str, task_id: str) -> httpx.Response:
@@ -141,7 +142,7 @@ def _judge_other(answer: httpx.Response) -> Finding:
     """Explain an answer that does not come from this extension."""
     status, summary = answer.status_code, _summary(answer)
     if 300 <= status < 400:  # noqa: PLR2004
-        to = without_secrets(answer.headers.get("Location", "nowhere"))
+        to = redacted_url(answer.headers.get("Location", "nowhere"))
         return fail(
             f"was answered with a redirect ({status}) to {to}: the service follows it with GET, and the payload is "
             "lost.",

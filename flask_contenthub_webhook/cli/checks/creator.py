@@ -7,7 +7,7 @@ import shutil
 
 import httpx
 
-from ...core.callback_urls import without_secrets
+from ...core.redaction import redacted_url
 from ...creators import CliCreator, HttpCreator
 from ..http import describe_connection_error
 from .findings import DoctorContext, Finding, check, fail, ok, warn
@@ -35,7 +35,7 @@ def check_creator(context: DoctorContext) -> list[Finding]:
 
 def _ask(context: DoctorContext, base_url: str) -> Finding:
     """Call ``GET /health``, which does not crash content-creator."""
-    service, key = f"The service at {without_secrets(base_url)}", context.state.settings.creator_api_key
+    service, key = f"The service at {redacted_url(base_url)}", context.state.settings.creator_api_key
     try:
         answer = context.client.get(f"{base_url}/health", headers={"Authorization": f"Bearer {key}"} if key else {})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -47,7 +47,7 @@ def _ask(context: DoctorContext, base_url: str) -> Finding:
         message = f"{service} denied us access ({status})."
         return fail(message, "Set CREATOR_API_KEY to the key that the service, or its gateway, requires.")
     if answer.is_redirect:
-        message = f"{service} answers with a redirect to {without_secrets(answer.headers['Location'])}."
+        message = f"{service} answers with a redirect to {redacted_url(answer.headers['Location'])}."
         return fail(message, "Set CREATOR_API_BASE_URL to the final address.")
     if status == httpx.codes.NOT_FOUND:
         message = f"{service} answers, but has no /health: it may be a different program."

@@ -1,4 +1,4 @@
-"""What a body looks like to a person: JSON set out over lines, other text as it is, anything else in hex; bounded."""
+"""Bodies for people: JSON set out over lines, other text as it is, anything else in hex; bounded."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from .visible import hex_dump, marked
+from ...core.redaction import HIDDEN, visible
 
-__all__ = ["MOST_READ", "Shown", "show_body", "show_json"]
+__all__ = ["MOST_READ", "Shown", "hex_dump", "marked", "show_body", "show_json"]
 
 MOST_READ = 256 * 1024
 """Bytes of a body that are read to be shown."""
@@ -72,8 +72,22 @@ def show_json(text: str, size: int, *, is_whole: bool) -> Shown:
     return Shown(marked(shown[:_MOST_SHOWN]), kind, size, not is_whole or len(shown) > _MOST_SHOWN)
 
 
+def marked(text: str) -> Markup:
+    """Return several lines as HTML, with the signs of :func:`.visible` set apart from such signs in the text itself."""
+    return Markup(HIDDEN.sub(lambda found: f"<mark>{visible(found[0])}</mark>", escape(text)))  # noqa: S704
+
+
+def hex_dump(data: bytes) -> str:
+    """Return bytes that are not text, 16 a line, with those that are ASCII beside them."""
+    return "\n".join(
+        f"{start:08x}  {line.hex(' '):<47}  {''.join(chr(byte) if 0x20 <= byte < 0x7F else '.' for byte in line)}"  # noqa: PLR2004
+        for start in range(0, len(data), 16)
+        for line in [data[start : start + 16]]
+    )
+
+
 def _decoded(beginning: bytes, *, is_whole: bool) -> str:
-    """UTF-8, or an error; the last character of a beginning may be cut in two."""
+    """Decode UTF-8; the last character of a beginning may be cut in two."""
     try:
         return beginning.decode()
     except UnicodeDecodeError as error:
@@ -83,7 +97,7 @@ def _decoded(beginning: bytes, *, is_whole: bool) -> str:
 
 
 def _is_json(text: str) -> bool:
-    """Whether a value can be read from it; numbers are not, since they may have a million digits."""
+    """Return True for an object or a list; numbers are not read, since they may have a million digits."""
     try:
         value = json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
@@ -92,7 +106,7 @@ def _is_json(text: str) -> bool:
 
 
 def _set_out(text: str) -> Iterator[str]:
-    """JSON over several lines, without reading it: every number and every repeated name stays as it was sent."""
+    """Set JSON out over lines without reading it: every number and every repeated name stays as it was sent."""
     depth, previous = 0, ""
     for found in _PIECE.finditer(text):
         piece = found[0]
@@ -115,7 +129,7 @@ def _new_line(depth: int) -> str:
 
 
 def _readable(piece: str) -> str:
-    r"""A string with the characters that ``\u`` stands for; whatever must stay escaped stays so."""
+    r"""Replace ``\u`` escapes in a string by their characters, except for those that JSON must escape."""
     return json.dumps(json.loads(piece), ensure_ascii=False) if piece[0] == '"' and "\\u" in piece else piece
 
 

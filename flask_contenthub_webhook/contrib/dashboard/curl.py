@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ...core.redaction import redacted_url
 from ...storage.queries import Row
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def curl_command(settings: Settings, delivery: Row, body: bytes, size: int) -> s
 
 
 def _url(settings: Settings, delivery: Row) -> str:
-    base = (settings.callback_base_url or _SOMEWHERE).rstrip("/")
+    base = redacted_url(settings.callback_base_url or _SOMEWHERE).rstrip("/")
     url = f"{base}{settings.url_prefix}/callback/{quote(delivery['task_id'] or '', safe='', errors='replace')}"
     query = [f"attempt={delivery['attempt']}"] if delivery["attempt"] is not None else []
     query += ["token=REDACTED"] if delivery["scheme"] == "url" else []

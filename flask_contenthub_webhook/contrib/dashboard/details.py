@@ -1,4 +1,4 @@
-"""All about a delivery, and all about a task; long values are cut when they are read."""
+"""Everything about a delivery or a task; long values are cut when they are read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ...core.redaction import redacted, redacted_body, redacted_content, redacted_task
 from ...core.state_machine import Verdict
 from ...models.delivery import DeliveryMixin
 from ...models.task import GenerationTaskMixin
@@ -16,7 +17,6 @@ from ...storage.queries import Reading, Row
 from .bodies import MOST_READ, Shown, show_body, show_json
 from .forwards import forwards_of
 from .listing import columns
-from .redaction import redacted, redacted_url
 from .search import Page, Search, read_page
 from .windows import EVERYTHING, Lane
 
@@ -74,11 +74,13 @@ def read_delivery_details(read: Reading, state: WebhookState, delivery_id: int) 
     )
     if row is None:
         return None
-    beginning, size = bytes(row.pop("beginning") or b""), row.pop("body_size") or 0
+    raw, size = bytes(row.pop("beginning") or b""), row.pop("body_size") or 0
+    beginning = redacted_body(raw)
+    size = len(beginning) if len(raw) == size else size
     keys = ("task_id", "status", "attempt", "topic")
     about = sa.select(*(getattr(task, key).label(key) for key in keys)).where(task.task_id == row["task_id"])
     return DeliveryDetails(
-        row=row,
+        row=redacted(row),
         beginning=beginning,
         size=size,
         body=show_body(beginning, size) if size else None,
@@ -116,7 +118,7 @@ class TaskDetails:
     """A task with everything that its page shows.
 
     Args:
-        row: its columns; the callback URL without its token.
+        row: its columns, redacted.
         documents: its long texts and JSON columns, as they are shown.
     """
 
@@ -138,20 +140,18 @@ def read_task_details(read: Reading, state: WebhookState, any_id: str) -> TaskDe
     )
     if row is None:
         return None
-    if row["callback_url"] is not None:
-        row["callback_url"] = redacted_url(row["callback_url"])
     documents = {}
     for key in texts:
         text, size = row.pop(key), row.pop(f"{key}_size") or 0
         if text not in {None, "", "null"}:
             documents[key] = _document(key, text, size)
-    return TaskDetails(row, documents)
+    return TaskDetails(redacted_task(row), documents)
 
 
 def _document(key: str, text: str, size: int) -> Shown:
     is_whole = len(text) == size
     if key in _TASK_TEXTS or key in _FROM_OTHERS:
-        return show_json(text, size, is_whole=is_whole)
+        return show_json(redacted_content(text), size, is_whole=is_whole)
     if not is_whole:  # what cannot be read cannot be redacted
         return show_json(f"({size:,} characters)", size, is_whole=True)
     return show_json(json.dumps(redacted(json.loads(text)), ensure_ascii=False), size, is_whole=True)

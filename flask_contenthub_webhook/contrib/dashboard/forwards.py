@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ...core.redaction import redacted
 from ...models.defaults import default_forward_models
 from ...storage.queries import Reading, Row, count_where
-from .redaction import redacted_url
 from .search import Page, Search, read_page
 from .windows import EVERYTHING, MOST_ROWS, Lane
 
@@ -116,4 +116,4 @@ def _columns(forward: Any) -> list[Any]:
 
 
 def _shown(row: Row) -> Row:
-    return {**row, "url": redacted_url(row["url"])}
+    return redacted(row)  # type: ignore[no-any-return]

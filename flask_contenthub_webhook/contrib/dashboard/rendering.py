@@ -14,9 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..._version import __version__
+from ...core.redaction import redacted_text, visible
 from ...runtime.state import get_state
+from .bodies import marked
 from .forms import has_secret_key, hidden_fields
-from .visible import marked, visible
 
 __all__ = ["fragment", "page"]
 
@@ -72,7 +73,7 @@ def _finalized(value: Any) -> Any:
     if value is None:
         return ""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value)
+        return visible(redacted_text(value))
     return value
 
 

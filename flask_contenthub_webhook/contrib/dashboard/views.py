@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ...core.events import BUILT_IN_EVENTS
 from ...core.received import Source
+from ...core.redaction import redacted_body
 from ...core.state_machine import Verdict
 from ...engine.replay import replay
 from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
@@ -153,13 +154,13 @@ def delivery(delivery_id: int, *, status: int = 200, problem: str = "") -> Respo
 
 
 def body(delivery_id: int) -> Response:
-    """Send the raw body as a download, so that the browser does not show it."""
+    """Send the body as a download, so that the browser does not show it."""
     state, model = get_state(), get_state().delivery_model
     with reading(state.database) as read:
         row = read.first(state.database.db.select(model.body).where(model.id == delivery_id))
     if row is None or not row[0]:
         raise NotFound("There is no such delivery, or it has no body.")
-    response = Response(bytes(row[0]), mimetype="application/octet-stream")
+    response = Response(redacted_body(bytes(row[0])), mimetype="application/octet-stream")
     response.headers["Content-Disposition"] = f"attachment; filename=delivery-{delivery_id}.bin"
     return response
 

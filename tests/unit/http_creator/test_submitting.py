@@ -416,3 +416,16 @@ def test_a_plain_server_where_tls_was_expected_is_unreachable(serve):
     with pytest.raises(CreatorUnreachable):
         creator.submit(JOB, wait=1)
     creator.close()
+
+
+def test_a_refusal_shows_no_secret_of_the_options_that_the_creator_repeats(serve, connect):
+    words = "cannot log in to https://gateway.example/?sig=planted-sig with planted-password"
+    options = {"cms": [{"password": "planted-password", "at": "https://gateway.example/?sig=planted-sig"}]}
+
+    with pytest.raises(CreatorRefused) as caught:
+        connect(serve(failure(400, words, "CMS", {"said": words}))).submit(
+            Job(creator_task_id=ID, topic="T", options=options), wait=5
+        )
+
+    assert "cannot log in" in str(caught.value)
+    assert "planted" not in f"{caught.value} {caught.value.reason} {caught.value.details}"
