@@ -31,6 +31,10 @@ _ENCODER = msgspec.json.Encoder(order="sorted")
 _KeyOrder: TypeAlias = Callable[[str], Any]
 
 
+_LONG_TEXT = 64 * 1024
+"""Characters from which on a text in a message is hashed on its own."""
+
+
 def canonical_json(payload: Any, *, ensure_ascii: bool = True) -> bytes:
     """Write a value as the original package does: sorted keys, no blanks.
 
@@ -53,11 +57,24 @@ def message_digest(payload: Any) -> str:
     Args:
         payload: the parsed object.
     """
+    short = _without_long_texts(payload, levels=3)
     try:
-        content = _ENCODER.encode(payload)
+        content = _ENCODER.encode(short)
     except (TypeError, ValueError, OverflowError):  # what msgspec does not write: a lone surrogate in a poll's answer
-        content = canonical_json(payload)
+        content = canonical_json(short)
     return hashlib.sha256(content).hexdigest()
+
+
+def _without_long_texts(value: Any, levels: int) -> Any:
+    """Replace long texts by their digests, so that an article is not copied as a whole once more."""
+    if isinstance(value, str) and len(value) > _LONG_TEXT:
+        digest = hashlib.sha256()
+        for start in range(0, len(value), _LONG_TEXT):
+            digest.update(value[start : start + _LONG_TEXT].encode("utf-8", "surrogatepass"))
+        return {"\0": digest.hexdigest()}  # no message has such a name
+    if isinstance(value, dict) and levels:
+        return {name: _without_long_texts(item, levels - 1) for name, item in value.items()}
+    return value
 
 
 def canonical_forms(body: bytes) -> Iterator[bytes]:
