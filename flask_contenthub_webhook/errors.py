@@ -53,7 +53,7 @@ class WebhookError(Exception):
     code: ClassVar[str] = "webhook_error"
 
     def __init_subclass__(cls, **attributes: Any) -> None:
-        """Set the attributes that a subclass names in its head."""
+        """Set the class attributes given as arguments in a subclass's class statement."""
         super().__init_subclass__()
         for name, value in attributes.items():
             setattr(cls, name, value)
@@ -182,18 +182,18 @@ class UnknownEvent(RequestRefused, code="unknown_event", status=400):
 
 
 class TaskMismatch(RequestRefused, code="task_mismatch", status=409):
-    """The event belongs to another task than the address it was sent to."""
+    """The event belongs to a different task from the one that it was sent to."""
 
 
 class HandlerFailed(RequestRefused, code="handler_failed", status=500):
-    """A handler of this application failed; nothing was changed, and the event is kept and will be retried."""
+    """A handler of this application failed; nothing was changed, and the event is kept and will be tried again."""
 
     delivery_id: int | None = None
     """The history row that keeps the event."""
 
 
 class InboxFull(RequestRefused, code="inbox_full", status=503, retry_after=10):
-    """Too many events are waiting; send it again later."""
+    """Too many events are waiting; send this one again later."""
 
 
 class DatabaseUnavailable(RequestRefused, code="database_unavailable", status=503, retry_after=5):
@@ -205,10 +205,10 @@ class InsecureConfiguration(UserWarning):
 
 
 def ends_process(error: BaseException) -> bool:
-    """Tell whether an exception that came out of a handler is about the process: Ctrl-C, or a signal of its shutdown.
+    """Tell whether an exception out of a handler is meant for the process: Ctrl-C, or a shutdown signal.
 
-    A handler's own ``sys.exit()`` is not. Servers raise SystemExit in the function that they have installed for a
-    signal, which Python calls within whatever runs at that moment, so the traceback goes through that function.
+    A handler's own ``sys.exit()`` is not. Servers raise SystemExit in their signal handler, which Python calls in the
+    middle of the code that is running, so the traceback goes through the signal handler.
     """
     if isinstance(error, KeyboardInterrupt):
         return True
@@ -219,7 +219,7 @@ def ends_process(error: BaseException) -> bool:
 
 
 def _code_of(handler: Any) -> CodeType | None:
-    """Return the code of a function, a method, a partial of one, or an object that is called; None of SIG_DFL."""
+    """Return the code of a function, method, partial or callable object; None for SIG_DFL and the like."""
     if not callable(handler):
         return None
     function = getattr(handler, "func", handler)

@@ -6,7 +6,7 @@ that is defined in an application factory, or connect it with ``weak=False``.
 
 Receivers of the first group run *inside the transaction* that changes the task: what they write through
 ``db.session`` commits together with the new status or not at all. If one raises, everything is rolled back and the
-event is retried later. They must not commit or roll back; trying to raises an error, which counts as their failure.
+event is tried again later. They must not commit or roll back; trying to raises an error, which counts as their failure.
 
 Receivers of the second group run after the commit. Their errors are logged and have no other effect.
 """
@@ -90,13 +90,13 @@ failure_rate_exceeded = _signals.signal("contenthub-failure-rate-exceeded")
 ``sample`` (number of events measured), ``window`` (a timedelta), ``cleared`` (True if it was cleared)."""
 
 
-# --- private: metrics count by them, without loading a row ---------------------------------------------------
+# --- private: for metrics, which count without loading a row ------------------------------------------------
 
 event_handled = _signals.signal("contenthub-event-handled")
-"""After an event was applied or a handler failed at it. Arguments: ``received``, ``verdict``."""
+"""An event was applied, or a handler failed at it. Arguments: ``received``, ``verdict``."""
 
 forward_tried = _signals.signal("contenthub-forward-tried")
-"""After a try to send an event on. Arguments: ``status`` of the forward: ``delivered``, ``waiting`` or ``dead``."""
+"""A forward was tried. Arguments: ``status`` of the forward: ``delivered``, ``waiting`` or ``dead``."""
 
 
 def send_quietly(

@@ -1,4 +1,4 @@
-"""Commands for the background work: ``hand-over`` and ``reconcile`` do it now, ``worker`` and ``scheduler`` run."""
+"""Commands for the background work: once (``hand-over``, ``reconcile --once``) or until they are stopped."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def hand_over_command(limit: int, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@click.command("reconcile", cls=AppCommand, short_help="Poll the service about overdue tasks.")
+@click.command("reconcile", cls=AppCommand, short_help="Poll the service about due tasks.")
 @click.option("--once", is_flag=True, help="Make one pass and report it. Without it, run until SIGTERM or Ctrl-C.")
 @click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, help="Maximum tasks in a pass.")
 @json_option
@@ -81,7 +81,7 @@ def reconcile_command(limit: int, *, once: bool, as_json: bool) -> None:
     help="Events that a thread claims in one statement; default: WEBHOOK_WORKER_BATCH.",
 )
 def worker_command(threads: int | None, batch: int | None) -> None:
-    """Apply the events that WEBHOOK_PROCESSING=worker accepted, and retry failed ones, until SIGTERM or Ctrl-C.
+    """Apply the events in the inbox, and try failed ones again, until SIGTERM or Ctrl-C.
 
     On SIGTERM, the events in progress are finished, and the other claims are released. You may run any number of
     workers, on any number of machines.

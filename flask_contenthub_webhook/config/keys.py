@@ -217,7 +217,8 @@ OPTIONS: tuple[Option, ...] = (
         "retry_backoff",
         tuple(timedelta(seconds=s) for s in (30, 60, 120)),
         values.Backoff(),
-        "Seconds before each retry of a failed delivery or attempt. Attempts beyond the list reuse the last value.",
+        "Seconds before each further try of a failed delivery, and before each retry of a failed attempt. "
+        "Retries beyond the list reuse the last value.",
     ),
     Option(
         "WEBHOOK_SUBMIT_THREADS",
@@ -312,7 +313,7 @@ OPTIONS: tuple[Option, ...] = (
         "alert_min_sample",
         20,
         values.Number(int, 1, 1_000_000),
-        "Least number of recent events before the failure-rate alert can be raised.",
+        "Minimum number of recent events for the failure-rate alert to be raised.",
     ),
     Option(
         "WEBHOOK_SCHEDULER_ENABLED",

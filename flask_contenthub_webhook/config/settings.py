@@ -193,7 +193,7 @@ def _check_secrets(settings: Settings) -> None:
 def _check_forwarding(settings: Settings, *, debug: bool) -> None:
     if settings.forward_to and not settings.forward_secrets:
         raise ConfigurationError(
-            "WEBHOOK_FORWARD_URLS is set, but WEBHOOK_FORWARD_SECRET is not: nothing is sent on unsigned. "
+            "WEBHOOK_FORWARD_URLS is set, but WEBHOOK_FORWARD_SECRET is not: nothing is forwarded unsigned. "
             "`flask webhook secret` makes one; give it to the receivers."
         )
     if set(settings.forward_secrets) & set(settings.secrets):

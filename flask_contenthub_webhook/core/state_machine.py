@@ -85,7 +85,7 @@ HEARD: Final = (Verdict.PROCESSED, Verdict.STALE)
 class Rule(StrEnum):
     """A cell of the transition table."""
 
-    PROGRESS = "to processing, if it is news"
+    PROGRESS = "to processing, if it is new"
     COMPLETE = "to completed"
     COMPLETE_LATE = "to completed, late"
     RETRY_OR_FAIL = "to pending with the next attempt, or to failed"

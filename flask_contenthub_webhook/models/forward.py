@@ -1,4 +1,4 @@
-"""The outbox of events that are sent on, and each try."""
+"""The tables of forwards: events for other URLs, and each try to send one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ForwardMixin:
 
     id: Mapped[int] = mapped_column(BigId, sort_order=-10)
     delivery_id: Mapped[int] = mapped_column(BigId)
-    """The delivery that is sent on; no foreign key, since either may be purged first."""
+    """The delivery that is forwarded; no foreign key, since either may be purged first."""
     task_id: Mapped[str] = mapped_column(sa.String(255))
     event: Mapped[str] = mapped_column(sa.String(64))
     url: Mapped[str] = mapped_column(sa.String(2048))

@@ -195,7 +195,7 @@ def _forward_to(
         raise ValueError(f"forward_to {error}.") from None
     if targets and not state.settings.forward_secrets:
         raise ConfigurationError(
-            "WEBHOOK_FORWARD_SECRET is not set, and nothing is sent on unsigned. `flask webhook secret` makes one."
+            "WEBHOOK_FORWARD_SECRET is not set, and nothing is forwarded unsigned. `flask webhook secret` makes one."
         )
     return [target.as_json() for target in targets] or None
 

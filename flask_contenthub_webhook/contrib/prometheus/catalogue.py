@@ -69,13 +69,13 @@ RESPONSES = _counter(
 ACCEPTANCE_TO_EFFECT = _histogram(
     "acceptance_to_effect_seconds",
     ("source",),
-    "From the moment an event was accepted to the commit of its effect, waiting and retries included.",
+    "From the moment an event was accepted to the commit of its effect, waiting and further tries included.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
 )
 CREATOR_TO_EFFECT = _histogram(
     "creator_to_effect_seconds",
     (),
-    "From the creator's timestamp in a callback to the commit of its effect, by two clocks.",
+    "From the creator's timestamp in a callback to the commit of its effect, by the clocks of both.",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
 )
 RECONCILE_PASSES = _counter(
@@ -86,7 +86,7 @@ RECONCILE_PASSES = _counter(
 RECONCILE_SECONDS = _histogram(
     "reconcile_seconds",
     (),
-    "How long a pass of the poller took.",
+    "Duration of a pass of the poller.",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
 POLLS = _counter(
@@ -97,18 +97,18 @@ POLLS = _counter(
 CREATOR_QUESTIONS = _counter(
     "creator_questions_total",
     ("kind",),
-    "Questions of the poller to the creator: a walk through its list (list), or about one task (single).",
+    "Queries of the poller to the creator: a walk through its list (list), or about one task (single).",
 )
 FORWARD_ATTEMPTS = _counter(
     "forward_attempts_total",
     ("outcome",),
-    "Tries to send an event on: delivered, to be tried again (waiting), given up (dead).",
+    "Tries of forwards: delivered, to be tried again (waiting), given up (dead).",
 )
 
 # --- read from the database at scrape time -------------------------------------------------------------------
 
 DATABASE_UP = _gauge(
-    "database_up", (), "1 where the extension's tables could be read in time; 0: the gauges below are missing."
+    "database_up", (), "1 if the extension's tables could be read in time; 0: the gauges below are missing."
 )
 OPEN_TASKS = _gauge("open_tasks", ("status",), "Tasks that are not settled: pending, submitted, processing.")
 OVERDUE_TASKS = _gauge("overdue_tasks", (), "Open tasks that are past their deadline.")
@@ -118,11 +118,13 @@ WAITING_DELIVERIES = _gauge(
     "Events that wait for their effect: accepted (queued), or to be tried again (failed).",
 )
 DEAD_DELIVERIES = _gauge("dead_deliveries", (), "Events that were given up and wait for a person to replay them.")
-WAITING_FORWARDS = _gauge("waiting_forwards", (), "Events that wait to be sent on.")
-DEAD_FORWARDS = _gauge("dead_forwards", (), "Events that could not be sent on and wait for a person.")
-DUE = _gauge("due", ("queue",), "What should be in work by now: deliveries, polls, submissions, forwards.")
-LONGEST_DUE = _gauge("longest_due_seconds", ("queue",), "For how long the oldest of it has been due; 0: nothing is.")
-ALERT_RAISED = _gauge("alert_raised", ("alert",), "1 while an alert is raised, 0 since it was cleared.")
+WAITING_FORWARDS = _gauge("waiting_forwards", (), "Forwards that wait for a try.")
+DEAD_FORWARDS = _gauge("dead_forwards", (), "Forwards that were given up and wait for a person to replay them.")
+DUE = _gauge("due", ("queue",), "Work that is due: deliveries, polls, submissions, forwards.")
+LONGEST_DUE = _gauge(
+    "longest_due_seconds", ("queue",), "Seconds for which the oldest of it has been due; 0: nothing is due."
+)
+ALERT_RAISED = _gauge("alert_raised", ("alert",), "1 while an alert is raised, 0 once it is cleared.")
 
 METRICS: tuple[Metric, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Metric))
 """All of the above, in the same order."""
