@@ -167,7 +167,7 @@ def test_the_readme_names_the_two_commands() -> None:
 
 
 def test_the_chinese_quickstart_has_the_very_code_that_runs_here() -> None:
-    in_english = README.split("## Quickstart")[1].split("## Where to go on")[0]
+    in_english = README.split("## Quickstart")[1].split("## Where to go next")[0]
 
     assert _code(IN_CHINESE.read_text(encoding="utf-8")) == _code(in_english)
     assert len(_code(in_english)) == 7
