@@ -1,8 +1,7 @@
 """The inbox: events that are accepted now and applied later, by a worker.
 
-A request that is believed and well formed writes one delivery, commits, and answers 202. The delivery waits until a
-worker claims it (:mod:`.worker`, Celery, or the scheduler) and gives it to the lifecycle. When too many wait, requests
-are turned away, which the sender hears as 503, before the database drowns.
+A verified and well-formed request writes one delivery, commits, and answers 202. The delivery waits until a worker
+(:mod:`.worker`, Celery, or the scheduler) claims and applies it. While too many wait, new events are refused with 503.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
-    """Write an event down for a worker, and wake one.
+    """Store an event for a worker, and wake one.
 
     Args:
         state: the application's state.
@@ -59,10 +58,10 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
 
 
 def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
-    """The same for the events of one request: one statement finds their tasks, one writes them, one commit.
+    """Store the events of one request: one statement finds their tasks, one writes them, one commit.
 
     Returns:
-        What became of each, in order; a refusal is the event's own.
+        The outcome of each, in order, or its refusal.
 
     Raises:
         InboxFull: too many events wait already.
@@ -82,7 +81,7 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
 
 
 def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
-    """Keep an event that cannot be applied yet, due for its first try after the first backoff.
+    """Store an event that cannot be applied yet; its first try is due after the first backoff.
 
     Args:
         state: the application's state.
@@ -103,7 +102,7 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
 
 
 def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: bool) -> Outcome:
-    """Nearly every event is its task's, so the row is written without a look at the task wherever SQL can tell."""
+    """Write the row without reading the task first, unless one statement cannot determine the task and the attempt."""
     now, ours = state.clock(), received.task_id
     named = None if received.task_is_authenticated or received.event.task_id == ours else received.event.task_id
     values = _values(state, received, now)
@@ -150,7 +149,7 @@ def _write_known(
 
 
 def _first_due(state: WebhookState, now: datetime) -> datetime:
-    """Return when the sweep may take a new event: at once, or after Celery had its chance."""
+    """Return when the sweep may take a new event: at once, or after the time that Celery has for it."""
     return now + state.settings.celery_grace if state.settings.processing == "celery" else AT_ONCE
 
 
@@ -170,7 +169,7 @@ def _checked(received: ReceivedEvent, task: Row | None) -> Row | RequestRefused:
 
 
 def _values(state: WebhookState, received: ReceivedEvent, now: datetime) -> dict[str, Any]:
-    """The row of an event that waits, as far as the event tells."""
+    """Return the columns of a waiting delivery that follow from the event alone."""
     return delivery_values(received, received.task_id, now) | {
         "late": False,
         "processed_at": None,
@@ -182,10 +181,10 @@ def _values(state: WebhookState, received: ReceivedEvent, now: datetime) -> dict
 
 
 def _task_columns(state: WebhookState, tx: Tx, received: ReceivedEvent, task: Row) -> dict[str, Any]:
-    """The rest of the row.
+    """Return the columns that follow from the task.
 
-    However long an event waits, it cannot speak for an attempt that began after it came. Only a copy of what was
-    applied already names none: then the history tells what it is, as it does where nothing waits.
+    An event without an attempt gets the current one, so that it cannot count for an attempt that begins while it waits.
+    A copy of an applied message gets none: when it is applied, the history identifies it.
     """
     attempt = attempt_of(received, task)
     if attempt is None and _lacks_attempt(received):
@@ -195,7 +194,7 @@ def _task_columns(state: WebhookState, tx: Tx, received: ReceivedEvent, task: Ro
 
 
 def _lacks_attempt(received: ReceivedEvent) -> bool:
-    """Whether it matters for which attempt an event speaks, and the request does not say."""
+    """Return True if the effect of an event depends on its attempt, and the request does not name one."""
     return received.attempt is None and received.trigger not in {Trigger.COMPLETED, Trigger.CUSTOM}
 
 

@@ -1,8 +1,7 @@
 """The one function that applies an event to a task.
 
-All events take this way, in one transaction: one compare-and-set on the task's row, which decides; one history row; the
-host's handlers; the commit. If a handler fails, everything is rolled back, and :mod:`.failures` writes the history row
-alone.
+Every event is applied in one transaction: a compare-and-set on the task's row, which decides; a history row; the host's
+handlers; the commit. If a handler fails, everything is rolled back, and :mod:`.failures` writes the history row alone.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _ROUNDS = 3
 
 
 class _LostRace(Exception):
-    """Somebody changed the row between our reading and our writing."""
+    """Another transaction changed the row between our read and our write."""
 
 
 def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | None = None) -> Outcome:
@@ -60,9 +59,9 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
     Raises:
         TaskNotFound: there is no such task; nothing was written.
         TaskMismatch: the payload names another task; nothing was written.
-        TransitionRefused: a request of the host that the task's state does not allow; nothing was written.
+        TransitionRefused: the host asked for a change that the task's state does not allow; nothing was written.
         HandlerFailed: a handler raised; the history row has the error and the time of the next try.
-        DatabaseUnavailable: the database is away, or somebody holds the row; nothing was written.
+        DatabaseUnavailable: the database is down, or the row stays locked; nothing was written.
         AlreadySettled: the history row no longer waits; nothing was written.
     """
     for number in range(_ROUNDS):
@@ -76,7 +75,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
             trouble = trouble_of(cause) if isinstance(cause, SQLAlchemyError) else Trouble.STATEMENT
             if trouble is Trouble.RETRY and number + 1 < _ROUNDS:
                 continue
-            # Whatever else it is, it is the event's; writing that down shows whether the database is away.
+            # Any other error counts as the event's own; recording it shows whether the database is down.
             raise keep_failure(state, received, error, kept) from cause
         except SQLAlchemyError as error:
             if trouble_of(error) is Trouble.RETRY and number + 1 < _ROUNDS:
@@ -87,7 +86,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
 
 
 class _EventTransaction:
-    """One event in one transaction."""
+    """The transaction in which one event is applied."""
 
     def __init__(
         self, state: WebhookState, transaction: Transaction, received: ReceivedEvent, kept: Row | None
@@ -124,7 +123,7 @@ class _EventTransaction:
     # --- the task --------------------------------------------------------------------------------------------
 
     def _complete_at_once(self, *, lock: bool) -> tuple[Row, Decision, Row] | None:
-        """Complete an open task, or record a repeat, without reading first: nearly every callback is one of these."""
+        """Complete an open task, or record a repeat, without reading first, as for nearly every callback."""
         if self.trigger is not Trigger.COMPLETED or lock or self.event.notes:
             return None
         ours = self.received.task_id
@@ -188,7 +187,7 @@ class _EventTransaction:
         return with_notes(decision, event.notes)
 
     def _was_applied(self, task: Row) -> bool:
-        """Ask the history where neither a state nor an attempt number tells a copy from a new event."""
+        """Ask the history if neither a state nor an attempt number distinguishes a copy from a new event."""
         received = self.received
         if self.trigger is Trigger.COMPLETED or isinstance(self.event, Internal):
             return False
@@ -203,7 +202,7 @@ class _EventTransaction:
     # --- the history -----------------------------------------------------------------------------------------
 
     def _arrival(self, task_id: str) -> dict[str, Any]:
-        """Return the history row without what is decided; for one that waits, only what changes."""
+        """Return the history row's columns that do not depend on the decision; for a waiting row, the changed ones."""
         if self.kept is None:
             return delivery_values(self.received, task_id, self.now)
         return {**processing_times(self.received, self.now), **SETTLED}
@@ -236,7 +235,7 @@ class _EventTransaction:
             )
 
     def _arguments(self, decision: Decision) -> dict[str, Any]:
-        """Return the signal's arguments beside the task and the delivery."""
+        """Return the arguments of the signal, except the task and the delivery."""
         match self.event:
             case Completed(result=result) if decision.to is TaskState.COMPLETED:
                 return {"result": result, "late": decision.late}
@@ -248,13 +247,13 @@ class _EventTransaction:
                 return {}
 
     def _commit(self, task: Row, decision: Decision) -> None:
-        """Commit; a deferred constraint or a session event of the host's may still refuse what handlers wrote."""
+        """Commit; a deferred constraint or a session event of the host may still refuse what handlers wrote."""
         with self._blaming(task, decision), failing_as("commit", spare=_is_surroundings):
             self.transaction.commit()
 
     @contextmanager
     def _blaming(self, task: Row, decision: Decision) -> Iterator[None]:
-        """Tell an error of the host's code whose event it is."""
+        """Add the task and the attempt to an error of the host's code."""
         try:
             yield
         except HandlerError as error:
@@ -262,7 +261,7 @@ class _EventTransaction:
             raise
 
     def _attempt_that_came(self, task: Row, decision: Decision) -> int:
-        """Return the attempt of this event, so that a later try does not take it for a later attempt's."""
+        """Return the attempt of this event, so that a later try does not apply it to a later attempt."""
         if self.attempt is not None:
             return self.attempt
         return int(task["attempt"]) - 1 if decision.will_retry else int(task["attempt"])
@@ -296,6 +295,6 @@ class _EventTransaction:
 
 
 def _is_surroundings(error: BaseException) -> bool:
-    """Tell whether an error at the COMMIT is about the process or the database, and not about what was written."""
+    """Return True if the process or the database caused an error at the COMMIT, rather than what was written."""
     about_database = isinstance(error, SQLAlchemyError) and trouble_of(error) is not Trouble.STATEMENT
     return about_database or ends_process(error)

@@ -68,7 +68,7 @@ def _announce(state: WebhookState, delivery_id: int) -> None:
 
 
 def _format_error(error: HandlerError) -> str:
-    """Format a handler's error; fall back to its class where ``str()`` fails."""
+    """Format a handler's error; fall back to its class if ``str()`` fails."""
     cause = error.__cause__
     try:
         words = str(cause)
@@ -88,7 +88,7 @@ def record_failure(
         error: what was raised, for people.
         kept: the row of an earlier try; None writes a new one.
         task_id: our id of its task.
-        attempt: the attempt that it belonged to when it came; a later try must not take it for a later attempt's.
+        attempt: the attempt that it belonged to when it came; a later try must not apply it to a later attempt.
 
     Returns:
         The id of the row, and its verdict: failed, or dead.
@@ -122,7 +122,7 @@ def _storable(error: str) -> str:
 def _next_try(state: WebhookState, received: ReceivedEvent, tries: int, now: datetime) -> dict[str, Any]:
     """Schedule the next try; after the last one the delivery is parked as dead, for a person to replay.
 
-    An internal event has no body; the poller or the host makes it again.
+    An internal event has no body, and so no further try; the poller or the host creates it again.
     """
     backoff = state.settings.retry_backoff
     if not received.body:

@@ -1,7 +1,7 @@
-"""Which handlers an event has, and the rule by which they are called inside the transaction.
+"""Find the handlers of an event, and call them inside its transaction.
 
-Every handler of one event runs in the one transaction that changes the task, in the order in which it was connected.
-The first that raises ends it: nothing of any of them is kept. None of them may end the transaction itself.
+All handlers of an event run in the transaction that changes the task, in the order in which they were connected. The
+first error rolls all of them back. Handlers must not commit or roll back.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class HandlerError(Exception):
     Args:
         handler: its name.
 
-    ``task_id`` and ``attempt`` (that the event spoke for) are filled in by the caller.
+    ``task_id`` and ``attempt``, those of the event, are filled in by the caller.
     """
 
     def __init__(self, handler: str) -> None:
@@ -54,7 +54,7 @@ class HandlerError(Exception):
 
 
 class HandlerCall(NamedTuple):
-    """A handler, and the arguments that are its own beside the task and the delivery."""
+    """A handler, and its arguments except the task and the delivery."""
 
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
@@ -63,13 +63,13 @@ class HandlerCall(NamedTuple):
 def handlers_of(
     state: WebhookState, event: Event, decision: Decision, arguments: Mapping[str, Any]
 ) -> list[HandlerCall]:
-    """The receivers of the signal that belongs to a change of state, then the subscribers of the event type.
+    """Return the receivers of the signal for the new state, then the subscribers of the event type.
 
     Args:
         state: the application's state.
-        event: what came.
-        decision: what it does to the task.
-        arguments: what the signal tells beside the task and the delivery.
+        event: the event.
+        decision: its effect on the task.
+        arguments: the arguments of the signal, except the task and the delivery.
     """
     signal = None if decision.to is None else _SIGNALS[decision.to]
     if decision.will_retry:
@@ -90,7 +90,7 @@ def handlers_of(
 def call_handlers(
     app: Flask, transaction: Transaction, calls: Sequence[HandlerCall], *, task: Any, delivery: Any
 ) -> None:
-    """Call them all, and write what they added to the session.
+    """Call handlers in order, and flush what they added to the session.
 
     Raises:
         HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
@@ -109,7 +109,7 @@ def call_handlers(
 
 @contextmanager
 def failing_as(name: str, *, spare: Callable[[BaseException], bool] = ends_process) -> Iterator[None]:
-    """Turn whatever is raised inside this block into a :class:`HandlerError`, except for what is to be spared."""
+    """Turn exceptions of this block into a :class:`HandlerError`, except those for which ``spare`` returns True."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""History rows as the engine needs them: read, turned into their event again, and given another verdict."""
+"""Read history rows, restore their events, and change their verdicts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["event_of_row", "read_delivery", "set_verdict"]
 
 
 def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
-    """Read a delivery; None where there is none.
+    """Read a delivery; None if there is none.
 
     Raises:
-        DatabaseUnavailable: the database is away.
+        DatabaseUnavailable: the database is down.
     """
     try:
         return state.database.ask(lambda tx: state.store.read_delivery(tx, delivery_id))
@@ -29,7 +29,7 @@ def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
 
 
 def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reason: str) -> None:
-    """Give a delivery its last verdict, so that it is not tried again.
+    """Set the final verdict of a delivery, so that it is not tried again.
 
     Raises:
         DatabaseUnavailable: nothing was written.
@@ -42,7 +42,7 @@ def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reas
 
 
 def event_of_row(state: WebhookState, row: Row, *, replayed_at: datetime | None = None) -> ReceivedEvent:
-    """Parse the event of a history row from its raw body again.
+    """Restore the event of a history row from its raw body.
 
     Args:
         state: the application's state.

@@ -1,4 +1,4 @@
-"""Waiting for work: PostgreSQL says when there is some (LISTEN and NOTIFY), others are looked at now and then."""
+"""Wait for work: PostgreSQL announces it (LISTEN and NOTIFY); on other databases the worker polls."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Alarm"]
 logger = logging.getLogger(__name__)
 
 _SLICE = 0.5
-"""Seconds in which a stop is noticed while we listen."""
+"""Seconds within which a stop is noticed while listening."""
 _RECONNECT = 5.0
 
 
 class Alarm:
-    """A connection that listens, where the database and its driver can do that.
+    """A connection that listens for notifications, if the database and its driver support them.
 
-    Losing it costs time, never an event: the worker looks by itself, too, and the connection is made anew.
+    Losing it costs time, never an event: the worker polls as well, and the connection is opened again.
 
     Args:
         state: the application's state.
@@ -44,14 +44,14 @@ class Alarm:
 
     @property
     def is_listening(self) -> bool:
-        """Whether the database will wake us."""
+        """True while the database would wake us."""
         return self._connection is not None
 
     def wait(self, seconds: float, stopped: threading.Event) -> bool:
-        """Wait for some seconds, or less where there is work, or where we are stopped.
+        """Wait for some seconds, or less if there is work or we are stopped.
 
         Returns:
-            True where the database said that there is work, or may have said so while nobody listened.
+            True if the database announced work, or may have done so before we listened.
         """
         if self._connection is None and time.monotonic() - self._tried_at > _RECONNECT and self._listen():
             return True
@@ -64,7 +64,7 @@ class Alarm:
                 if _was_notified(connection.connection.dbapi_connection, min(left, _SLICE)):
                     return True
         except Exception as error:
-            logger.warning("The connection that listens was lost; it is made again.", exc_info=error)
+            logger.warning("The connection that listens was lost; it will be opened again.", exc_info=error)
             self._close()
         return False
 
@@ -78,7 +78,7 @@ class Alarm:
         self._close()
 
     def _listen(self) -> bool:
-        """Take a connection of our own out of the pool, for good; whether that was to be had."""
+        """Take a connection out of the pool for good; return True if it listens."""
         self._tried_at = time.monotonic()
         try:
             with self._state.database.session() as session:
@@ -88,7 +88,7 @@ class Alarm:
                 self._connection.detach()
                 self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
         except (SQLAlchemyError, OSError) as error:
-            logger.warning("The database cannot wake us now; we look by ourselves.", exc_info=error)
+            logger.warning("The database cannot wake this worker now; it polls instead.", exc_info=error)
             self._close()
         return self.is_listening
 
@@ -100,7 +100,7 @@ class Alarm:
 
 
 def _was_notified(connection: Any, seconds: float) -> bool:
-    """Whether the driver's connection hears anything within some seconds."""
+    """Wait for a notification on the driver's connection; False after so many seconds without one."""
     if callable(connection.notifies):  # psycopg 3
         return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
     ready, _, _ = select.select([connection], [], [], seconds)

@@ -1,4 +1,4 @@
-"""Thin callbacks: ``completed`` without the result, which is fetched from the creator, with no transaction open."""
+"""Thin callbacks: fetch the result that a ``completed`` lacks from the creator, with no transaction open."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["fetch_missing_result"]
 
 
 def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> ReceivedEvent:
-    """Return the event with the result that it lacked; unchanged where none is missing or none can be had.
+    """Return the event with the result that it lacked; unchanged if none is missing, or the creator has none.
 
     Args:
         state: the application's state.
         received: any event.
 
     Raises:
-        CreatorError: the creator cannot say now; the event should be tried again later.
+        CreatorError: the creator cannot be asked now; the event should be tried again later.
         DatabaseUnavailable: the task could not be read.
     """
     event = received.event
@@ -42,7 +42,7 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
-    if name is None:  # unknown, settled or another's: applying it says so
+    if name is None:  # unknown, completed or another task's: applying the event says so
         return received
     fetched = _fetch(state.creator, name, event)
     try:
@@ -56,7 +56,7 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
 
 
 def _name_of(task: Row, received: ReceivedEvent) -> str | None:
-    """Return the creator's name of the event's attempt; None for a name that we did not submit."""
+    """Return the creator's id for the event's attempt; None for an id that we did not submit."""
     current: str | None = task["creator_task_id"]
     named = received.event.task_id
     if named in {current, *(task["earlier_creator_task_ids"] or ())}:

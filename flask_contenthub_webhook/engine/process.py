@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def process(state: WebhookState, received: ReceivedEvent) -> Outcome:
-    """Take an event that just came in: apply it, or leave it to a worker.
+    """Apply a new event, or store it for a worker.
 
     Returns:
-        What became of it; ``queued`` where a worker applies it, or where its missing result could not be fetched yet.
+        Its outcome; ``queued`` if a worker will apply it, or its missing result could not be fetched yet.
 
     Raises:
         RequestRefused: see :func:`.apply.apply_event` and :func:`.accept.accept`.
@@ -33,11 +33,11 @@ def process(state: WebhookState, received: ReceivedEvent) -> Outcome:
 
 
 def process_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
-    """Take the events of one request: each in a transaction of its own, or all at once into the inbox.
+    """Apply the events of one request, each in its own transaction, or store all of them for a worker.
 
     Raises:
-        DatabaseUnavailable: none of them was taken.
-        InboxFull: none of them was taken.
+        DatabaseUnavailable: none of them was applied or stored.
+        InboxFull: none of them was stored.
     """
     if state.settings.processing != "inline":
         return accept_many(state, batch)

@@ -20,8 +20,8 @@ __all__ = ["BulkReplay", "replay", "replay_each"]
 def replay(state: WebhookState, delivery_id: int) -> Outcome:
     """Apply the event of a delivery again, as a new delivery with the source ``replay``.
 
-    A failed or dead delivery whose replay has an effect, or finds that none is left to have, becomes ``replayed`` and
-    is not tried again; one whose replay has to wait stays as it is.
+    A failed or dead delivery becomes ``replayed``, and is not tried again, once its replay was applied or turned out to
+    need no effect. If the replay itself is queued, the delivery stays as it is.
 
     Args:
         state: the application's state.
@@ -29,7 +29,7 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
 
     Raises:
         DeliveryNotFound: there is no such row.
-        ReplayRefused: the row holds no event that anybody vouched for.
+        ReplayRefused: the row was refused without authentication, or holds no valid event.
         HandlerFailed: a handler raised again; the new row is tried again later.
         DatabaseUnavailable: nothing was written.
     """
@@ -44,14 +44,14 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
 
 @dataclass(slots=True)
 class BulkReplay:
-    """What became of the replays.
+    """The outcome of several replays.
 
     Args:
         replayed: for each, the ``id`` that was replayed, and the new ``delivery_id``, ``task_id``, ``verdict``,
             ``status``.
-        verdicts: how many ended how.
+        verdicts: the number of replays for each verdict.
         failures: for each, its ``id``, and the ``code`` and ``error`` of the failure.
-        interrupted: True where the database went away; what was left was not tried.
+        interrupted: True if the database went down; the remaining deliveries were not replayed.
     """
 
     replayed: list[dict[str, Any]] = field(default_factory=list)
@@ -67,8 +67,8 @@ def replay_each(
 
     Args:
         state: the application's state.
-        delivery_ids: which, in this order.
-        after_each: called after each, for a progress bar.
+        delivery_ids: the deliveries, in this order.
+        after_each: called after each replay, for a progress bar.
     """
     report = BulkReplay()
     for delivery_id in delivery_ids:

@@ -35,12 +35,12 @@ _LEASE = 6
 
 @dataclass(slots=True)
 class RetryReport:
-    """What one pass over the deliveries that wait did.
+    """The outcome of one pass over the deliveries that wait.
 
     Args:
-        claimed: deliveries that were due and ours.
-        outcomes: how many of them ended with which verdict; ``failed`` are tried again later.
-        interrupted: True where the database went away; what was left is given back, or tried again after the lease.
+        claimed: the number of due deliveries that this pass claimed.
+        outcomes: the number of them for each verdict; ``failed`` ones are tried again later.
+        interrupted: True if the database went down; the rest is given back, or tried again after the lease.
     """
 
     claimed: int = 0
@@ -49,11 +49,11 @@ class RetryReport:
 
 
 def retry_due_deliveries(state: WebhookState, *, limit: int = 100) -> RetryReport:
-    """Apply what waits in the inbox and is due, and what handlers failed at; any number of processes may do so at once.
+    """Apply the due deliveries in the inbox, new and failed ones; any number of processes may do so at once.
 
     Args:
         state: the application's state.
-        limit: deliveries in one pass, at the most.
+        limit: the greatest number of deliveries.
     """
     report = RetryReport()
     while report.claimed < limit and not report.interrupted:
@@ -77,11 +77,11 @@ def work_off(
 
     Args:
         state: the application's state.
-        report: is brought up to date.
-        limit: deliveries, at the most.
-        task_id: of this task only.
-        is_stopped: asked before each delivery; once it is true, the rest is given back.
-        longest_hold: seconds after which the rest is given back, while other workers might apply it.
+        report: updated with each delivery.
+        limit: the greatest number of deliveries.
+        task_id: claim deliveries of this task only.
+        is_stopped: called before each delivery; once it returns True, the rest is given back.
+        longest_hold: seconds after which the rest is given back, so that other workers can apply it.
     """
     claimed: list[Claimed] = []
     one: Claimed | None = None
@@ -104,7 +104,7 @@ def work_off(
 
 
 def _lease(state: WebhookState) -> timedelta:
-    """Longer than handling one delivery may take."""
+    """Return the length of a claim: longer than handling one delivery may take."""
     settings = state.settings
     asking = 3 * settings.creator_timeout if state.creator is not None else 0
     return timedelta(seconds=_LEASE * settings.timeout + asking)
@@ -119,7 +119,7 @@ def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed
 
 
 def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
-    """Let others have what was not begun; where the database is away, its lease ends by itself."""
+    """Release the claims on what was not begun; if the database is down, the leases run out."""
     if not rows:
         return
     try:
@@ -129,13 +129,13 @@ def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
 
 
 def _caused_by_contention(error: Exception) -> bool:
-    """Whether others kept the task, or the database, to themselves; what an event itself is at fault for counts."""
+    """Return True if other transactions, not this event, caused the error; its try then does not count."""
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
     return not isinstance(cause, SQLAlchemyError) or trouble_of(cause) is Trouble.BUSY
 
 
 def _is_still_ours(state: WebhookState, row: Row) -> bool:
-    """A delivery at the end of a batch may have waited for long; make sure that its lease lasts."""
+    """Extend a claim that is half over, as at the end of a batch; False if it was lost."""
     now: datetime = state.clock()
     if row["claimed_until"] - now > _lease(state) / 2:
         return True
@@ -144,10 +144,10 @@ def _is_still_ours(state: WebhookState, row: Row) -> bool:
 
 
 def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
-    """One delivery that is ours."""
+    """Apply a claimed delivery; return its verdict."""
     if not _is_still_ours(state, row):
         return Verdict.QUEUED
-    if row["tries"] > len(state.settings.retry_backoff):  # only a claim counts that far, see InboxStatements
+    if row["tries"] > len(state.settings.retry_backoff):  # only expired claims count that far, see InboxStatements
         return _park(state, row, "Its worker died, or lost the database, each time that it was tried.")
     started = time.monotonic()
     try:

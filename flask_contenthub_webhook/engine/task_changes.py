@@ -97,7 +97,7 @@ def _error_columns(event: Event) -> dict[str, Any]:
 
 
 def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
-    """Start the attempt's time, and the patience before the creator is asked: it has the job."""
+    """Start the attempt's deadline, and the time until its first poll: the creator has the job."""
     patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
     return {
         "creator_task_id": event.payload.get("creator_task_id", task["creator_task_id"]),

@@ -1,8 +1,8 @@
-"""The worker: applies what waits in the inbox, in a few threads, until it is told to stop.
+"""The worker: applies the deliveries in the inbox, in a few threads, until it is stopped.
 
-Any number of workers on any number of machines may run; each claims its work in the database, and a worker that is
-killed only loses its leases. The main thread looks whether anything is due, on PostgreSQL as soon as a request says so
-(:mod:`.listen`), and the others claim and apply until nothing is left.
+Any number of workers may run, on any number of machines; each claims its work in the database, and a worker that is
+killed only loses its leases. The main thread checks for due work, on PostgreSQL as soon as a request announces some
+(:mod:`.listen`); the others claim and apply until nothing is left.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = ["Worker", "run_worker"]
 logger = logging.getLogger(__name__)
 
 _SHORTEST_WAIT = 0.1
-"""Seconds between two looks right after something was found; longer than requests wait between two wake-ups."""
+"""Seconds between two checks right after work was found; longer than requests wait between two wake-ups."""
 _LONGEST_WAIT = 2.0
-"""Seconds between two looks when nothing has been found for a while, and the database does not wake us."""
+"""Seconds between two checks when nothing has been found for a while, and the database does not wake us."""
 _LONGEST_SLEEP = 10.0
-"""The same where it does; what becomes due by time alone is found by then."""
+"""The same if it does; nothing announces what becomes due by time alone."""
 _GROWTH = 1.5
 _AFTER_TROUBLE = 1.0
 
 
 class Worker:
-    """Threads that work off the inbox.
+    """Threads that apply the deliveries in the inbox.
 
     Args:
         state: the application's state.
-        threads: how many; each uses one database connection, and the look-out another two.
+        threads: their number; each uses one database connection, and the main thread two.
         batch: deliveries that a thread claims in one statement.
     """
 
@@ -59,7 +59,7 @@ class Worker:
         self._running: dict[int, threading.Thread] = {}
 
     def stop(self) -> None:
-        """Finish the deliveries in hand, give back the rest, and return from :meth:`run`; safe in a signal handler."""
+        """Finish what is being applied, give back the rest, and return from :meth:`run`; safe in a signal handler."""
         self._stopped.set()
         self._ring()
 
@@ -85,12 +85,12 @@ class Worker:
         thread.start()
 
     def _replace_dead_threads(self) -> None:
-        """Start anew what has died; :meth:`_work_off_some` lets nothing through, but Python can end any thread."""
+        """Replace dead threads; :meth:`_work_off_some` catches everything, but Python can end any thread."""
         for number, thread in self._running.items():
             if not thread.is_alive() and not self._stopped.is_set():
                 logger.critical("The thread %s died; another one takes its place.", thread.name)
                 self._start_thread(number)
-                self._ring()  # the dead one may have taken a call with it
+                self._ring()  # the dead thread may have lost a wake-up
 
     def _look_out(self) -> None:
         """Wake a thread whenever something is due."""
@@ -101,7 +101,7 @@ class Worker:
                 is_due = self._is_anything_due()
                 if is_due:
                     self._ring()
-                # What stays due, but cannot be claimed, waits behind something in others' hands: no reason to hurry.
+                # What stays due, but cannot be claimed, waits behind a claim of another worker: no reason to hurry.
                 if self._found.is_set() or (is_due and not was_due):
                     wait = _SHORTEST_WAIT
                 self._found.clear()
@@ -123,25 +123,25 @@ class Worker:
             return False
 
     def _ring(self) -> None:
-        """Wake one thread; where none waits, the next one that would does not."""
+        """Wake one thread; if none waits, the next one skips its wait."""
         with contextlib.suppress(queue.Full):
             self._bell.put_nowait(None)
 
     def _work_off(self) -> None:
-        """One thread."""
+        """Apply deliveries whenever woken: the body of a thread."""
         while not self._stopped.is_set():
             self._bell.get()
             while not self._stopped.is_set() and self._work_off_some():
                 self._found.set()
-                self._ring()  # where there was something, another may find something, too
-        self._ring()  # the next one is to stop, too
+                self._ring()  # there may be work for another thread, too
+        self._ring()  # wake the next thread, to stop as well
 
     def _work_off_some(self) -> bool:
         report = RetryReport()
         try:
             work_off(self._state, report, limit=self._batch, is_stopped=self._stopped.is_set)
-        except BaseException:  # no signal of a shutdown reaches this thread
-            logger.exception("A worker's thread met what it did not expect; it goes on.")
+        except BaseException:  # shutdown signals do not reach this thread
+            logger.exception("Unexpected error in a thread of the worker; it continues.")
             report.interrupted = True
         if report.interrupted:
             self._stopped.wait(_AFTER_TROUBLE)
@@ -151,7 +151,7 @@ class Worker:
 def run_worker(
     app: Flask, *, threads: int | None = None, batch: int | None = None, on_start: Callable[[], None] = lambda: None
 ) -> None:
-    """Work off the inbox in the foreground until SIGTERM or SIGINT; what is in hand is finished first.
+    """Apply the deliveries in the inbox until SIGTERM or SIGINT; those being applied are finished first.
 
     Args:
         app: the application.
