@@ -1,4 +1,4 @@
-"""A batch of events in one request: how it is taken apart, and who vouches for each item."""
+"""Split a batch of events into items, each with its own credentials."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..errors import InvalidPayload
 __all__ = ["MAX_ITEMS", "BatchItem", "split_batch"]
 
 MAX_ITEMS = 1000
-"""Events in one batch."""
+"""The greatest number of events in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One event of a batch.
+    """An event of a batch.
 
     Args:
-        payload: the event, without what only the batch adds to it.
+        payload: the event, without ``attempt`` and ``token``.
         attempt: as in the query of a callback URL, unchecked.
         token: as in the query of a callback URL, unchecked.
     """
@@ -31,18 +31,18 @@ class BatchItem:
 
     @property
     def body(self) -> bytes:
-        """The event as it would have been sent alone; what the history keeps, so the token is not in it."""
+        """The event as it would have been sent alone, for the history; it does not contain the token."""
         return json.dumps(self.payload, ensure_ascii=False, separators=(",", ":")).encode()
 
     @property
     def task_id(self) -> str:
-        """The task that the item names, or an empty text where it names none."""
+        """The task that the item names; empty if it names none."""
         task_id = self.payload.get("taskId")
         return task_id if isinstance(task_id, str) else ""
 
 
 def split_batch(payload: Mapping[str, Any]) -> list[BatchItem | InvalidPayload]:
-    """The items of ``{"events": [...]}``, in order; an item that is no object stands as its error.
+    """Return the items of ``{"events": [...]}``, in order, with an error in the place of an invalid one.
 
     Raises:
         InvalidPayload: there is no list of events, or it is too long.

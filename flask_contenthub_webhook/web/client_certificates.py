@@ -1,7 +1,7 @@
-"""The client certificate of a request: where servers and proxies put it, and whether it is one that we know.
+"""The client certificate of a request: find it, and check it against the accepted ones.
 
-Whoever ends the TLS connection has verified the chain; here it is only decided which of the verified certificates
-are let in.
+The server or proxy that ends the TLS connection has verified the chain; this module only decides which of the verified
+certificates are accepted.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
 
 def presented_certificate(environ: Mapping[str, Any], *, proxy_is_trusted: bool) -> bytes | None:
-    """The certificate that the client proved to hold, as DER.
+    """Return the certificate of which the client proved to have the key, as DER.
 
     Args:
-        environ: the WSGI environment. Looked at in this order: the TLS socket that gunicorn and Werkzeug hand over,
+        environ: the WSGI environment. Searched in this order: the TLS socket that gunicorn and Werkzeug pass on,
             ``SSL_CLIENT_CERT`` (PEM) of mod_wsgi and uWSGI, and the ``Client-Cert`` header (RFC 9440).
-        proxy_is_trusted: whether the peer is a proxy whose ``Client-Cert`` header may be believed; every other
-            client could write whatever it likes into it.
+        proxy_is_trusted: True if the peer is a proxy whose ``Client-Cert`` header is trusted; any other client could
+            set it to anything.
 
     Returns:
-        The certificate, or None where there is none that can be relied on.
+        The certificate, or None if there is no trustworthy one.
     """
     for name in _SOCKETS:
         connection = environ.get(name)
@@ -45,7 +45,7 @@ def presented_certificate(environ: Mapping[str, Any], *, proxy_is_trusted: bool)
 
 
 def is_admitted(certificate: bytes, admitted: Collection[str]) -> bool:
-    """Whether a certificate is one of those in WEBHOOK_CLIENT_CERTS.
+    """Return True if WEBHOOK_CLIENT_CERTS accepts a certificate.
 
     Args:
         certificate: DER.
@@ -59,7 +59,7 @@ def is_admitted(certificate: bytes, admitted: Collection[str]) -> bool:
 
 
 def check_certificate_support(admitted: Collection[str]) -> None:
-    """Refuse to start where names are asked for that nothing installed can read.
+    """Refuse to start if names are configured that no installed package can read.
 
     Raises:
         ConfigurationError: names the extra to install.
@@ -101,7 +101,7 @@ def _from_pem(pem: str) -> bytes | None:
 
 
 def _from_rfc9440(header: str) -> bytes | None:
-    """A structured-field byte sequence: base64 between colons."""
+    """Decode a structured-field byte sequence: base64 between colons."""
     value = header.strip()
     if not (value.startswith(":") and value.endswith(":")):
         return None

@@ -1,4 +1,4 @@
-"""The request at hand: read, verified and parsed step by step, and recorded with what is known when it is refused."""
+"""The current request: read, verified and parsed step by step, and recorded with what is known if it is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(slots=True)
 class CurrentRequest:
-    """What is known so far of the request at hand, or of one item of a batch."""
+    """The facts known so far about the current request, or about one item of a batch."""
 
     state: WebhookState
     request: Request
@@ -54,7 +54,7 @@ class CurrentRequest:
 
     @property
     def attempt(self) -> int | None:
-        """The attempt that the request names, or None where it names none or not a valid one."""
+        """The attempt that the request names; None if it names none, or an invalid one."""
         text = self.attempt_text
         return int(text) if text is not None and _ATTEMPT.fullmatch(text) else None
 
@@ -70,7 +70,7 @@ class CurrentRequest:
         return None if address is None else storable(address)
 
     def item(self, item: BatchItem | InvalidPayload) -> CurrentRequest:
-        """Return one item of this batch, as if it had come alone; a signed id is the batch's, and no item's."""
+        """Return an item of this batch, as if it had come alone; a signed id belongs to the batch, not to an item."""
         verified = None if self.verified is None else Verified(self.verified.scheme)
         current = CurrentRequest(self.state, self.request, self.received_at, self.headers, verified=verified)
         if isinstance(item, BatchItem):
@@ -78,7 +78,7 @@ class CurrentRequest:
         return current
 
     def refuse_unsigned(self, schemes: tuple[str, ...], token: str | None = None) -> None:
-        """Refuse a request whose headers and token show that no body could make it a signed one.
+        """Refuse a request that has neither a signature header nor a token, before its body is read.
 
         Raises:
             SignatureMissing: there is no signature, and one is required.
@@ -92,7 +92,7 @@ class CurrentRequest:
         self.body = read_body(self.state.settings, self.request)
 
     def verify(self, schemes: tuple[str, ...], token: str | None, *, required: bool = True) -> None:
-        """Authenticate the sender by one of these schemes; an unsigned request passes where those are allowed.
+        """Authenticate the sender by one of these schemes; an unsigned request passes if those are allowed.
 
         Raises:
             SignatureMissing: there is no signature, and one is required.
@@ -122,7 +122,7 @@ class CurrentRequest:
         """Parse the event.
 
         Raises:
-            InvalidPayload: a field is missing, or not as it must be.
+            InvalidPayload: a field is missing or invalid.
             UnknownEvent: there is no such event type.
             TaskNotFound: the task id cannot be one of ours.
         """
@@ -153,7 +153,7 @@ class CurrentRequest:
         )
 
     def record(self, refusal: RequestRefused) -> None:
-        """Make a refusal visible: in the log, in the history (bounded), and to the host."""
+        """Make a refusal visible: in the log, in the history (bounded), and to the host by a signal."""
         request = self.request
         logger.warning(
             "Callback refused: %s",

@@ -1,6 +1,6 @@
 """The guards in front of a callback: size, content type, client address, client certificate, rate.
 
-They look at what the server says about the request, touch no database, and refuse what they cannot check.
+They use only what the server says about the request, not the database, and refuse what they cannot check.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _DROP_FACTOR = 8
 
 
 def check_guards(state: WebhookState, request: Request) -> None:
-    """Everything that can be checked before the body is read, in the order of the HTTP contract.
+    """Check everything that can be checked before the body is read, in the order of the HTTP contract.
 
     Raises:
-        RequestRefused: the first guard that does not hold.
+        RequestRefused: from the first guard that fails.
     """
     settings = state.settings
     if not settings.enabled:
@@ -54,14 +54,14 @@ def check_guards(state: WebhookState, request: Request) -> None:
 
 
 def read_body(settings: Settings, request: Request) -> bytes:
-    """The raw body, never more of it than is allowed, whatever Content-Length says.
+    """Read the raw body, never beyond the limit, whatever Content-Length says.
 
     Raises:
-        PayloadTooLarge: a body without a length went on past the limit.
-        InvalidJSON: the body ended early or was not sent as announced.
+        PayloadTooLarge: a body without a length exceeds the limit.
+        InvalidJSON: the body ended early, or its framing is broken.
     """
     cached = getattr(request, "_cached_data", None)
-    if isinstance(cached, bytes):  # a before_request function of the host's read it, and Werkzeug kept it
+    if isinstance(cached, bytes):  # a before_request function of the host has read it, and Werkzeug kept it
         if len(cached) > settings.max_body_bytes:
             raise _too_large(settings)
         return cached
@@ -82,11 +82,10 @@ def read_body(settings: Settings, request: Request) -> bytes:
 def drop_body(settings: Settings, request: Request) -> None:
     """Read and drop the body that a refused client is still sending, within bounds.
 
-    A connection that is closed with unread data is reset, and the client would never see why it was refused. Only call
-    it for a body that has an end that nobody has reached yet: a server may hand over the bare socket, and then reading
-    on waits for ever.
+    A connection that is closed with unread data is reset, and the client would never see why it was refused. Do not
+    call this after the end of the body: on a server that passes the bare socket, another read would block.
     """
-    if getattr(request, "_cached_data", None) is not None:  # a before_request function of the host's read it
+    if getattr(request, "_cached_data", None) is not None:  # a before_request function of the host has read it
         return
     most = _DROP_FACTOR * settings.max_body_bytes
     length = request.content_length
@@ -100,7 +99,7 @@ def drop_body(settings: Settings, request: Request) -> None:
 
 
 def _chunks(request: Request, left: int) -> Iterator[bytes]:
-    """The body in pieces; where it has neither a length nor an end that the server knows, there is none."""
+    """Yield the body in pieces; none if it has no length and the server does not detect its end."""
     if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
         return
     stream = request.environ["wsgi.input"]
@@ -133,7 +132,7 @@ def _check_content_encoding(request: Request) -> None:
 
 
 def _check_address(settings: Settings, request: Request) -> None:
-    """The address is the server's, or ProxyFix's where the host trusts a proxy; never a header of our own reading."""
+    """Check the address that the server, or the host's ProxyFix, reports; no header is read here."""
     if settings.allowed_ips and not _is_in(request.remote_addr, settings.allowed_ips):
         raise AddressNotAllowed
 
@@ -149,7 +148,7 @@ def _check_certificate(settings: Settings, request: Request) -> None:
 
 
 def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
-    """Whether an address is in one of the networks; what is no address is in none."""
+    """Return True if an address is in one of the networks; an invalid one is in none."""
     try:
         parsed = ipaddress.ip_address(address or "")
     except ValueError:

@@ -41,7 +41,7 @@ def success_body(outcome: Outcome) -> dict[str, Any]:
 
 
 def refused_item(task_id: str, refusal: RequestRefused) -> dict[str, Any]:
-    """Return the verdict of one item of a batch that was refused."""
+    """Return the entry of a refused item in the answer to a batch."""
     return {"success": False, "task_id": task_id, "status": refusal.status, "error": _error(refusal)}
 
 

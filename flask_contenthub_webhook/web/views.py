@@ -57,7 +57,7 @@ def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
 @blueprint.post("/callback/<path:task_id>", strict_slashes=False, merge_slashes=False)
 @_answering
 def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
-    """Take one event about one task."""
+    """Receive one event about one task."""
     current.task_id = task_id.removesuffix("/")
     check_guards(current.state, current.request)
     schemes, token = current.state.settings.signature_schemes, current.request.args.get("token")
@@ -72,26 +72,26 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
 @blueprint.post("/callbacks", strict_slashes=False, merge_slashes=False)
 @_answering
 def batch(current: CurrentRequest) -> dict[str, Any]:
-    """Take many events, each applied in a transaction of its own, and answer with a verdict for each, in order."""
+    """Receive many events, each applied in its own transaction; answer with a result for each, in order."""
     check_guards(current.state, current.request)
     schemes = current.state.settings.signature_schemes
     over_the_body = tuple(scheme for scheme in schemes if scheme != "url")
-    if over_the_body == schemes:  # else each item may have a token
+    if over_the_body == schemes:  # otherwise each item may have a token
         current.refuse_unsigned(schemes)
     current.read_body()
     if over_the_body:
         current.verify(over_the_body, None, required=False)
-    verdicts = _verdicts(current, split_batch(parse_object(current.body)))
+    results = _results(current, split_batch(parse_object(current.body)))
     return {
-        "success": all(verdict["success"] for verdict in verdicts),
-        "message": f"{sum(verdict['success'] for verdict in verdicts)} of {len(verdicts)} events were accepted.",
-        "results": verdicts,
+        "success": all(result["success"] for result in results),
+        "message": f"{sum(verdict['success'] for verdict in results)} of {len(results)} events were accepted.",
+        "results": results,
     }
 
 
 @blueprint.get("/health", strict_slashes=False, merge_slashes=False)
 def health() -> Response:
-    """Say that this process answers, and how it is set up; no database is asked, no secret told."""
+    """Show that this process answers, and how it is set up, without the database and without secrets."""
     settings = get_state().settings
     return json_response(
         {
@@ -106,10 +106,10 @@ def health() -> Response:
 
 @blueprint.before_app_request
 def unrouted() -> Response | None:
-    """Answer what Flask found no route for among our paths; its own HTML answer would leave the body unread.
+    """Answer requests for our paths that match no route; Flask's own HTML answer would leave the body unread.
 
     An unread body cuts the connection, and with it the sender's next callback. Such a request is not a refused event,
-    so it is not recorded. No other path of the host's is touched.
+    so it is not recorded. Other paths of the host are left alone.
     """
     problem = request.routing_exception
     if not isinstance(problem, exceptions.NotFound | exceptions.MethodNotAllowed):
@@ -119,7 +119,7 @@ def unrouted() -> Response | None:
     if not request.path.startswith(f"{settings.url_prefix}/") or route not in _ROUTES:
         return None
     if route == "callback" and slash and request.method == "POST":
-        return callback(task_id=rest)  # an id that no route takes, such as one with a line break
+        return callback(task_id=rest)  # an id that no route matches, such as one with a line break
     drop_body(settings, request)
     if isinstance(problem, exceptions.NotFound):
         return refusal_response(RouteNotFound())
@@ -128,11 +128,11 @@ def unrouted() -> Response | None:
     return response
 
 
-def _verdicts(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:
-    """Return a verdict for each item, in order; one bad item does not touch the others.
+def _results(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:
+    """Return a result for each item, in order; one bad item does not affect the others.
 
     Raises:
-        RequestRefused: none of the items was authenticated, or is accepted without.
+        RequestRefused: all items were refused, and none was authenticated.
     """
     requests = [batch.item(item) for item in items]
     believed = [_authenticate_item(current, item) for current, item in zip(requests, items, strict=True)]
@@ -141,23 +141,23 @@ def _verdicts(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]
         raise next((item for item in refusals if isinstance(item, SignatureInvalid | SignatureMissing)), refusals[0])
     recorded: set[str] = set()  # a stranger's items are recorded once for each reason
     accepted = iter(process_many(batch.state, [item for item in believed if isinstance(item, ReceivedEvent)]))
-    verdicts: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for current, item in zip(requests, believed, strict=True):
         outcome = next(accepted) if isinstance(item, ReceivedEvent) else item
         if isinstance(outcome, Outcome):
-            verdicts.append(success_body(outcome) | {"task_id": current.task_id})
+            results.append(success_body(outcome) | {"task_id": current.task_id})
         else:
             if current.verified is not None:
                 current.record(outcome)
             elif outcome.code not in recorded:
                 recorded.add(outcome.code)
                 current.record(outcome)
-            verdicts.append(refused_item(current.task_id or "", outcome))
-    return verdicts
+            results.append(refused_item(current.task_id or "", outcome))
+    return results
 
 
 def _authenticate_item(current: CurrentRequest, item: BatchItem | InvalidPayload) -> ReceivedEvent | RequestRefused:
-    """Authenticate an item by the signature of the body, else by its own token."""
+    """Authenticate an item by the signature of the body, or else by its own token."""
     if isinstance(item, InvalidPayload):
         return item
     try:
