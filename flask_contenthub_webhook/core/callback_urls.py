@@ -16,7 +16,7 @@ class CallbackURLs:
     """Builds callback URLs.
 
     Args:
-        base_url: scheme, host and optional path of the application, or None where none is configured.
+        base_url: scheme, host and optional path of the application, or None if none is configured.
         prefix: the path of our routes, such as ``/api/v1/content``.
         secret: signs the token; None makes URLs without one.
     """
@@ -30,7 +30,7 @@ class CallbackURLs:
 
         Args:
             task_id: our id of the task.
-            attempt: the attempt, from 1; None makes a URL for the attempt that is current when it is called.
+            attempt: the attempt, from 1; None makes a URL for whichever attempt is current when the sender uses it.
             base_url: replaces the configured one.
 
         Raises:

@@ -81,7 +81,7 @@ def canonical_forms(body: bytes) -> Iterator[bytes]:
     """Yield the distinct canonical forms of a JSON body that differ from the body itself, lazily.
 
     In this order: Python's with ASCII escapes, Python's in UTF-8, JavaScript's with objects rebuilt from sorted keys,
-    JavaScript's with keys written in sorted order. The last two differ where keys look like array indexes.
+    JavaScript's with keys written in sorted order. The last two differ if keys look like array indexes.
 
     Args:
         body: the raw bytes of the request.

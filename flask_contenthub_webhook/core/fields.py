@@ -56,7 +56,7 @@ class Shape:
 
 
 class Notes:
-    """What of a payload could not be read.
+    """The fields of a payload that could not be read.
 
     Args:
         strict: paths of fields that must be readable.
@@ -122,7 +122,7 @@ def read_fields(fields: Mapping[str, Shape], values: Mapping[str, Any], path: st
 
 
 def is_text(value: Any) -> bool:
-    """Return True for text that says something."""
+    """Return True for text that is not blank."""
     return isinstance(value, str) and bool(value.strip())
 
 

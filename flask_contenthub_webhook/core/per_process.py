@@ -16,10 +16,10 @@ _is_hooked = False
 
 
 class PerProcess(Generic[T]):
-    """A value of one process; a forked child gets one of its own before any of its threads can run.
+    """A value of one process; a forked child gets a new one before any of its threads can run.
 
     Args:
-        make: makes the value, in this process now, and in each forked child.
+        make: creates the value: now in this process, and later in each forked child.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

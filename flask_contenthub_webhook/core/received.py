@@ -1,4 +1,4 @@
-"""A received event on its way through the application: how it came, whose it is, and its outcome."""
+"""A received event: its source, its task and attempt, and its outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 class Source(StrEnum):
-    """The way by which an event came."""
+    """The way by which an event arrived."""
 
     WEBHOOK = "webhook"
     POLL = "poll"
@@ -31,28 +31,27 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedEvent:
-    """One believed event, ready to be applied.
+    """A verified event, ready to be applied.
 
     Args:
         task_id: the task it was sent to; with ``id_may_be_creators`` it may be the creator's id instead of ours.
         event: the parsed event.
-        source: the way it came.
+        source: the way by which it arrived.
         received_at: when it was accepted.
         attempt: the attempt it belongs to; None means the current one.
-        task_is_authenticated: True where something other than the payload proves that the event was meant for this
-            task (the token in the URL, our own question to the creator). Otherwise the payload's ``taskId`` must name
-            it.
+        task_is_authenticated: True if something other than the payload proves that the event was meant for this
+            task (the token in the URL, our own query to the creator). Otherwise the payload's ``taskId`` must name it.
         id_may_be_creators: look the task up by ``task_id`` or ``creator_task_id``.
         scheme: the signature scheme that authenticated it, or None for an unsigned event.
-        message_id: the sender's signed id of the message, the same on every retry; None for an item of a batch, whose
+        message_id: the sender's signed id of the message, the same in every resend; None for an item of a batch, whose
             id is the batch's.
-        digest: the identity of the message where it has no id (:func:`.canonical.message_digest`), whatever the bytes
-            that it came in; by default that of the event's payload.
+        digest: the identity of a message without an id, the same however it is spelled
+            (:func:`.canonical.message_digest`); by default that of the event's payload.
         body: the raw bytes.
         headers: the request headers, secrets redacted.
         remote_addr: the client's address.
         replay_of: the delivery that is being applied again.
-        from_history: True where this is made from a history row; it was found to be its task's when that was written.
+        from_history: True if it was restored from a history row; its task was checked when the row was written.
     """
 
     task_id: str
@@ -85,7 +84,7 @@ class ReceivedEvent:
         attempt: int | None = None,
         **payload: Any,
     ) -> Self:
-        """Make an event of our own: a time-out, a cancellation, a retry, an accepted submission."""
+        """Create an internal event: a time-out, a cancellation, a retry, an accepted submission."""
         event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload)
         return cls(
             task_id=task_id, event=event, source=source, received_at=now, attempt=attempt, task_is_authenticated=True
@@ -93,7 +92,7 @@ class ReceivedEvent:
 
     @classmethod
     def from_row(cls, row: Row, event: Event, *, replayed_at: datetime | None = None) -> Self:
-        """Make the event of a history row again.
+        """Restore the event of a history row.
 
         Args:
             row: the delivery.
@@ -120,14 +119,14 @@ class ReceivedEvent:
 
     @property
     def attempt_is_authenticated(self) -> bool:
-        """True where the attempt number is authenticated, so that an old body cannot pass for a newer attempt's."""
+        """True if the attempt number is authenticated, so that an old body cannot pass for a newer attempt's."""
         return self.task_is_authenticated and (
             not self.from_history or self.scheme == "url" or self.source is not Source.WEBHOOK
         )
 
     @property
     def trigger(self) -> Trigger:
-        """The transition that the event asks of the state machine."""
+        """The event's trigger for the state machine."""
         return trigger_of(self.event)
 
 
@@ -140,9 +139,9 @@ class Outcome:
         delivery_id: its history row.
         task_id: our id of the task.
         status: the task's state now.
-        late: True where a task that we had given up on completed after all.
-        will_retry: True where a failed attempt is followed by another.
-        reason: why, where the verdict does not say it all.
+        late: True if a task that had been given up completed after all.
+        will_retry: True if a failed attempt is followed by another.
+        reason: an explanation, if the verdict is not enough.
     """
 
     verdict: Verdict
@@ -155,10 +154,10 @@ class Outcome:
 
 
 def check_belongs(received: ReceivedEvent, task: Row) -> None:
-    """Require an event that its URL does not authenticate to name the task in its payload.
+    """Check that an event not authenticated by its URL names the task in its payload.
 
     Raises:
-        TaskMismatch: it names another.
+        TaskMismatch: it names a different one.
     """
     if received.task_is_authenticated:
         return
@@ -170,8 +169,8 @@ def check_belongs(received: ReceivedEvent, task: Row) -> None:
 def attempt_of(received: ReceivedEvent, task: Row) -> int | None:
     """Return the attempt that an event belongs to; None means the current one.
 
-    The ``attempt`` of a URL is authenticated by its token alone. Where a signature covers the body, a creator's id of
-    an attempt in it counts, so that an old body cannot pass for a newer attempt's.
+    Only a token authenticates the ``attempt`` of a URL. For a signed body, the creator's id of an attempt in it decides
+    instead, so that an old body cannot pass for a newer attempt's.
     """
     earlier = list(task["earlier_creator_task_ids"] or ())
     if received.task_is_authenticated or received.event.task_id not in {task["creator_task_id"], *earlier}:

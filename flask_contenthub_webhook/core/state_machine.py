@@ -30,7 +30,7 @@ __all__ = [
 
 
 class TaskState(StrEnum):
-    """Where a task stands."""
+    """The state of a task."""
 
     PENDING = "pending"
     SUBMITTED = "submitted"
@@ -46,7 +46,7 @@ TERMINAL_STATES: Final = (TaskState.COMPLETED, TaskState.FAILED, TaskState.TIMEO
 
 
 class Trigger(StrEnum):
-    """What asks for a transition."""
+    """The cause of a transition."""
 
     PROGRESS = "progress"
     COMPLETED = "completed"
@@ -63,7 +63,7 @@ class Trigger(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What became of an event."""
+    """The outcome of an event, as its delivery records it."""
 
     PROCESSED = "processed"
     DUPLICATE = "duplicate"
@@ -148,7 +148,7 @@ TRANSITIONS: Final[dict[Trigger, dict[TaskState, Rule]]] = {
     ),
 }
 
-_SPEAKS_FOR_ONE_ATTEMPT = {
+_OF_ONE_ATTEMPT = {
     Trigger.PROGRESS,
     Trigger.FAILED,
     Trigger.INVALID_RESULT,
@@ -168,7 +168,7 @@ _TARGETS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
-    """What a decision needs to know of a task.
+    """The facts about a task that a decision needs.
 
     Args:
         status: its state.
@@ -187,15 +187,15 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an event does to a task.
+    """The effect of an event on a task.
 
     Args:
         verdict: processed, duplicate, ignored or stale.
-        to: the new state, or None where the state stays.
-        will_retry: True where the failed attempt is followed by another.
-        late: True where a task that we had given up on completes after all.
-        refused: True where the caller must be told that the state does not allow it.
-        reason: why, for the history; empty where the verdict says it all.
+        to: the new state; None if it does not change.
+        will_retry: True if the failed attempt is followed by another.
+        late: True if a task that had been given up completes after all.
+        refused: True if the state does not allow it, and the caller must be told.
+        reason: an explanation for the history; empty if the verdict is enough.
     """
 
     verdict: Verdict
@@ -217,22 +217,22 @@ def decide(
     occurred_at: datetime | None = None,
     has_time_left: bool = False,
 ) -> Decision:
-    """Decide what an event does to a task.
+    """Decide the effect of an event on a task.
 
     Args:
-        trigger: what came.
-        task: the task as it stands.
-        attempt: the attempt that the event speaks for; None speaks for the current one.
+        trigger: the kind of event.
+        task: the task as it is now.
+        attempt: the attempt that the event belongs to; None means the current one.
         seen_before: an identical event was already applied to this task.
-        retryable: False where the sender rules out another attempt.
+        retryable: False if the sender rules out another attempt.
         percentage: of a progress event.
         occurred_at: when the sender built the event.
-        has_time_left: the task's deadline was moved since somebody decided to give it up.
+        has_time_left: the task's deadline was moved after the scheduler found it expired.
     """
     rule = TRANSITIONS[trigger][task.status]
-    if trigger in _SPEAKS_FOR_ONE_ATTEMPT and attempt is not None and attempt != task.attempt:
+    if trigger in _OF_ONE_ATTEMPT and attempt is not None and attempt != task.attempt:
         verdict = Verdict.STALE if task.status in OPEN_STATES else Verdict.IGNORED
-        return Decision(verdict, reason=f"It speaks for attempt {attempt}; the current attempt is {task.attempt}.")
+        return Decision(verdict, reason=f"It belongs to attempt {attempt}; the current attempt is {task.attempt}.")
     if seen_before:
         return Decision(Verdict.DUPLICATE, reason="An identical event was applied before.")
     match rule:
@@ -269,6 +269,6 @@ def _is_later(new: datetime | None, stored: datetime | None) -> bool:
 
 
 COMPLETED_NOW: Final = decide(Trigger.COMPLETED, TaskView(status=TaskState.SUBMITTED, attempt=1, max_retries=0))
-"""What a ``completed`` does to any open task."""
+"""The effect of a ``completed`` on any open task."""
 COMPLETED_BEFORE: Final = decide(Trigger.COMPLETED, TaskView(status=TaskState.COMPLETED, attempt=1, max_retries=0))
-"""What it does to any completed one."""
+"""Its effect on any completed task."""

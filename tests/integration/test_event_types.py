@@ -55,7 +55,7 @@ def test_an_event_of_an_earlier_attempt_is_stale_if_the_entry_says_so(name: str,
     trigger = entry.trigger(parse_event(sample(name)))
     second = TaskView(status=TaskState.SUBMITTED, attempt=2, max_retries=3)
     is_stale = decide(trigger, second, attempt=1).verdict is Verdict.STALE
-    assert is_stale == entry.one_attempt, "core/state_machine.py, _SPEAKS_FOR_ONE_ATTEMPT"
+    assert is_stale == entry.one_attempt, "core/state_machine.py, _OF_ONE_ATTEMPT"
 
 
 @every_type
