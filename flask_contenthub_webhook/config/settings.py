@@ -87,7 +87,7 @@ class Settings:
 
     @property
     def poll_intervals(self) -> tuple[timedelta, ...]:
-        """Waiting times between questions about one task: without callbacks, then doubling up to the longest."""
+        """Times between two polls of a task: the first without callbacks, the others doubling up to the longest."""
         steps = [self.poll_interval]
         while steps[-1] < self.poll_max_interval:
             steps.append(min(steps[-1] * 2, self.poll_max_interval))
@@ -95,15 +95,15 @@ class Settings:
 
     @property
     def poll_lookahead(self) -> timedelta:
-        """Time by which a task may be asked about early, where the creator is asked anyway.
+        """Time by which a task may be polled early, in a pass that polls others anyway.
 
-        Always less than the shortest wait between two questions, so that one pass never asks about a task twice.
+        Always less than the shortest time between two polls, so that one pass never polls a task twice.
         """
         return min(self.poll_grace / 2, min(self.poll_intervals[1:]) * 0.9)
 
     @property
     def callback_urls(self) -> CallbackURLs:
-        """The builder of callback URLs; the first secret signs, where the ``url`` scheme is in use."""
+        """The builder of callback URLs; the first secret signs them, if the ``url`` scheme is in use."""
         secret = self.secrets[0] if self.secrets and "url" in self.signature_schemes else None
         return CallbackURLs(self.callback_base_url, self.url_prefix, secret)
 

@@ -1,1 +1,4 @@
-"""Sending events on: which go where, the outbox that keeps them, and the requests that carry them."""
+"""Passes events on to other URLs: write the forwards, send them, check the addresses, replay them.
+
+Engine and everything above it may import this package; it imports runtime and what is below.
+"""

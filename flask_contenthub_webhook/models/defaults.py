@@ -1,4 +1,4 @@
-"""The default models, made once in the host's own metadata.
+"""The default models, created once in the host's metadata.
 
 Hosts either let :func:`default_models` make the models, or mix :class:`.GenerationTaskMixin` and
 :class:`.DeliveryMixin` into models of their own::

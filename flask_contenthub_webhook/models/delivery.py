@@ -14,7 +14,7 @@ __all__ = ["DeliveryMixin"]
 
 
 class DeliveryMixin:
-    """An event that arrived, by whatever way, and its verdict; or a number of refused requests."""
+    """An event that arrived, from any source, and its verdict; or a number of refused requests."""
 
     __allow_unmapped__ = False
 
@@ -60,7 +60,7 @@ class DeliveryMixin:
     headers: Mapped[dict[str, str] | None] = mapped_column(Json)
     """Request headers, secrets redacted."""
     body: Mapped[bytes | None] = mapped_column(Blob)
-    """The raw body; of a refused request that nobody signed, only its beginning."""
+    """The raw body; of an unauthenticated request that was refused, only the beginning."""
     body_digest: Mapped[str | None] = mapped_column(sa.String(64))
     """SHA-256 of the event's content, in hex, the same however the body was spelled."""
 

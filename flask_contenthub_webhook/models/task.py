@@ -1,6 +1,6 @@
 """The table of tasks.
 
-``task.status`` and the columns beside it belong to the extension: only :mod:`..engine.apply` writes them.
+``task.status`` and the columns that go with it belong to the extension: only :mod:`..engine.apply` writes them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Retention: which deliveries have expired, and where in the history a purge has to look for them."""
+"""Retention: the deliveries that have expired, and the ranges of the history in which a purge looks for them."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def is_remembered(database: Database) -> sa.ColumnElement[bool]:
     """Return the condition that a delivery's signed message could have an effect if it came again and nothing knew it.
 
     That is so while its task exists: for good with custom events, and for the others until the task is completed. A
-    purge keeps the row, which identifies the message, and empties it. The token of a URL signs no message: whoever has
-    it can send a new one.
+    purge keeps the row, which identifies the message, and empties it. A URL token does not cover the message: anyone
+    who has it can send a new one.
     """
     delivery, task = database.delivery_model, database.task_model
     may_change = sa.or_(task.status != TaskState.COMPLETED.value, delivery.event.not_in(BUILT_IN_EVENTS))

@@ -55,7 +55,7 @@ def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
 
 
 def _retry_interval(settings: Settings) -> timedelta:
-    """Look often where events wait in the inbox: the scheduler may be their only worker."""
+    """Look often if events wait in the inbox: the scheduler may be their only worker."""
     return timedelta(seconds=10 if settings.processing == "inline" else 1)
 
 

@@ -74,4 +74,4 @@ class Backpressure:
                 return self._database.store.inbox.count_waiting(tx, most=most)
         except SQLAlchemyError as error:
             logger.warning("The inbox could not be counted.", exc_info=error)
-            return 0  # the next write shows whether the database is away
+            return 0  # the next write shows whether the database is down

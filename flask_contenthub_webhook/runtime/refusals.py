@@ -31,7 +31,7 @@ __all__ = ["Refusal", "RefusalLog"]
 logger = logging.getLogger(__name__)
 
 WINDOW = timedelta(minutes=5)
-"""How long a row is counted up before another one is opened."""
+"""Time for which a row counts refusals before another one is opened."""
 _INTERVAL = timedelta(seconds=5)
 _LONGEST_PAUSE = 60.0
 """Seconds between two tries while the database cannot be written to."""
@@ -103,7 +103,7 @@ class RefusalLog:
 
     Args:
         database: where they are written.
-        window: how long a row is counted up before another one is opened.
+        window: time for which a row counts refusals before another one is opened.
         interval: how long to wait, after a reason's row was written, before it is brought up to date.
     """
 
@@ -116,8 +116,8 @@ class RefusalLog:
     def record(self, refusal: Refusal) -> None:
         """Make a refusal visible. What cannot be written now is counted and written later.
 
-        A refused request that a known sender signed gets a row of its own with its whole body: the sender is
-        trusted, something is wrong with what it sends, and somebody will want to see it.
+        A refused request with a valid signature gets its own row with its whole body, so that the mistake of a trusted
+        sender can be found.
         """
         if refusal.scheme is None:
             self._count(refusal)

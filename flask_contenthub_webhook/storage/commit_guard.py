@@ -1,7 +1,7 @@
 """Guards the transaction of an event against what the host's handlers must not do: end it, or change the task's state.
 
-What costs nothing is looked at each time: the text of a statement before it is executed, the state of the transaction
-as the driver knows it, and the task object. No statement is sent for it.
+Only checks that cost nearly nothing are made: the text of each statement before it is executed, the state of the
+transaction as the driver knows it, and the task object. None of them sends a statement.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ class _Guard:
         self._found: CommitForbidden | None = None
 
     def refuse(self, message: str = _ENDED) -> None:
-        """Raise, and remember it for the case that the handler hides it."""
+        """Raise, and remember the error, in case the handler hides it."""
         self._found = CommitForbidden(message)
         raise self._found
 
     def check(self) -> None:
-        """Find out what the handler did that was not refused at once, or whose refusal it hid.
+        """Raise if the handler did something that could not be refused at once, or hid its refusal.
 
         Raises:
             CommitForbidden: the transaction has ended, or will keep nothing.
@@ -137,7 +137,7 @@ def _watch_statements(engine: Engine) -> None:
 
 @contextmanager
 def guard_transaction(session: Session, connection: Connection, task: Any) -> Iterator[Callable[[], None]]:
-    """Inside this block, whatever would end the transaction raises :class:`CommitForbidden`; savepoints are free.
+    """Raise :class:`CommitForbidden` for anything in this block that would end the transaction; savepoints are allowed.
 
     Args:
         session: ``db.session``, in a transaction.
@@ -145,7 +145,7 @@ def guard_transaction(session: Session, connection: Connection, task: Any) -> It
         task: the object that handlers get.
 
     Yields:
-        A function that raises where a handler did so unseen, hid the error, or changed the task's state.
+        A function that raises if a handler did so unnoticed, hid the error, or changed the task's state.
     """
     _watch_statements(connection.engine)
     guard = _Guard(session, connection, task)

@@ -13,11 +13,11 @@ __all__ = ["Trouble", "is_connection_useless", "trouble_of"]
 
 
 class Trouble(Enum):
-    """What a database error means for the work that met it."""
+    """The meaning of a database error for the work that it interrupted."""
 
     RETRY = "another try right away may succeed"
-    BUSY = "somebody else holds what it waits for"
-    UNAVAILABLE = "the database is away"
+    BUSY = "another transaction holds a lock that it needs"
+    UNAVAILABLE = "the database is down"
     STATEMENT = "the statement itself is at fault"
 
 
@@ -69,8 +69,8 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
 
 
 def is_connection_useless(error: exc.SQLAlchemyError) -> bool:
-    """Tell whether a pooled connection leads to a server that went away or takes no writes any longer.
+    """Tell whether a pooled connection leads to a server that is gone or no longer accepts writes.
 
-    SQLAlchemy knows most of the connections that are lost, but no read-only server, and with pg8000 no shutdown.
+    SQLAlchemy itself detects most lost connections, but not a read-only server, nor, with pg8000, a shutdown.
     """
     return isinstance(error, exc.DBAPIError) and error_code(error.orig) in _USELESS

@@ -17,17 +17,17 @@ from sqlalchemy.orm import Session
 __all__ = ["DISORDER", "first_id_since", "received", "search_id"]
 
 DISORDER = timedelta(minutes=2)
-"""How far ids and times may disagree: a row gets its id when it is written, some time after it was received, and the
+"""Greatest disorder of ids and times: a row gets its id when it is written, some time after it was received, and the
 clocks of two machines differ."""
 
 _MARGIN = 500
-"""Further ids that are read at no cost, for hosts that write rows with other times."""
+"""Further ids to read, which costs nothing, for hosts that write rows with other times."""
 
 
 def received(
     session: Session, model: type[Any], *, after: datetime, until: datetime | None = None
 ) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return conditions for the deliveries of a period, by which a statement reads hardly any others.
+    """Return conditions for the deliveries of a period, with which a statement reads hardly any others.
 
     ``after`` is exclusive, and ``until`` inclusive. Costs one small statement for each, see :func:`first_id_since`.
     """

@@ -36,7 +36,7 @@ class InboxStore:
         tasks: the host's task model.
         deliveries: the host's delivery model.
         connect: returns the connection of a transaction.
-        capabilities: returns what the database of a transaction can do.
+        capabilities: returns the capabilities of the database of a transaction.
         window: how many due deliveries a claim looks at; if none of them is free, it looks at all.
     """
 

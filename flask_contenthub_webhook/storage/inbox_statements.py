@@ -161,7 +161,7 @@ class InboxStatements:
         return claim, candidates
 
     def _taken(self, at_until: sa.BindParameter[Any]) -> dict[Any, Any]:
-        """Return what a claim sets; an expired lease counts as a try, so an event that kills its workers is parked."""
+        """Return a claim's values; an expired lease counts as a try, so an event that kills its workers is parked."""
         d = self._deliveries.columns
         tries = sa.case((d["claimed_until"].is_not(None), d["tries"] + 1), else_=d["tries"])
         return {d["tries"]: tries, d["next_retry_at"]: at_until, d["claimed_until"]: at_until}
@@ -172,5 +172,5 @@ def _is_due(d: Mapping[str, sa.ColumnElement[Any]], at_now: Any) -> sa.ColumnEle
 
 
 def _is_fresh(d: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-    """Accepted and never claimed: its own wake-up may take it before the sweep does."""
+    """Return the condition that a delivery was never claimed; its own wake-up may claim it before the sweep does."""
     return sa.and_(d["verdict"] == Verdict.QUEUED.value, d["tries"] == 0, d["claimed_until"].is_(None))

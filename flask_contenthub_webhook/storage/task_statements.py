@@ -1,6 +1,6 @@
-"""Every SQL statement of the extension, built once for the kind of database at hand.
+"""The SQL statements over tasks and the history, built once for each kind of database.
 
-``RETURNING``, ``FOR UPDATE`` and ``SKIP LOCKED`` are used where the database has them; everything works without.
+``RETURNING``, ``FOR UPDATE`` and ``SKIP LOCKED`` are used if the database has them; everything works without.
 Bound parameters beside column names begin with ``at_``.
 """
 
@@ -169,7 +169,7 @@ class Statements:
 
 
 def _is_of_earlier_attempt(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
-    """Return the condition that a signed event came too late; a URL that is signed tells its attempt anyway."""
+    """Return the condition that a signed event belongs to an earlier attempt; a signed URL names its attempt anyway."""
     is_earlier = d["attempt"] < sa.bindparam("at_attempt")
     return sa.and_(d["verdict"] == Verdict.STALE.value, is_earlier, d["scheme"] != "url")
 
@@ -207,7 +207,7 @@ class Claim:
 
 
 def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
-    """Due now, or early enough to be queried together with due ones; a task at its deadline is never early."""
+    """Return the condition that a task is due, or nearly due and not at its deadline, to be queried with due ones."""
     at_now = sa.bindparam("at_now", type_=t["next_poll_at"].type)
     ahead = sa.or_(t["deadline_at"].is_(None), t["next_poll_at"] < t["deadline_at"])
     return sa.or_(t["next_poll_at"] <= at_now, sa.and_(t["callback_url"].is_not(None), ahead))

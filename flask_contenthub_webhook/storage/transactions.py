@@ -75,17 +75,17 @@ class Database:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run some work in a transaction without a session, and commit.
 
-        It runs once more where a try right away may succeed: the first connection that comes out of the pool after a
-        restart of the database is dead.
+        It runs a second time if that may succeed at once: after a restart of the database, the first pooled connection
+        is dead.
         """
         return _at_most_twice(self.begin, work)
 
     def ask(self, work: Callable[[Connection], T]) -> T:
-        """The same for work that only reads."""
+        """Run some work that only reads, as in :meth:`write`."""
         return _at_most_twice(self.read, work)
 
     def write_one(self, work: Callable[[Connection], T]) -> T:
-        """The same for one statement that writes; see :meth:`single_statement`."""
+        """Run one statement that writes, as in :meth:`write`; see :meth:`single_statement`."""
         return _at_most_twice(self.single_statement, work)
 
     @contextmanager
@@ -214,7 +214,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def _dropping_useless(connection: Connection) -> Iterator[None]:
-    """Hide the parameters of errors; empty the pool if its server went away, or no longer accepts writes."""
+    """Hide the parameters of errors; empty the pool if its server is gone, or no longer accepts writes."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -228,7 +228,7 @@ def _dropping_useless(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _one_transaction(connection: Connection) -> Iterator[None]:
-    """Let PostgreSQL keep all or nothing, also where the host's engine is in AUTOCOMMIT; nothing was sent yet."""
+    """Make PostgreSQL keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
     if not commits_by_itself(connection):
         yield
         return
