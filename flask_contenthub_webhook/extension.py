@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 
 def _of_current_app(function: Callable[Concatenate[WebhookState, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """Make a method of a function, which gets the state of the current application in the place of ``self``."""
+    """Make a method of a function that takes the state of the current application in the place of ``self``."""
 
     @wraps(function)
     def method(_: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -154,11 +154,11 @@ class ContentHubWebhook:
         """Subscribe a function to an event type, a custom one usually; subscribing makes the type known.
 
         The function is called inside the transaction, as ``function(app, task=..., event=..., delivery=...,
-        **extra)``, under the rule of :mod:`.signals`, and is held for good.
+        **extra)``, under the rules of :mod:`.signals`, and is never released.
 
         Args:
             event_type: for example ``illustrated``.
-            where: a filter over the payload, see :mod:`.matching`; without it every event of the type matches.
+            where: a filter over the payload, see :mod:`.core.filters`; without it every event of the type matches.
 
         Raises:
             ValueError: the event type or the filter is not valid.
@@ -210,21 +210,21 @@ class ContentHubWebhook:
     # --- deliveries ------------------------------------------------------------------------------------------
 
     def replay(self, delivery_id: int) -> Outcome:
-        """Apply the event of a delivery again; see :func:`.engine.process.replay`.
+        """Apply the event of a delivery again; see :func:`.engine.replay.replay`.
 
-        Call it outside a transaction: the event is applied in one of its own.
+        Call it outside a transaction: the event is applied in a separate one.
         """
         return replay(get_state(), delivery_id)
 
     def retry_due_deliveries(self, *, limit: int = 100) -> RetryReport:
-        """Try again what handlers failed at and what is due; see :func:`.engine.process.retry_due_deliveries`."""
+        """Apply due deliveries, new and failed ones; see :func:`.engine.retry.retry_due_deliveries`."""
         return retry_due_deliveries(get_state(), limit=limit)
 
 
 def _make_database(
     app: Flask, db: SQLAlchemy, settings: Settings, task_model: type[Any], delivery_model: type[Any]
 ) -> Database:
-    """Build the statements over the models, and what begins transactions for them."""
+    """Build the database object: the statements over the models, and their transactions."""
     store = Store(task_model, delivery_model, lock_timeout=settings.timeout, poll_intervals=settings.poll_intervals)
     return Database(app, db, store, Outbox(task_model, *default_forward_models(db)))
 
@@ -236,7 +236,7 @@ def _make_state(
     creator: Creator | None,
     subscriptions: list[Subscription],
 ) -> WebhookState:
-    """Assemble the state of an application; nothing of it starts a thread or opens a connection."""
+    """Assemble the state of an application, without starting a thread or opening a connection."""
     return WebhookState(
         app=app,
         settings=settings,

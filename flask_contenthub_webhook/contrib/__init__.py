@@ -1,1 +1,1 @@
-"""What goes with the extension and is not needed by it: each module here needs an extra of its own."""
+"""Optional parts of the extension, each with its own extra: Celery, Prometheus, the history pages."""

@@ -1,4 +1,4 @@
-"""Query tasks one by one, concurrently, where the list cannot be used.
+"""Query tasks one by one, concurrently, if the list cannot be used.
 
 After a cut connection no further query is sent, since it may have crashed the creator. The ids of the queries under
 way at that moment are suspects; later they are queried one at a time, so that the one that causes the crash is found

@@ -27,7 +27,7 @@ class CallbackSender:
 
     Args:
         app: the host's app, with the extension registered.
-        scheme: how to sign by default; ``url`` where the app has a secret, else ``none``.
+        scheme: how to sign by default; ``url`` if the app has a secret, else ``none``.
     """
 
     def __init__(self, app: Flask, *, scheme: str | None = None) -> None:

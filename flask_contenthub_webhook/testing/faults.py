@@ -1,4 +1,4 @@
-"""Faults of tasks: drawn from the seed and the task's id alone, whatever the order of calls."""
+"""Faults of tasks: drawn from the seed and the task's id alone, independent of the order of calls."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Faults:
         reorder: the task's callbacks go out in reverse order, and after the next callback of another task if there is
             one within ``reorder_hold`` seconds.
         contradict: the task's callbacks contradict each other, ``contradict_after`` seconds apart, in one of the ways
-            of ``contradictions``. Such a task is always completed, even where ``fail`` is drawn.
+            of ``contradictions``. Such a task is always completed, even if ``fail`` is drawn.
         forge: a forged callback arrives while the task is being worked on, of one of the kinds of ``forgeries``.
         hang: ``GET /api/tasks/:id`` and ``/status`` of the task are never answered.
         fail: the task fails, with a message of the real service.

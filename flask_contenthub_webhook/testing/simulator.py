@@ -41,7 +41,7 @@ class CreatorSimulator:
         port: where to listen; 0 takes a free port, which is kept over deaths and restarts.
         host: the loopback address to listen on.
         time_scale: factor for the creator's own times: 10 s for an answer, 5 s between tries.
-        callback_timeout: seconds that a receiver has to answer, where ``time_scale`` would make the 10 s too short.
+        callback_timeout: seconds that a receiver has to answer, if ``time_scale`` would make the 10 s too short.
         work_time: shortest and longest time that a task takes, in seconds; with None it takes until :meth:`finish`.
         callback_offset: earliest and latest time of the callback, in seconds after the answer to the submission;
             negative ones are before it.

@@ -57,7 +57,7 @@ class Target:
         tls: the scheme is ``https``.
         path: path and query, verbatim, without the fragment.
         host_header: the value of ``Host``.
-        credentials: ``user:pass`` as they stand in the URL, percent escapes and all; None where there are none.
+        credentials: ``user:pass`` as they stand in the URL, percent escapes and all; None if there are none.
     """
 
     host: str

@@ -34,7 +34,7 @@ _BRIEF = 200
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A confirmed bulk replay: exactly the deliveries that were counted, whatever arrives in the meantime.
+    """A confirmed bulk replay: exactly the deliveries that were counted, and none that arrived since.
 
     Args:
         criteria: the filter.

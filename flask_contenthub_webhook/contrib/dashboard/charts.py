@@ -47,7 +47,7 @@ def stacked_bars(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> 
     """Lay out a bar for each label, with a part for each series.
 
     Args:
-        labels: under the bars, at least one; some are left out where they are many.
+        labels: under the bars, at least one; some are left out if there are many.
         series: by name, from the bottom up, a number for each label.
     """
     highest = max(_LOWEST_TOP, *(sum(values) for values in zip(*series.values(), strict=True)))

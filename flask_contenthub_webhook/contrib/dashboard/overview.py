@@ -39,7 +39,7 @@ _MOST_COUNTED = 10_000
 
 @dataclass(slots=True)
 class Hour:
-    """The deliveries of one bar of the chart: an hour, or longer where the hours would be too many.
+    """The deliveries of one bar of the chart: an hour, or longer if there would be too many bars.
 
     Args:
         start: its beginning.

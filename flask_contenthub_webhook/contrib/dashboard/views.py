@@ -295,5 +295,5 @@ def _database_failed(error: SQLAlchemyError) -> Response:
         "message.html",
         status=503,
         title="The database did not answer",
-        message="The log says why. `flask webhook doctor` tells whether the tables are up to date.",
+        message="The log says why. `flask webhook doctor` says whether the tables are up to date.",
     )

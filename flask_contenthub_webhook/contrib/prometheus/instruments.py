@@ -25,7 +25,7 @@ class Instruments:
     """All counters and histograms. Gauges are not among them: their values are in the database, for every process.
 
     Args:
-        registry: where they are scraped; None where processes share their counts through files.
+        registry: where they are scraped; None if processes share their counts through files.
     """
 
     def __init__(self, registry: CollectorRegistry | None) -> None:

@@ -1,8 +1,8 @@
 """Counting: signals and hooks of the extension become counters.
 
-An event is counted once, where it is settled: in the request, at a retry, in a worker, by the poller. An event that was
-only accepted, or that failed and waits, is not settled; the gauges of :mod:`.readings` show it. So for each verdict of
-settled events the counter, summed over all processes, equals the number of rows in the history.
+An event is counted once, where it is settled: in the request, at a later try, in a worker, by the poller. Events that
+wait (queued or failed) are not settled; the gauges of :mod:`.readings` show them. So for each verdict of settled events
+the counter, summed over all processes, equals the number of rows in the history.
 """
 
 from __future__ import annotations
@@ -103,5 +103,5 @@ class Recorder:
 
 
 def _seconds(earlier: datetime, later: datetime) -> float:
-    """Return the time between; 0 where two clocks disagree about the order."""
+    """Return the time between; 0 if two clocks disagree about the order."""
     return max(0.0, (later - earlier).total_seconds())

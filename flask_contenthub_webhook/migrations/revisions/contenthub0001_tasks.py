@@ -1,13 +1,13 @@
-"""The task table of flask_contenthub_webhook: made where there is none, completed where there is one.
+"""The task table of flask_contenthub_webhook: create it, or complete an existing one.
 
-Where there is one, its rows and its own columns stay. What is missing is added and filled, and shared columns get the
-type and the nullability of the extension's models wherever no value is lost by it. Statuses get the extension's words:
+The rows and other columns of an existing table stay. Missing columns are added and filled, and shared columns get the
+type and the nullability of the extension's models, unless a value would be lost. Statuses get the extension's words:
 other systems' words are translated, unknown ones become `failed` with the error code UNKNOWN_STATUS, and the old word
-is kept in `previous_status`. Open tasks are asked about at once, and time out in half an hour where nobody knows them.
-Times without a zone are taken for UTC. Nobody else may write to the table meanwhile.
+is kept in `previous_status`. Open tasks are polled at once, and time out in half an hour if the service does not know
+them. Times without a zone are taken for UTC. Nothing else may write to the table meanwhile.
 
-The downgrade undoes what was done, and no more. What that was is kept in the database, in a view that selects
-constants: it travels with the database, and no migration tool takes it for a table that the models lack.
+The downgrade undoes exactly what the upgrade did, which is recorded in the database, in a view that selects constants:
+it travels with the database, and no migration tool takes it for a table that the models lack.
 
 With `--sql` the database cannot be looked at. Name the columns that the table has, or say that it is (was) created:
 
@@ -395,7 +395,7 @@ class Entry(NamedTuple):
 
 
 def existing_columns(*, downgrade: bool = False) -> dict[str, Old] | None:
-    """The columns of the table, or None where there is none."""
+    """Return the columns of the table, or None if there is no table."""
     if op.get_context().as_sql:
         return columns_on_the_command_line(downgrade=downgrade)
     inspector = sa.inspect(op.get_bind())
@@ -426,7 +426,7 @@ def columns_on_the_command_line(*, downgrade: bool) -> dict[str, Old] | None:
 
 
 class Plan:
-    """What an existing table needs; complete before anything is changed.
+    """The changes that an existing table needs; complete before the first of them is made.
 
     Args:
         existing: the columns of the table.
@@ -465,7 +465,7 @@ class Plan:
         log.info("%s: adding %s", TABLE, ", ".join(column.name for column in self.missing) or "no column")
 
     def entries(self) -> Iterator[Entry]:
-        """What is about to be done."""
+        """Yield the planned changes, for the record."""
         yield Entry("adopted", TABLE)
         yield from (Entry("column", column.name) for column in self.missing)
         yield from (Entry("type", column, token(self.existing[column].type)) for column in sorted(self.types))
@@ -547,7 +547,7 @@ class Plan:
 
 
 def fit(want: sa.types.TypeEngine[Any], have: sa.types.TypeEngine[Any], *, translated: bool = False) -> str:
-    """How a column's type stands to the one wanted: `same`, `widen`, `narrow` (if the values allow it), or `wrong`."""
+    """Compare a column's type with the one wanted: `same`, `widen`, `narrow` (if the values allow it), or `wrong`."""
     mysql_ = dialect() == "mysql"
     match want:
         case sa.Boolean() if isinstance(have, sa.Boolean | mysql.TINYINT):
@@ -587,7 +587,7 @@ def bits(type_: sa.types.TypeEngine[Any]) -> int:
 
 
 def values_fit(column: str, type_: sa.types.TypeEngine[Any]) -> bool:
-    """Whether a column could become this type without the loss of a value."""
+    """Return True if a column can become this type without losing a value."""
     value: sa.ColumnElement[Any] = sa.column(column)
     match type_:
         case sa.Text():
@@ -814,7 +814,7 @@ def is_foreign(status: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 
 
 def token(type_: sa.types.TypeEngine[Any]) -> str:
-    """A type in a word, or nothing where it is none that could be restored."""
+    """Return a type as one word; empty if it could not be restored from that."""
     kind = next((kind for kind, class_ in TYPES.items() if isinstance(type_, class_)), "")
     if kind == "String":
         return "" if isinstance(type_, sa.Enum) else f"String {getattr(type_, 'length', None) or ''}".strip()

@@ -1,7 +1,7 @@
 """The history table of flask_contenthub_webhook: one row for each event that reached the application.
 
-Where the table is there already and complete, nothing is done; the downgrade drops it only where the upgrade made it.
-That is kept in the database, in a view that selects a constant.
+If the table exists and is complete, nothing is done; the downgrade drops it only if the upgrade created it, which is
+recorded in the database, in a view that selects a constant.
 
 Revision ID: contenthub0002
 Revises:

@@ -1,8 +1,8 @@
-"""What queues, forwarding and alerts of flask_contenthub_webhook need: two columns, two indexes and three tables.
+"""Two columns, two indexes and three tables, for the queues, forwarding and alerts of flask_contenthub_webhook.
 
 Both columns are nullable and without a default, so that no row is touched and every database adds them in place; the
-indexes read the history once. What is there already stays as it is. The downgrade undoes what was done, and no more.
-What that was is kept in the database, in a view that selects constants.
+indexes read the history once. What exists already stays as it is. The downgrade undoes exactly what the upgrade did,
+which is recorded in the database, in a view that selects constants.
 
 Revision ID: contenthub0003
 Revises:
@@ -160,7 +160,7 @@ def create_index(index: str, table: str, columns: list[str], where: str | None) 
 
 
 def refuse_other_tables(inspector: sa.Inspector) -> None:
-    """The host's own migrations may have made our tables, but nobody's table of the same name is taken for ours."""
+    """Refuse tables of the same names that are not ours; the host's own migrations may have created ours."""
     for table, columns in new_tables().items():
         if not inspector.has_table(table):
             continue
@@ -192,7 +192,7 @@ def downgrade() -> None:
 
 
 def made_here() -> list[Entry]:
-    """What the upgrade made, and is still there."""
+    """Return what the upgrade created, as far as it still exists."""
     database = op.get_bind()
     inspector = sa.inspect(database)
     if RECORD not in inspector.get_view_names():
