@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..runtime.state import WebhookState
 
-__all__ = ["Alarm"]
+__all__ = ["NotifyListener"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _SLICE = 0.5
 _RECONNECT = 5.0
 
 
-class Alarm:
+class NotifyListener:
     """A connection that listens for notifications, if the database and its driver support them.
 
     Losing it costs time, never an event: the worker polls as well, and the connection is opened again.

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..runtime.shutdown import stop_on_signals
 from ..runtime.state import get_state
-from .listen import Alarm
+from .listen import NotifyListener
 from .retry import RetryReport, work_off
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Worker:
     def _look_out(self) -> None:
         """Wake a thread whenever something is due."""
         wait, was_due = _SHORTEST_WAIT, False
-        with Alarm(self._state) as alarm:
+        with NotifyListener(self._state) as listener:
             while not self._stopped.is_set():
                 self._replace_dead_threads()
                 is_due = self._is_anything_due()
@@ -106,11 +106,11 @@ class Worker:
                     wait = _SHORTEST_WAIT
                 self._found.clear()
                 was_due = is_due
-                if alarm.wait(wait, self._stopped):
+                if listener.wait(wait, self._stopped):
                     self._ring()
                     wait = _SHORTEST_WAIT
                 else:
-                    rests = alarm.is_listening and not is_due
+                    rests = listener.is_listening and not is_due
                     wait = min(wait * _GROWTH, _LONGEST_SLEEP if rests else _LONGEST_WAIT)
 
     def _is_anything_due(self) -> bool:

@@ -16,7 +16,7 @@ from ..core.received import Source
 from ..core.state_machine import TaskState, Trigger, Verdict
 from ..errors import SignatureExpired, SignatureInvalid, SignatureMissing
 from ..runtime.refusals import WINDOW as LIFE_OF_A_TALLY
-from ..storage.id_search import received
+from ..storage.id_search import received_within
 from .alert_rule import Measure
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def failure_rate(state: WebhookState, session: Session, now: datetime, _raised_s
     query = (
         sa.select(sa.func.count(), sa.func.count(sa.case((d.verdict.in_(_FAILED), 1))))
         .where(
-            *received(session, d, after=now - settings.alert_window),
+            *received_within(session, d, after=now - settings.alert_window),
             d.source.in_(_CREATORS),
             d.verdict.in_(_HANDLED),
             d.event != Trigger.SUBMITTED.value,  # an answer that only accepts the job
@@ -72,7 +72,7 @@ def silence(state: WebhookState, session: Session, now: datetime, _raised_since:
     """
     settings, d, t = state.settings, state.delivery_model, state.task_model
     began = now - timedelta(minutes=settings.silence_alert_minutes)
-    within = received(session, d, after=began)
+    within = received_within(session, d, after=began)
     callback = sa.select(d.id).where(*within, d.source == Source.WEBHOOK.value, d.verdict != Verdict.REJECTED.value)
     if not settings.enabled or _rows(session, d, callback.order_by(d.id.desc()).limit(1)):
         return Measure(value=0, limit=0, sample=0)
@@ -141,7 +141,7 @@ def _rate(counted: tuple[int, int]) -> float:
 
 def _refused(session: Session, d: Any, *, since: datetime, until: datetime | None) -> float:
     query = sa.select(d.received_at, d.processed_at, d.occurrences).where(
-        *received(session, d, after=since - LIFE_OF_A_TALLY, until=until),
+        *received_within(session, d, after=since - LIFE_OF_A_TALLY, until=until),
         d.verdict == Verdict.REJECTED.value,
         d.error.in_(_SIGNATURE_CODES),
     )

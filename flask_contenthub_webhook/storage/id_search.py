@@ -2,7 +2,7 @@
 
 ::
 
-    recent = received(session, Delivery, after=an_hour_ago)
+    recent = received_within(session, Delivery, after=an_hour_ago)
     dead = session.scalar(sa.select(sa.func.count()).where(*recent, Delivery.verdict == "dead"))
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-__all__ = ["DISORDER", "first_id_since", "received", "search_id"]
+__all__ = ["DISORDER", "first_id_since", "received_within", "search_id"]
 
 DISORDER = timedelta(minutes=2)
 """Greatest disorder of ids and times: a row gets its id when it is written, some time after it was received, and the
@@ -24,7 +24,7 @@ _MARGIN = 500
 """Further ids to read, which costs nothing, for hosts that write rows with other times."""
 
 
-def received(
+def received_within(
     session: Session, model: type[Any], *, after: datetime, until: datetime | None = None
 ) -> tuple[sa.ColumnElement[bool], ...]:
     """Return conditions for the deliveries of a period, with which a statement reads hardly any others.
@@ -43,7 +43,7 @@ def first_id_since(session: Session, model: type[Any], moment: datetime) -> int:
     """Return the id below which all rows are older than a moment; 0 if there are no rows.
 
     One statement, in which the database bisects the range of ids: some twenty look-ups in the primary key for a million
-    rows. Ids that are not in the order of their times make it that inexact, which :func:`received` allows for.
+    rows. The more ids and times disagree, the less exact it is, which :func:`received_within` allows for.
     """
     return int(session.scalar(search_id(model, moment), bind_arguments={"mapper": sa.inspect(model)}) or 0)
 

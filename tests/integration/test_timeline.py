@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.storage.id_search import DISORDER, first_id_since, received
+from flask_contenthub_webhook.storage.id_search import DISORDER, first_id_since, received_within
 from tests.support.host import Host
 
 
@@ -32,7 +32,7 @@ def ids_received(host: Host, **between: Any) -> list[int]:
     model = host.state.delivery_model
     with host.app.app_context():
         session = host.db.session
-        query = sa.select(model.id).where(*received(session, model, **between)).order_by(model.id)
+        query = sa.select(model.id).where(*received_within(session, model, **between)).order_by(model.id)
         return list(session.scalars(query))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.engine.listen import Alarm
+from flask_contenthub_webhook.engine.listen import NotifyListener
 from flask_contenthub_webhook.runtime.state import get_state
 from tests.cli.conftest import run
 from tests.support.gunicorn import Gunicorn
@@ -69,9 +69,9 @@ def test_postgresql_wakes_it(postgres_hub: Site) -> None:
     """Nothing else ends a wait of a minute before its time."""
     never = threading.Event()
     state = get_state(postgres_hub.app)
-    with Alarm(state) as alarm:
-        assert alarm.is_listening
-        assert not alarm.wait(0.1, never)
+    with NotifyListener(state) as listener:
+        assert listener.is_listening
+        assert not listener.wait(0.1, never)
         tasks = postgres_hub.database.add_tasks(3)
         for batch in (tasks[:1], tasks[1:]):  # the second time it is a batch that says so
             if len(batch) == 1:
@@ -84,15 +84,15 @@ def test_postgresql_wakes_it(postgres_hub: Site) -> None:
                 assert answer.json is not None
                 assert answer.json["success"]
             started = time.monotonic()
-            assert alarm.wait(60, never)
+            assert listener.wait(60, never)
             assert time.monotonic() - started < 30
-    assert not alarm.is_listening
+    assert not listener.is_listening
 
 
 def test_sqlite_is_looked_at_now_and_then(sqlite_url: str, tmp_path: Path) -> None:
-    with site(sqlite_url, tmp_path) as made, Alarm(get_state(made.app)) as alarm:
-        assert not alarm.is_listening
-        assert not alarm.wait(0.01, threading.Event())
+    with site(sqlite_url, tmp_path) as made, NotifyListener(get_state(made.app)) as listener:
+        assert not listener.is_listening
+        assert not listener.wait(0.01, threading.Event())
 
 
 def test_the_connection_that_listens_is_made_anew(postgres_hub: Site, postgres: PostgresServer) -> None:
