@@ -103,6 +103,6 @@ class Cooldowns(Generic[Moment]):
 
     def succeeded(self, name: str) -> None:
         """Forget the failures of a name."""
-        if name in self._cooldowns:  # without the lock, which every call that is fine would wait for
+        if name in self._cooldowns:  # without the lock, for which every successful call would wait
             with self._lock:
                 self._cooldowns.pop(name, None)

@@ -70,8 +70,8 @@ def sign_url(secret: Secret, task_id: str, attempt: int | None) -> str:
     Raises:
         ValueError: the secret is empty.
     """
-    # The secret is the message here and the key elsewhere (HKDF's extract step), so nothing that a sender signs with
-    # it, whatever the text, comes out as this key.
+    # The secret is the message here and the key elsewhere (HKDF's extract step), so no text that a sender
+    # signs with it can yield this key.
     key = _hmac(_URL_LABEL, _key(secret))
     # The attempt has no colon, so the first one ends it. Hexadecimal, because decimal raises on huge numbers.
     numbered = "-" if attempt is None else f"{attempt:x}"

@@ -1,4 +1,4 @@
-"""Read a time of day in the forms that senders of all languages write; pure, without a clock."""
+"""Read a timestamp in the forms that senders in all languages write; pure, without a clock."""
 
 from __future__ import annotations
 

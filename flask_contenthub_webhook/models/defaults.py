@@ -1,7 +1,7 @@
 """The default models, created once in the host's metadata.
 
-Hosts either let :func:`default_models` make the models, or mix :class:`.GenerationTaskMixin` and
-:class:`.DeliveryMixin` into models of their own::
+Hosts either let :func:`default_models` create the models, or mix :class:`.GenerationTaskMixin` and
+:class:`.DeliveryMixin` into their own::
 
     class Task(GenerationTaskMixin, db.Model):
         __tablename__ = "content_generation_tasks"

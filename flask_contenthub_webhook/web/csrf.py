@@ -16,5 +16,5 @@ def exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:
             csrf.exempt(blueprint)
 
     exempt()
-    # Where CSRFProtect comes later, its check is a before_request function behind this one.
+    # If CSRFProtect is registered later, its check is a before_request function after this one.
     app.before_request_funcs.setdefault(None, []).insert(0, exempt)

@@ -17,7 +17,7 @@ __all__ = ["check_creator"]
 
 @check("creator")
 def check_creator(context: DoctorContext) -> list[Finding]:
-    """Ask an HTTP service for its health, look for the program of a CLI one; any other is the host's own."""
+    """Ask an HTTP service for its health, or look for the program of a CLI one; a host's own creator is not checked."""
     creator, settings = context.state.creator, context.state.settings
     if creator is None:
         return [

@@ -89,7 +89,7 @@ class Recorder:
         instruments.creator_questions.labels("single").inc(report.asked_alone)
 
     def forward_tried(self, _: Flask, *, status: str, **_extra: Any) -> None:
-        """Count a try to send an event on."""
+        """Count a try of a forward."""
         self._instruments().forward_attempts.labels(status).inc()
 
     def answered(self, response: Response) -> Response:
