@@ -41,7 +41,7 @@ SETTINGS = {
     "WEBHOOK_TIMEOUT": "1",  # so that a lease ends after six seconds
     "WEBHOOK_INBOX_LIMIT": "0",
 }
-MISSED = "The broker takes no wake-ups"
+MISSED = "The broker accepts no wake-ups"
 
 pytestmark = [
     pytest.mark.slow,

@@ -42,4 +42,6 @@ def test_a_thread_of_the_worker_that_dies_is_replaced(hosts: Build, sqlite_url: 
 
 
 def of_worker() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("contenthub-worker")]
+    """Return its threads that run; one that is only about to has no identity yet."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("contenthub-worker")]
+    return [thread for thread in threads if thread.ident is not None]
