@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["CommitForbidden", "TaskChangeForbidden", "guard_transaction", "watch_commits"]
 
 _GUARD = "contenthub_webhook_guard"
+_END = r"COMMIT|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)"
 _ENDS_TRANSACTION = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b))\b",
+    rf"(?>\s|--[^\n]*\n|/\*.*?\*/)*+(?:END|{_END})\b",
     re.IGNORECASE | re.DOTALL,
 )
+_ENDS_IT_LATER = re.compile(rf";\s*(?:{_END})\b", re.IGNORECASE)
+"""A command after another one; not END, which also closes the body of a trigger or a function."""
+_QUOTED = re.compile(
+    r"""\bE'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|(\$\w*\$).*?\1|--[^\n]*|/\*.*?\*/""",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Text and comments, in which a word is not a command."""
 _STATE_ATTRIBUTES = frozenset(
     {
         "task_id",
@@ -162,13 +170,21 @@ def _before_statement(connection: Connection, _: Any, statement: str, *__: Any) 
     guard = _guarded.get()
     if guard is None or guard.connection is not connection:
         return
-    if _ENDS_TRANSACTION.match(statement) or transaction_state(connection) is TransactionState.NONE:
+    if _ends_transaction(statement) or transaction_state(connection) is TransactionState.NONE:
         guard.refuse()
+
+
+def _ends_transaction(statement: str) -> bool:
+    """Tell whether one of the commands in a text ends the transaction; PostgreSQL takes several at once."""
+    if _ENDS_TRANSACTION.match(statement):
+        return True
+    return ";" in statement and _ENDS_IT_LATER.search(_QUOTED.sub(" ", statement)) is not None
 
 
 def _before_connection_commit(connection: Connection) -> None:
     guard = _guarded.get()
     if guard is not None and guard.connection is connection:
+        connection.connection.rollback()  # SQLAlchemy lets go of a transaction whose commit failed, still open
         guard.refuse()
 
 

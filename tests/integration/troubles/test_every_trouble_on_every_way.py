@@ -75,6 +75,12 @@ def driver_of(host: Host) -> Any:
     return host.db.session.connection().connection.dbapi_connection
 
 
+def commits_the_connection(host: Host, task: Any) -> None:
+    host.db.session.add(host.Content(task_id=task.task_id, body="stray"))
+    host.db.session.flush()
+    host.db.session.connection().commit()
+
+
 def rolls_back_the_driver(host: Host, task: Any) -> None:
     driver_of(host).rollback()
 
@@ -139,6 +145,14 @@ TROUBLES = {
     "COMMIT": Trouble(ends(" -- done\n commit"), "ended the transaction", is_variant=True),
     "END": Trouble(ends("/* done */ END"), "ended the transaction", is_variant=True),
     "ABORT": Trouble(ends("ABORT"), "ended the transaction", "postgresql", is_variant=True),
+    "PREPARE TRANSACTION": Trouble(ends("PREPARE TRANSACTION 'x'"), "ended the transaction", "postgresql", 1, True),
+    "COMMIT after another command": Trouble(
+        ends("SELECT ';'; COMMIT; BEGIN"), "ended the transaction", "postgresql", is_variant=True
+    ),
+    "ROLLBACK after another command": Trouble(
+        ends("SET LOCAL work_mem = '4MB'; /* done */ ROLLBACK; BEGIN"), "ended the transaction", "postgresql"
+    ),
+    "the connection's commit": Trouble(commits_the_connection, "ended the transaction"),
     "the driver's rollback": Trouble(rolls_back_the_driver, "ended the transaction", is_variant=True),
     "the driver's rollback, and on": Trouble(rolls_back_the_driver_and_goes_on, "ended the transaction"),
     "a hidden error": Trouble(hides_an_error, "hid its error", "postgresql"),

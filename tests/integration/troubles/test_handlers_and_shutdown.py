@@ -110,6 +110,24 @@ def test_a_handler_may_roll_back_to_a_savepoint_of_its_own(host: Host):
     assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 'it''s; COMMIT', E'\\'; ROLLBACK; '",
+        'SELECT 1 AS "; COMMIT"; -- ; COMMIT',
+        "DO $$ BEGIN PERFORM 1; END; $$",
+        "DO $it$ BEGIN IF false THEN COMMIT; ROLLBACK; END IF; END; $it$",
+        "CREATE FUNCTION pg_temp.two() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END",
+        "SAVEPOINT mine; ROLLBACK TO SAVEPOINT mine; RELEASE mine",
+        "/**/" * 40 + "SELECT 1",
+    ],
+)
+def test_a_handler_may_execute_what_only_looks_like_a_commit(postgres_host: Host, statement: str):
+    host, task_id = postgres_host, postgres_host.add_task()
+    host.connect(task_completed, lambda app, **extra: host.db.session.execute(sa.text(statement)))
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
+
+
 def test_a_handler_may_assign_what_a_task_is_and_what_it_was(host: Host):
     task_id = host.add_task()
 
