@@ -72,7 +72,7 @@ def _format_error(error: HandlerError) -> str:
     cause = error.__cause__
     try:
         words = str(cause)
-    except Exception:  # noqa: BLE001 - a host's error may do anything
+    except BaseException:  # noqa: BLE001 - a host's error may do anything
         words = "(its message cannot be read)"
     return f"{error.handler}: {type(cause).__name__}" + (f": {words}" if words else "")
 

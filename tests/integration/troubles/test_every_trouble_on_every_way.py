@@ -81,6 +81,11 @@ def commits_the_connection(host: Host, task: Any) -> None:
     host.db.session.connection().commit()
 
 
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+
 def rolls_back_the_driver(host: Host, task: Any) -> None:
     driver_of(host).rollback()
 
@@ -125,6 +130,7 @@ TROUBLES = {
     "CancelledError": Trouble(raises(asyncio.CancelledError()), "CancelledError", is_variant=True),
     "GeneratorExit": Trouble(raises(GeneratorExit()), "GeneratorExit", is_variant=True),
     "any BaseException": Trouble(raises(Odd("odd")), "Odd: odd", is_variant=True),
+    "an error whose text raises": Trouble(raises(Unreadable()), "Unreadable: (its message cannot", is_variant=True),
     "a syntax error": Trouble(executes("SELEC 1"), "SELEC"),
     "a missing key": Trouble(
         lambda host, task: host.db.session.add(host.Content(task_id=None)), "flush", is_variant=True
