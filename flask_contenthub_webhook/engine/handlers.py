@@ -96,7 +96,7 @@ def call_handlers(
         HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
     """
     session = transaction.session()
-    with guard_transaction(session, transaction.connection, task) as check:
+    with guard_transaction(session, transaction.connection, task=task, delivery=delivery) as check:
         for call in calls:
             name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
             with failing_as(name):

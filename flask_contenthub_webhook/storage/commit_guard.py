@@ -1,13 +1,14 @@
-"""Guards the transaction of an event against what the host's handlers must not do: end it, or change the task's state.
+"""Guards an event against handlers that end its transaction, or change the state of its task or delivery.
 
 Only checks that cost nearly nothing are made: the text of each statement before it is executed, the state of the
-transaction as the driver knows it, and the task object. None of them sends a statement.
+transaction as the driver knows it, and the two objects. None of them sends a statement, unless a handler expired what
+it was given.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from .drivers import TransactionState, transaction_state
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["CommitForbidden", "TaskChangeForbidden", "guard_transaction", "watch_commits"]
+__all__ = ["CommitForbidden", "StateChangeForbidden", "guard_transaction", "watch_commits"]
 
 _GUARD = "contenthub_webhook_guard"
 _END = r"COMMIT|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)"
@@ -38,7 +39,7 @@ _QUOTED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """Text and comments, in which a word is not a command."""
-_STATE_ATTRIBUTES = frozenset(
+_TASK_STATE = frozenset(
     {
         "task_id",
         "creator_task_id",
@@ -58,6 +59,24 @@ _STATE_ATTRIBUTES = frozenset(
     }
 )
 """Attributes of a task by which the extension decides; others, such as ``topic``, a handler may change."""
+_DELIVERY_STATE = frozenset(
+    {
+        "task_id",
+        "event",
+        "attempt",
+        "source",
+        "scheme",
+        "message_id",
+        "verdict",
+        "tries",
+        "next_retry_at",
+        "claimed_until",
+        "replay_of",
+        "body",
+        "body_digest",
+    }
+)
+"""The same of a delivery: what tells a repeat, what is tried again, and with what."""
 
 _ENDED = (
     "The handler ended the transaction of its event (commit, rollback, close or remove). "
@@ -77,19 +96,41 @@ class CommitForbidden(RuntimeError):
     """A handler ended the transaction of its event, or tried to."""
 
 
-class TaskChangeForbidden(RuntimeError):
-    """A handler deleted its task, or assigned an attribute by which the extension decides."""
+class StateChangeForbidden(RuntimeError):
+    """A handler deleted its task or delivery, or assigned an attribute by which the extension decides."""
+
+
+class _Row:
+    """The object of a row, with the values that a handler must not change."""
+
+    def __init__(self, name: str, instance: Any, attributes: Collection[str]) -> None:
+        self._name = name
+        self._instance = instance
+        self._attributes = attributes
+        self._before = {key: value for key, value in vars(instance).items() if key in attributes}
+
+    def check(self, session: Session) -> None:
+        """Find changes; what a statement of the handler's changed is read again if the session expired it."""
+        state, now = inspect(self._instance), vars(self._instance)
+        if state.deleted or self._instance in session.deleted:
+            raise StateChangeForbidden(f"The handler deleted the {self._name} of its event.")
+        if self._before.keys() - now.keys():
+            session.refresh(self._instance, self._before)
+        changed = {key for key, value in self._before.items() if now[key] != value}
+        changed |= (state.committed_state.keys() & self._attributes) - self._before.keys()
+        if changed:
+            text = f"The handler assigned {self._name}.{min(changed)}, which only the extension changes."
+            raise StateChangeForbidden(text)
 
 
 class _Guard:
     """The transaction of one event while its handlers run, and what they did to it."""
 
-    def __init__(self, session: Session, connection: Connection, task: Any) -> None:
+    def __init__(self, session: Session, connection: Connection, task: Any, delivery: Any) -> None:
         self.connection = connection
         self._session = session
         self._transactions = session.get_transaction(), connection.get_transaction()
-        self._task = task
-        self._before = {name: value for name, value in vars(task).items() if name in _STATE_ATTRIBUTES}
+        self._rows = _Row("task", task, _TASK_STATE), _Row("delivery", delivery, _DELIVERY_STATE)
         self._found: CommitForbidden | None = None
 
     def refuse(self, message: str = _ENDED) -> None:
@@ -102,7 +143,7 @@ class _Guard:
 
         Raises:
             CommitForbidden: the transaction has ended, or will keep nothing.
-            TaskChangeForbidden: the task was deleted, or its state assigned.
+            StateChangeForbidden: the task or the delivery was deleted, or its state assigned.
         """
         if self._found is not None:
             raise self._found
@@ -114,16 +155,8 @@ class _Guard:
             raise CommitForbidden(_ENDED)
         if state is TransactionState.FAILED:
             raise CommitForbidden(_FAILED)
-        self._check_task()
-
-    def _check_task(self) -> None:
-        state, now = inspect(self._task), vars(self._task)
-        if state.deleted or self._task in self._session.deleted:
-            raise TaskChangeForbidden("The handler deleted the task of its event.")
-        changed = {name for name, value in self._before.items() if now.get(name, value) != value}
-        changed |= (state.committed_state.keys() & _STATE_ATTRIBUTES) - self._before.keys()
-        if changed:
-            raise TaskChangeForbidden(f"The handler assigned task.{min(changed)}, which only the extension changes.")
+        for row in self._rows:
+            row.check(self._session)
 
 
 _guarded: ContextVar[_Guard | None] = ContextVar(_GUARD, default=None)
@@ -144,19 +177,22 @@ def _watch_statements(engine: Engine) -> None:
 
 
 @contextmanager
-def guard_transaction(session: Session, connection: Connection, task: Any) -> Iterator[Callable[[], None]]:
+def guard_transaction(
+    session: Session, connection: Connection, *, task: Any, delivery: Any
+) -> Iterator[Callable[[], None]]:
     """Raise :class:`CommitForbidden` for anything in this block that would end the transaction; savepoints are allowed.
 
     Args:
         session: ``db.session``, in a transaction.
         connection: the connection of that transaction.
         task: the object that handlers get.
+        delivery: likewise.
 
     Yields:
-        A function that raises if a handler did so unnoticed, hid the error, or changed the task's state.
+        A function that raises if a handler did so unnoticed, hid the error, or changed the state of the rows.
     """
     _watch_statements(connection.engine)
-    guard = _Guard(session, connection, task)
+    guard = _Guard(session, connection, task, delivery)
     setattr(g, _GUARD, guard)
     token = _guarded.set(guard)
     try:

@@ -121,6 +121,16 @@ def assigns_and_flushes(host: Host, task: Any) -> None:
     host.db.session.flush()
 
 
+def updates_by_an_expression(host: Host, task: Any) -> None:
+    model = type(task)
+    host.db.session.execute(sa.update(model).where(model.id == task.id).values(status=sa.func.lower("FAILED")))
+
+
+def delivery_of(host: Host, task: Any) -> Any:
+    model = host.state.delivery_model
+    return host.db.session.scalars(sa.select(model).where(model.task_id == task.task_id)).one()
+
+
 def error_of_the_server(code: str) -> Callable[[Host, Any], object]:
     return executes(f"DO $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{code}'; END $$")
 
@@ -176,6 +186,13 @@ TROUBLES = {
         lambda host, task: host.db.session.execute(sa.delete(type(task)).where(type(task).id == task.id)),
         "deleted the task",
         is_variant=True,
+    ),
+    "task.status, by an expression in SQL": Trouble(updates_by_an_expression, "task.status", is_variant=True),
+    "delivery.verdict": Trouble(
+        lambda host, task: setattr(delivery_of(host, task), "verdict", "queued"), "delivery.verdict", is_variant=True
+    ),
+    "deletes the delivery": Trouble(
+        lambda host, task: host.db.session.delete(delivery_of(host, task)), "deleted the delivery", is_variant=True
     ),
 }
 
