@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import isasyncgen, isawaitable, isgenerator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blinker import NamedSignal
@@ -100,11 +102,19 @@ def call_handlers(
         for call in calls:
             name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
             with failing_as(name):
-                app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments)
+                _require_run(app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments))
                 check()
         with failing_as("flush"):
             session.flush()
             check()
+
+
+def _require_run(returned: object) -> None:
+    """Refuse what has not run: the body of a generator, or a coroutine that Flask did not know for one."""
+    if isgenerator(returned) or isasyncgen(returned) or isawaitable(returned):
+        if isinstance(returned, CoroutineType):
+            returned.close()  # or Python warns that it was never awaited
+        raise TypeError(f"The handler returned a {type(returned).__name__}; nothing of it has run.")
 
 
 @contextmanager

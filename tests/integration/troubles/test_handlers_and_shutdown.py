@@ -62,6 +62,22 @@ def test_a_signal_that_ends_the_process_while_a_handler_runs_ends_it(
     assert (host.task(task_id).status, len(host.deliveries())) == (("completed", 1) if done else ("submitted", 0))
 
 
+def test_a_handler_whose_body_never_ran_has_failed(sqlite_host: Host):
+    host = sqlite_host
+
+    def generator(app: Flask, *, task: Any, **extra: Any) -> Iterator[None]:
+        host.db.session.add(host.Content(task_id=task.task_id, body="never"))
+        yield
+
+    async def written_async(**extra: Any) -> None: ...
+
+    for handler in (generator, lambda app, **extra: written_async(**extra)):
+        task_id = host.add_task()
+        with task_completed.connected_to(handler, sender=host.app):
+            assert host.post(task_id, completed(task_id), attempt=1).status_code == 500
+        assert "has run" in host.deliveries(task_id)[-1].error
+
+
 def test_ctrl_c_ends_it(sqlite_host: Host):
     host, task_id = sqlite_host, sqlite_host.add_task()
 
