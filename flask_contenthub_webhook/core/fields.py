@@ -45,12 +45,14 @@ class Shape:
     Args:
         name: for messages and the documentation.
         read: converts a value; raises ValueError if it is of another type.
+        plain: a type whose values are read as themselves, which saves the call.
         fields: the known fields of an object; others are allowed.
         items: the shape of each item of a list.
     """
 
     name: str
     read: Callable[[Any], Any]
+    plain: type | None = None
     fields: Mapping[str, Shape] = field(default_factory=dict)
     items: Shape | None = None
 
@@ -116,7 +118,9 @@ def read_fields(fields: Mapping[str, Shape], values: Mapping[str, Any], path: st
     changed = {}
     for name, shape in fields.items():
         value = values.get(name)
-        if value is not None and (found := read_as(shape, value, f"{path}.{name}", notes)) is not value:
+        if value is None or type(value) is shape.plain:
+            continue
+        if (found := read_as(shape, value, f"{path}.{name}", notes)) is not value:
             changed[name] = found
     return {**values, **changed} if changed else values
 
@@ -203,13 +207,13 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-TEXT = Shape("text", _text)
-NUMBER = Shape("a number", _number)
+TEXT = Shape("text", _text, str)
+NUMBER = Shape("a number", _number, int)
 COUNT = Shape("a whole number from 0 to 2^53", _count)
 PERCENTAGE = Shape("a number from 0 to 100", _percentage)
-BOOLEAN = Shape("a boolean", _boolean)
-LIST = Shape("a list", _list)
-OBJECT = Shape("an object", _object)
+BOOLEAN = Shape("a boolean", _boolean, bool)
+LIST = Shape("a list", _list, list)
+OBJECT = Shape("an object", _object, dict)
 TIMESTAMP = Shape(f"a time from 1970 to 2200 in {TIMESTAMP_FORMS}", read_timestamp)
 
 
@@ -223,26 +227,26 @@ _METRICS: Mapping[str, Shape] = {"tokensUsed": NUMBER, "cost": NUMBER, "duration
 RESULT = Shape(
     "an object",
     _object,
-    {
+    fields={
         "content": TEXT,
         "htmlContent": TEXT,
-        "images": Shape("a list", _list, items=Shape("a URL or an object with `url`", _image, _IMAGE)),
+        "images": Shape("a list", _list, items=Shape("a URL or an object with `url`", _image, fields=_IMAGE)),
         "qualityScore": NUMBER,
         "wordCount": COUNT,
-        "metrics": Shape("an object", _object, _METRICS),
+        "metrics": Shape("an object", _object, fields=_METRICS),
     },
 )
 _DETAILS: Mapping[str, Shape] = {"duration": NUMBER, "stepsCompleted": LIST, "retryable": BOOLEAN}
 ERROR: Mapping[str, Shape] = {
     "type": TEXT,
-    "code": Shape("text or a number", _step),
-    "details": Shape("an object", _object, _DETAILS),
+    "code": Shape("text or a number", _step, str),
+    "details": Shape("an object", _object, fields=_DETAILS),
 }
 """Optional fields of the error object, beside ``message``."""
 PROGRESS: Mapping[str, Shape] = {
     "message": TEXT,
     "stage": TEXT,
-    "currentStep": Shape("text or a number", _step),
+    "currentStep": Shape("text or a number", _step, str),
     "totalSteps": COUNT,
     "completedSteps": Shape("a whole number or a list", _steps),
 }

@@ -58,6 +58,8 @@ def _moment(value: Any) -> datetime | None:
     if _NUMBER.fullmatch(text):
         return _since_epoch(float(text))
     if _ISO_DATE.match(text):
+        with suppress(ValueError):  # nearly all are as Python reads them
+            return datetime.fromisoformat(text)
         text = _GO_TIME.sub(r"\1", text.upper())
         return datetime.fromisoformat(re.sub(r" (?=[+-][0-9])", "", _UTC_NAME.sub("+00:00", text)))
     if _RFC_2822.match(text):
