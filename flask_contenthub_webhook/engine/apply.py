@@ -66,8 +66,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
     """
     for number in range(_ROUNDS):
         try:
-            with state.database.transaction() as transaction:
-                return _EventTransaction(state, transaction, received, kept).apply(lock=number > 0)
+            return _apply_once(state, received, kept, lock=number > 0)
         except _LostRace:
             continue
         except HandlerError as error:
@@ -83,6 +82,21 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
             logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
             raise DatabaseUnavailable from error
     raise DatabaseUnavailable("Other requests keep changing the task; send the event again.")
+
+
+def _apply_once(state: WebhookState, received: ReceivedEvent, kept: Row | None, *, lock: bool) -> Outcome:
+    failure: HandlerError | None = None
+    try:
+        with state.database.transaction() as transaction:
+            try:
+                return _EventTransaction(state, transaction, received, kept).apply(lock=lock)
+            except HandlerError as error:
+                failure = error
+                raise
+    except SQLAlchemyError:
+        if failure is None:
+            raise
+        raise failure from failure.__cause__  # the rollback failed, too: the handler broke the connection
 
 
 class _EventTransaction:

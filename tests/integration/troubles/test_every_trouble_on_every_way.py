@@ -171,6 +171,10 @@ TROUBLES = {
     "the connection's commit": Trouble(commits_the_connection, "ended the transaction"),
     "the driver's rollback": Trouble(rolls_back_the_driver, "ended the transaction", is_variant=True),
     "the driver's rollback, and on": Trouble(rolls_back_the_driver_and_goes_on, "ended the transaction"),
+    "closes the driver's connection": Trouble(lambda host, task: driver_of(host).close(), "closed", "sqlite"),
+    "loses the driver's connection": Trouble(
+        lambda host, task: driver_of(host).close(), "closed", "postgresql", calls=3, is_variant=True
+    ),
     "a hidden error": Trouble(hides_an_error, "hid its error", "postgresql"),
     "task.status": Trouble(assigns(status="failed"), "task.status"),
     "task.status, flushed": Trouble(assigns_and_flushes, "task.status", is_variant=True),
