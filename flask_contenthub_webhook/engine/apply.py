@@ -29,7 +29,7 @@ from ..core.state_machine import (
 from ..errors import DatabaseUnavailable, TaskNotFound, TransitionRefused, ends_process
 from ..forwarding.write import write_forwards
 from ..runtime.state import WebhookState
-from ..storage.database_errors import Trouble, trouble_of
+from ..storage.database_errors import Trouble, is_commit_refused, trouble_of
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.transactions import Transaction
 from .failures import keep_failure
@@ -310,5 +310,5 @@ class _EventTransaction:
 
 def _is_surroundings(error: BaseException) -> bool:
     """Return True if the process or the database caused an error at the COMMIT, rather than what was written."""
-    about_database = isinstance(error, SQLAlchemyError) and trouble_of(error) is not Trouble.STATEMENT
+    about_database = isinstance(error, SQLAlchemyError) and not is_commit_refused(error)
     return about_database or ends_process(error)

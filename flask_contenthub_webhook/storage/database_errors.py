@@ -47,6 +47,7 @@ _MEANINGS: Mapping[str | int, Trouble] = {
 _SERVER_CLASSES = {"08", "53", "57", "58", "XX"}
 """Classes of SQLSTATEs that are about the server: connection, resources, operator, system, bugs."""
 _USELESS = {"57P01", "57P02", "57P03", "25006", 1290, 1836}
+_LOCK_NOT_AVAILABLE = "55P03"
 _SQLSTATE_LENGTH = 5
 
 
@@ -66,6 +67,16 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return Trouble.UNAVAILABLE
     return Trouble.STATEMENT
+
+
+def is_commit_refused(error: exc.SQLAlchemyError) -> bool:
+    """Tell whether a COMMIT failed by what the transaction wrote: a constraint, or a deferred trigger.
+
+    On PostgreSQL nothing else waits for a lock in a COMMIT; on SQLite it waits for readers.
+    """
+    if isinstance(error, exc.DBAPIError) and error_code(error.orig) == _LOCK_NOT_AVAILABLE:
+        return True
+    return trouble_of(error) is Trouble.STATEMENT
 
 
 def is_connection_useless(error: exc.SQLAlchemyError) -> bool:

@@ -157,6 +157,25 @@ def test_a_handler_may_assign_what_a_task_is_and_what_it_was(host: Host):
     assert (host.task(task_id).topic, host.task(task_id).result) == ("another", {"kept": "elsewhere"})
 
 
+def test_a_deferred_trigger_of_the_host_that_waits_for_a_lock_is_a_failure(postgres_host: Host):
+    host, task_id, engine = postgres_host, postgres_host.add_task(), postgres_host.engine
+    lock = "PERFORM pg_advisory_xact_lock(1); RETURN NULL"
+    event = "AFTER INSERT ON contents DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {lock}; END $$"
+        )
+        connection.exec_driver_sql(f"CREATE CONSTRAINT TRIGGER waits {event}")
+    host.connect(task_completed, lambda app, **extra: host.db.session.execute(sa.text("SET LOCAL lock_timeout = 20")))
+
+    with engine.begin() as other:
+        other.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+        assert host.post(task_id, completed(task_id), attempt=1).status_code == 500
+    [row] = host.deliveries()
+    assert (row.verdict, host.task(task_id).status, host.contents()) == ("failed", "submitted", [])
+    assert "lock timeout" in row.error
+
+
 def test_an_error_that_a_session_event_of_the_host_raises_at_the_commit_is_a_failure(host: Host):
     task_id = host.add_task()
 
