@@ -11,7 +11,7 @@ from typing import Any, Self
 from ..errors import TaskMismatch
 from .canonical import message_digest
 from .events import Event, Internal, trigger_of
-from .state_machine import TaskState, Trigger, Verdict
+from .state_machine import Decision, TaskState, Trigger, Verdict
 
 __all__ = ["Outcome", "ReceivedEvent", "Row", "Source", "attempt_of", "check_belongs"]
 
@@ -151,6 +151,19 @@ class Outcome:
     late: bool = False
     will_retry: bool = False
     reason: str = ""
+
+    @classmethod
+    def of(cls, decision: Decision, task: Row, delivery: Row) -> Self:
+        """Make the outcome of a decision, from the task and the delivery as they are now."""
+        return cls(
+            verdict=decision.verdict,
+            delivery_id=delivery["id"],
+            task_id=task["task_id"],
+            status=TaskState(task["status"]),
+            late=decision.late,
+            will_retry=decision.will_retry,
+            reason=decision.reason,
+        )
 
 
 def check_belongs(received: ReceivedEvent, task: Row) -> None:

@@ -122,15 +122,7 @@ class _EventTransaction:
             self._queue_forwards(task, decision, delivery)
             self._call_handlers(task, decision, delivery)
         self._commit(task, decision)
-        outcome = Outcome(
-            verdict=decision.verdict,
-            delivery_id=delivery["id"],
-            task_id=task["task_id"],
-            status=TaskState(task["status"]),
-            late=decision.late,
-            will_retry=decision.will_retry,
-            reason=decision.reason,
-        )
+        outcome = Outcome.of(decision, task, delivery)
         self._announce(task, delivery, outcome)
         return outcome
 
