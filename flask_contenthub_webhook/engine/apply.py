@@ -29,7 +29,7 @@ from ..core.state_machine import (
 from ..errors import DatabaseUnavailable, TaskNotFound, TransitionRefused, ends_process
 from ..forwarding.write import write_forwards
 from ..runtime.state import WebhookState
-from ..storage.database_errors import Trouble, is_commit_refused, trouble_of
+from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, trouble_of
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.transactions import Transaction
 from .failures import keep_failure
@@ -114,10 +114,12 @@ class _EventTransaction:
         self.trigger = received.trigger
         self.kept = kept
         self.attempt = received.attempt
+        self.seen: Row | None = None
         self.now = state.clock()
 
     def apply(self, *, lock: bool) -> Outcome:
-        task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
+        with self._blaming_the_event():
+            task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
         if decision.verdict is Verdict.PROCESSED:
             self._queue_forwards(task, decision, delivery)
             self._call_handlers(task, decision, delivery)
@@ -155,6 +157,7 @@ class _EventTransaction:
         )
         if seen is None:
             raise TaskNotFound
+        self.seen = seen
         check_belongs(self.received, seen)
         self.attempt = attempt_of(self.received, seen)
         decision = self._decide(seen)
@@ -218,6 +221,22 @@ class _EventTransaction:
         if self.kept is None:
             return self.store.insert_delivery(self.tx, values)
         return {**self.kept, **self.store.settle_delivery(self.tx, self.kept["id"], values)}
+
+    @contextmanager
+    def _blaming_the_event(self) -> Iterator[None]:
+        """Count it as this event's failure if a constraint or a trigger refuses its rows; others may pass."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            refusal = row_refusal(error)
+            if refusal is None:
+                raise
+            failure = HandlerError("a statement of the extension")
+            failure.task_id, failure.attempt = self.received.task_id, self.attempt
+            if self.seen is not None:
+                failure.task_id = self.seen["task_id"]
+                failure.attempt = self.seen["attempt"] if self.attempt is None else self.attempt
+            raise failure from refusal
 
     # --- the host --------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 from sqlalchemy import exc
 
-from .drivers import error_code
+from .drivers import error_code, error_message
 
 __all__ = ["Trouble", "is_connection_useless", "trouble_of"]
 
@@ -47,8 +47,13 @@ _MEANINGS: Mapping[str | int, Trouble] = {
 _SERVER_CLASSES = {"08", "53", "57", "58", "XX"}
 """Classes of SQLSTATEs that are about the server: connection, resources, operator, system, bugs."""
 _USELESS = {"57P01", "57P02", "57P03", "25006", 1290, 1836}
+_UNDEFINED_CLASS = "42"
 _LOCK_NOT_AVAILABLE = "55P03"
 _SQLSTATE_LENGTH = 5
+
+
+class RowRefused(RuntimeError):
+    """A constraint or a trigger refuses what is written, or the database cannot hold it."""
 
 
 def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
@@ -67,6 +72,18 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return Trouble.UNAVAILABLE
     return Trouble.STATEMENT
+
+
+def row_refusal(error: exc.SQLAlchemyError) -> RowRefused | None:
+    """Return what the database says if it refuses a row; a missing table or column is not one event's trouble."""
+    if not isinstance(error, exc.DBAPIError) or trouble_of(error) is not Trouble.STATEMENT:
+        return None
+    code = error_code(error.orig)
+    if isinstance(code, str) and len(code) == _SQLSTATE_LENGTH:
+        is_refusal = code[:2] != _UNDEFINED_CLASS
+    else:
+        is_refusal = isinstance(error, exc.IntegrityError | exc.DataError)
+    return RowRefused(error_message(error.orig)) if is_refusal else None
 
 
 def is_commit_refused(error: exc.SQLAlchemyError) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-__all__ = ["TransactionState", "commits_by_itself", "error_code", "transaction_state"]
+__all__ = ["TransactionState", "commits_by_itself", "error_code", "error_message", "transaction_state"]
 
 
 class TransactionState(Enum):
@@ -39,6 +39,13 @@ def error_code(error: BaseException | None) -> str | int | None:
         code = first.get("C")
         return code if isinstance(code, str) else None
     return first if isinstance(first, int) else None  # PyMySQL, mysqlclient
+
+
+def error_message(error: BaseException | None) -> str:
+    """Return the message of an error without its details, in which PostgreSQL repeats the values of a row."""
+    first = next(iter(getattr(error, "args", ())), None)
+    message = first.get("M") if isinstance(first, dict) else error  # pg8000, as above
+    return str(message).partition("\n")[0]
 
 
 def transaction_state(connection: Connection) -> TransactionState:

@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_contenthub_webhook import delivery_processed, task_completed
-from tests.support.host import Host, completed
+from tests.integration.troubles.conftest import DRIVERS
+from tests.support.database_drivers import through
+from tests.support.host import Host, completed, make_host
 
 Build = Callable[..., Host]
 
@@ -155,6 +157,49 @@ def test_a_handler_may_assign_what_a_task_is_and_what_it_was(host: Host):
     host.connect(task_completed, handler)
     assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
     assert (host.task(task_id).topic, host.task(task_id).result) == ("another", {"kept": "elsewhere"})
+
+
+@pytest.mark.parametrize("database", DRIVERS)
+@pytest.mark.parametrize("way", ["inline", "sweep"])
+def test_a_row_that_the_database_refuses_is_its_events_failure(
+    hosts: Build, request: pytest.FixtureRequest, database: str, way: str
+):
+    url = request.getfixturevalue("sqlite_url" if database == "sqlite" else "postgres_url")
+    make_host(url).close()
+    if database not in {"sqlite", "psycopg"}:
+        url = through(url, database)
+    host = hosts(url, create_tables=False, WEBHOOK_PROCESSING="inline" if way == "inline" else "worker")
+    tasks = [host.add_task() for _ in range(6)]
+    refused = tasks[2]
+    with host.engine.begin() as connection:
+        for statement in refusing_trigger(database, refused):
+            connection.exec_driver_sql(statement)
+
+    codes = [host.post(task_id, completed(task_id), attempt=1).status_code for task_id in tasks]
+    if way == "inline":
+        assert codes == [200, 200, 500, 200, 200, 200]
+    else:
+        report = host.retry()
+        assert (report.outcomes, report.interrupted) == ({"processed": 5, "failed": 1}, False)
+    [row] = host.deliveries(refused)
+    assert (row.verdict, row.tries, row.error) == (
+        "failed",
+        1,
+        "a statement of the extension: RowRefused: not this one",
+    )
+    assert (host.task(refused).status, host.contents(refused)) == ("submitted", [])
+
+
+def refusing_trigger(database: str, task_id: str) -> list[str]:
+    on = "BEFORE UPDATE ON content_generation_tasks FOR EACH ROW"
+    when = f"WHEN (NEW.task_id = '{task_id}')"
+    if database == "sqlite":
+        return [f"CREATE TRIGGER no {on} {when} BEGIN SELECT RAISE(ABORT, 'not this one'); END"]
+    act = "RAISE EXCEPTION 'not this one' USING DETAIL = 'secret'"
+    return [
+        f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {act}; END $$",
+        f"CREATE TRIGGER no {on} {when} EXECUTE FUNCTION no()",
+    ]
 
 
 def test_a_deferred_trigger_of_the_host_that_waits_for_a_lock_is_a_failure(postgres_host: Host):
