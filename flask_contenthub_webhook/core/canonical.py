@@ -48,7 +48,7 @@ def canonical_json(payload: Any, *, ensure_ascii: bool = True) -> bytes:
     return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=ensure_ascii).encode()
 
 
-def message_digest(payload: Any) -> str:
+def message_digest(payload: Any, *, size: int) -> str:
     """Return the identity of a message: SHA-256, in hex, of its content written in one way.
 
     Every spelling that verifies under one signature has the same digest: each form of :func:`canonical_forms` means
@@ -56,8 +56,9 @@ def message_digest(payload: Any) -> str:
 
     Args:
         payload: the parsed object.
+        size: bytes of the body that it was parsed from.
     """
-    short = _without_long_texts(payload, levels=3)
+    short = _without_long_texts(payload, levels=3) if size > _LONG_TEXT else payload
     try:
         content = _ENCODER.encode(short)
     except (TypeError, ValueError, OverflowError):  # what msgspec does not write: a lone surrogate in a poll's answer

@@ -72,7 +72,7 @@ class ReceivedEvent:
 
     def __post_init__(self) -> None:
         if self.digest is None and self.body:
-            object.__setattr__(self, "digest", message_digest(self.event.payload))
+            object.__setattr__(self, "digest", message_digest(self.event.payload, size=len(self.body)))
 
     @classmethod
     def internal(

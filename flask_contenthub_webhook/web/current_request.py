@@ -146,7 +146,7 @@ class CurrentRequest:
             id_may_be_creators=id_may_be_creators,
             scheme=self.scheme,
             message_id=None if self.verified is None else self.verified.message_id,
-            digest=message_digest({**payload, "attempt": attempt}) if tells_attempt else None,
+            digest=message_digest({**payload, "attempt": attempt}, size=len(self.body)) if tells_attempt else None,
             body=self.body,
             headers=self.headers,
             remote_addr=self.remote_addr,
