@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import wraps
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from flask import Flask
@@ -33,7 +35,8 @@ from .runtime.backpressure import Backpressure
 from .runtime.forward_lanes import Lanes
 from .runtime.rate_limit import RateLimit
 from .runtime.refusals import WINDOW, RefusalLog
-from .runtime.state import CELERY_KEY, EXTENSION_KEY, Subscription, WebhookState, get_state
+from .runtime.state import CELERY_KEY, EXTENSION_KEY, WebhookState, get_state
+from .runtime.subscriptions import Subscription, Subscriptions
 from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
 from .storage.store import Store
@@ -80,7 +83,7 @@ class ContentHubWebhook:
     """
 
     def __init__(self, app: Flask | None = None, db: SQLAlchemy | None = None, **options: Any) -> None:
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions = Subscriptions()
         if app is not None:
             if db is None:
                 raise ConfigurationError("ContentHubWebhook(app) needs the Flask-SQLAlchemy object: (app, db).")
@@ -122,7 +125,7 @@ class ContentHubWebhook:
         task_model = task_model if task_model is not None else default_task_model(db)
         delivery_model = delivery_model if delivery_model is not None else default_delivery_model(db)
         database = _make_database(app, db, settings, task_model, delivery_model)
-        state = _make_state(app, settings, database, creator, self._subscriptions)
+        state = _make_state(app, settings, database, creator, self._subscriptions.register(app))
         app.extensions[EXTENSION_KEY] = state
         watch_commits(db)
         if settings.processing == "celery":
@@ -154,7 +157,8 @@ class ContentHubWebhook:
         """Subscribe a function to an event type, a custom one usually; subscribing makes the type known.
 
         The function is called inside the transaction, as ``function(app, task=..., event=..., delivery=...,
-        **extra)``, under the rules of :mod:`.signals`, and is never released.
+        **extra)``, under the rules of :mod:`.signals`. At module level this subscribes it for all applications, in an
+        application factory for the application that is being made; see :mod:`.runtime.subscriptions`.
 
         Args:
             event_type: for example ``illustrated``.
@@ -168,7 +172,7 @@ class ContentHubWebhook:
         parsed = parse_where(where)
 
         def subscribe(function: F) -> F:
-            self._subscriptions.append(Subscription(event_type, function, parsed))
+            self._subscriptions.add(Subscription(event_type, function, parsed), _caller())
             return function
 
         return subscribe
@@ -219,6 +223,12 @@ class ContentHubWebhook:
     def retry_due_deliveries(self, *, limit: int = 100) -> RetryReport:
         """Apply due deliveries, new and failed ones; see :func:`.engine.retry.retry_due_deliveries`."""
         return retry_due_deliveries(get_state(), limit=limit)
+
+
+def _caller() -> FrameType | None:
+    """Return the frame that called the function that calls this one."""
+    frame = inspect.currentframe()
+    return frame.f_back.f_back if frame is not None and frame.f_back is not None else None
 
 
 def _make_database(

@@ -1,8 +1,8 @@
 """The blinker signals, and the function that calls receivers without letting their errors through.
 
 The sender of every signal is the real application object. All arguments are passed by keyword, and a receiver must
-take ``**extra``, so that a later version can add one. Blinker holds receivers weakly: keep a reference to a function
-that is defined in an application factory, or connect it with ``weak=False``.
+take ``**extra``, so that a later version can add one. A receiver connected without a sender hears of every app of
+the process; in an application factory, which runs once for each, connect with ``@task_completed.connect_via(app)``.
 
 Receivers of the first group run *inside the transaction* that changes the task: what they write through
 ``db.session`` commits together with the new status or not at all. If one raises, everything is rolled back and the

@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app
 
 from ..config.settings import Settings
 from ..core.cooldown import Cooldown
-from ..core.filters import Where, matches
 from ..core.per_process import PerProcess
 from ..creators.protocol import Creator
 from ..models.columns import utc_now
@@ -24,11 +23,12 @@ from .backpressure import Backpressure
 from .forward_lanes import Lanes
 from .rate_limit import RateLimit
 from .refusals import RefusalLog
+from .subscriptions import Subscription
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
 
-__all__ = ["CELERY_KEY", "EXTENSION_KEY", "Clock", "Jobs", "Subscription", "WebhookState", "get_state"]
+__all__ = ["CELERY_KEY", "EXTENSION_KEY", "Clock", "Jobs", "WebhookState", "get_state"]
 
 EXTENSION_KEY = "contenthub_webhook"
 CELERY_KEY = "contenthub_webhook_celery"
@@ -37,23 +37,10 @@ CELERY_KEY = "contenthub_webhook_celery"
 Clock = Callable[[], datetime]
 Waker = Callable[[str], None]
 """Wakes an applier of events for one task; never raises."""
-EventHandler = Callable[..., Any]
 
 
 def _wake_nobody(task_id: str) -> None:
     """Do nothing: workers poll or listen to the database; only Celery's need a message."""
-
-
-class Subscription(NamedTuple):
-    """A handler of one event type, and the filter that must hold for it."""
-
-    event_type: str
-    handler: EventHandler
-    where: Where | None
-
-    def wants(self, event_type: str, payload: Mapping[str, Any]) -> bool:
-        """Tell whether the handler is to be called for an event."""
-        return event_type == self.event_type and matches(payload, self.where)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +69,7 @@ class WebhookState:
     Args:
         app: the real application object; the sender of all signals.
         creator: the service that does the jobs; None if the host only receives.
-        subscriptions: the handlers registered with ``webhook.on``, shared with the extension object.
+        subscriptions: the handlers registered with ``webhook.on``; see :class:`.Subscriptions`.
         post: sends one forwarded event to a URL.
         submit_threads: hand over tasks that were just submitted.
         forward_threads: forward events that were just applied.

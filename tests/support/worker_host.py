@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flask_contenthub_webhook.models.columns import utc_now
-from flask_contenthub_webhook.runtime.state import Subscription, get_state
+from flask_contenthub_webhook.runtime.state import get_state
+from flask_contenthub_webhook.runtime.subscriptions import Subscription
 from tests.support import web_host
 
 if TYPE_CHECKING:
