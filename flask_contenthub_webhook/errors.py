@@ -16,6 +16,7 @@ __all__ = [
     "AddressNotAllowed",
     "ClientCertificateRequired",
     "ConfigurationError",
+    "CreatorBug",
     "CreatorError",
     "CreatorRefused",
     "CreatorUnclear",
@@ -93,6 +94,10 @@ class CreatorUnreachable(CreatorError, code="creator_unreachable"):
 
 class CreatorUnclear(CreatorError, code="creator_unclear"):
     """The connection to the creator was cut, or its answer was invalid; it may have acted on the request."""
+
+
+class CreatorBug(CreatorUnclear, code="creator_bug"):
+    """A method of the creator raised an unexpected exception, or returned something that is not a report."""
 
 
 class CreatorRefused(CreatorError, code="creator_refused"):

@@ -18,7 +18,6 @@ from .core.filters import Where, parse_where
 from .core.received import Outcome
 from .core.state_machine import Verdict
 from .creators.configured import configured_creator
-from .creators.guarded import GuardedCreator
 from .creators.protocol import Creator
 from .engine.replay import replay
 from .engine.retry import RetryReport, retry_due_deliveries
@@ -251,9 +250,7 @@ def _make_state(
         app=app,
         settings=settings,
         database=database,
-        creator=GuardedCreator(creator)
-        if creator is not None
-        else configured_creator(settings, lambda: get_state(app).clock()),
+        creator=creator if creator is not None else configured_creator(settings, lambda: get_state(app).clock()),
         subscriptions=subscriptions,
         post=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks).post,
         rate=RateLimit(app, settings.rate_limit) if settings.rate_limit else None,

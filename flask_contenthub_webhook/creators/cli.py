@@ -65,6 +65,9 @@ class CliCreator:
         self._timeout = timeout
         self._keeper = Keeper(_report_end)
 
+    keeps_names = True
+    """The program takes our name of a job with ``--taskId``."""
+
     def __repr__(self) -> str:
         return f"<CliCreator {self._path}>"
 

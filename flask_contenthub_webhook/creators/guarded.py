@@ -1,59 +1,160 @@
-"""Wrapper of a host's creator that turns unexpected exceptions into CreatorUnclear."""
+"""The way in which the extension calls a creator: in an application context, believing nothing unchecked."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import CreatorError, CreatorUnclear
-from .protocol import Creator, Job, Report
+from ..core.redaction import clean, storable
+from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear
+from .protocol import Creator, Job, RemoteState, Report
 
-__all__ = ["GuardedCreator"]
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["GuardedCreator", "job_name_trouble"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_MAX_NAME = 255
+_MAX_CODE = 64
+_MAX_WORDS = 10_000
+
 
 class GuardedCreator:
-    """Forwards every call; exceptions other than CreatorError are logged and raised as CreatorUnclear.
+    """Forwards every call, each in a new application context, so that a creator may use ``current_app`` anywhere.
 
-    Without it, a bug in a creator would end a pass, a sweep or a callback.
+    Exceptions other than CreatorError are the creator's bugs: they are logged with their traceback and raised as
+    :class:`~.errors.CreatorBug`, and so is an answer that is not a report. The words of an error can be stored.
+
+    Args:
+        creator: the host's, or the configured one.
+        app: the application.
     """
 
-    def __init__(self, creator: Creator) -> None:
+    def __init__(self, creator: Creator, app: Flask) -> None:
         self._creator = creator
+        self._app = app
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._creator, name)
+    @property
+    def address(self) -> str | None:
+        """The address of the service, without secrets, if the creator has one."""
+        address = getattr(self._creator, "address", None)
+        return address[:_MAX_NAME] if isinstance(address, str) else None
+
+    @property
+    def is_idempotent(self) -> bool:
+        """True if a second ``submit`` of the same job starts no second one."""
+        return getattr(self._creator, "idempotent", False) is True
+
+    @property
+    def keeps_names(self) -> bool:
+        """True if the service knows each job by our name, even if the answer to its submission got lost."""
+        return getattr(self._creator, "keeps_names", False) is True
+
+    @property
+    def can_find(self) -> bool:
+        """True if the creator can look up a job whose submission was not answered."""
+        return self.keeps_names or callable(getattr(self._creator, "find", None))
 
     def submit(self, job: Job, *, wait: float) -> Report:
         """See :meth:`.protocol.Creator.submit`."""
-        return self._guard(lambda: self._creator.submit(job, wait=wait))
+        return self._report("submit", lambda: self._creator.submit(job, wait=wait))
+
+    def find(self, job: Job, *, since: datetime | None = None) -> Report | None:
+        """Look up a job whose submission at ``since`` was not answered; None if the creator cannot tell now."""
+        if self.keeps_names:
+            return self.statuses([job.creator_task_id], since=since).get(job.creator_task_id)
+        find: Callable[..., Report] = getattr(self._creator, "find")  # noqa: B009 - optional, so not in the protocol
+        return self._report("find", lambda: find(job))
 
     def status(self, creator_task_id: str) -> Report:
         """See :meth:`.protocol.Creator.status`."""
-        return self._guard(lambda: self._creator.status(creator_task_id))
+        return self._report("status", lambda: self._creator.status(creator_task_id))
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
-        """See :meth:`.protocol.Creator.statuses`."""
-        return self._guard(lambda: self._creator.statuses(creator_task_ids, since=since))
+        """See :meth:`.protocol.Creator.statuses`; an answer that is not a report is logged and left out."""
+        said = self._call("statuses", lambda: self._creator.statuses(creator_task_ids, since=since))
+        if not isinstance(said, Mapping):
+            raise self._bug("statuses", f"returned a {type(said).__name__} instead of a mapping of reports")
+        reports: dict[str, Report] = {}
+        for name, report in said.items():
+            try:
+                reports[name] = self._checked("statuses", report)
+            except CreatorError as error:
+                logger.warning("%s", error.message, extra={"creator_task_id": name})
+        return reports
 
     def result(self, creator_task_id: str) -> Report:
         """See :meth:`.protocol.Creator.result`."""
-        return self._guard(lambda: self._creator.result(creator_task_id))
+        return self._report("result", lambda: self._creator.result(creator_task_id))
 
     def cancel(self, creator_task_id: str) -> None:
         """See :meth:`.protocol.Creator.cancel`."""
-        self._guard(lambda: self._creator.cancel(creator_task_id))
+        self._call("cancel", lambda: self._creator.cancel(creator_task_id))
 
-    def _guard(self, call: Callable[[], T]) -> T:
+    def _report(self, method: str, call: Callable[[], Report]) -> Report:
+        return self._checked(method, self._call(method, call))
+
+    def _call(self, method: str, call: Callable[[], T]) -> T:
         try:
-            return call()
-        except CreatorError:
-            raise
+            with self._app.app_context():
+                return call()
+        except CreatorError as error:
+            raise _with_storable_words(error) from error.__cause__
         except Exception as error:
-            logger.exception("The creator %s raised an unexpected exception.", type(self._creator).__name__)
-            raise CreatorUnclear(f"The creator raised an unexpected {type(error).__name__}.") from error
+            logger.exception("The creator %s has a bug in %s.", type(self._creator).__name__, method)
+            raise self._bug(method, f"raised {type(error).__name__}: {_words_of(error)}") from error
+
+    def _checked(self, method: str, report: Any) -> Report:
+        """Return a report whose state is one of ours and whose raw answer is bytes."""
+        if not isinstance(report, Report):
+            raise self._bug(method, f"returned a {type(report).__name__} instead of a report")
+        state: Any = report.state
+        raw: Any = report.raw
+        if isinstance(state, RemoteState) and isinstance(raw, bytes):
+            return report
+        try:
+            state = RemoteState(state)
+        except ValueError:
+            raise CreatorUnclear(f"The creator reports an unknown state: {clean(repr(state))}.") from None
+        return dataclasses.replace(
+            report, state=state, raw=raw if isinstance(raw, bytes) else str(raw).encode(errors="replace")
+        )
+
+    def _bug(self, method: str, words: str) -> CreatorBug:
+        return CreatorBug(f"{type(self._creator).__name__}.{method} {words}.")
+
+
+def job_name_trouble(name: object) -> str | None:
+    """Return the reason for which a service's own name for a job cannot be kept; None for a valid one, or none."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        return f"is a {type(name).__name__}, not text"
+    if not name:
+        return "is empty"
+    if len(name) > _MAX_NAME:
+        return f"has {len(name)} characters; at most {_MAX_NAME} can be kept"
+    return None if storable(name) == name else "contains NUL or half of a surrogate pair, which no database keeps"
+
+
+def _with_storable_words(error: CreatorError) -> CreatorError:
+    error.message = storable(str(error.message))[:_MAX_WORDS]
+    if isinstance(error, CreatorRefused):
+        error.reason = None if error.reason is None else storable(str(error.reason))[:_MAX_CODE]
+        details: Any = error.details
+        error.details = details if isinstance(details, Mapping) else {"details": details}
+    return error
+
+
+def _words_of(error: Exception) -> str:
+    try:
+        return clean(str(error)).rstrip(".")
+    except Exception:  # noqa: BLE001 - a host's error may do anything
+        return "(its message cannot be read)"

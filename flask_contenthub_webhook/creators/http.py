@@ -96,8 +96,16 @@ class HttpCreator:
         self._held = Cooldowns[timedelta](lambda: Cooldown(timedelta(minutes=10), timedelta(days=1), jitter=False))
         self._singles = Cooldown[timedelta](timedelta(seconds=30), timedelta(minutes=10), jitter=False)
 
+    keeps_names = True
+    """content-creator takes our name of a job as its idempotency key, and as its own id of the task."""
+
     def __repr__(self) -> str:
-        return f"<HttpCreator {self._calls.address}>"
+        return f"<HttpCreator {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """The URL of the API, without secrets."""
+        return self._calls.address
 
     def close(self) -> None:
         """Close the connections, unless ``client`` was passed. The next call opens new ones."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 __all__ = ["Creator", "Job", "RemoteState", "Report"]
 
@@ -42,6 +42,22 @@ class Job:
     callback_url: str | None = field(default=None, repr=False)
     callback_events: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, task: Mapping[str, Any], *, creator_task_id: str | None = None) -> Self:
+        """Return the current attempt of a task's row, or, by its name, an earlier one."""
+        return cls(
+            creator_task_id=creator_task_id or task["creator_task_id"],
+            topic=task["topic"],
+            requirements=task["requirements"],
+            target_audience=task["target_audience"],
+            keywords=tuple(task["keywords"] or ()),
+            tone=task["tone"],
+            priority=task["priority"],
+            callback_url=task["callback_url"],
+            callback_events=tuple(task["callback_events"] or ()),
+            options=task["creator_options"] or {},
+        )
 
 
 class RemoteState(StrEnum):
@@ -84,6 +100,16 @@ class Creator(Protocol):
     and may be repeated), :class:`~flask_contenthub_webhook.errors.CreatorUnclear` (it may or may not have received the
     request: connection cut, unreadable answer; not repeated at once) or
     :class:`~flask_contenthub_webhook.errors.CreatorRefused` (it understood the request and refused it).
+
+    If the answer to a submission is lost, nothing is submitted again while that job may live, unless the class says
+    more about its service, by optional attributes:
+
+    - ``idempotent = True``: a second ``submit`` with the same ``job.creator_task_id`` starts no second job;
+    - ``keeps_names = True``: the service knows each job by ``job.creator_task_id``;
+    - ``find(job) -> Report``: looks the job up in another way. MISSING means that no such job was ever started.
+
+    ``address``, if present, is kept with each submitted task: the text tells one installation of a service from
+    another.
     """
 
     def submit(self, job: Job, *, wait: float) -> Report:

@@ -7,9 +7,11 @@ handlers; the commit. If a handler fails, everything is rolled back, and :mod:`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,6 +36,7 @@ from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, p
 from ..storage.transactions import Transaction
 from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, failing_as, handlers_of
+from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
 from .task_changes import changes_of, stored_result
 
 __all__ = ["apply_event"]
@@ -66,7 +69,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
     """
     for number in range(_ROUNDS):
         try:
-            return _apply_once(state, received, kept, lock=number > 0)
+            outcome, strays = _apply_once(state, received, kept, lock=number > 0)
         except _LostRace:
             continue
         except HandlerError as error:
@@ -81,15 +84,33 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
                 continue
             logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
             raise DatabaseUnavailable from error
+        else:
+            if strays is not None:
+                strays.stop_soon(state)
+            return outcome
     raise DatabaseUnavailable("Other requests keep changing the task; send the event again.")
 
 
-def _apply_once(state: WebhookState, received: ReceivedEvent, kept: Row | None, *, lock: bool) -> Outcome:
+class _Strays(NamedTuple):
+    """Jobs that the service is to be told of once the transaction has ended."""
+
+    task: Row
+    names: Sequence[str]
+    current: bool
+
+    def stop_soon(self, state: WebhookState) -> None:
+        state.submit_threads.submit_or_run(partial(stop_strays, state, self.task, self.names, current=self.current))
+
+
+def _apply_once(
+    state: WebhookState, received: ReceivedEvent, kept: Row | None, *, lock: bool
+) -> tuple[Outcome, _Strays | None]:
     failure: HandlerError | None = None
     try:
         with state.database.transaction() as transaction:
             try:
-                return _EventTransaction(state, transaction, received, kept).apply(lock=lock)
+                one = _EventTransaction(state, transaction, received, kept)
+                return one.apply(lock=lock), one.strays
             except HandlerError as error:
                 failure = error
                 raise
@@ -115,11 +136,14 @@ class _EventTransaction:
         self.kept = kept
         self.attempt = received.attempt
         self.seen: Row | None = None
+        self.strays: _Strays | None = None
         self.now = state.clock()
 
     def apply(self, *, lock: bool) -> Outcome:
         with self._blaming_the_event():
             task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
+            if self.state.creator is not None:
+                self._find_strays(task, decision)
         if decision.verdict is Verdict.PROCESSED:
             self._queue_forwards(task, decision, delivery)
             self._call_handlers(task, decision, delivery)
@@ -166,6 +190,10 @@ class _EventTransaction:
         task = seen
         if decision.verdict is Verdict.PROCESSED:
             values = changes_of(self.received, decision, seen, settings=self.state.settings, now=self.now)
+            if (service := self.state.service) is not None:
+                values |= until_told(self.trigger, seen, self.state.settings, self.now)
+                if service.keeps_names and self.trigger is Trigger.PROGRESS:
+                    values.pop("creator_task_id", None)
             if not self.store.compare_and_set(self.tx, seen, values):
                 raise _LostRace
             task = {**seen, "previous_status": seen["status"], "version": seen["version"] + 1, **values}
@@ -193,6 +221,8 @@ class _EventTransaction:
             occurred_at=event.occurred_at,
             has_time_left=task["deadline_at"] is not None and task["deadline_at"] > self.now,
         )
+        if isinstance(event, Internal) and not decision.reason:
+            return replace(decision, reason=event.payload.get("reason", ""))
         return with_notes(decision, event.notes)
 
     def _was_applied(self, task: Row) -> bool:
@@ -207,6 +237,18 @@ class _EventTransaction:
         if digest is None and received.message_id is None:
             return False
         return self.store.was_applied(self.tx, task, digest, received.message_id)
+
+    def _find_strays(self, task: Row, decision: Decision) -> None:
+        """Note the jobs that nobody wants any longer; a task that ends before its own stays due until that is told."""
+        names = names_of_strays(self.received, decision, task, self.attempt)
+        if not names:
+            return
+        is_ending = decision.verdict is Verdict.PROCESSED
+        if not is_ending and not (names := not_told_lately(self.state, names)):
+            return
+        if is_ending and task["next_poll_at"] is None:
+            self.store.keep_due(self.tx, task, self.now + self.state.settings.poll_grace)
+        self.strays = _Strays(task, names, current=is_ending)
 
     # --- the history -----------------------------------------------------------------------------------------
 

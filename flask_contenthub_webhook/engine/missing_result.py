@@ -11,7 +11,8 @@ from ..core.events import Completed, parse_event
 from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
 from ..core.strict_json import check_value
-from ..creators.protocol import Creator, RemoteState
+from ..creators.guarded import GuardedCreator
+from ..creators.protocol import RemoteState
 from ..errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
-    if name is None:  # unknown, completed or another task's: applying the event says so
+    service = None if task is None or name is None else state.service_of(task)
+    if name is None or service is None:  # unknown, completed or another task's: applying the event says so
         return received
-    fetched = _fetch(state.creator, name, event)
+    fetched = _fetch(service, name, event)
     try:
         check_value(fetched)
         parsed = parse_event(
@@ -64,7 +66,7 @@ def _name_of(task: Row, received: ReceivedEvent) -> str | None:
     return current if received.task_is_authenticated or named == task["task_id"] else None
 
 
-def _fetch(creator: Creator, name: str, event: Completed) -> dict[str, object]:
+def _fetch(creator: GuardedCreator, name: str, event: Completed) -> dict[str, object]:
     report = creator.statuses([name]).get(name)
     if report is None:
         report = creator.status(name)

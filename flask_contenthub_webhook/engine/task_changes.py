@@ -13,7 +13,10 @@ from ..core.filters import pick
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Decision, TaskState, Trigger
 
-__all__ = ["changes_of", "stored_result"]
+__all__ = ["attempt_timeout", "changes_of", "has_time_left", "stored_result"]
+
+_MOST_EARLIER_NAMES = 50
+"""Attempts whose names a task keeps; events signed for earlier ones no longer belong to it."""
 
 
 def changes_of(
@@ -46,7 +49,7 @@ def changes_of(
         case TaskState.SUBMITTED:
             changes |= _accepted(event, task, settings, now)
         case TaskState.PROCESSING:
-            changes |= _sign_of_life(event, settings, now)
+            changes |= _sign_of_life(event, task, settings, now)
         case TaskState.TIMEOUT | TaskState.CANCELLED:
             changes |= _settled(now)
         case None:
@@ -97,20 +100,23 @@ def _error_columns(event: Event) -> dict[str, Any]:
 
 
 def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
-    """Start the attempt's deadline, and the time until its first poll: the creator has the job."""
+    """Start the attempt's deadline, and the time until its first poll: the creator has the job, or may have it."""
     patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
-    return {
-        "creator_task_id": event.payload.get("creator_task_id", task["creator_task_id"]),
+    said = event.payload
+    was_lost = "reason" in said
+    changes = {
+        "creator_task_id": said.get("creator_task_id", task["creator_task_id"]),
         "submitted_at": now,
-        "submitting_since": None,
+        "submitting_since": (task["submitting_since"] or now) if was_lost else None,
         "next_submit_at": None,
         "next_poll_at": now + patience,
         "polls": 0,
-        "deadline_at": now + _attempt_timeout(task, settings),
+        "deadline_at": now + attempt_timeout(task, settings),
     }
+    return changes | {key: said[key] for key in ("error_code", "error_message") if key in said}
 
 
-def _sign_of_life(event: Event, settings: Settings, now: datetime) -> dict[str, Any]:
+def _sign_of_life(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
     if not isinstance(event, Progress):
         return {}
     return {
@@ -120,14 +126,27 @@ def _sign_of_life(event: Event, settings: Settings, now: datetime) -> dict[str, 
         "next_poll_at": now + settings.poll_grace,
         "polls": 0,
         "times_missing": 0,
+        **_confirmation(event, task, settings, now),
     }
+
+
+def _confirmation(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
+    """Record that a job runs of whose submission there is no answer yet, and its name if the event has it."""
+    if task["submitting_since"] is None:
+        return {}
+    changes: dict[str, Any] = {"next_submit_at": None}
+    if task["submitted_at"] is None:
+        changes |= {"submitted_at": now, "deadline_at": now + attempt_timeout(task, settings)}
+    if event.task_id != task["task_id"]:
+        changes |= {"creator_task_id": event.task_id, "submitting_since": None}
+    return changes
 
 
 def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, Any]:
     """Go back to pending: a new attempt is due, and gets its full time from then on."""
     earlier = list(task["earlier_creator_task_ids"] or ())
     if task["creator_task_id"] is not None:
-        earlier.append(task["creator_task_id"])
+        earlier = [*earlier, task["creator_task_id"]][-_MOST_EARLIER_NAMES:]
     attempt, url = task["attempt"] + 1, task["callback_url"]
     return {
         "attempt": attempt,
@@ -144,7 +163,7 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
         "progress_at": None,
         "next_submit_at": due,
         "next_poll_at": due + settings.poll_grace,
-        "deadline_at": due + _attempt_timeout(task, settings),
+        "deadline_at": due + attempt_timeout(task, settings),
     }
 
 
@@ -152,6 +171,19 @@ def _backoff(task: Row, settings: Settings) -> timedelta:
     return jittered(settings.retry_backoff[min(task["attempt"], len(settings.retry_backoff)) - 1])
 
 
-def _attempt_timeout(task: Row, settings: Settings) -> timedelta:
+def attempt_timeout(task: Row, settings: Settings) -> timedelta:
+    """Return the time that one attempt of a task may take."""
     seconds = task["timeout_seconds"]
     return settings.task_timeout if seconds is None else timedelta(seconds=seconds)
+
+
+def has_time_left(task: Row, settings: Settings, now: datetime) -> bool:
+    """Tell whether an open task is before its deadline.
+
+    A task that waits for its submission has used none of its time. One without a deadline, made by hand, has the time
+    of one attempt from its creation.
+    """
+    if task["status"] == TaskState.PENDING and task["next_submit_at"] is not None and task["submitting_since"] is None:
+        return True
+    deadline = task["deadline_at"]
+    return bool((task["created_at"] + attempt_timeout(task, settings) if deadline is None else deadline) > now)

@@ -31,7 +31,9 @@ class GenerationTaskMixin:
     creator_task_id: Mapped[str | None] = mapped_column(sa.String(255))
     """The creator's name of the current attempt."""
     earlier_creator_task_ids: Mapped[list[str]] = mapped_column(Json, default=list)
-    """The creator's names of the attempts before."""
+    """The creator's names of the attempts before, the last ones of them."""
+    creator_address: Mapped[str | None] = mapped_column(sa.String(255))
+    """The address of the creator that has the current attempt, if it has one; after a move it differs from today's."""
 
     topic: Mapped[str | None] = mapped_column(sa.String(500))
     requirements: Mapped[str | None] = mapped_column(sa.Text)
@@ -71,13 +73,15 @@ class GenerationTaskMixin:
     next_submit_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The time at which a pending task is due for submission."""
     submitting_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """Set during a hand-over to the creator, and still after a crash, so that it is not repeated blindly."""
+    """Set from the beginning of a hand-over until the creator has confirmed that it has the job; still set after a
+    crash, or if its answer was lost, so that nothing is submitted twice."""
     submit_tries: Mapped[int] = mapped_column(sa.Integer, default=0)
     """The number of times that the creator was not reached with this attempt."""
     submitted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The time at which the creator accepted the current attempt."""
     next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=lambda: utc_now() + _FIRST_POLL)
-    """The time of the next query of an open task; never null while the task is open."""
+    """The time of the next query of an open task; never null while the task is open. Of a task that has ended: the
+    time at which the creator must be told again that its job is no longer wanted."""
     polls: Mapped[int] = mapped_column(sa.Integer, default=0)
     """Queries since the last sign of life."""
     times_missing: Mapped[int] = mapped_column(sa.Integer, default=0)

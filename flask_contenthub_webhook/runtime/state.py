@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, current_app
 
 from ..config.settings import Settings
-from ..core.cooldown import Cooldown
+from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
+from ..creators.guarded import GuardedCreator
 from ..creators.protocol import Creator
 from ..models.columns import utc_now
 from ..storage.forwards import Outbox
@@ -68,12 +69,14 @@ class WebhookState:
 
     Args:
         app: the real application object; the sender of all signals.
-        creator: the service that does the jobs; None if the host only receives.
+        creator: the service that does the jobs; None if the host only receives. Call it through :attr:`service`.
+        previous_creator: the service before a move; its jobs are awaited, and it gets no new ones.
         subscriptions: the handlers registered with ``webhook.on``; see :class:`.Subscriptions`.
         post: sends one forwarded event to a URL.
         submit_threads: hand over tasks that were just submitted.
         forward_threads: forward events that were just applied.
         creator_pause: leaves the creator alone after it was down.
+        strays_told: jobs that showed life although no open task wants them, and that were cancelled a moment ago.
         wake: called after an event was accepted for later.
         clock: returns the time; tests move it.
     """
@@ -93,9 +96,34 @@ class WebhookState:
     creator_pause: Cooldown[datetime] = field(
         default_factory=lambda: Cooldown(timedelta(seconds=5), timedelta(minutes=5))
     )
+    strays_told: Cooldowns[timedelta] = field(
+        default_factory=lambda: Cooldowns(lambda: Cooldown(timedelta(minutes=1), timedelta(hours=1)))
+    )
     wake: Waker = _wake_nobody
+    previous_creator: Creator | None = None
     jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
     clock: Clock = utc_now
+
+    @property
+    def service(self) -> GuardedCreator | None:
+        """The creator as the extension calls it: in an application context, with its answers checked."""
+        return None if self.creator is None else GuardedCreator(self.creator, self.app)
+
+    @property
+    def services(self) -> Sequence[GuardedCreator]:
+        """Every creator that may have jobs of this application: the current one, and the one before a move."""
+        creators = (self.creator, self.previous_creator)
+        return [GuardedCreator(creator, self.app) for creator in creators if creator is not None]
+
+    @property
+    def current_address(self) -> str | None:
+        """The address of the current creator, if it has one."""
+        return None if self.service is None else self.service.address
+
+    def service_of(self, task: Mapping[str, Any]) -> GuardedCreator | None:
+        """Return the creator that has the current attempt of a task; None if there is none at all."""
+        known = {service.address: service for service in reversed(self.services)}
+        return known.get(task["creator_address"]) or self.service
 
     @property
     def store(self) -> Store:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
 from .completion import FIRST, REPEAT, Completion
 from .dialect import Capabilities
@@ -215,9 +216,14 @@ class Store:
         times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
         return self._claim_tasks(tx, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
 
-    def mark_submitting(self, tx: Tx, task: Row, now: datetime) -> bool:
-        """Record that the creator is about to be called; False if the task moved on meanwhile."""
-        values = {"submitting_since": now, "updated_at": now}
+    def renew_submission(self, tx: Tx, task: Row, until: datetime) -> bool:
+        """Extend the lease of a submission; False if it was lost, or the task moved on."""
+        at = {**_attempt(task), "at_seen": task["next_submit_at"]}
+        return self._changes(tx, self._sql(tx).change_claimed, self.tasks, {"next_submit_at": until}, at)
+
+    def mark_submitting(self, tx: Tx, task: Row, now: datetime, *, address: str | None) -> bool:
+        """Record that the creator at an address is about to be called; False if the task moved on meanwhile."""
+        values = {"submitting_since": now, "creator_address": address, "updated_at": now}
         at = {**_attempt(task), "at_seen": task["next_submit_at"]}
         return self._changes(tx, self._sql(tx).change_claimed, self.tasks, values, at)
 
@@ -228,9 +234,17 @@ class Store:
             values["submitting_since"] = None
         return self._changes(tx, self._sql(tx).change_pending, self.tasks, values, _attempt(task))
 
-    def set_times_missing(self, tx: Tx, task: Row, times: int) -> None:
-        """Set how often in a row the creator did not know the task."""
-        self._changes(tx, self._sql(tx).change_attempt, self.tasks, {"times_missing": times}, _attempt(task))
+    def note_answer(self, tx: Tx, task: Row, values: Row) -> None:
+        """Change what is known of the current attempt, such as how often in a row the creator did not know it."""
+        self._changes(tx, self._sql(tx).change_attempt, self.tasks, values, _attempt(task))
+
+    def keep_due(self, tx: Tx, task: Row, due: datetime) -> None:
+        """Keep a task due that has just ended, for its job has to be cancelled."""
+        self._changes(tx, self._sql(tx).change_ended, self.tasks, {"next_poll_at": due, "polls": 0}, _attempt(task))
+
+    def forget_ended(self, tx: Tx, task: Row) -> None:
+        """Let a task that has ended no longer be due."""
+        self._changes(tx, self._sql(tx).change_ended, self.tasks, {"next_poll_at": None}, _attempt(task))
 
     def _claim_tasks(self, tx: Tx, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
         connection = self.connection_of(tx)
@@ -302,6 +316,15 @@ class Store:
             "at_digest_without_id": digest,
         }
         return self.connection_of(tx).execute(self._sql(tx).was_applied, parameters).first() is not None
+
+    def is_waiting(self, tx: Tx, received: ReceivedEvent) -> bool:
+        """Tell whether the same event waits for another try already, or is parked and did not come from a sender."""
+        parameters = {
+            "at_task_id": received.task_id,
+            "at_event": received.event.type,
+            "at_attempt": received.attempt,
+        }
+        return self.connection_of(tx).execute(self._sql(tx).is_waiting, parameters).first() is not None
 
     def capabilities(self, tx: Tx) -> Capabilities:
         """Return what the database can do."""

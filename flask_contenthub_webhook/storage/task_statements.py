@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ..core.state_machine import OPEN_STATES, TaskState, Verdict
+from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState, Verdict
 from .completion import Completion, is_unsettled, literal
 from .dialect import Capabilities
 from .rows import ModelTable
@@ -28,6 +28,7 @@ _SELDOM_READ = {
     "priority",
     "version",
     "earlier_creator_task_ids",
+    "creator_address",
     "max_retries",
     "timeout_seconds",
     "callback_url",
@@ -123,6 +124,7 @@ class Statements:
         )
 
         self.change_attempt = sa.update(tasks.table).where(by_task_id, t["attempt"] == sa.bindparam("at_attempt"))
+        self.change_ended = self.change_attempt.where(t["status"].in_([state.value for state in TERMINAL_STATES]))
         self.change_pending = self.change_attempt.where(t["status"] == TaskState.PENDING.value)
         self.change_claimed = self.change_pending.where(
             t["next_submit_at"] == sa.bindparam("at_seen", type_=t["next_submit_at"].type)
@@ -153,6 +155,17 @@ class Statements:
             .values({d["occurrences"]: d["occurrences"] + sa.bindparam("at_count")})
         )
         self.delivery_by_id = sa.select(*d.values()).where(by_delivery_id)
+        is_parked = sa.and_(d["verdict"] == Verdict.DEAD.value, d["source"] != literal("webhook"))
+        self.is_waiting = (
+            sa.select(d["id"])
+            .where(
+                d["task_id"] == sa.bindparam("at_task_id"),
+                d["event"] == sa.bindparam("at_event"),
+                d["attempt"] == sa.bindparam("at_attempt"),
+                sa.or_(d["next_retry_at"].is_not(None), is_parked),
+            )
+            .limit(1)
+        )
         self.was_applied = (
             sa.select(d["id"])
             .where(

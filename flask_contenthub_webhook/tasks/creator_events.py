@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event, parse_event
 from ..core.received import ReceivedEvent, Source
+from ..core.redaction import storable
 from ..core.strict_json import check_value
 from ..creators.protocol import RemoteState, Report
 from ..errors import RequestRefused
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["event_of_report", "failed_event", "lost_event"]
+__all__ = ["event_of_report", "failed_event", "lost_event", "unanswered_event"]
 
 _MAX_KEPT_ANSWER = 100_000
 
@@ -53,6 +54,17 @@ def lost_event(state: WebhookState, task: Row) -> ReceivedEvent:
     return _received(state, task, parse_event(payload), Source.POLL)
 
 
+def unanswered_event(state: WebhookState, task: Row) -> ReceivedEvent:
+    """Return the failure of an attempt whose submission was not answered, at its deadline."""
+    payload = _failure(
+        task["creator_task_id"],
+        "SUBMISSION_UNANSWERED",
+        "The answer to the submission was lost, and nothing was heard of the job until its deadline.",
+        retryable=True,
+    )
+    return _received(state, task, parse_event(payload), Source.POLL)
+
+
 def failed_event(
     state: WebhookState, task: Row, *, code: str, message: str, details: Mapping[str, Any], source: Source
 ) -> ReceivedEvent:
@@ -60,8 +72,9 @@ def failed_event(
     payload = _failure(task["creator_task_id"], code, message, retryable=False, said=dict(details))
     try:
         check_value(payload)
-    except RequestRefused:  # no database could keep the creator's words
-        payload = _failure(task["creator_task_id"], code, ascii(message), retryable=False)
+        json.dumps(payload, allow_nan=False)
+    except (RequestRefused, TypeError, ValueError):  # no database could keep the creator's words
+        payload = _failure(task["creator_task_id"], storable(code), storable(message), retryable=False)
     return _received(state, task, parse_event(payload), source)
 
 

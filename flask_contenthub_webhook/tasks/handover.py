@@ -7,6 +7,7 @@ crash at any point leaves a row that the next sweep finds.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,28 +19,34 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import signals
 from ..core.backoff import jittered
 from ..core.received import Outcome, ReceivedEvent, Source
-from ..core.state_machine import TaskState, Trigger
-from ..creators.protocol import Creator, Job, RemoteState, Report
+from ..core.state_machine import OPEN_STATES, Trigger
+from ..creators.guarded import GuardedCreator, job_name_trouble
+from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
+from ..engine.stray_jobs import earlier_names, is_owned, stop_strays
 from ..errors import (
+    CreatorBug,
     CreatorError,
     CreatorRefused,
+    CreatorUnclear,
     CreatorUnreachable,
     DatabaseUnavailable,
     HandlerFailed,
     RequestRefused,
 )
+from ..runtime.leases import renewed
 from .creator_events import event_of_report, failed_event
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["SubmitReport", "cancel_remotely", "submit_due", "submit_next"]
+__all__ = ["SubmitReport", "submit_due", "submit_next"]
 
 logger = logging.getLogger(__name__)
 
-_LEASE_MARGIN = timedelta(seconds=30)
+_LEASE_MARGIN = timedelta(seconds=10)
+_UNANSWERED = CreatorUnclear("The process ended during the call.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def submit_next(state: WebhookState) -> SubmitReport:
 
 def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
     """Hand over due tasks, several at a time and at most ``limit``; any number of processes may do so at once."""
-    creator = state.creator
+    creator = state.service
     if creator is None:
         return SubmitReport()
     if state.creator_pause.is_on(state.clock()):
@@ -84,7 +91,7 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
     return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.clock()))
 
 
-def _hand_over_some(state: WebhookState, creator: Creator, most: int) -> list[str]:
+def _hand_over_some(state: WebhookState, creator: GuardedCreator, most: int) -> list[str]:
     """Hand over one thread's share of a sweep; a creator that is down ends it."""
     outcomes: list[str] = []
     while len(outcomes) < most and not state.creator_pause.is_on(state.clock()):
@@ -96,11 +103,10 @@ def _hand_over_some(state: WebhookState, creator: Creator, most: int) -> list[st
 
 
 def _claim_one(state: WebhookState) -> Row | None:
-    settings, now = state.settings, state.clock()
-    longest = timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout)
+    now = state.clock()
     try:
         with state.database.session() as session:
-            claimed = state.store.claim_submissions(session, now=now, until=now + longest + _LEASE_MARGIN, limit=1)
+            claimed = state.store.claim_submissions(session, now=now, until=now + _lease(state), limit=1)
             session.commit()
     except SQLAlchemyError as error:
         logger.warning("No task could be claimed for submission; the next sweep tries again.", exc_info=error)
@@ -108,62 +114,120 @@ def _claim_one(state: WebhookState) -> Row | None:
     return claimed[0] if claimed else None
 
 
-def _hand_over(state: WebhookState, creator: Creator, task: Row) -> str:
+def _lease(state: WebhookState) -> timedelta:
+    """Return the length of a claim: longer than a usual call takes; it is renewed while a call goes on."""
+    settings = state.settings
+    return timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout) + _LEASE_MARGIN
+
+
+def _hand_over(state: WebhookState, creator: GuardedCreator, task: Row) -> str:
     """Hand over one task; if the database fails, it is found again when the lease ends."""
+    claim = _Claim(state, task)
     try:
-        return _call(state, creator, task)
+        with renewed(claim.renew, every=_lease(state) / 3):
+            return _call(state, creator, claim)
     except SQLAlchemyError as error:
         logger.warning("A submission was left to the next sweep.", exc_info=error, extra={"task_id": task["task_id"]})
         return "interrupted"
 
 
-def _call(state: WebhookState, creator: Creator, task: Row) -> str:
-    if task["submitting_since"] is not None:
-        try:
-            arrived = _has_arrived(creator, task)
-        except CreatorError as error:
-            return _postpone(state, task, error, may_have_arrived=True)
-        if arrived is not False:
-            _accepted(state, task, None)
-            return "submitted" if arrived else "unclear"
-    with state.database.session() as session:
-        still_ours = state.store.mark_submitting(session, task, state.clock())
-        session.commit()
-    if not still_ours:
+class _Claim:
+    """The claim on one task, whose lease another thread renews."""
+
+    def __init__(self, state: WebhookState, task: Row) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self.task = dict(task)
+
+    def renew(self) -> bool:
+        """Extend the lease; False if it was lost, or the task moved on."""
+        with self._lock:
+            until = self._state.clock() + _lease(self._state)
+            store = self._state.store
+            renewed_ = self._state.database.write(lambda tx: store.renew_submission(tx, self.task, until))
+            if renewed_:
+                self.task["next_submit_at"] = until
+            return renewed_
+
+    def mark_submitting(self, address: str | None) -> bool:
+        """Record that the creator is about to be called; False if the claim was lost, or the task moved on."""
+        with self._lock, self._state.database.session() as session:
+            marked = self._state.store.mark_submitting(session, self.task, self._state.clock(), address=address)
+            session.commit()
+            return marked
+
+
+def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
+    task = claim.task
+    if task["submitting_since"] is not None and not creator.is_idempotent:
+        settled = _look_for_it(state, creator, task)
+        if settled is not None:
+            return settled
+    if names := earlier_names(task):
+        stop_strays(state, task, names)
+    if not claim.mark_submitting(creator.address):
         return "moved on"
     try:
-        report = creator.submit(_job(task), wait=state.settings.creator_submit_wait)
+        report = creator.submit(Job.of(task), wait=state.settings.creator_submit_wait)
     except CreatorUnreachable as error:
         return _postpone(state, task, error)
     except CreatorRefused as error:
         state.creator_pause.succeeded()
         return _refused(state, task, error)
     except CreatorError as error:
-        # It may have the job or not; the poller finds out. Calling again could start the work twice.
-        logger.warning("The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
-        _accepted(state, task, None)
-        return "unclear"
+        return _unclear(state, creator, task, error)
     state.creator_pause.succeeded()
+    if trouble := job_name_trouble(report.creator_task_id):
+        return _misnamed(state, task, report, trouble)
     _accepted(state, task, report)
     return "submitted"
 
 
-def _has_arrived(creator: Creator, task: Row) -> bool | None:
-    """Tell whether an earlier call, interrupted by a crash, had reached the creator.
+def _look_for_it(state: WebhookState, creator: GuardedCreator, task: Row) -> str | None:
+    """Settle a task whose submission was interrupted; return None if the creator certainly does not have the job."""
+    if not creator.can_find:
+        _accepted(state, task, None, _UNANSWERED)
+        return "unclear"
+    try:
+        found = creator.find(Job.of(task), since=task["submitting_since"])
+    except CreatorError as error:
+        return _postpone(state, task, error, may_have_arrived=True)
+    if found is not None and found.state is RemoteState.MISSING:
+        return None
+    _accepted(state, task, found, _UNANSWERED)
+    return "unclear" if found is None else "submitted"
 
-    Returns:
-        None if the creator cannot tell: the task then counts as handed over, and the poller finds out.
+
+def _unclear(state: WebhookState, creator: GuardedCreator, task: Row, error: CreatorError) -> str:
+    """Leave it to the poller whether the creator has the job: calling again could start the work twice."""
+    logger.warning("The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
+    if creator.is_idempotent and not isinstance(error, CreatorBug):
+        return _postpone(state, task, error, may_have_arrived=True)
+    _accepted(state, task, None, error)
+    return "unclear"
+
+
+def _misnamed(state: WebhookState, task: Row, report: Report, trouble: str) -> str:
+    """Fail a task whose job could never be asked about, and cancel the job."""
+    if isinstance(report.creator_task_id, str):
+        stop_strays(state, task, [report.creator_task_id])
+    message = f"The service's own name for the job {trouble}. Such a job cannot be followed; it was cancelled."
+    return _refused(state, task, CreatorRefused(message, reason="INVALID_JOB_NAME"))
+
+
+def _accepted(state: WebhookState, task: Row, report: Report | None, lost: CreatorError | None = None) -> None:
+    """Apply that the creator accepted the job, and the outcome if it came with the answer.
+
+    Args:
+        state: the application's state.
+        task: the row as it was claimed.
+        report: the answer; None if it was lost, and the job may exist or not.
+        lost: why there is no answer.
     """
-    creator_task_id = task["creator_task_id"]
-    report = creator.statuses([creator_task_id], since=task["submitting_since"]).get(creator_task_id)
-    return None if report is None else report.state is not RemoteState.MISSING
-
-
-def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
-    """Apply that the creator accepted the job, and the outcome if it came with the answer."""
     name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
+    facts = {"creator_task_id": name} if report is not None else _facts_of_loss(lost or _UNANSWERED)
     submitted = ReceivedEvent.internal(
-        Trigger.SUBMITTED, task["task_id"], Source.RESPONSE, state.clock(), task["attempt"], creator_task_id=name
+        Trigger.SUBMITTED, task["task_id"], Source.RESPONSE, state.clock(), task["attempt"], **facts
     )
     applied = _apply_or_log(state, submitted)
     with state.database.session() as session:
@@ -173,8 +237,13 @@ def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
             signals.send_quietly(
                 signals.task_submitted, state.app, clean_up=session.rollback, task=entity, attempt=task["attempt"]
             )
-    if values is not None and values["status"] == TaskState.CANCELLED:  # while the creator was being called
-        _stop(state, task)
+    if report is not None and values is not None and _waits_for_its_name(values, task):
+        values = {**values, "creator_task_id": name, "submitting_since": None}
+        confirmed = {"creator_task_id": name, "submitting_since": None}
+        state.database.write(lambda tx: state.store.note_answer(tx, task, confirmed))
+    may_run = report is None or report.state is RemoteState.OPEN
+    if may_run and applied is not None and not is_owned(values, attempt=task["attempt"], name=name):
+        stop_strays(state, task, [name], current=True)
     if report is None:
         return
     if report.state is RemoteState.COMPLETED and report.result is None:
@@ -183,12 +252,27 @@ def _accepted(state: WebhookState, task: Row, report: Report | None) -> None:
         _apply_or_log(state, outcome)
 
 
+def _waits_for_its_name(now: Row, task: Row) -> bool:
+    """Return True if another process has meanwhile counted this submission as unanswered."""
+    is_same = now["attempt"] == task["attempt"] and now["status"] in OPEN_STATES
+    return is_same and now["submitting_since"] is not None and now["submitted_at"] is not None
+
+
+def _facts_of_loss(lost: CreatorError) -> dict[str, str]:
+    """Return what the history, and for a bug the task, say of an answer that did not come."""
+    facts = {"reason": f"The answer was lost, and the job may exist or not: {lost.message}"}
+    return (
+        {**facts, "error_code": "CREATOR_BUG", "error_message": lost.message} if isinstance(lost, CreatorBug) else facts
+    )
+
+
 def _result_of(state: WebhookState, task: Row, report: Report) -> Report:
     """Fetch the result of a job that was done at once; if that fails, the poller does it."""
-    if state.creator is None:
+    service = state.service
+    if service is None:
         return report
     try:
-        return state.creator.result(report.creator_task_id or task["creator_task_id"])
+        return service.result(report.creator_task_id or task["creator_task_id"])
     except CreatorError as error:
         logger.warning("A result is left to the poller: %s", error.message, extra={"task_id": task["task_id"]})
         return Report(state=RemoteState.OPEN)
@@ -213,25 +297,6 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
     return "unreachable"
 
 
-def cancel_remotely(state: WebhookState, task_id: str) -> None:
-    """Tell the creator of a cancellation, if it has the job; a hand-over under way checks for it afterwards."""
-    with state.database.session() as session:
-        task = state.store.read_task(session, task_id)
-    if task is not None and task["submitted_at"] is not None:
-        _stop(state, task)
-
-
-def _stop(state: WebhookState, task: Row) -> None:
-    if state.creator is None or task["creator_task_id"] is None:
-        return
-    try:
-        state.creator.cancel(task["creator_task_id"])
-    except CreatorError as error:
-        logger.warning(
-            "The creator was not told of a cancellation: %s", error.message, extra={"task_id": task["task_id"]}
-        )
-
-
 def _apply_or_log(state: WebhookState, received: ReceivedEvent) -> Outcome | None:
     """Apply an event; no caller waits, so a failure is left to the next sweep or poll."""
     try:
@@ -241,18 +306,3 @@ def _apply_or_log(state: WebhookState, received: ReceivedEvent) -> Outcome | Non
     except RequestRefused as refusal:
         logger.warning("An answer of the creator was not applied: %s", refusal.message)
         return None
-
-
-def _job(task: Row) -> Job:
-    return Job(
-        creator_task_id=task["creator_task_id"],
-        topic=task["topic"],
-        requirements=task["requirements"],
-        target_audience=task["target_audience"],
-        keywords=tuple(task["keywords"] or ()),
-        tone=task["tone"],
-        priority=task["priority"],
-        callback_url=task["callback_url"],
-        callback_events=tuple(task["callback_events"] or ()),
-        options=task["creator_options"] or {},
-    )

@@ -13,25 +13,30 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.received import ReceivedEvent, Source
-from ..core.state_machine import TaskState, Trigger, Verdict
-from ..creators.protocol import Creator, RemoteState, Report
+from ..core.state_machine import TERMINAL_STATES, TaskState, Trigger, Verdict
+from ..creators.guarded import GuardedCreator, job_name_trouble
+from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
+from ..engine.stray_jobs import give_up_after_a_day, stop_strays
+from ..engine.task_changes import has_time_left
 from ..errors import (
+    CreatorBug,
     CreatorError,
     CreatorRefused,
+    CreatorUnclear,
     CreatorUnreachable,
     DatabaseUnavailable,
     HandlerFailed,
     RequestRefused,
 )
-from .creator_events import event_of_report, lost_event
+from .creator_events import event_of_report, lost_event, unanswered_event
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -87,20 +92,34 @@ class _Pass:
         self.now = state.clock()
         self.applied: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self.confirmed: set[str] = set()
 
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
-        creator = self.state.creator
-        if creator is not None and self.state.creator_pause.is_on(self.now):
+        state = self.state
+        if state.creator is not None and state.creator_pause.is_on(self.now):
             return ReconcileReport(paused=True)  # nothing is claimed, so it stays due
         claimed = self._claim(limit)
-        askable = [task for task in claimed if _can_be_asked_about(task)]
-        unsettled, unasked = (askable, []) if creator is None else self._ask(creator, askable)
-        unsettled += [task for task in claimed if not _can_be_asked_about(task)]
+        self._stop_ended([task for task in claimed if task["status"] in TERMINAL_STATES])
+        unsettled: list[Row] = []
+        unasked: list[Row] = []
+        askable: dict[str | None, tuple[GuardedCreator, list[Row]]] = {}
+        for task in claimed:
+            service = state.service_of(task)
+            if task["status"] in TERMINAL_STATES:
+                continue
+            if service is None or not _can_be_asked_about(task, service):
+                unsettled.append(task)
+            else:
+                askable.setdefault(service.address, (service, []))[1].append(task)
+        for service, tasks in askable.values():
+            answered, failed = self._ask(service, tasks)
+            unsettled += answered
+            unasked += failed
         self._time_out(unsettled, unasked)
         return ReconcileReport(
             claimed=len(claimed),
-            asked=0 if creator is None else len(askable),
+            asked=sum(len(tasks) for _, tasks in askable.values()),
             asked_alone=self.counts["asked alone"],
             applied=dict(self.applied),
             still_open=self.counts["still open"],
@@ -138,22 +157,24 @@ class _Pass:
 
     # --- asking ----------------------------------------------------------------------------------------------
 
-    def _ask(self, creator: Creator, tasks: list[Row]) -> tuple[list[Row], list[Row]]:
-        """Apply the answers; return the tasks that the creator has not settled, and those that could not be queried."""
-        if not tasks:
-            return [], []
-        reports = self._ask_together(creator, tasks)
+    def _ask(self, service: GuardedCreator, tasks: list[Row]) -> tuple[list[Row], list[Row]]:
+        """Apply the answers; return the tasks that the service has not settled, and those that could not be queried."""
+        reports = self._ask_together(service, [task for task in tasks if _goes_by_name(task, service)])
         if reports is None:
             return [], tasks
         still_open, work = [], []
         with ThreadPoolExecutor(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
             for task in tasks:
                 report = reports.get(task["creator_task_id"])
+                if report is None and not _is_at_home(task, service):
+                    still_open.append(task)
+                    continue
                 self.counts["asked alone"] += report is None
-                if report is not None and report.state is RemoteState.OPEN and not task["times_missing"]:
+                is_known = not task["times_missing"] and task["submitting_since"] is None
+                if report is not None and report.state is RemoteState.OPEN and is_known:
                     still_open.append(task)
                 else:
-                    work.append((task, pool.submit(self._settle, creator, task, report)))
+                    work.append((task, pool.submit(self._settle, service, task, report)))
         by_outcome: dict[str, list[Row]] = {"open": still_open, "missing": [], "error": []}
         for task, future in work:
             by_outcome.setdefault(future.result(), []).append(task)
@@ -162,68 +183,102 @@ class _Pass:
         self.applied.update({verdict: len(settled) for verdict, settled in by_outcome.items()})
         return open_ + missing, unasked
 
-    def _ask_together(self, creator: Creator, tasks: list[Row]) -> Mapping[str, Report] | None:
-        """Query many tasks in few requests; None if the creator is down, empty if it cannot do that."""
+    def _ask_together(self, service: GuardedCreator, tasks: list[Row]) -> Mapping[str, Report] | None:
+        """Query many tasks in few requests; None if the service is down, empty if it cannot do that."""
+        if not tasks:
+            return {}
         waited = timedelta(seconds=self.state.settings.creator_submit_wait)
-        since = min(task["submitted_at"] or task["created_at"] for task in tasks) - waited
+        since = min(task["submitting_since"] or task["submitted_at"] or task["created_at"] for task in tasks) - waited
         try:
-            reports = creator.statuses([task["creator_task_id"] for task in tasks], since=since)
+            reports = service.statuses([task["creator_task_id"] for task in tasks], since=since)
         except (CreatorUnreachable, CreatorRefused) as error:
             logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
-            self.state.creator_pause.failed(self.now)
+            if service.address == self.state.current_address:
+                self.state.creator_pause.failed(self.now)
             return None
         except CreatorError as error:
             logger.warning("The creator could not be asked about many tasks at once: %s", error.message)
             return {}
-        self.state.creator_pause.succeeded()
+        if service.address == self.state.current_address:
+            self.state.creator_pause.succeeded()
         return reports
 
-    def _settle(self, creator: Creator, task: Row, report: Report | None) -> str:
+    def _settle(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
         """Settle one task: return ``open``, ``missing``, ``error``, or the verdict of the applied event."""
         try:
-            return self._ask_and_apply(creator, task, report)
-        except Exception:  # a creator of the host's own may raise anything; the others' tasks must not wait for it
+            return self._ask_and_apply(service, task, report)
+        except Exception:  # one task's trouble is its own
             logger.exception("A task could not be reconciled.", extra={"task_id": task["task_id"]})
             return "error"
 
-    def _ask_and_apply(self, creator: Creator, task: Row, report: Report | None) -> str:
+    def _ask_and_apply(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
         try:
             if report is None:
-                report = creator.status(task["creator_task_id"])
+                report = self._ask_alone(service, task)
             if report.state is RemoteState.COMPLETED and report.result is None:
-                report = creator.result(task["creator_task_id"])
+                report = service.result(report.creator_task_id or task["creator_task_id"])
         except CreatorError as error:
             logger.warning("A task could not be asked about: %s", error.message, extra={"task_id": task["task_id"]})
+            if isinstance(error, CreatorBug) and task["error_message"] != error.message:
+                self._note(task, {"error_code": "CREATOR_BUG", "error_message": error.message})
             return "error"
+        if report.state is RemoteState.MISSING and not _is_at_home(task, service):
+            return "missing"  # it never knew this name
         if report.state is RemoteState.MISSING and task["times_missing"] + 1 >= _MISSING_LIMIT:
             return self._apply(lost_event(self.state, task))
         if report.state is RemoteState.MISSING:
-            self._count_missing(task, task["times_missing"] + 1)
+            self._note(task, {"times_missing": task["times_missing"] + 1})
             return "missing"
         received = event_of_report(self.state, task, report, Source.POLL)
         if received is None:
-            self._count_missing(task, 0)
+            self._confirm(task, report)
             return "open"
         return self._apply(received)
 
-    def _count_missing(self, task: Row, times: int) -> None:
-        if times == task["times_missing"]:
-            return
+    def _ask_alone(self, service: GuardedCreator, task: Row) -> Report:
+        if _goes_by_name(task, service):
+            return service.status(task["creator_task_id"])
+        found = service.find(Job.of(task), since=task["submitting_since"])
+        if found is None:
+            raise CreatorUnclear("The creator cannot tell whether it has the job.")
+        return found
+
+    def _confirm(self, task: Row, report: Report) -> None:
+        """Record that the service has the job, and the name that it gave it."""
+        self.confirmed.add(task["task_id"])
+        values: dict[str, Any] = {"times_missing": 0} if task["times_missing"] else {}
+        if task["submitting_since"] is not None:
+            values |= {"submitting_since": None}
+            if report.creator_task_id is not None and job_name_trouble(report.creator_task_id) is None:
+                values |= {"creator_task_id": report.creator_task_id}
+        if values:
+            self._note(task, values)
+
+    def _note(self, task: Row, values: Row) -> None:
         try:
-            with self.state.database.session() as session:
-                self.state.store.set_times_missing(session, task, times)
-                session.commit()
+            self.state.database.write(lambda tx: self.state.store.note_answer(tx, task, values))
         except SQLAlchemyError as error:
-            logger.warning("A missing task was not counted.", exc_info=error, extra={"task_id": task["task_id"]})
+            logger.warning("An answer was not noted.", exc_info=error, extra={"task_id": task["task_id"]})
 
     # --- applying --------------------------------------------------------------------------------------------
 
+    def _stop_ended(self, ended: list[Row]) -> None:
+        """Tell the service once more of jobs that are no longer wanted, of which it could not be told at once."""
+        for task in ended:
+            if not stop_strays(self.state, task, [task["creator_task_id"]], current=True):
+                give_up_after_a_day(self.state, task, self.now)
+
     def _time_out(self, unsettled: list[Row], unasked: list[Row]) -> None:
         """Give up overdue tasks, after one more query, or after the creator could not be queried for a long time."""
-        patience = self.state.settings.poll_max_interval
-        given_up = [task for task in unsettled if _is_overdue(task, self.now)]
-        given_up += [task for task in unasked if _is_overdue(task, self.now - patience)]
+        settings = self.state.settings
+        given_up = [task for task in unsettled if not has_time_left(task, settings, self.now)]
+        given_up += [
+            task for task in unasked if not has_time_left(task, settings, self.now - settings.poll_max_interval)
+        ]
         for task in given_up:
+            if task["submitting_since"] is not None and task["task_id"] not in self.confirmed:
+                self._apply(unanswered_event(self.state, task))
+                continue
             verdict = self._apply(
                 ReceivedEvent.internal(Trigger.TIMED_OUT, task["task_id"], Source.POLL, self.now, task["attempt"])
             )
@@ -231,17 +286,33 @@ class _Pass:
 
     def _apply(self, received: ReceivedEvent) -> str:
         try:
+            if self.state.database.ask(lambda tx: self.state.store.is_waiting(tx, received)):
+                return "error"  # the same event failed before: it has its tries, and then waits for a person
             return apply_event(self.state, received).verdict.value
         except (HandlerFailed, DatabaseUnavailable):
             return "error"  # logged where it happened; the delivery or the next pass tries again
+        except SQLAlchemyError as error:
+            logger.warning("An answer was not applied.", exc_info=error, extra={"task_id": received.task_id})
+            return "error"
         except RequestRefused as refusal:
             logger.warning("An answer was not applied: %s", refusal.message, extra={"task_id": received.task_id})
             return "error"
 
 
-def _can_be_asked_about(task: Row) -> bool:
-    return task["status"] != TaskState.PENDING and task["creator_task_id"] is not None
+def _can_be_asked_about(task: Row, service: GuardedCreator) -> bool:
+    is_confirmed = task["submitting_since"] is None
+    return (
+        task["status"] != TaskState.PENDING
+        and task["creator_task_id"] is not None
+        and (is_confirmed or service.can_find)
+    )
 
 
-def _is_overdue(task: Row, now: datetime) -> bool:
-    return task["deadline_at"] is not None and task["deadline_at"] <= now
+def _goes_by_name(task: Row, service: GuardedCreator) -> bool:
+    """Return True if the service has confirmed the name of the job, or cannot but know it."""
+    return task["submitting_since"] is None or service.keeps_names
+
+
+def _is_at_home(task: Row, service: GuardedCreator) -> bool:
+    """Return False if the job was submitted at another address: that this service does not know it says nothing."""
+    return task["creator_address"] in {None, service.address}

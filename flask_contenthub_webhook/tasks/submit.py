@@ -24,7 +24,7 @@ from ..core.state_machine import Trigger
 from ..core.strict_json import check_value
 from ..engine.apply import apply_event
 from ..errors import ConfigurationError, InvalidJSON
-from .handover import cancel_remotely, submit_next
+from .handover import submit_next
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -156,9 +156,7 @@ def cancel(state: WebhookState, task_id: str) -> Outcome:
         TaskNotFound: there is no such task.
         TransitionRefused: the task has ended in another way.
     """
-    applied = apply_event(state, ReceivedEvent.internal(Trigger.CANCELLED, task_id, Source.HOST, state.clock()))
-    state.submit_threads.submit_or_run(cancel_remotely, state, task_id)
-    return applied
+    return apply_event(state, ReceivedEvent.internal(Trigger.CANCELLED, task_id, Source.HOST, state.clock()))
 
 
 def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> str | None:

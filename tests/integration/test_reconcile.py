@@ -87,6 +87,8 @@ class OwnCreator:
 
     def cancel(self, creator_task_id: str) -> None:
         self._note()
+        if self.trouble is not None:
+            raise self.trouble
 
     def _note(self, *names: str) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from flask_contenthub_webhook.creators import HttpCreator, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorUnclear
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.support.host import Host, at_once, completed
+from tests.support.processes import wait_until
 
 Build = Callable[..., Host]
 
@@ -24,7 +25,11 @@ class Watched(HttpCreator):
         super().__init__(base_url, timeout=5, clock=host.clock, **options)
         self._host = host
         self.asked: list[str] = []
+        self.cancelled: list[str] = []
         self.connections_in_use: list[int] = []
+
+    def cancel(self, creator_task_id: str) -> None:
+        self.cancelled.append(creator_task_id)
 
     def statuses(self, creator_task_ids: Any, **options: Any) -> Any:
         self._note(*creator_task_ids)
@@ -229,6 +234,7 @@ def test_the_result_of_an_earlier_attempt_is_fetched_by_its_own_name(host, simul
     assert host.post(task_id, completed(first, None), attempt=1).get_json()["outcome"] == "processed"
     assert host.contents(task_id) == ["the first, late"]
     assert set(watched(host).asked) == {first}
+    wait_until(lambda: watched(host).cancelled == [second], timeout=10, what="the second job is cancelled", log=str)
 
 
 def test_a_settled_task_is_not_asked_about_unless_it_can_still_complete(host, simulator):

@@ -24,6 +24,10 @@ class Killed(BaseException):
 class OwnCreator:
     """A creator that does what a test tells it, and notes who held a database connection while it was called."""
 
+    keeps_names = True
+    idempotent = False
+    find: Callable[[Job], Report] | None = None
+
     def __init__(self, host: Host) -> None:
         self._host = host
         self.calls: list[str] = []
