@@ -4,6 +4,9 @@ The inbox row is the source of truth; the message is only a wake-up. It names a 
 applies that task's waiting events. A lost, duplicated or late message costs time but never an event, because the
 scheduler's job ``retry-deliveries`` applies everything older than WEBHOOK_CELERY_GRACE.
 
+Several Flask applications may share one Celery application. The message then says which of them the event came to, by
+its number in the order of registration; if nothing waits there, as in a worker that registers others, all are asked.
+
 Requests do not wait for the broker. A separate thread sends the wake-ups over a separate connection with short
 timeouts, since Celery's own connection waits for an unresponsive broker until the system's socket timeout.
 """
@@ -18,10 +21,12 @@ if importlib.util.find_spec("celery") is None:
     )
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
+import weakref
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +44,18 @@ __all__ = ["TASK_NAME", "CeleryEngine"]
 logger = logging.getLogger(__name__)
 
 TASK_NAME = "flask_contenthub_webhook.process"
-"""Name of the Celery task, for the host's ``task_routes``; its only argument is a task id."""
+"""Name of the Celery task, for the host's ``task_routes``; its first argument is a task id."""
 
+_WakeUp = tuple[str, int]
+"""The arguments of a message: a task id, and the number of the Flask application on its Celery application."""
 _TIMEOUT = 0.2
 """Seconds to wait for the broker in each step of sending a wake-up."""
 _PAUSE = timedelta(seconds=5)
 """Time without wake-ups after the broker failed; an outage costs each process one timeout per pause."""
+_engines: weakref.WeakValueDictionary[int, CeleryEngine] = weakref.WeakValueDictionary()
+"""The engines of this process, in the order of their registration."""
+_numbers = itertools.count()
+
 _MOST_WAITING = 10_000
 """Limit of wake-ups waiting to be sent in one process; further ones are left to the scheduler."""
 
@@ -63,7 +74,7 @@ class CeleryEngine:
         self._pid = os.getpid()
         self._missing_was_logged = False
         self._sender = _Sender()
-        self._task = _task_of(self)
+        _engines[next(_numbers)] = self
         # Signals hold bound methods weakly, so an application can be garbage-collected.
         signals.import_modules.connect(self._register)
         signals.worker_process_init.connect(self._reset_after_fork)
@@ -85,10 +96,10 @@ class CeleryEngine:
         elif celery_app.conf.task_always_eager:
             self._apply_eagerly(task_id)
         else:
-            self._sender.send(celery_app, task_id)
+            self._sender.send(celery_app, (task_id, _engines_of(celery_app).index(self)))
 
-    def apply(self, task_id: str) -> None:
-        """Apply all waiting events of a task; the body of the Celery task.
+    def apply(self, task_id: str) -> bool:
+        """Apply all waiting events of a task; return False if there was none.
 
         It looks again after the last one: a worker woken by a later event has left it to this one.
         """
@@ -98,7 +109,8 @@ class CeleryEngine:
                 before = report.claimed
                 work_off(self._state, report, limit=before + 1, task_id=task_id)
                 if report.claimed == before:
-                    return
+                    break
+        return report.claimed > 0
 
     def close(self) -> None:
         """Close the connection for wake-ups; the next wake-up opens another."""
@@ -123,7 +135,7 @@ class CeleryEngine:
     def _register(self, sender: Celery, **_: Any) -> None:
         """Register our task when a Celery program loads the tasks of its application."""
         celery_app = self.celery_app
-        if celery_app is None or sender is not celery_app:
+        if celery_app is None or sender is not celery_app or TASK_NAME in celery_app.tasks:
             return
         celery_app.task(
             name=TASK_NAME,
@@ -131,7 +143,7 @@ class CeleryEngine:
             reject_on_worker_lost=True,  # its successor is faster than the scheduler
             ignore_result=True,
             shared=False,  # not shared with other Celery applications of the process
-        )(self._task)
+        )(_task_of(celery_app))
 
     def _reset_after_fork(self, **_: Any) -> None:
         """Drop the database connections that a prefork worker inherited."""
@@ -160,11 +172,17 @@ class CeleryEngine:
         )
 
 
-def _task_of(engine: CeleryEngine) -> Any:
-    """Return a plain function, since Celery sets attributes on it."""
+def _engines_of(celery_app: Celery) -> list[CeleryEngine]:
+    return [engine for engine in list(_engines.values()) if engine.celery_app is celery_app]
 
-    def process(task_id: str) -> None:
-        engine.apply(task_id)
+
+def _task_of(celery_app: Celery) -> Any:
+    """Return the body of the Celery task, the same for all Flask applications; Celery sets attributes on it."""
+
+    def process(task_id: str, number: int = 0) -> None:
+        engines = _engines_of(celery_app)
+        meant, others = engines[number : number + 1], engines[:number] + engines[number + 1 :]
+        any(engine.apply(task_id) for engine in meant + others)
 
     return process
 
@@ -180,19 +198,19 @@ class _Sender:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._threads = BackgroundThreads(1)
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[_WakeUp, None] = {}
         self._is_sending = False
         self._cooldown = Cooldown[timedelta](_PAUSE, _PAUSE, jitter=False)
         self._producer: Any = None
 
-    def send(self, celery_app: Celery, task_id: str) -> None:
+    def send(self, celery_app: Celery, wake_up: _WakeUp) -> None:
         if self._pid != os.getpid():
             self._begin()
         if self._cooldown.is_on(_monotonic()):
             return
         with self._lock:
             if len(self._waiting) < _MOST_WAITING:
-                self._waiting[task_id] = None
+                self._waiting[wake_up] = None
             begins, self._is_sending = not self._is_sending, True
         if begins:
             self._threads.submit_or_run(self._send_all, celery_app)
@@ -204,13 +222,13 @@ class _Sender:
     def _send_all(self, celery_app: Celery) -> None:
         while True:
             with self._lock:
-                task_ids, self._waiting = self._waiting, {}
-                self._is_sending = bool(task_ids)
-            if not task_ids:
+                wake_ups, self._waiting = self._waiting, {}
+                self._is_sending = bool(wake_ups)
+            if not wake_ups:
                 return
             try:
-                for task_id in task_ids:
-                    self._send_one(celery_app, task_id)
+                for wake_up in wake_ups:
+                    self._send_one(celery_app, wake_up)
             except Exception as error:  # noqa: BLE001 - each transport has its own errors
                 self._pause(error)
 
@@ -225,23 +243,23 @@ class _Sender:
             _PAUSE.total_seconds(),
         )
 
-    def _send_one(self, celery_app: Celery, task_id: str) -> None:
+    def _send_one(self, celery_app: Celery, wake_up: _WakeUp) -> None:
         """Send a wake-up; a connection that was idle may be dead, so an error counts only on a new one."""
         if self._producer is not None:
             try:
-                return self._publish(celery_app, task_id)
+                return self._publish(celery_app, wake_up)
             except Exception as error:  # noqa: BLE001 - as above
                 logger.debug("Reconnecting to the broker: %r", error)
         self._close()
         self._producer = _connect(celery_app, _TIMEOUT)
         try:
-            return self._publish(celery_app, task_id)
+            return self._publish(celery_app, wake_up)
         except Exception:
             self._close()
             raise
 
-    def _publish(self, celery_app: Celery, task_id: str) -> None:
-        celery_app.send_task(TASK_NAME, (task_id,), producer=self._producer, retry=False, ignore_result=True)
+    def _publish(self, celery_app: Celery, wake_up: _WakeUp) -> None:
+        celery_app.send_task(TASK_NAME, wake_up, producer=self._producer, retry=False, ignore_result=True)
 
     def _close(self) -> None:
         producer, self._producer = self._producer, None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import uuid
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask
 
 from flask_contenthub_webhook import ContentHubWebhook, delivery_processed, task_completed
+from flask_contenthub_webhook.contrib.celery import TASK_NAME
 from tests.support.host import Host, completed, custom, make_host
 
 Seen = list[tuple[str, str]]
@@ -35,9 +38,9 @@ class World:
 
         return note_own
 
-    def host(self, name: str, **hooks: Callable[[Flask], None]) -> Host:
-        url = f"sqlite:///{self.folder / name}.db"
-        return make_host(url, webhook=self.webhook, NAME=name, WEBHOOK_EVENTS="scored", **hooks)
+    def host(self, name: str, *, database: str | None = None, **options: Any) -> Host:
+        url = f"sqlite:///{self.folder / (database or name)}.db"
+        return make_host(url, webhook=self.webhook, NAME=name, WEBHOOK_EVENTS="scored", **options)
 
 
 # --- ways in which a factory subscribes ------------------------------------------------------------------------------
@@ -233,3 +236,48 @@ def test_a_receiver_that_a_factory_connects_via_its_application_hears_of_no_othe
     assert world.seen == [(name, said) for name in NAMES for said in (name, f"{name} afterwards")]
     for host in hosts:
         host.close()
+
+
+# --- Celery ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("databases", [1, 3])
+def test_applications_that_share_a_celery_application_get_their_own_events(world: World, databases: int):
+    celery = Celery("host", broker="memory://", set_as_current=False)
+    queue = f"queue-{uuid.uuid4()}"  # all that use this kind of broker in one process share its queues
+    celery.conf.task_default_queue = queue
+
+    def make(name: str) -> Host:
+        return world.host(
+            name,
+            database=None if databases > 1 else "shared",
+            before=lambda app: world.webhook.on("completed")(world.handler(name)),
+            models=lambda _: {"celery": celery},
+            WEBHOOK_PROCESSING="celery",
+        )
+
+    hosts = [make(name) for name in NAMES]
+    tasks = [(host, host.add_task()) for host in hosts for _ in range(2)]
+    for host, task_id in tasks:
+        assert host.post(task_id, completed(task_id), attempt=1).status_code == 202
+    celery.loader.import_default_modules()
+    with celery.connection_for_read() as connection, connection.SimpleQueue(queue) as messages:
+        for _ in tasks:
+            message = messages.get(timeout=30)
+            celery.tasks[message.headers["task"]].apply(message.payload[0])
+            message.ack()
+    assert sorted(world.seen) == sorted((host.app.config["NAME"], host.app.config["NAME"]) for host, _ in tasks)
+    for host in hosts:
+        host.close()
+
+
+def test_a_wake_up_with_a_number_that_this_worker_does_not_know_finds_its_event(world: World):
+    celery = Celery("host", broker="memory://", set_as_current=False)
+    host = world.host("a", models=lambda _: {"celery": celery}, WEBHOOK_PROCESSING="celery")
+    celery.loader.import_default_modules()
+    for number in (0, 1, 7):
+        task_id = host.add_task()
+        host.post(task_id, completed(task_id), attempt=1)
+        celery.tasks[TASK_NAME].apply((task_id, number))
+        assert host.task(task_id).status == "completed"
+    host.close()
