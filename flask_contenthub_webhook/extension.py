@@ -27,8 +27,9 @@ from .forwarding.replay import replay_forward
 from .forwarding.send import send_due_forwards
 from .models.defaults import add_own_tables, default_delivery_model, default_forward_models, default_task_model
 from .operations.alerts import check_alerts, read_alerts
+from .operations.in_process import start_scheduler_with_first_request
 from .operations.purge import purge_deliveries
-from .operations.scheduler import start_scheduler, start_scheduler_with_first_request, stop_scheduler
+from .operations.scheduler import start_scheduler, stop_scheduler
 from .runtime.background import BackgroundThreads
 from .runtime.backpressure import Backpressure
 from .runtime.forward_lanes import Lanes
@@ -44,7 +45,7 @@ from .tasks.handover import submit_due
 from .tasks.reconcile import reconcile
 from .tasks.submit import cancel, retry, submit
 from .web.client_certificates import check_certificate_support
-from .web.csrf import exempt_from_csrf
+from .web.exemptions import exempt_from_host_checks
 from .web.views import blueprint
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class ContentHubWebhook:
         if settings.scheduler_enabled:
             start_scheduler_with_first_request(app)
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
-        exempt_from_csrf(app, blueprint)
+        exempt_from_host_checks(app, blueprint)
         app.cli.add_command(_commands())
 
     # --- of the current application --------------------------------------------------------------------------

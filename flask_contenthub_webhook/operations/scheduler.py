@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
-from flask import Flask, request
+from flask import Flask
 
 from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
@@ -32,12 +32,9 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..runtime.state import WebhookState
 
-__all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "start_scheduler_with_first_request", "stop_scheduler"]
+__all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "stop_scheduler"]
 
 logger = logging.getLogger(__name__)
-
-_SERVER_MARKS = {"SERVER_SOFTWARE", "uwsgi.version", "mod_wsgi.version"}
-"""Keys that servers put into the environment of a request, and a test client does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +101,6 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
             wait_for_stop(stopped)
         finally:
             stop_scheduler(app, wait=True)
-
-
-def start_scheduler_with_first_request(app: Flask) -> None:
-    """Start the scheduler with the first request from a server, in each forked worker.
-
-    CLI commands, test clients and the parent of the reloader never get one, so they do not run the jobs.
-    """
-
-    def start_once() -> None:
-        served = not _SERVER_MARKS.isdisjoint(request.environ)
-        if served and not get_state(app).jobs.value.was_started and not app.testing:
-            start_scheduler(app)
-
-    app.before_request_funcs.setdefault(None, []).append(start_once)
 
 
 class _Executor(ThreadPoolExecutor):  # type: ignore[misc]  # APScheduler ships no types

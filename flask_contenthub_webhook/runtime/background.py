@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +12,17 @@ from typing import Any
 
 from ..core.per_process import PerProcess
 
-__all__ = ["BackgroundThreads"]
+__all__ = ["BackgroundThreads", "can_run_threads"]
 
 logger = logging.getLogger(__name__)
 
 _GRACE_AT_EXIT = 10.0
 """Seconds in which an ending process still does queued work; the rest is left to the next sweep."""
+
+
+def can_run_threads() -> bool:
+    """Tell whether threads run between requests; in uWSGI without them one would stop anywhere, holding its locks."""
+    return bool(getattr(sys.modules.get("uwsgi"), "has_threads", True))
 
 
 class _Pool:
@@ -35,7 +41,7 @@ class BackgroundThreads:
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Run some work soon; without threads do nothing, since the sweep does it."""
-        if not self._threads:
+        if not self._threads or not can_run_threads():
             return
         pool = self._pool.value
         with pool.lock:
@@ -48,7 +54,7 @@ class BackgroundThreads:
 
     def submit_or_run(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Run some work soon, or now if there are no threads."""
-        if self._threads:
+        if self._threads and can_run_threads():
             self.submit(work, *arguments)
         else:
             work(*arguments)

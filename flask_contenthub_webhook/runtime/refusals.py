@@ -25,6 +25,7 @@ from ..core.received import Source
 from ..core.redaction import redacted_sample
 from ..core.state_machine import Verdict
 from ..storage.transactions import Database
+from .background import can_run_threads
 
 __all__ = ["Refusal", "RefusalLog"]
 
@@ -188,7 +189,7 @@ class RefusalLog:
             if not memory.is_written_at_exit:
                 atexit.register(self.flush)
                 memory.is_written_at_exit = True
-            if memory.is_timed:
+            if memory.is_timed or not can_run_threads():
                 return
             memory.is_timed = True
         try:

@@ -51,6 +51,7 @@ class Jobs:
     Args:
         scheduler: runs them; None while they are stopped.
         was_started: True once they ran in this process.
+        was_doubted: True once the log says that they do not start, as it is not clear that this process serves.
         stopping: set while they are being stopped, so that a long job ends early.
         lock: keeps two first requests from starting two schedulers.
         purge_memory: lets the purge skip what it has looked at already.
@@ -58,6 +59,7 @@ class Jobs:
 
     scheduler: BackgroundScheduler | None = None
     was_started: bool = False
+    was_doubted: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     purge_memory: Any = None

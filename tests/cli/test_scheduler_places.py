@@ -20,6 +20,10 @@ from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until
 A_MOMENT = 0.7
 """Seconds in which a scheduler that should not be there would have made its first pass, which comes at once."""
 STARTED = "The scheduler runs in this process."
+NOT_CLEAR = "the first request does not look like a server's"
+_ASK_AS_THREADED = (
+    "print(repr(httpx.Client(transport=httpx.WSGITransport(app), base_url='http://localhost').get('/pid')))\n"
+)
 
 
 @pytest.fixture
@@ -160,6 +164,61 @@ def test_a_test_client_of_an_app_that_is_not_in_testing_mode_runs_none(hosts, sq
     host.app.test_client().get("/api/v1/content/health")
 
     assert host.state.jobs.value.scheduler is None
+
+
+def test_flask_shell_runs_none_with_a_client_that_looks_like_a_server(settings, journal):
+    ended = flask(settings, "shell", stdin=f"import httpx, time\n{_ASK_AS_THREADED}time.sleep({A_MOMENT})\n")
+
+    assert "<Response [200 OK]>" in ended.stdout
+    assert STARTED not in ended.stderr
+    assert NOT_CLEAR not in ended.stderr
+    assert passes(journal) == {}
+
+
+def test_a_script_with_a_test_client_is_told_once_that_none_starts(settings, journal):
+    ended = script(
+        settings, "client = app.test_client()\nfor _ in range(3): assert client.get('/pid').status_code == 200"
+    )
+
+    assert ended.stderr.count(NOT_CLEAR) == 1
+    assert STARTED not in ended.stderr
+    assert passes(journal) == {}
+
+
+def test_a_server_that_does_not_name_itself_runs_one(settings, journal):
+    ended = script(settings, f"import httpx\n{_ASK_AS_THREADED}")
+
+    assert ended.stderr.count(STARTED) == 1
+    assert NOT_CLEAR not in ended.stderr
+
+
+def test_a_page_is_served_if_the_scheduler_cannot_start(settings, journal):
+    """As in uWSGI without threads, whose module APScheduler looks at."""
+    ended = script(
+        settings,
+        "import sys, types\n"
+        "sys.modules['uwsgi'] = types.SimpleNamespace(has_threads=False)\n"
+        "server = {'SERVER_SOFTWARE': 'uWSGI'}\n"
+        "client = app.test_client()\n"
+        "for _ in range(3): assert client.get('/pid', environ_overrides=server).status_code == 200",
+    )
+
+    assert ended.stderr.count("The scheduler could not be started in this process") == 1
+    assert "has been disabled" in ended.stderr or "have been disabled" in ended.stderr
+    assert passes(journal) == {}
+
+
+def script(settings, code):
+    """A program of the host's to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from tests.cli.host_app import create_app\napp = create_app()\n{code}"],
+        cwd=PROJECT_ROOT,
+        env=clean_environment(PYTHONPATH=str(PROJECT_ROOT), **settings),
+        capture_output=True,
+        text=True,
+        timeout=200,  # only ends what hangs
+        check=True,
+    )
 
 
 def test_it_is_opt_in(gunicorn, settings, journal):

@@ -68,6 +68,63 @@ def test_batches_need_no_csrf_token_either(hosts: Build, sqlite_url: str):
     assert host.post_batch([], scheme="contenthub").status_code == 200
 
 
+# --- the host's own limiter --------------------------------------------------------------------------------------
+
+
+def limit_everything(app: Flask) -> None:
+    Limiter(
+        get_remote_address,
+        app=app,
+        default_limits=["1/hour"],
+        application_limits=["2/hour"],
+        storage_uri="memory://",
+    )
+    app.add_url_rule("/page", view_func=lambda: "page", endpoint="page")
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_default_limits_of_the_host_let_callbacks_and_health_pass(hosts: Build, sqlite_url: str, order: str):
+    host = hosts(sqlite_url, **{order: limit_everything})
+
+    assert [send(host) for _ in range(3)] == [PASSES] * 3
+    assert [host.post_batch([], scheme="contenthub").status_code for _ in range(3)] == [200] * 3
+    assert [host.app.test_client().get(f"{PREFIX}/health").status_code for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_the_hosts_own_pages_stay_limited(hosts: Build, sqlite_url: str, order: str):
+    host = hosts(sqlite_url, **{order: limit_everything})
+    send(host)
+
+    assert [host.app.test_client().get("/page").status_code for _ in range(2)] == [200, 429]
+
+
+def test_our_own_rate_still_counts_below_a_limiter_of_the_host(hosts: Build, sqlite_url: str):
+    host = hosts(sqlite_url, before=limit_everything, WEBHOOK_RATE_LIMIT="2/hour")
+
+    assert [send(host)[0] for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_protection_that_cannot_exempt_a_blueprint_costs_no_page(
+    hosts: Build, sqlite_url: str, caplog: pytest.LogCaptureFixture
+):
+    class OtherProtection:
+        def exempt(self, view: Callable[..., object]) -> None:
+            raise AttributeError(f"{view!r} is not a view")
+
+    def protect_otherwise(app: Flask) -> None:
+        app.extensions["csrf"] = OtherProtection()
+        app.add_url_rule("/page", view_func=lambda: "page", endpoint="page")
+
+    for order in ("before", "after"):
+        host = hosts(sqlite_url, **{order: protect_otherwise})
+        assert [host.app.test_client().get("/page").status_code for _ in range(2)] == [200, 200]
+        assert send(host) == PASSES
+
+    told = [record for record in caplog.records if "could not be exempted" in record.getMessage()]
+    assert len(told) == 2
+
+
 # --- rate --------------------------------------------------------------------------------------------------------
 
 
