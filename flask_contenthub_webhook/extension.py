@@ -37,6 +37,7 @@ from .runtime.rate_limit import RateLimit
 from .runtime.refusals import WINDOW, RefusalLog
 from .runtime.state import CELERY_KEY, EXTENSION_KEY, WebhookState, get_state
 from .runtime.subscriptions import Subscription, Subscriptions
+from .storage.clock import AgreedClock
 from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
 from .storage.store import Store
@@ -235,8 +236,15 @@ def _make_database(
     app: Flask, db: SQLAlchemy, settings: Settings, task_model: type[Any], delivery_model: type[Any]
 ) -> Database:
     """Build the database object: the statements over the models, and their transactions."""
-    store = Store(task_model, delivery_model, lock_timeout=settings.timeout, poll_intervals=settings.poll_intervals)
-    return Database(app, db, store, Outbox(task_model, *default_forward_models(db)))
+    clock = AgreedClock()
+    store = Store(
+        task_model,
+        delivery_model,
+        lock_timeout=settings.timeout,
+        poll_intervals=settings.poll_intervals,
+        clock=clock,
+    )
+    return Database(app, db, store, Outbox(task_model, *default_forward_models(db), clock=clock))
 
 
 def _make_state(

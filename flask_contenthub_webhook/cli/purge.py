@@ -37,8 +37,8 @@ def purge_command(older_than: float | None, verdicts: tuple[str, ...], *, yes: b
     """
     state = get_state()
     selected = [Verdict(verdict) for verdict in verdicts]
-    before = None if older_than is None else state.clock() - timedelta(days=older_than)
-    rules = retention_rules(state.settings, state.clock(), selected, before=before)
+    before = None if older_than is None else state.now() - timedelta(days=older_than)
+    rules = retention_rules(state.settings, state.now(), selected, before=before)
     if not rules:
         raise click.UsageError("Retention is off for these deliveries; pass --older-than.")
     number = count_expired(state.database, rules)

@@ -29,7 +29,7 @@ def stats_command(since: datetime | None, *, as_json: bool) -> None:
     """Count tasks by status, deliveries by source and verdict, and waiting and due work."""
     screen = None if as_json else Screen()
     state = get_state()
-    now = state.clock()
+    now = state.now()
     since = now - timedelta(hours=24) if since is None else since
     tasks = sum_tasks(state.database, now)
     deliveries = sum_deliveries(state.database, since=since, now=now)

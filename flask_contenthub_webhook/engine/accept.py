@@ -93,19 +93,23 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
         TaskMismatch: the payload names another task.
         DatabaseUnavailable: nothing was written.
     """
-    now = state.clock()
-    due = now + jittered(state.settings.retry_backoff[0])
     try:
-        return state.database.write(lambda tx: _write_known(state, tx, received, now, due=due, reason=reason))
+        return state.database.write(lambda tx: _defer(state, tx, received, reason))
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
 
 
+def _defer(state: WebhookState, tx: Tx, received: ReceivedEvent, reason: str) -> Outcome:
+    now = state.store.now(tx)
+    due = now + jittered(state.settings.retry_backoff[0])
+    return _write_known(state, tx, received, now, due=due, reason=reason)
+
+
 def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: bool) -> Outcome:
     """Write the row without reading the task first, unless one statement cannot determine the task and the attempt."""
-    now, ours = state.clock(), received.task_id
+    now, ours = state.store.now(tx), received.task_id
     named = None if received.task_is_authenticated or received.event.task_id == ours else received.event.task_id
-    values = _values(state, received, now)
+    values = _values(state, tx, received, now)
     kept = None
     if named is not None:
         del values["attempt"]
@@ -121,11 +125,11 @@ def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: boo
 
 
 def _accept_many(state: WebhookState, tx: Tx, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
-    now = state.clock()
+    now = state.store.now(tx)
     tasks = state.store.find_tasks(tx, {received.task_id for received in batch})
     checked = [_checked(received, _found(received, tasks)) for received in batch]
     rows = [
-        _values(state, received, now) | _task_columns(state, tx, received, task)
+        _values(state, tx, received, now) | _task_columns(state, tx, received, task)
         for received, task in zip(batch, checked, strict=True)
         if not isinstance(task, RequestRefused)
     ]
@@ -143,7 +147,7 @@ def _write_known(
     )
     if isinstance(task, RequestRefused):
         raise task
-    values = _values(state, received, now) | {"next_retry_at": due, "reason": reason}
+    values = _values(state, tx, received, now) | {"next_retry_at": due, "reason": reason}
     values |= _task_columns(state, tx, received, task)
     return _queued(task, state.store.insert_delivery(tx, values)["id"], reason or "")
 
@@ -168,9 +172,10 @@ def _checked(received: ReceivedEvent, task: Row | None) -> Row | RequestRefused:
     return task
 
 
-def _values(state: WebhookState, received: ReceivedEvent, now: datetime) -> dict[str, Any]:
+def _values(state: WebhookState, tx: Tx, received: ReceivedEvent, now: datetime) -> dict[str, Any]:
     """Return the columns of a waiting delivery that follow from the event alone."""
-    return delivery_values(received, received.task_id, now) | {
+    ahead = state.store.clock.ahead(state.store.connection_of(tx))
+    return delivery_values(received, received.task_id, now, ahead=ahead) | {
         "late": False,
         "processed_at": None,
         "latency_ms": None,

@@ -137,7 +137,8 @@ class _EventTransaction:
         self.attempt = received.attempt
         self.seen: Row | None = None
         self.strays: _Strays | None = None
-        self.now = state.clock()
+        self.ahead = self.store.clock.ahead(self.tx)
+        self.now = state.clock() + self.ahead
 
     def apply(self, *, lock: bool) -> Outcome:
         with self._blaming_the_event():
@@ -255,8 +256,8 @@ class _EventTransaction:
     def _arrival(self, task_id: str) -> dict[str, Any]:
         """Return the history row's columns that do not depend on the decision; for a waiting row, the changed ones."""
         if self.kept is None:
-            return delivery_values(self.received, task_id, self.now)
-        return {**processing_times(self.received, self.now), **SETTLED}
+            return delivery_values(self.received, task_id, self.now, ahead=self.ahead)
+        return {**processing_times(self.received.received_at, self.now), **SETTLED}
 
     def _write_history(self, values: Row) -> Row:
         """Write a new row, or bring the row of an earlier try up to date."""

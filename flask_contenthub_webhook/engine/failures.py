@@ -15,7 +15,7 @@ from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Verdict
 from ..errors import DatabaseUnavailable, HandlerFailed
 from ..runtime.state import WebhookState
-from ..storage.delivery_rows import delivery_values
+from ..storage.delivery_rows import delivery_values, processing_times
 from .handlers import HandlerError
 
 __all__ = ["keep_failure", "record_failure"]
@@ -93,24 +93,21 @@ def record_failure(
     Returns:
         The id of the row, and its verdict: failed, or dead.
     """
-    now = state.clock()
     tries = 1 if kept is None else kept["tries"] + 1
-    outcome = {
-        "tries": tries,
-        "error": _storable(error),
-        "processed_at": now,
-        "claimed_until": None,
-        **_next_try(state, received, tries, now),
-    }
 
-    def write(tx: Connection) -> int:
+    def write(tx: Connection) -> tuple[int, Verdict]:
+        now, ahead = state.store.now(tx), state.store.clock.ahead(tx)
+        outcome = _next_try(state, received, tries, now)
+        verdict = Verdict(outcome["verdict"])
+        outcome |= {"tries": tries, "error": _storable(error), "claimed_until": None}
         if kept is None:
-            values = {**delivery_values(received, task_id, now), "late": False, "attempt": attempt, **outcome}
-            return int(state.store.insert_delivery(tx, values)["id"])
-        state.store.update_delivery(tx, kept["id"], outcome)
-        return int(kept["id"])
+            arrival = delivery_values(received, task_id, now, ahead=ahead)
+            values = {**arrival, "late": False, "attempt": attempt, **outcome}
+            return int(state.store.insert_delivery(tx, values)["id"]), verdict
+        state.store.update_delivery(tx, kept["id"], {**processing_times(received.received_at, now), **outcome})
+        return int(kept["id"]), verdict
 
-    return state.database.write(write), Verdict(outcome["verdict"])
+    return state.database.write(write)
 
 
 def _storable(error: str) -> str:

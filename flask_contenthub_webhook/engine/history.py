@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.events import Event, parse_event
@@ -35,8 +36,13 @@ def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reas
         DatabaseUnavailable: nothing was written.
     """
     values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None, "claimed_until": None}
+
+    def write(tx: Connection) -> None:
+        decided = {"processed_at": state.store.now(tx)} if verdict is Verdict.DEAD else {}
+        state.store.update_delivery(tx, delivery_id, values | decided)
+
     try:
-        state.database.write(lambda tx: state.store.update_delivery(tx, delivery_id, values))
+        state.database.write(write)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
 

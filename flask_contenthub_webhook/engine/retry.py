@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -111,11 +111,8 @@ def _lease(state: WebhookState) -> timedelta:
 
 
 def _claim(state: WebhookState, limit: int, task_id: str | None) -> list[Claimed]:
-    now = state.clock()
-    until = now + _lease(state)
-    return state.database.write(
-        lambda tx: state.store.inbox.claim(tx, now=now, until=until, limit=limit, task_id=task_id)
-    )
+    lease = _lease(state)
+    return state.database.write(lambda tx: state.store.inbox.claim(tx, lease=lease, limit=limit, task_id=task_id))
 
 
 def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
@@ -136,11 +133,10 @@ def _caused_by_contention(error: Exception) -> bool:
 
 def _is_still_ours(state: WebhookState, row: Row) -> bool:
     """Extend a claim that is half over, as at the end of a batch; False if it was lost."""
-    now: datetime = state.clock()
-    if row["claimed_until"] - now > _lease(state) / 2:
+    lease = _lease(state)
+    if row["claimed_until"] - state.now() > lease / 2:
         return True
-    until = now + _lease(state)
-    return state.database.write(lambda tx: state.store.inbox.renew(tx, row, until))
+    return state.database.write(lambda tx: state.store.inbox.renew(tx, row, state.store.now(tx) + lease))
 
 
 def _apply_claimed(state: WebhookState, row: Row) -> Verdict:

@@ -8,7 +8,6 @@ its own, by the answer to its submission, or because the task ends while it runs
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -115,7 +114,7 @@ def stop_strays(state: WebhookState, task: Row, names: Sequence[str], *, current
     Returns:
         True if the service was told of all of them; the log has the rest.
     """
-    if current and state.creator_pause.is_on(state.clock()):
+    if current and state.creator_pause.is_on(state.waited()):
         return False  # the poller tells it later
     told = [_stop(state, task, name) for name in dict.fromkeys(names)]
     if current and all(told):
@@ -132,7 +131,7 @@ def give_up_after_a_day(state: WebhookState, task: Row, now: datetime) -> None:
 
 def not_told_lately(state: WebhookState, names: Sequence[str]) -> Sequence[str]:
     """Return the names of which the service was not told by this process a moment ago: a stray may report often."""
-    now = timedelta(seconds=time.monotonic())
+    now = state.waited()
     due = [name for name in names if not state.strays_told.remaining(name, now)]
     for name in due:
         state.strays_told.failed(name, now)
@@ -155,7 +154,7 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
         except CreatorError as error:
             told = False
             if isinstance(error, CreatorUnreachable) and service.address == state.current_address:
-                state.creator_pause.failed(state.clock())
+                state.creator_pause.failed(state.waited())
             logger.warning("The service was not told that a job is no longer wanted: %s", error.message, extra=facts)
         except SQLAlchemyError as error:
             told = False

@@ -115,8 +115,7 @@ class Worker:
 
     def _is_anything_due(self) -> bool:
         try:
-            now = self._state.clock()
-            return self._state.database.ask(lambda tx: self._state.store.inbox.is_anything_due(tx, now))
+            return self._state.database.ask(self._state.store.inbox.is_anything_due)
         except SQLAlchemyError as error:
             logger.warning("The inbox cannot be read now: %s", type(error).__name__, exc_info=error)
             self._stopped.wait(_AFTER_TROUBLE)

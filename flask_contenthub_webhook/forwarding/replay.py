@@ -25,7 +25,7 @@ def replay_forward(state: WebhookState, forward_id: int) -> None:
     """
     try:
         with state.database.session() as session:
-            was_reset = state.outbox.reset(session, forward_id, state.clock())
+            was_reset = state.outbox.reset(session, forward_id, state.store.now(session))
             exists = was_reset or state.outbox.read(session, forward_id) is not None
             session.commit()
     except SQLAlchemyError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -105,14 +104,14 @@ def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardRe
 
 def _claim(state: WebhookState) -> Row | None:
     """Claim the first due forward whose URL may be sent to, for longer than a request takes."""
-    lanes, now = state.forward_lanes, state.clock()
-    until = now + timedelta(seconds=state.settings.forward_timeout) + _LEASE_MARGIN
+    lanes = state.forward_lanes
+    lease = timedelta(seconds=state.settings.forward_timeout) + _LEASE_MARGIN
     with lanes.choosing:
         if lanes.are_full:
             return None
         try:
             with state.database.session() as session:
-                claimed = state.outbox.claim(session, now=now, until=until, closed=lanes.closed(now))
+                claimed = state.outbox.claim(session, lease=lease, closed=lanes.closed(state.waited()))
                 session.commit()
         except SQLAlchemyError as error:
             logger.warning("No forward could be claimed; the next pass tries again.", exc_info=error)
@@ -124,8 +123,8 @@ def _claim(state: WebhookState) -> Row | None:
 
 def _push_back_what_came_since(state: WebhookState) -> None:
     """Postpone new events of paused URLs, for processes that do not know of the pause."""
-    for url, until in state.forward_lanes.paused(state.clock()).items():
-        _pause(state, url, until)
+    for url, left in state.forward_lanes.paused(state.waited()).items():
+        _pause(state, url, left)
 
 
 # --- one forward ---------------------------------------------------------------------------------------------
@@ -133,32 +132,32 @@ def _push_back_what_came_since(state: WebhookState) -> None:
 
 def _send(state: WebhookState, forward: Row) -> str:
     """Post one forward, and return the recorded outcome."""
-    lanes, url, began = state.forward_lanes, forward["url"], state.clock()
+    lanes, url, began = state.forward_lanes, forward["url"], state.waited()
     try:
-        answer: Answer = state.post(url, bytes(forward["body"]), _headers(state, forward, began))
+        answer: Answer = state.post(url, bytes(forward["body"]), _headers(state, forward, state.clock()))
     except BaseException:
         lanes.leave(url)
         raise
-    now, paused_until = state.clock(), None
+    pause = None
     if answer.error is None:
         lanes.succeeded(url)
     elif answer.final:
         lanes.leave(url)
     else:
-        paused_until = lanes.failed(url, now)
-    changes = _outcome(state, forward, answer, now)
-    _log(forward, answer, changes["status"])
+        pause = lanes.failed(url, state.waited())
+    status, wait = _outcome(state, forward, answer)
+    _log(forward, answer, status)
     try:
-        settled = _record(state, forward, answer, began, changes)
+        settled = _record(state, forward, answer, status, wait=wait, took=state.waited() - began)
     except SQLAlchemyError as error:
         logger.warning("An answer was not recorded; the event is sent again.", exc_info=error, extra=_names(forward))
         return "interrupted"
-    if paused_until is not None:
-        _pause(state, url, paused_until)
-    signals.send_quietly(signals.forward_tried, state.app, status=changes["status"])
-    if settled and changes["status"] != WAITING:
-        _tell(state, forward["id"], changes["status"])
-    return str(changes["status"])
+    if pause is not None:
+        _pause(state, url, pause)
+    signals.send_quietly(signals.forward_tried, state.app, status=status)
+    if settled and status != WAITING:
+        _tell(state, forward["id"], status)
+    return status
 
 
 def _headers(state: WebhookState, forward: Row, now: datetime) -> dict[str, str]:
@@ -172,16 +171,14 @@ def _headers(state: WebhookState, forward: Row, now: datetime) -> dict[str, str]
     }
 
 
-def _outcome(state: WebhookState, forward: Row, answer: Answer, now: datetime) -> dict[str, Any]:
+def _outcome(state: WebhookState, forward: Row, answer: Answer) -> tuple[str, timedelta]:
+    """Return the status of a forward after a try, and how long to wait for the next one."""
     if answer.error is None:
-        return {"status": DELIVERED, "next_try_at": None, "finished_at": now}
+        return DELIVERED, timedelta()
     backoff, tries = state.settings.retry_backoff, forward["tries"]
     if answer.final or tries > len(backoff):
-        return {"status": DEAD, "next_try_at": None, "finished_at": now}
-    return {
-        "status": WAITING,
-        "next_try_at": now + max(jittered(backoff[tries - 1]), _asked_for(answer.retry_after, now)),
-    }
+        return DEAD, timedelta()
+    return WAITING, max(jittered(backoff[tries - 1]), _asked_for(answer.retry_after, state.clock()))
 
 
 def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
@@ -198,25 +195,30 @@ def _asked_for(retry_after: str | None, now: datetime) -> timedelta:
     return min(max(asked, timedelta()), _MOST_PATIENCE)
 
 
-def _record(state: WebhookState, forward: Row, answer: Answer, began: datetime, changes: Mapping[str, Any]) -> bool:
+def _record(
+    state: WebhookState, forward: Row, answer: Answer, status: str, *, wait: timedelta, took: timedelta
+) -> bool:
     attempt = {
-        "started_at": began,
         "duration_ms": answer.duration_ms,
         "address": answer.address,
         "status_code": answer.status,
         "error": answer.error,
     }
     with state.database.session() as session:
+        now = state.store.now(session)
+        due, finished = (now + wait, None) if status == WAITING else (None, now)
+        changes = {"status": status, "next_try_at": due, "finished_at": finished}
         settled = state.outbox.settle(session, forward, changes)
-        state.outbox.add_attempt(session, forward["id"], attempt)
+        state.outbox.add_attempt(session, forward["id"], {**attempt, "started_at": now - took})
         session.commit()
     return settled
 
 
-def _pause(state: WebhookState, url: str, until: datetime) -> None:
+def _pause(state: WebhookState, url: str, pause: timedelta) -> None:
     """Postpone the forwards of a failing URL, so that every process leaves it alone."""
     try:
         with state.database.session() as session:
+            until = state.store.now(session) + pause
             state.outbox.push_back(session, url, until=until, others_until=until + _OTHERS_LATER)
             session.commit()
     except SQLAlchemyError as error:

@@ -38,7 +38,7 @@ def write_forwards(
     state: WebhookState, session: Session, event: Event, decision: Decision, *, task: Row, delivery: Row
 ) -> None:
     """Write one row for each URL that gets the event; they commit with the event's effect or not at all."""
-    now = state.clock()
+    now = state.store.now(session)
     payload = forwarded_event(event, decision, task_id=task["task_id"], now=now)
     if payload is None:
         return

@@ -81,7 +81,7 @@ def check_alerts(state: WebhookState) -> list[AlertStatus]:
 
     An alert that was switched off while it was raised is cleared.
     """
-    now = state.clock()
+    now = state.now()
     rows = _read_or_add_rows(state)  # before anything is measured: what changes after that fails the compare-and-set
     with state.database.session() as session:
         measures = {kind.name: _measure(state, session, kind, rows[kind.name], now) for kind in KINDS}

@@ -51,7 +51,7 @@ def purge_deliveries(
         hold: seconds that the statements of one batch should take.
     """
     only = [Verdict(verdict) for verdict in verdicts]
-    rules = retention_rules(state.settings, state.clock(), only, before=before)
+    rules = retention_rules(state.settings, state.now(), only, before=before)
     throttle = Throttle(state.database, stop, hold=hold)
     walk = _Walk(state, rules, throttle, on_progress)
     if walk.through(_spans(state, rules, None)) and not only:
@@ -62,7 +62,7 @@ def purge_deliveries(
 def purge_regularly(state: WebhookState) -> int:
     """Purge for the scheduler: look only at what has expired since the last time, and end early when it is stopped."""
     jobs = state.jobs.value
-    now, memory, throttle = state.clock(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
+    now, memory, throttle = state.now(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
     rules = retention_rules(state.settings, now)
     walk = _Walk(state, rules, throttle)
     if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
@@ -152,7 +152,7 @@ def _purge_forwards(state: WebhookState, before: datetime | None, throttle: Thro
     if before is not None:
         _purge_forwards_before(state, before, throttle)
     elif state.settings.history_retention:
-        _purge_forwards_before(state, state.clock() - state.settings.history_retention, throttle)
+        _purge_forwards_before(state, state.now() - state.settings.history_retention, throttle)
 
 
 def _spans(state: WebhookState, rules: Sequence[Rule], since: timedelta | None) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from ..core.cooldown import Cooldown, Cooldowns
 
@@ -28,7 +28,7 @@ class Lanes:
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._under_way: Counter[str] = Counter()
-        self._cooldowns = Cooldowns[datetime](
+        self._cooldowns = Cooldowns[timedelta](
             lambda: Cooldown(_FIRST_PAUSE, _LONGEST_PAUSE, patience=_PATIENCE), most=_MOST_FAILING
         )
         self._lock = threading.Lock()
@@ -41,15 +41,15 @@ class Lanes:
         with self._lock:
             return self._under_way.total() >= self._concurrency
 
-    def closed(self, now: datetime) -> list[str]:
+    def closed(self, now: timedelta) -> list[str]:
         """Return the URLs that nothing may be sent to now."""
         with self._lock:
             taken = [url for url, requests in self._under_way.items() if requests >= self._limit(url)]
         return sorted({*taken, *self.paused(now)})
 
-    def paused(self, now: datetime) -> dict[str, datetime]:
-        """Return the URLs that are left alone because they keep failing, and until when."""
-        return self._cooldowns.running(now)
+    def paused(self, now: timedelta) -> dict[str, timedelta]:
+        """Return the URLs that are left alone because they keep failing, and for how much longer."""
+        return {url: until - now for url, until in self._cooldowns.running(now).items()}
 
     def enter(self, url: str) -> None:
         """Note that a request starts."""
@@ -68,15 +68,15 @@ class Lanes:
         self._cooldowns.succeeded(url)
         self.leave(url)
 
-    def failed(self, url: str, now: datetime) -> datetime | None:
+    def failed(self, url: str, now: timedelta) -> timedelta | None:
         """Note that a request failed.
 
         Returns:
-            Until when to leave the URL alone; None if it has not failed often enough for that.
+            For how long to leave the URL alone; None if it has not failed often enough for that.
         """
         until = self._cooldowns.failed(url, now)
         self.leave(url)
-        return until
+        return None if until is None else until - now
 
     def _limit(self, url: str) -> int:
         return 1 if url in self._cooldowns else max(1, self._concurrency // 2)

@@ -125,7 +125,9 @@ class RefusalLog:
             return
         try:
             with self._database.begin() as tx:
-                self._database.store.insert_delivery(tx, _row(refusal, body=_kept_whole(refusal.body)))
+                ahead = self._database.store.clock.ahead(tx)
+                values = _row(refusal, body=_kept_whole(refusal.body))
+                self._database.store.insert_delivery(tx, _moved(values, ahead))
         except SQLAlchemyError as error:
             logger.warning("A refused request could not be recorded: %s", refusal.code, exc_info=error)
 
@@ -169,10 +171,10 @@ class RefusalLog:
         store = self._database.store
         try:
             with self._database.begin() as tx:
-                row = tally.row
-                if row is None or not store.add_occurrences(tx, row, count, tally.last):
+                row, ahead = tally.row, store.clock.ahead(tx)
+                if row is None or not store.add_occurrences(tx, row, count, tally.last + ahead):
                     values = {**tally.sample, "occurrences": count, "processed_at": tally.last}
-                    row = store.insert_delivery(tx, values)["id"]
+                    row = store.insert_delivery(tx, _moved(values, ahead))["id"]
         except Exception as error:  # neither an answer nor a thread may end by what is only a record
             logger.warning(
                 "%d refused requests (%s) could not be recorded.", count, tally.sample["error"], exc_info=error
@@ -218,6 +220,11 @@ def _kept_whole(body: bytes) -> bytes:
     except (ValueError, RecursionError):
         return redacted_sample(body)
     return body if isinstance(value, dict) and "events" not in value else redacted_sample(body)
+
+
+def _moved(row: Mapping[str, Any], ahead: timedelta) -> dict[str, Any]:
+    """Return the row with its times by the database's clock."""
+    return {**row, **{key: row[key] + ahead for key in ("received_at", "processed_at")}}
 
 
 def _row(refusal: Refusal, *, body: bytes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
 from ..creators.guarded import GuardedCreator
 from ..creators.protocol import Creator
-from ..models.columns import utc_now
+from ..storage.clock import Clock
 from ..storage.forwards import Outbox
 from ..storage.store import Store
 from ..storage.transactions import Database
@@ -35,7 +35,6 @@ EXTENSION_KEY = "contenthub_webhook"
 CELERY_KEY = "contenthub_webhook_celery"
 """The key of the Celery engine in ``app.extensions``, under WEBHOOK_PROCESSING=celery."""
 
-Clock = Callable[[], datetime]
 Waker = Callable[[str], None]
 """Wakes an applier of events for one task; never raises."""
 
@@ -80,7 +79,6 @@ class WebhookState:
         creator_pause: leaves the creator alone after it was down.
         strays_told: jobs that showed life although no open task wants them, and that were cancelled a moment ago.
         wake: called after an event was accepted for later.
-        clock: returns the time; tests move it.
     """
 
     app: Flask
@@ -95,7 +93,7 @@ class WebhookState:
     submit_threads: BackgroundThreads
     forward_threads: BackgroundThreads
     forward_lanes: Lanes
-    creator_pause: Cooldown[datetime] = field(
+    creator_pause: Cooldown[timedelta] = field(
         default_factory=lambda: Cooldown(timedelta(seconds=5), timedelta(minutes=5))
     )
     strays_told: Cooldowns[timedelta] = field(
@@ -104,7 +102,31 @@ class WebhookState:
     wake: Waker = _wake_nobody
     previous_creator: Creator | None = None
     jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
-    clock: Clock = utc_now
+
+    @property
+    def clock(self) -> Clock:
+        """The application's clock, for what people see; tests replace it, and move the database's time with it."""
+        return self.store.clock.read
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self.store.clock.read = clock
+
+    def now(self) -> datetime:
+        """Return the time by which processes agree, the database's; inside a transaction use ``store.now(tx)``.
+
+        Raises:
+            SQLAlchemyError: the database had to be asked, and is down.
+        """
+        return self.store.clock.recent_now() or self.database.ask(self.store.now)
+
+    def by_own_clock(self, at: datetime) -> datetime:
+        """Return by the application's clock a time that was read from the database."""
+        return at - (self.now() - self.clock())
+
+    def waited(self) -> timedelta:
+        """Return a time that only grows, to measure waits with inside this process."""
+        return self.store.clock.waited()
 
     @property
     def service(self) -> GuardedCreator | None:

@@ -18,8 +18,18 @@ SETTLED: Mapping[str, None] = {"error": None, "next_retry_at": None, "claimed_un
 _MAX_ADDRESS_LENGTH = 64
 
 
-def delivery_values(received: ReceivedEvent, task_id: str, now: datetime) -> dict[str, Any]:
-    """Return the columns that follow from how an event came."""
+def delivery_values(
+    received: ReceivedEvent, task_id: str, now: datetime, *, ahead: timedelta = timedelta()
+) -> dict[str, Any]:
+    """Return the columns that follow from how an event came.
+
+    Args:
+        received: the event, with its time by the application's clock.
+        task_id: our id of its task.
+        now: the time by the database's clock.
+        ahead: how far that is ahead of the application's.
+    """
+    arrived = min(received.received_at + ahead, now)
     return {
         "task_id": task_id,
         "event": received.event.type,
@@ -31,8 +41,8 @@ def delivery_values(received: ReceivedEvent, task_id: str, now: datetime) -> dic
         "occurrences": 1,
         "replay_of": received.replay_of,
         "occurred_at": received.event.occurred_at,
-        "received_at": received.received_at,
-        **processing_times(received, now),
+        "received_at": arrived,
+        **processing_times(arrived, now),
         "remote_addr": received.remote_addr and received.remote_addr[:_MAX_ADDRESS_LENGTH],
         "headers": dict(received.headers),
         "body": received.body,
@@ -57,6 +67,6 @@ def with_notes(decision: Decision, notes: Sequence[str]) -> Decision:
     return replace(decision, reason=f"{decision.reason} Kept as it came: {'; '.join(notes)}.".lstrip())
 
 
-def processing_times(received: ReceivedEvent, now: datetime) -> dict[str, Any]:
-    """Return when an event was applied, and how long after it was received."""
-    return {"processed_at": now, "latency_ms": (now - received.received_at) / timedelta(milliseconds=1)}
+def processing_times(arrived: datetime, now: datetime) -> dict[str, Any]:
+    """Return when an event was decided, and how long after it arrived; never before, even if the clock was set."""
+    return {"processed_at": now, "latency_ms": max(timedelta(), now - arrived) / timedelta(milliseconds=1)}

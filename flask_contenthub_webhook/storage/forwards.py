@@ -7,12 +7,13 @@ claim. Forwards commit together with tasks, so they use the same connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from .clock import NOW, AgreedClock, moved
 from .dialect import Capabilities
 from .rows import ModelTable, Row
 
@@ -29,6 +30,7 @@ class Outbox:
         forward_model: a model with the columns of ``ForwardMixin``.
         attempt_model: a model with the columns of ``ForwardAttemptMixin``.
         capabilities: what the database can do; detected on the first connection by default.
+        clock: the application's and the database's.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Outbox:
         attempt_model: type[Any],
         *,
         capabilities: Capabilities | None = None,
+        clock: AgreedClock | None = None,
     ) -> None:
         self.forwards = ModelTable(forward_model)
         self.attempts = ModelTable(attempt_model)
         self._task_model = task_model
         self._features = capabilities
         self._prepared: _Statements | None = None
+        self._clock = clock or AgreedClock()
 
     # --- writing and claiming --------------------------------------------------------------------------------
 
@@ -52,16 +56,18 @@ class Outbox:
         connection, sql = self._prepare(session)
         connection.execute(sql.insert, [dict(row) for row in rows])
 
-    def claim(self, session: Session, *, now: datetime, until: datetime, closed: Sequence[str]) -> Row | None:
-        """Claim the forward that is due first, except for ``closed`` URLs, until the end of a lease."""
+    def claim(self, session: Session, *, lease: timedelta, closed: Sequence[str]) -> Row | None:
+        """Claim the forward that is due first, except for ``closed`` URLs, for the time of a lease."""
         connection, sql = self._prepare(session)
-        window = {"at_now": now, "at_closed": list(closed)}
+        times = self._clock.bound(connection, at_now=NOW, at_until=lease)
+        window = {**times, "at_closed": list(closed)}
         if sql.capabilities.returning:
-            return self._values(connection.execute(sql.claim, {**window, "at_until": until}).one_or_none())
+            return self._values(connection.execute(sql.claim, window).one_or_none())
+        del window["at_until"]
         due = connection.execute(sql.due, window).one_or_none()
         if due is None:
             return None
-        claimed = {"at_id": due.id, "at_tries": due.tries, "at_now": now, "at_until": until}
+        claimed = {"at_id": due.id, "at_tries": due.tries, **times}
         return self.read(session, due.id) if connection.execute(sql.claim_one, claimed).rowcount == 1 else None
 
     # --- results ---------------------------------------------------------------------------------------------
@@ -138,7 +144,7 @@ class _Statements:
         by_id = f["id"] == sa.bindparam("at_id")
         moment = f["next_try_at"].type
         at_now, at_until = sa.bindparam("at_now", type_=moment), sa.bindparam("at_until", type_=moment)
-        is_due = f["next_try_at"] <= at_now
+        is_due = f["next_try_at"] <= moved("at_now", moment)
         is_waiting = f["status"] == WAITING
 
         self.insert = sa.insert(forwards.table)
@@ -149,7 +155,11 @@ class _Statements:
         candidate = self.due.with_only_columns(f["id"])
         if capabilities.skip_locked:
             candidate = candidate.with_for_update(skip_locked=True)
-        claim = sa.update(forwards.table).where(is_due).values({f["tries"]: f["tries"] + 1, f["next_try_at"]: at_until})
+        claim = (
+            sa.update(forwards.table)
+            .where(is_due)
+            .values({f["tries"]: f["tries"] + 1, f["next_try_at"]: moved("at_until", moment)})
+        )
         self.claim = claim.where(f["id"].in_(sa.select(candidate.cte("due").c.id))).returning(*f.values())
         is_ours = f["tries"] == sa.bindparam("at_tries")
         self.claim_one = claim.where(by_id, is_ours)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from .clock import NOW, AgreedClock
 from .dialect import Capabilities
 from .inbox_statements import InboxStatements
 from .rows import ModelTable, Row, Tx
@@ -37,6 +38,7 @@ class InboxStore:
         deliveries: the host's delivery model.
         connect: returns the connection of a transaction.
         capabilities: returns the capabilities of the database of a transaction.
+        clock: the application's and the database's.
         window: how many due deliveries a claim looks at; if none of them is free, it looks at all.
     """
 
@@ -47,10 +49,12 @@ class InboxStore:
         *,
         connect: Callable[[Tx], sa.Connection],
         capabilities: Callable[[Tx], Capabilities],
+        clock: AgreedClock | None = None,
         window: int = 1_000,
     ) -> None:
         self._tasks, self._deliveries = tasks, deliveries
         self._connection, self._capabilities = connect, capabilities
+        self._clock = clock or AgreedClock()
         self._windows = (window, _EVERYTHING)
         self._prepared: InboxStatements | None = None
 
@@ -76,12 +80,12 @@ class InboxStore:
         row = self._connection(tx).execute(statement, parameters).first()
         return None if row is None else (row[0], row[1])
 
-    def claim(self, tx: Tx, *, now: datetime, until: datetime, limit: int, task_id: str | None = None) -> list[Claimed]:
-        """Claim the first waiting delivery of each of several tasks, until the end of a lease.
+    def claim(self, tx: Tx, *, lease: timedelta, limit: int, task_id: str | None = None) -> list[Claimed]:
+        """Claim the first waiting delivery of each of several tasks, for the time of a lease.
 
         With ``task_id``, claim the first of that task only, even if it is not due for the sweep yet.
         """
-        parameters = {"at_now": now, "at_until": until}
+        parameters = self._clock.bound(self._connection(tx), at_now=NOW, at_until=lease)
         if task_id is not None:
             return self._claim(tx, self._sql(tx).head_of_task, {**parameters, "at_task_id": task_id})
         for window in self._windows:
@@ -96,10 +100,11 @@ class InboxStore:
         if sql.capabilities.returning:
             claimed = connection.execute(claim, parameters).all()
             return sorted((self._claimed(row) for row in claimed), key=lambda delivery: delivery.row["id"])
-        until = parameters.pop("at_until")
+        times = {key: value for key, value in parameters.items() if key in {"at_until", "at_clock"}}
+        del parameters["at_until"]
         taken: list[Claimed] = []
         for delivery_id, seen in connection.execute(candidates, parameters).all():
-            candidate = {"at_id": delivery_id, "at_seen": seen, "at_until": until}
+            candidate = {"at_id": delivery_id, "at_seen": seen, **times}
             if connection.execute(sql.claim_one, candidate).rowcount == 1:
                 row = connection.execute(sql.delivery_by_id, {"at_id": delivery_id}).one()
                 taken.append(self._claimed((*row, True)))
@@ -120,9 +125,10 @@ class InboxStore:
         counted = self._connection(tx).execute(self._sql(tx).count_waiting, {"at_limit": most})
         return int(counted.scalar_one())
 
-    def is_anything_due(self, tx: Tx, now: datetime) -> bool:
+    def is_anything_due(self, tx: Tx) -> bool:
         """Tell whether a claim is worth trying; takes no lock."""
-        return self._connection(tx).execute(self._sql(tx).is_due, {"at_now": now}).first() is not None
+        connection = self._connection(tx)
+        return connection.execute(self._sql(tx).is_due, self._clock.bound(connection, at_now=NOW)).first() is not None
 
     def notify(self, tx: Tx) -> None:
         """Wake the listening workers at the commit, if the database supports it."""

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.state_machine import Verdict
+from .clock import moved
 from .dialect import Capabilities
 from .rows import ModelTable
 
@@ -35,7 +36,7 @@ class InboxStatements:
         self._accepting: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         d = deliveries.columns
         moment = d["next_retry_at"].type
-        at_now, at_until = (sa.bindparam(name, type_=moment) for name in ("at_now", "at_until"))
+        at_now = moved("at_now", moment)
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
         table = deliveries.table
 
@@ -47,9 +48,10 @@ class InboxStatements:
         self.claim_one = (
             sa.update(table)
             .where(d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment))
-            .values(self._taken(at_until))
+            .values(self._taken(moved("at_until", moment)))
         )
         ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
+        at_until = sa.bindparam("at_until", type_=moment)
         self.renew = (
             sa.update(table)
             .where(d["id"] == sa.bindparam("at_id"), ours)
@@ -155,12 +157,12 @@ class InboxStatements:
         claim = (
             sa.update(table)
             .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), wanted)
-            .values(self._taken(sa.bindparam("at_until", type_=d["next_retry_at"].type)))
+            .values(self._taken(moved("at_until", d["next_retry_at"].type)))
             .returning(*d.values(), more.label("more_of_task"))
         )
         return claim, candidates
 
-    def _taken(self, at_until: sa.BindParameter[Any]) -> dict[Any, Any]:
+    def _taken(self, at_until: sa.ColumnElement[Any]) -> dict[Any, Any]:
         """Return a claim's values; an expired lease counts as a try, so an event that kills its workers is parked."""
         d = self._deliveries.columns
         tries = sa.case((d["claimed_until"].is_not(None), d["tries"] + 1), else_=d["tries"])

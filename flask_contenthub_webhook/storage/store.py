@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
+from .clock import NOW, AgreedClock
 from .completion import FIRST, REPEAT, Completion
 from .dialect import Capabilities
 from .inbox import InboxStore
@@ -51,6 +52,7 @@ class Store:
         poll_intervals: time to a task's next query: without callbacks, then after the first, second, ... query; the
             last one repeats.
         capabilities: what the database can do; detected on the first connection by default.
+        clock: the application's and the database's.
     """
 
     def __init__(
@@ -61,13 +63,25 @@ class Store:
         lock_timeout: float,
         poll_intervals: Sequence[timedelta] = (timedelta(seconds=30), timedelta(seconds=600)),
         capabilities: Capabilities | None = None,
+        clock: AgreedClock | None = None,
     ) -> None:
         self.tasks = ModelTable(task_model)
         self.deliveries = ModelTable(delivery_model)
         self._options = Options(f"{max(1, round(lock_timeout * 1000))}ms", tuple(poll_intervals))
         self._features = capabilities
         self._prepared: Statements | None = None
-        self.inbox = InboxStore(self.tasks, self.deliveries, connect=self.connection_of, capabilities=self.capabilities)
+        self.clock = clock or AgreedClock()
+        self.inbox = InboxStore(
+            self.tasks,
+            self.deliveries,
+            connect=self.connection_of,
+            capabilities=self.capabilities,
+            clock=self.clock,
+        )
+
+    def now(self, tx: Tx) -> datetime:
+        """Return the time by which processes agree; see :class:`.AgreedClock`."""
+        return self.clock.now(self.connection_of(tx))
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
@@ -202,19 +216,21 @@ class Store:
 
     # --- tasks that are due for submission or a query -----------------------------------------------------------
 
-    def claim_submissions(self, tx: Tx, *, now: datetime, until: datetime, limit: int) -> list[Row]:
-        """Claim pending tasks that are due for submission, until the end of a lease; the caller commits."""
+    def claim_submissions(self, tx: Tx, *, lease: timedelta, limit: int) -> list[Row]:
+        """Claim pending tasks that are due for submission, for the time of a lease; the caller commits."""
         sql = self._sql(tx)
-        return self._claim_tasks(tx, sql.submissions, {"at_due": now, "at_until": until, "at_limit": limit})
+        times = self.clock.bound(self.connection_of(tx), at_due=NOW, at_until=lease)
+        return self._claim_tasks(tx, sql.submissions, {**times, "at_limit": limit})
 
-    def claim_polls(self, tx: Tx, *, now: datetime, due_by: datetime, limit: int) -> list[Row]:
+    def claim_polls(self, tx: Tx, *, early: timedelta = NOW, limit: int) -> list[Row]:
         """Claim open tasks due for a query, and set the time of their next one; the caller commits.
 
-        ``due_by`` may be later than ``now``, which does not apply to tasks without callbacks or at their deadline.
+        They may be claimed ``early``, which does not apply to tasks without callbacks or at their deadline.
         """
         sql = self._sql(tx)
-        times = {f"at_next_{number}": now + interval for number, interval in enumerate(self._options.poll_intervals)}
-        return self._claim_tasks(tx, sql.polls, {"at_now": now, "at_due": due_by, "at_limit": limit, **times})
+        next_ = {f"at_next_{number}": interval for number, interval in enumerate(self._options.poll_intervals)}
+        times = self.clock.bound(self.connection_of(tx), at_now=NOW, at_due=early, **next_)
+        return self._claim_tasks(tx, sql.polls, {**times, "at_limit": limit})
 
     def renew_submission(self, tx: Tx, task: Row, until: datetime) -> bool:
         """Extend the lease of a submission; False if it was lost, or the task moved on."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState, Verdict
+from .clock import moved
 from .completion import Completion, is_unsettled, literal
 from .dialect import Capabilities
 from .rows import ModelTable
@@ -134,7 +135,7 @@ class Statements:
             capabilities,
             due="next_submit_at",
             status=TaskState.PENDING,
-            changes={"next_submit_at": sa.bindparam("at_until", type_=t["next_submit_at"].type)},
+            changes={"next_submit_at": moved("at_until", t["next_submit_at"].type)},
         )
         self.polls = Claim(
             tasks,
@@ -201,7 +202,7 @@ class Claim:
         soon: sa.ColumnElement[bool] | None = None,
     ) -> None:
         t = tasks.columns
-        is_due = [t[due] <= sa.bindparam("at_due", type_=t[due].type)]
+        is_due = [t[due] <= moved("at_due", t[due].type)]
         if status is not None:
             is_due.append(t["status"] == status.value)
         if soon is not None:
@@ -221,19 +222,19 @@ class Claim:
 
 def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
     """Return the condition that a task is due, or nearly due and not at its deadline, to be queried with due ones."""
-    at_now = sa.bindparam("at_now", type_=t["next_poll_at"].type)
     ahead = sa.or_(t["deadline_at"].is_(None), t["next_poll_at"] < t["deadline_at"])
+    at_now = moved("at_now", t["next_poll_at"].type)
     return sa.or_(t["next_poll_at"] <= at_now, sa.and_(t["callback_url"].is_not(None), ahead))
 
 
 def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[Any]:
     """Return the time of the next query: later with each one, but not past a deadline that is ahead."""
     type_ = t["next_poll_at"].type
-    without_callbacks, *backed_off = (sa.bindparam(f"at_next_{number}", type_=type_) for number in range(steps))
+    without_callbacks, *backed_off = (moved(f"at_next_{number}", type_) for number in range(steps))
     last = backed_off.pop()
     doubling = sa.case(*((t["polls"] == count, time) for count, time in enumerate(backed_off)), else_=last)
     next_ = sa.case((t["callback_url"].is_(None), without_callbacks), else_=doubling if backed_off else last)
-    deadline_is_ahead = t["deadline_at"] > sa.bindparam("at_now", type_=type_)
+    deadline_is_ahead = t["deadline_at"] > moved("at_now", type_)
     return sa.case((sa.and_(deadline_is_ahead, t["deadline_at"] < next_), t["deadline_at"]), else_=next_)
 
 

@@ -75,26 +75,26 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
     creator = state.service
     if creator is None:
         return SubmitReport()
-    if state.creator_pause.is_on(state.clock()):
+    if state.creator_pause.is_on(state.waited()):
         return SubmitReport(paused=True)
     first = _claim_one(state)
     if first is None:
         return SubmitReport()
     outcomes = [_hand_over(state, creator, first)]
     left = limit - 1
-    if left and not state.creator_pause.is_on(state.clock()):
+    if left and not state.creator_pause.is_on(state.waited()):
         threads = min(left, state.settings.poll_concurrency)
         shares = [left // threads + (number < left % threads) for number in range(threads)]
         with ThreadPoolExecutor(threads, "contenthub-submit") as pool:
             for more in pool.map(lambda share: _hand_over_some(state, creator, share), shares):
                 outcomes += more
-    return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.clock()))
+    return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.waited()))
 
 
 def _hand_over_some(state: WebhookState, creator: GuardedCreator, most: int) -> list[str]:
     """Hand over one thread's share of a sweep; a creator that is down ends it."""
     outcomes: list[str] = []
-    while len(outcomes) < most and not state.creator_pause.is_on(state.clock()):
+    while len(outcomes) < most and not state.creator_pause.is_on(state.waited()):
         task = _claim_one(state)
         if task is None:
             break
@@ -103,10 +103,9 @@ def _hand_over_some(state: WebhookState, creator: GuardedCreator, most: int) -> 
 
 
 def _claim_one(state: WebhookState) -> Row | None:
-    now = state.clock()
     try:
         with state.database.session() as session:
-            claimed = state.store.claim_submissions(session, now=now, until=now + _lease(state), limit=1)
+            claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1)
             session.commit()
     except SQLAlchemyError as error:
         logger.warning("No task could be claimed for submission; the next sweep tries again.", exc_info=error)
@@ -142,8 +141,8 @@ class _Claim:
     def renew(self) -> bool:
         """Extend the lease; False if it was lost, or the task moved on."""
         with self._lock:
-            until = self._state.clock() + _lease(self._state)
             store = self._state.store
+            until = self._state.now() + _lease(self._state)
             renewed_ = self._state.database.write(lambda tx: store.renew_submission(tx, self.task, until))
             if renewed_:
                 self.task["next_submit_at"] = until
@@ -151,8 +150,9 @@ class _Claim:
 
     def mark_submitting(self, address: str | None) -> bool:
         """Record that the creator is about to be called; False if the claim was lost, or the task moved on."""
+        store = self._state.store
         with self._lock, self._state.database.session() as session:
-            marked = self._state.store.mark_submitting(session, self.task, self._state.clock(), address=address)
+            marked = store.mark_submitting(session, self.task, store.now(session), address=address)
             session.commit()
             return marked
 
@@ -189,7 +189,7 @@ def _look_for_it(state: WebhookState, creator: GuardedCreator, task: Row) -> str
         _accepted(state, task, None, _UNANSWERED)
         return "unclear"
     try:
-        found = creator.find(Job.of(task), since=task["submitting_since"])
+        found = creator.find(Job.of(task), since=state.by_own_clock(task["submitting_since"]))
     except CreatorError as error:
         return _postpone(state, task, error, may_have_arrived=True)
     if found is not None and found.state is RemoteState.MISSING:
@@ -287,12 +287,13 @@ def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
 
 
 def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool = False) -> str:
-    now, backoff = state.clock(), state.settings.retry_backoff
-    state.creator_pause.failed(now)
-    due = now + jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
+    backoff = state.settings.retry_backoff
+    state.creator_pause.failed(state.waited())
+    wait = jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
     with state.database.session() as session:
-        state.store.postpone_submission(session, task, now=now, due=due, may_have_arrived=may_have_arrived)
+        now = state.store.now(session)
+        state.store.postpone_submission(session, task, now=now, due=now + wait, may_have_arrived=may_have_arrived)
         session.commit()
     return "unreachable"
 

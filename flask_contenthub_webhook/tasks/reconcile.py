@@ -89,7 +89,7 @@ def reconcile(state: WebhookState, *, limit: int = 10_000) -> ReconcileReport:
 class _Pass:
     def __init__(self, state: WebhookState) -> None:
         self.state = state
-        self.now = state.clock()
+        self.now = state.now()
         self.applied: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.confirmed: set[str] = set()
@@ -97,7 +97,7 @@ class _Pass:
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
         state = self.state
-        if state.creator is not None and state.creator_pause.is_on(self.now):
+        if state.creator is not None and state.creator_pause.is_on(state.waited()):
             return ReconcileReport(paused=True)  # nothing is claimed, so it stays due
         claimed = self._claim(limit)
         self._stop_ended([task for task in claimed if task["status"] in TERMINAL_STATES])
@@ -138,19 +138,17 @@ class _Pass:
         walk through the creator's list at nearly every pass.
         """
         claimed: list[Row] = []
-        batch, due_by = self.state.settings.poll_batch, self.now
+        batch, early = self.state.settings.poll_batch, timedelta()
         try:
             while len(claimed) < limit:
                 with self.state.database.session() as session:
-                    rows = self.state.store.claim_polls(
-                        session, now=self.now, due_by=due_by, limit=min(batch, limit - len(claimed))
-                    )
+                    rows = self.state.store.claim_polls(session, early=early, limit=min(batch, limit - len(claimed)))
                     session.commit()
                 claimed += rows
                 if len(rows) < batch:
-                    if due_by > self.now or not claimed:
+                    if early or not claimed:
                         break
-                    due_by = self.now + self.state.settings.poll_lookahead
+                    early = self.state.settings.poll_lookahead
         except SQLAlchemyError as error:
             logger.warning("Due tasks could not be claimed; the next pass tries again.", exc_info=error)
         return claimed
@@ -188,13 +186,14 @@ class _Pass:
         if not tasks:
             return {}
         waited = timedelta(seconds=self.state.settings.creator_submit_wait)
-        since = min(task["submitting_since"] or task["submitted_at"] or task["created_at"] for task in tasks) - waited
+        sent_at = min(task["submitting_since"] or task["submitted_at"] or task["created_at"] for task in tasks)
+        since = self.state.by_own_clock(sent_at) - waited
         try:
             reports = service.statuses([task["creator_task_id"] for task in tasks], since=since)
         except (CreatorUnreachable, CreatorRefused) as error:
             logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
             if service.address == self.state.current_address:
-                self.state.creator_pause.failed(self.now)
+                self.state.creator_pause.failed(self.state.waited())
             return None
         except CreatorError as error:
             logger.warning("The creator could not be asked about many tasks at once: %s", error.message)
@@ -280,7 +279,9 @@ class _Pass:
                 self._apply(unanswered_event(self.state, task))
                 continue
             verdict = self._apply(
-                ReceivedEvent.internal(Trigger.TIMED_OUT, task["task_id"], Source.POLL, self.now, task["attempt"])
+                ReceivedEvent.internal(
+                    Trigger.TIMED_OUT, task["task_id"], Source.POLL, self.state.clock(), task["attempt"]
+                )
             )
             self.counts["timed out"] += verdict == Verdict.PROCESSED
 

@@ -104,7 +104,8 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
         "forward_to": _forward_to(state, forward_to),
     }
     _check_storable(**given, callback_url=callback_url, task_fields=dict(task_fields or {}))
-    now, task_id = state.clock(), str(uuid.uuid4())
+    session = state.database.db.session()
+    now, task_id = state.store.now(session), str(uuid.uuid4())
     task = state.task_model(
         **task_fields or {},
         **given,
@@ -121,7 +122,6 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
         created_at=now,
         updated_at=now,
     )
-    session = state.database.db.session()
     session.add(task)
     session.info.setdefault(_WAITING, []).append(state)
     if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):

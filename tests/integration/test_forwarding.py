@@ -540,7 +540,7 @@ def test_a_url_that_hangs_does_not_keep_the_others_waiting(hubs, sqlite_url, rec
 def test_passes_that_run_at_once_send_nothing_twice(hub, receiver, capabilities):
     state = hub.host.state
     models = state.outbox.forwards.model, state.outbox.attempts.model
-    state.database.outbox = Outbox(state.task_model, *models, capabilities=capabilities)
+    state.database.outbox = Outbox(state.task_model, *models, capabilities=capabilities, clock=state.store.clock)
     for number in range(12):
         hub.complete(hub.submit(receiver.url(f"/{number}")))
     at_once(*[hub.send] * 4)

@@ -372,7 +372,12 @@ def test_later_events_of_a_task_wait_while_an_earlier_one_is_in_hand(hub: Host) 
 def test_one_busy_task_keeps_no_other_from_its_turn(hub: Host) -> None:
     store = hub.state.store
     store.inbox = InboxStore(
-        store.tasks, store.deliveries, connect=store.connection_of, capabilities=store.capabilities, window=3
+        store.tasks,
+        store.deliveries,
+        connect=store.connection_of,
+        capabilities=store.capabilities,
+        clock=store.clock,
+        window=3,
     )
     log, busy, other = Log(hub), hub.add_task(), hub.add_task()
     log.send(busy, *range(6))

@@ -56,12 +56,11 @@ def claim(host: Host, **options: Any) -> tuple[int, float, list[tuple[str, Any]]
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         sent.append((statement, parameters))
 
-    now = host.clock.now
     with host.app.app_context():
         session = host.db.session()
         sa.event.listen(host.engine, "before_cursor_execute", note)
         started = time.perf_counter()
-        claimed = host.state.store.inbox.claim(session, now=now, until=now + timedelta(seconds=60), limit=20, **options)
+        claimed = host.state.store.inbox.claim(session, lease=timedelta(seconds=60), limit=20, **options)
         session.commit()
         took = time.perf_counter() - started
         sa.event.remove(host.engine, "before_cursor_execute", note)

@@ -140,6 +140,7 @@ def use_features(host: Host, capabilities: Capabilities) -> None:
         lock_timeout=state.settings.timeout,
         poll_intervals=state.settings.poll_intervals,
         capabilities=capabilities,
+        clock=state.store.clock,
     )
 
 

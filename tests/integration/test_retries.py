@@ -274,8 +274,8 @@ def test_what_is_claimed_is_left_alone_until_the_lease_ends(any_host: Host):
 
     def claim() -> list[int]:
         with host.app.app_context():
-            session, now = host.db.session(), host.clock.now
-            claimed = host.state.store.inbox.claim(session, now=now, until=now + timedelta(seconds=60), limit=9)
+            session = host.db.session()
+            claimed = host.state.store.inbox.claim(session, lease=timedelta(seconds=60), limit=9)
             session.commit()
             return [one.row["id"] for one in claimed]
 

@@ -109,6 +109,7 @@ class Host:
             self.state.delivery_model,
             lock_timeout=self.state.settings.timeout,
             capabilities=Capabilities(**{"returning": False, "skip_locked": False, **capabilities}),
+            clock=self.state.store.clock,
         )
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ _REMEDIES = {
 @check("background work", needs_schema=True)
 def check_backlog(context: DoctorContext) -> Iterator[Finding]:
     """Count the work that has been due for more than five minutes."""
-    waiting = count_waiting(context.state.database, due_before=context.state.clock() - _PATIENCE)
+    waiting = count_waiting(context.state.database, due_before=context.state.now() - _PATIENCE)
     late = [counted(waiting[key], *noun) for key, noun in _NOUNS.items() if waiting[key]]
     if late:
         yield warn(

@@ -63,7 +63,7 @@ def _environment() -> Environment:
         version=__version__,
         has_secret_key=has_secret_key,
         hidden_fields=hidden_fields,
-        now=lambda: get_state().clock(),
+        now=lambda: get_state().now(),
     )
     return environment
 

@@ -65,7 +65,7 @@ def add_views(blueprint: Blueprint) -> None:
 
 def overview() -> Response:
     """Show the numbers of a period, the backlog and the raised alerts."""
-    state, now = get_state(), get_state().clock()
+    state, now = get_state(), get_state().now()
     range_ = request.args.get("range", "day")
     if range_ not in _OVERVIEW_RANGES:
         raise BadRequest("There is no such range.")
@@ -99,7 +99,7 @@ def _chart(numbers: Overview) -> Chart | None:
 def deliveries() -> Response:
     """List deliveries."""
     state = get_state()
-    form = read_filter_form(request.args, state.clock())
+    form = read_filter_form(request.args, state.now())
     before, after = cursor(request.args, "before"), cursor(request.args, "after")
     results = Page([])
     if not form.problems:
@@ -121,7 +121,7 @@ def deliveries() -> Response:
 def new_deliveries() -> Response:
     """Return the deliveries after a known one, as rows for the table in the browser."""
     state, after = get_state(), cursor(request.args, "after")
-    form = read_filter_form(request.args, state.clock())
+    form = read_filter_form(request.args, state.now())
     if after is None or form.problems:
         raise BadRequest("`after` must be the id of the newest known delivery.")
     with reading(state.database) as read:
@@ -234,7 +234,7 @@ def forwards() -> Response:
 def dry_run() -> Response:
     """Count the deliveries that match a filter and could be replayed."""
     state = get_state()
-    form = read_filter_form(request.args, state.clock())
+    form = read_filter_form(request.args, state.now())
     plan = None
     if not form.is_empty and not form.problems:
         with reading(state.database) as read:

@@ -40,7 +40,7 @@ def read(state: WebhookState) -> Reading:
     Raises:
         SQLAlchemyError: the database is down, or a table is missing.
     """
-    now, task, delivery = state.clock(), state.task_model, state.delivery_model
+    now, task, delivery = state.now(), state.task_model, state.delivery_model
     forward, _ = default_forward_models(state.database.db)
     alert = default_alert_model(state.database.db)
     with state.database.session() as session:

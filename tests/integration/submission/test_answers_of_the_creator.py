@@ -133,7 +133,7 @@ class TestWhatTheCreatorSays:
             started = sqlite_hub.clock.now
             while sweep(sqlite_hub).paused and len(creator.calls) == len(pauses) + 1:
                 sqlite_hub.clock.advance(max(1, (sqlite_hub.clock.now - started).total_seconds() / 20))
-                if not sqlite_hub.state.creator_pause.is_on(sqlite_hub.clock.now):
+                if not sqlite_hub.state.creator_pause.is_on(sqlite_hub.state.waited()):
                     break
             pauses.append((sqlite_hub.clock.now - started).total_seconds())
         assert len(creator.calls) == 9  # one call for each pause, however many tasks wait

@@ -1,0 +1,255 @@
+"""Two servers whose clocks differ, and one whose clock is set: no call twice, nothing late, alerts that are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_contenthub_webhook.creators import Job, RemoteState, Report
+from tests.support.host import Host, completed
+from tests.support.receiver import Receiver
+from tests.support.skew import SKEWS, pass_time, set_clock
+from tests.support.submission import BASE, OPEN, own, reconcile, submit, sweep, with_own_creator
+
+CONFIG: dict[str, Any] = {
+    "WEBHOOK_CALLBACK_BASE_URL": BASE,
+    "WEBHOOK_SUBMIT_THREADS": 0,
+    "WEBHOOK_FORWARD_SECRET": "whsec_" + "Zm9yd2FyZC1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXRlcw==",
+    "WEBHOOK_FORWARD_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "WEBHOOK_HISTORY_RETENTION_DAYS": 90,
+}
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class Servers:
+    """Two servers over one database: the clock of the first is right, that of the second is not."""
+
+    right: Host
+    wrong: Host
+
+    @property
+    def each_way(self) -> Iterator[tuple[Host, Host]]:
+        """The pair, and the pair the other way round."""
+        yield self.right, self.wrong
+        yield self.wrong, self.right
+
+
+SET = {"set back by an hour": -HOUR, "set forward by an hour": HOUR}
+"""A clock is set after its server has compared it with the database's."""
+ON_SQLITE = ("an hour behind", "ten minutes ahead", "set back by an hour")
+"""There the clock of the machine is the database's, so these differ from it."""
+
+
+@pytest.fixture(
+    params=[*(("postgres_url", name) for name in (*SKEWS, *SET)), *(("sqlite_url", name) for name in ON_SQLITE)],
+    ids=lambda param: f"{param[0].removesuffix('_url')}: {param[1]}",
+)
+def servers(request: pytest.FixtureRequest, hosts: Callable[..., Host]) -> Servers:
+    """With each difference of the clocks."""
+    database, name = request.param
+    url = request.getfixturevalue(database)
+    right, wrong = (with_own_creator(hosts(url, **CONFIG, create_tables=first)) for first in (True, False))
+    set_clock(right, timedelta())
+    set_clock(wrong, SKEWS.get(name, timedelta()))
+    if name in SET:
+        wrong.state.now()
+        set_clock(wrong, SET[name])
+    return Servers(right, wrong)
+
+
+def work(host: Host) -> Any:
+    return host.retry().outcomes
+
+
+def send(host: Host) -> int:
+    with host.app.app_context():
+        return int(host.webhook.send_due_forwards().claimed)
+
+
+def alert_of(host: Host) -> Any:
+    with host.app.app_context():
+        return next(alert for alert in host.webhook.check_alerts() if alert.name == "failure_rate")
+
+
+# --- submissions -------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_handed_over_at_once_and_by_one_of_them(servers: Servers):
+    for one, other in servers.each_way:
+        meanwhile: list[int] = []
+
+        def submits(job: Job, other: Host = other, meanwhile: list[int] = meanwhile) -> Report:
+            meanwhile.append(sweep(other).claimed)
+            return OPEN
+
+        own(one).on_submit = submits
+        submit(other)
+        assert sweep(one).claimed == 1
+        assert meanwhile == [0]
+        assert sweep(other).claimed == 0
+    assert len(own(servers.right).jobs) == len(own(servers.wrong).jobs) == 1
+
+
+def test_a_submission_of_a_dead_server_is_taken_over_when_its_lease_has_ended(servers: Servers):
+    for one, other in servers.each_way:
+        submit(one)
+        with one.app.app_context(), one.state.database.session() as session:
+            assert one.state.store.claim_submissions(session, lease=timedelta(seconds=93), limit=1)
+            session.commit()
+        pass_time(one, seconds=90)
+        assert sweep(other).claimed == sweep(one).claimed == 0
+        pass_time(one, seconds=4)
+        assert sweep(other).claimed == 1
+
+
+# --- polls -------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_asked_about_after_its_grace_and_by_one_of_them(servers: Servers):
+    for one, other in servers.each_way:
+        task_id = submit(one)
+        assert sweep(one).claimed == 1
+        own(other).known[one.task(task_id).creator_task_id] = Report(
+            state=RemoteState.COMPLETED, result={"content": "x"}
+        )
+        pass_time(one, seconds=118)
+        assert reconcile(one).claimed == reconcile(other).claimed == 0
+        pass_time(one, seconds=3)
+        assert reconcile(other).applied == {"processed": 1}
+        assert reconcile(one).claimed == 0
+
+
+def test_a_task_times_out_when_its_time_is_over(servers: Servers):
+    for one, other in servers.each_way:
+        task_id = submit(one, timeout=1000)
+        assert sweep(one).claimed == 1
+        own(other).known[one.task(task_id).creator_task_id] = OPEN
+        pass_time(one, seconds=998)
+        assert reconcile(other).timed_out == 0
+        pass_time(one, seconds=3)
+        assert reconcile(other).timed_out == 1
+        assert one.task(task_id).status == "timeout"
+
+
+# --- the inbox ---------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_event_is_tried_again_after_its_backoff_and_by_one_of_them(servers: Servers):
+    for one, other in servers.each_way:
+        task_id = one.add_task()
+        one.publisher.broken = True
+        assert one.post(task_id, completed(task_id)).status_code == 500
+        one.publisher.broken = False
+        pass_time(one, seconds=26)
+        assert work(one) == work(other) == {}
+        pass_time(one, seconds=8)
+        assert work(other) == {"processed": 1}
+        assert work(one) == {}
+        assert len(one.contents(task_id)) == 1
+
+
+def test_an_event_of_a_dead_worker_is_taken_over_when_its_lease_has_ended(servers: Servers):
+    for one, other in servers.each_way:
+        task_id = one.add_task()
+        one.publisher.broken = True
+        one.post(task_id, completed(task_id))
+        one.publisher.broken = False
+        pass_time(one, seconds=34)
+        with one.app.app_context(), one.state.database.session() as session:
+            assert one.state.store.inbox.claim(session, lease=timedelta(seconds=60), limit=1)
+            session.commit()
+        pass_time(one, seconds=58)
+        assert work(other) == {}
+        pass_time(one, seconds=3)
+        assert work(other) == {"processed": 1}
+
+
+# --- forwards ----------------------------------------------------------------------------------------------------
+
+
+def test_a_forward_is_sent_at_once_and_by_one_of_them(servers: Servers):
+    for one, other in servers.each_way:
+        meanwhile: list[int] = []
+
+        def answers(*_: Any, other: Host = other, meanwhile: list[int] = meanwhile) -> int:
+            meanwhile.append(send(other))
+            return 200
+
+        with Receiver(answers) as receiver:
+            task_id = submit(one, forward_to=[receiver.url("/")])
+            assert one.post(task_id, completed(task_id)).status_code == 200
+            assert send(other) + send(one) == 1
+            assert meanwhile == [0]
+            assert len(receiver.requests) == 1
+
+
+def test_a_forward_is_tried_again_after_its_backoff(servers: Servers):
+    for one, other in servers.each_way:
+        with Receiver(lambda _, number: 500 if number < 2 else 200) as receiver:
+            task_id = submit(one, forward_to=[receiver.url("/")])
+            one.post(task_id, completed(task_id))
+            assert send(other) == 1
+            pass_time(one, seconds=26)
+            assert send(one) == send(other) == 0
+            pass_time(one, seconds=8)
+            assert send(one) == 1
+            pass_time(one, seconds=52)
+            assert send(one) == send(other) == 0
+            pass_time(one, seconds=16)
+            assert send(other) == 1
+            assert len(receiver.requests) == 3
+
+
+# --- the history: alerts, latencies, the purge -------------------------------------------------------------------
+
+
+def test_alerts_see_what_every_server_decided(servers: Servers):
+    for one, _ in servers.each_way:
+        for number in range(15):
+            task_id = one.add_task()
+            one.publisher.broken = number < 6
+            one.post(task_id, completed(task_id))
+        one.publisher.broken = False
+    for host in (servers.right, servers.wrong):
+        alert = alert_of(host)
+        assert (alert.raised, alert.value, alert.sample) == (True, 0.4, 30)
+    pass_time(servers.right, minutes=6)
+    assert [alert_of(host).sample for host in (servers.right, servers.wrong)] == [0, 0]
+
+
+def test_times_in_the_history_are_those_of_the_database(servers: Servers):
+    for one, _ in servers.each_way:
+        task_id = one.add_task()
+        one.post(task_id, completed(task_id))
+        row = one.deliveries(task_id)[-1]
+        assert abs(row.received_at - datetime.now(UTC)) < timedelta(seconds=30)
+        assert row.received_at <= row.processed_at
+        assert 0 <= row.latency_ms < 30_000
+        assert abs(one.task(task_id).finished_at - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+def test_a_purge_takes_what_is_older_than_its_retention_and_nothing_else(servers: Servers):
+    def count() -> int:
+        with servers.right.app.app_context():
+            model = servers.right.state.delivery_model
+            return int(servers.right.db.session.scalar(sa.select(sa.func.count(model.id))) or 0)
+
+    def purge(host: Host) -> int:
+        with host.app.app_context():
+            return int(host.webhook.purge())
+
+    for one, other in servers.each_way:
+        for _ in range(20):
+            task_id = one.add_task()
+            one.post(task_id, completed(task_id))
+        pass_time(one, days=90, seconds=-60)
+        assert purge(other) == purge(one) == 0
+        pass_time(one, seconds=90)
+        assert purge(other) == 20
+        assert count() == 0
