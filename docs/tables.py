@@ -51,10 +51,10 @@ def fields() -> Iterator[str]:
     """Every field that need not be readable."""
     yield "| field | type |"
     yield "|---|---|"
-    yield from _field_rows("", {"timestamp": TIMESTAMP, **ENVELOPE})
+    yield from _field_rows("", {"timestamp": TIMESTAMP, **ENVELOPE.fields})
     yield from _field_rows("result.", RESULT.fields)
-    yield from _field_rows("error.", ERROR)
-    yield from _field_rows("progress.", PROGRESS)
+    yield from _field_rows("error.", ERROR.fields)
+    yield from _field_rows("progress.", PROGRESS.fields)
 
 
 def _field_rows(path: str, shapes: Mapping[str, Shape]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from blinker import NamedSignal
@@ -26,7 +27,6 @@ from .fields import (
     Notes,
     is_text,
     read_as,
-    read_fields,
     refuse,
 )
 from .filters import look_up
@@ -173,13 +173,18 @@ def error_of(event: Event) -> Mapping[str, Any]:
 
 
 def _completed(payload: Mapping[str, Any], required_fields: Collection[str]) -> Completed:
-    notes = Notes(strict={"$.result", *(f"$.result.{name}" for name in required_fields)})
+    notes = Notes(strict=_strict_paths(tuple(required_fields)))
     common = _common(payload, notes)
     _check_status(payload, notes)
     given = payload.get("result")
     result = {} if given is None else read_as(RESULT, given, "$.result", notes)
     missing = tuple(name for name in required_fields if _is_empty(look_up(result, name)))
     return Completed(**common, result=result, missing=missing, notes=notes.texts)
+
+
+@lru_cache(maxsize=64)
+def _strict_paths(required_fields: tuple[str, ...]) -> frozenset[str]:
+    return frozenset({"$.result", *(f"$.result.{name}" for name in required_fields)})
 
 
 def _failed(payload: Mapping[str, Any], _required_fields: Collection[str]) -> Failed:
@@ -193,7 +198,7 @@ def _failed(payload: Mapping[str, Any], _required_fields: Collection[str]) -> Fa
         refuse("$.error", given, "an object with `message`, or text")
     if not isinstance(given.get("message"), str):
         refuse("$.error.message", given.get("message"), "text")
-    error = read_fields(ERROR, given, "$.error", notes)
+    error = read_as(ERROR, given, "$.error", notes)
     retryable = look_up(error, "details.retryable") is not False
     return Failed(**common, error=error, retryable=retryable, notes=notes.texts)
 
@@ -206,16 +211,17 @@ def _progress(payload: Mapping[str, Any], _required_fields: Collection[str]) -> 
     if not isinstance(given, dict):
         refuse("$.progress", given, "an object with `percentage`")
     percentage = read_as(PERCENTAGE, given.get("percentage"), "$.progress.percentage", notes)
-    progress = read_fields(PROGRESS, given, "$.progress", notes)
+    progress = read_as(PROGRESS, given, "$.progress", notes)
     return Progress(**common, progress=progress, percentage=percentage, notes=notes.texts)
 
 
 def _common(payload: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
-    common = {"type": _needed_id(payload, "event"), "task_id": _needed_id(payload, "taskId"), "payload": payload}
-    read_fields(ENVELOPE, payload, "$", notes)
+    type_, task_id = _needed_id(payload, "event"), _needed_id(payload, "taskId")
+    read_as(ENVELOPE, payload, "$", notes)
     moment = payload.get("timestamp")
     found = None if moment is None else read_as(TIMESTAMP, moment, "$.timestamp", notes)
-    return {**common, "occurred_at": found if isinstance(found, datetime) else None}
+    occurred_at = found if isinstance(found, datetime) else None
+    return {"type": type_, "task_id": task_id, "payload": payload, "occurred_at": occurred_at}
 
 
 def _needed_id(payload: Mapping[str, Any], name: str) -> str:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from msgspec import Meta
 
 from ..errors import InvalidPayload
 from .timestamps import TIMESTAMP_FORMS, read_timestamp
@@ -25,7 +29,6 @@ __all__ = [
     "Shape",
     "is_text",
     "read_as",
-    "read_fields",
     "refuse",
 ]
 
@@ -45,16 +48,29 @@ class Shape:
     Args:
         name: for messages and the documentation.
         read: converts a value; raises ValueError if it is of another type.
-        plain: a type whose values are read as themselves, which saves the call.
+        plain: a type whose values are read as themselves, which msgspec checks at once, whatever it contains.
         fields: the known fields of an object; others are allowed.
         items: the shape of each item of a list.
     """
 
     name: str
     read: Callable[[Any], Any]
-    plain: type | None = None
+    plain: Any = None
     fields: Mapping[str, Shape] = field(default_factory=dict)
     items: Shape | None = None
+
+    def __post_init__(self) -> None:
+        self.is_plain(None)  # msgspec reads a type when it first meets it, which is not safe in several threads
+
+    def is_plain(self, value: Any) -> bool:
+        """Tell whether the value is as the shape would read it."""
+        if self.plain is None:
+            return False
+        try:
+            msgspec.convert(value, self.plain)
+        except msgspec.ValidationError:
+            return False
+        return True
 
 
 class Notes:
@@ -100,6 +116,8 @@ def refuse(path: str, value: Any, expected: str) -> NoReturn:
 
 def read_as(shape: Shape, value: Any, path: str, notes: Notes) -> Any:
     """Return the value as the shape reads it, or as it came if that cannot be done, which is noted."""
+    if shape.is_plain(value):
+        return value
     try:
         found = shape.read(value)
     except ValueError:
@@ -109,20 +127,18 @@ def read_as(shape: Shape, value: Any, path: str, notes: Notes) -> Any:
         items = [read_as(shape.items, item, f"{path}[{index}]", notes) for index, item in enumerate(found)]
         return found if all(new is old for new, old in zip(items, found, strict=True)) else items
     if shape.fields and isinstance(found, dict):
-        return read_fields(shape.fields, found, path, notes)
+        return _read_fields(shape.fields, found, path, notes)
     return found
 
 
-def read_fields(fields: Mapping[str, Shape], values: Mapping[str, Any], path: str, notes: Notes) -> Mapping[str, Any]:
+def _read_fields(fields: Mapping[str, Shape], values: dict[str, Any], path: str, notes: Notes) -> dict[str, Any]:
     """Return an object with its known fields read; null is the same as absent. The object itself is not changed."""
-    changed = {}
-    for name, shape in fields.items():
-        value = values.get(name)
-        if value is None or type(value) is shape.plain:
-            continue
-        if (found := read_as(shape, value, f"{path}.{name}", notes)) is not value:
-            changed[name] = found
-    return {**values, **changed} if changed else values
+    read = {
+        name: read_as(shape, values[name], f"{path}.{name}", notes)
+        for name, shape in fields.items()
+        if values.get(name) is not None
+    }
+    return {**values, **read} if any(found is not values[name] for name, found in read.items()) else values
 
 
 def is_text(value: Any) -> bool:
@@ -207,47 +223,55 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
+_FINITE = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+_WITHIN_100 = Meta(ge=0, le=_MAX_PERCENTAGE)
+
 TEXT = Shape("text", _text, str)
-NUMBER = Shape("a number", _number, int)
-COUNT = Shape("a whole number from 0 to 2^53", _count)
-PERCENTAGE = Shape("a number from 0 to 100", _percentage)
+NUMBER = Shape("a number", _number, int | _FINITE)
+COUNT = Shape("a whole number from 0 to 2^53", _count, Annotated[int, Meta(ge=0, le=_MAX_COUNT)])
+PERCENTAGE = Shape("a number from 0 to 100", _percentage, Annotated[int, _WITHIN_100] | Annotated[float, _WITHIN_100])
 BOOLEAN = Shape("a boolean", _boolean, bool)
 LIST = Shape("a list", _list, list)
 OBJECT = Shape("an object", _object, dict)
 TIMESTAMP = Shape(f"a time from 1970 to 2200 in {TIMESTAMP_FORMS}", read_timestamp)
 
 
+def _object_with(**fields: Shape) -> Shape:
+    return Shape("an object", _object, _plain_object(fields), fields=fields)
+
+
+def _plain_object(fields: Mapping[str, Shape], **required: type) -> Any:
+    """Return the type of objects of which each known field is plain, absent, or null."""
+    optional = [(name, shape.plain | None, None) for name, shape in fields.items()]
+    return msgspec.defstruct("PlainObject", [*required.items(), *optional])
+
+
 # --- objects -------------------------------------------------------------------------------------------------
 
-ENVELOPE: Mapping[str, Shape] = {"workflowType": TEXT, "metadata": OBJECT}
+ENVELOPE = _object_with(workflowType=TEXT, metadata=OBJECT)
 """Optional fields of every event, beside ``timestamp`` and ``status``."""
 
 _IMAGE: Mapping[str, Shape] = {"localPath": TEXT, "prompt": TEXT, "width": NUMBER, "height": NUMBER, "format": TEXT}
-_METRICS: Mapping[str, Shape] = {"tokensUsed": NUMBER, "cost": NUMBER, "duration": NUMBER, "stepsCompleted": LIST}
-RESULT = Shape(
-    "an object",
-    _object,
-    fields={
-        "content": TEXT,
-        "htmlContent": TEXT,
-        "images": Shape("a list", _list, items=Shape("a URL or an object with `url`", _image, fields=_IMAGE)),
-        "qualityScore": NUMBER,
-        "wordCount": COUNT,
-        "metrics": Shape("an object", _object, fields=_METRICS),
-    },
+_IMAGE_OR_URL = Shape("a URL or an object with `url`", _image, str | _plain_object(_IMAGE, url=str), fields=_IMAGE)
+RESULT = _object_with(
+    content=TEXT,
+    htmlContent=TEXT,
+    images=Shape("a list", _list, list[_IMAGE_OR_URL.plain], items=_IMAGE_OR_URL),  # type: ignore[name-defined]
+    qualityScore=NUMBER,
+    wordCount=COUNT,
+    metrics=_object_with(tokensUsed=NUMBER, cost=NUMBER, duration=NUMBER, stepsCompleted=LIST),
 )
-_DETAILS: Mapping[str, Shape] = {"duration": NUMBER, "stepsCompleted": LIST, "retryable": BOOLEAN}
-ERROR: Mapping[str, Shape] = {
-    "type": TEXT,
-    "code": Shape("text or a number", _step, str),
-    "details": Shape("an object", _object, fields=_DETAILS),
-}
+ERROR = _object_with(
+    type=TEXT,
+    code=Shape("text or a number", _step, str),
+    details=_object_with(duration=NUMBER, stepsCompleted=LIST, retryable=BOOLEAN),
+)
 """Optional fields of the error object, beside ``message``."""
-PROGRESS: Mapping[str, Shape] = {
-    "message": TEXT,
-    "stage": TEXT,
-    "currentStep": Shape("text or a number", _step, str),
-    "totalSteps": COUNT,
-    "completedSteps": Shape("a whole number or a list", _steps),
-}
+PROGRESS = _object_with(
+    message=TEXT,
+    stage=TEXT,
+    currentStep=Shape("text or a number", _step, str),
+    totalSteps=COUNT,
+    completedSteps=Shape("a whole number or a list", _steps, list),
+)
 """Optional fields of the progress object, beside ``percentage``."""

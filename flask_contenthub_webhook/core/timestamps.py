@@ -55,13 +55,15 @@ def _moment(value: Any) -> datetime | None:
     text = value.strip()
     if not text:
         return None
-    if _NUMBER.fullmatch(text):
-        return _since_epoch(float(text))
     if _ISO_DATE.match(text):
-        with suppress(ValueError):  # nearly all are as Python reads them
-            return datetime.fromisoformat(text)
+        try:
+            return datetime.fromisoformat(text)  # as nearly all are
+        except ValueError:
+            pass
         text = _GO_TIME.sub(r"\1", text.upper())
         return datetime.fromisoformat(re.sub(r" (?=[+-][0-9])", "", _UTC_NAME.sub("+00:00", text)))
+    if _NUMBER.fullmatch(text):
+        return _since_epoch(float(text))
     if _RFC_2822.match(text):
         return parsedate_to_datetime(text)
     raise ValueError("not a time")
