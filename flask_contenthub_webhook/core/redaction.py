@@ -103,9 +103,15 @@ def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in headers:
         if len(kept) == _MAX_HEADERS:
             break
-        shown = _REDACTED if _is_secret_name(name) else redacted_text(value)  # a proxy may repeat the URL
-        kept[storable(name)[:_MAX_HEADER_LENGTH]] = storable(shown)[:_MAX_HEADER_LENGTH]
+        key, is_secret = _header_name(name)
+        shown = _REDACTED if is_secret else redacted_text(value)  # a proxy may repeat the URL
+        kept[key] = storable(shown)[:_MAX_HEADER_LENGTH]
     return kept
+
+
+@lru_cache(maxsize=256)
+def _header_name(name: str) -> tuple[str, bool]:
+    return storable(name)[:_MAX_HEADER_LENGTH], _is_secret_name(name)
 
 
 def redacted_content(text: str, *, by_name: bool = False) -> str:
@@ -268,7 +274,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
 
 def storable(text: str) -> str:
     """Return the text with a replacement for each character that no database takes."""
-    return UNSTORABLE.sub("\ufffd", text)
+    return text if text.isascii() and "\0" not in text else UNSTORABLE.sub("\ufffd", text)
 
 
 def clean(text: str) -> str:
