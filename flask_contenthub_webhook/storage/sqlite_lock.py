@@ -20,6 +20,7 @@ _SHORT = 0.0001
 """Seconds between two tries at first: shorter than a callback holds the lock; a waiter has no other work."""
 _LONG = 0.005
 """Seconds between two tries while the lock is held for longer."""
+_BUSY_TIMEOUT = "contenthub_webhook_busy_timeout"
 _PATIENCE = 0.1
 """Seconds of waiting after which tries become rare."""
 
@@ -41,7 +42,10 @@ def begin_writing(connection: Connection, turn: threading.Lock) -> None:
     driver: Any = connection.connection.dbapi_connection
     if not isinstance(driver, sqlite3.Connection) or driver.in_transaction:  # the host begins in a way of its own
         return
-    (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    timeout = connection.info.get(_BUSY_TIMEOUT)
+    if timeout is None:  # of each pooled connection
+        (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
+        connection.info[_BUSY_TIMEOUT] = timeout
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         if not _begin(driver, turn, timeout / 1000):
