@@ -110,6 +110,8 @@ def send_quietly(
         clean_up: called after a receiver raised, to leave a usable session to the next one.
         **arguments: the signal's arguments.
     """
+    if not signal.receivers:
+        return
     for receiver in list(signal.receivers_for(app)):
         try:
             app.ensure_sync(receiver)(app, **arguments)

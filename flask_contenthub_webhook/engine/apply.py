@@ -7,8 +7,7 @@ handlers; the commit. If a handler fails, everything is rolled back, and :mod:`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, t
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.transactions import Transaction
 from .failures import keep_failure
-from .handlers import HandlerError, call_handlers, failing_as, handlers_of
+from .handlers import HandlerError, blame, call_handlers, handlers_of
 from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
 from .task_changes import changes_of, stored_result
 
@@ -141,14 +140,21 @@ class _EventTransaction:
         self.now = state.clock() + self.ahead
 
     def apply(self, *, lock: bool) -> Outcome:
-        with self._blaming_the_event():
+        try:
             task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
             if self.state.creator is not None:
                 self._find_strays(task, decision)
-        if decision.verdict is Verdict.PROCESSED:
-            self._queue_forwards(task, decision, delivery)
-            self._call_handlers(task, decision, delivery)
-        self._commit(task, decision)
+        except SQLAlchemyError as error:
+            self._blame_the_event(error)
+            raise
+        try:
+            if decision.verdict is Verdict.PROCESSED:
+                self._queue_forwards(task, decision, delivery)
+                self._call_handlers(task, decision, delivery)
+            self._commit()
+        except HandlerError as error:
+            error.task_id, error.attempt = task["task_id"], self._attempt_that_came(task, decision)
+            raise
         outcome = Outcome.of(decision, task, delivery)
         self._announce(task, delivery, outcome)
         return outcome
@@ -265,21 +271,17 @@ class _EventTransaction:
             return self.store.insert_delivery(self.tx, values)
         return {**self.kept, **self.store.settle_delivery(self.tx, self.kept["id"], values)}
 
-    @contextmanager
-    def _blaming_the_event(self) -> Iterator[None]:
+    def _blame_the_event(self, error: SQLAlchemyError) -> None:
         """Count it as this event's failure if a constraint or a trigger refuses its rows; others may pass."""
-        try:
-            yield
-        except SQLAlchemyError as error:
-            refusal = row_refusal(error)
-            if refusal is None:
-                raise
-            failure = HandlerError("a statement of the extension")
-            failure.task_id, failure.attempt = self.received.task_id, self.attempt
-            if self.seen is not None:
-                failure.task_id = self.seen["task_id"]
-                failure.attempt = self.seen["attempt"] if self.attempt is None else self.attempt
-            raise failure from refusal
+        refusal = row_refusal(error)
+        if refusal is None:
+            return
+        failure = HandlerError("a statement of the extension")
+        failure.task_id, failure.attempt = self.received.task_id, self.attempt
+        if self.seen is not None:
+            failure.task_id = self.seen["task_id"]
+            failure.attempt = self.seen["attempt"] if self.attempt is None else self.attempt
+        raise failure from refusal
 
     # --- the host --------------------------------------------------------------------------------------------
 
@@ -293,14 +295,13 @@ class _EventTransaction:
         if not calls:
             return
         session = self.transaction.session()
-        with self._blaming(task, decision):
-            call_handlers(
-                self.state.app,
-                self.transaction,
-                calls,
-                task=self.store.tasks.object_from_row(session, task),
-                delivery=self.store.deliveries.object_from_row(session, delivery),
-            )
+        call_handlers(
+            self.state.app,
+            self.transaction,
+            calls,
+            task=self.store.tasks.object_from_row(session, task),
+            delivery=self.store.deliveries.object_from_row(session, delivery),
+        )
 
     def _arguments(self, decision: Decision) -> dict[str, Any]:
         """Return the arguments of the signal, except the task and the delivery."""
@@ -314,19 +315,12 @@ class _EventTransaction:
             case _:
                 return {}
 
-    def _commit(self, task: Row, decision: Decision) -> None:
+    def _commit(self) -> None:
         """Commit; a deferred constraint or a session event of the host may still refuse what handlers wrote."""
-        with self._blaming(task, decision), failing_as("commit", spare=_is_surroundings):
-            self.transaction.commit()
-
-    @contextmanager
-    def _blaming(self, task: Row, decision: Decision) -> Iterator[None]:
-        """Add the task and the attempt to an error of the host's code."""
         try:
-            yield
-        except HandlerError as error:
-            error.task_id, error.attempt = task["task_id"], self._attempt_that_came(task, decision)
-            raise
+            self.transaction.commit()
+        except BaseException as error:  # noqa: BLE001 - whatever the host's code raises
+            raise blame("commit", error, spare=_is_surroundings)  # noqa: B904 - its cause is set, or it is the same
 
     def _attempt_that_came(self, task: Row, decision: Decision) -> int:
         """Return the attempt of this event, so that a later try does not apply it to a later attempt."""

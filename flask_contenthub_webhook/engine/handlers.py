@@ -6,8 +6,7 @@ first error rolls all of them back. Handlers must not commit or roll back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isasyncgen, isawaitable, isgenerator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +17,7 @@ from .. import signals
 from ..core.events import Event, Internal
 from ..core.state_machine import Decision, TaskState
 from ..errors import ends_process
-from ..storage.commit_guard import guard_transaction
+from ..storage.commit_guard import TransactionGuard
 from ..storage.transactions import Transaction
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..runtime.state import WebhookState
 
-__all__ = ["HandlerCall", "HandlerError", "call_handlers", "failing_as", "handlers_of"]
+__all__ = ["HandlerCall", "HandlerError", "blame", "call_handlers", "handlers_of"]
 
 _SIGNALS: Mapping[TaskState, NamedSignal | None] = {
     TaskState.PENDING: None,
@@ -98,31 +97,38 @@ def call_handlers(
         HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
     """
     session = transaction.session()
-    with guard_transaction(session, transaction.connection, task=task, delivery=delivery) as check:
+    with TransactionGuard(session, transaction.connection, task=task, delivery=delivery) as guard:
         for call in calls:
-            name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
-            with failing_as(name):
+            try:
                 _require_run(app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments))
-                check()
-        with failing_as("flush"):
+                guard.check()
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises
+                raise blame(_name_of(call.function), error)  # noqa: B904 - its cause is set, or it is the same
+        try:
             session.flush()
-            check()
+            guard.check()
+        except BaseException as error:  # noqa: BLE001 - likewise
+            raise blame("flush", error)  # noqa: B904 - likewise
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _require_run(returned: object) -> None:
     """Refuse what has not run: the body of a generator, or a coroutine that Flask did not know for one."""
+    if returned is None:
+        return
     if isgenerator(returned) or isasyncgen(returned) or isawaitable(returned):
         if isinstance(returned, CoroutineType):
             returned.close()  # or Python warns that it was never awaited
         raise TypeError(f"The handler returned a {type(returned).__name__}; nothing of it has run.")
 
 
-@contextmanager
-def failing_as(name: str, *, spare: Callable[[BaseException], bool] = ends_process) -> Iterator[None]:
-    """Turn exceptions of this block into a :class:`HandlerError`, except those for which ``spare`` returns True."""
-    try:
-        yield
-    except BaseException as error:
-        if spare(error):
-            raise
-        raise HandlerError(name) from error
+def blame(name: str, error: BaseException, *, spare: Callable[[BaseException], bool] = ends_process) -> BaseException:
+    """Return what to raise for an exception: a :class:`HandlerError`, or itself if ``spare`` returns True for it."""
+    if spare(error):
+        return error
+    failure = HandlerError(name)
+    failure.__cause__ = error
+    return failure

@@ -8,25 +8,24 @@ it was given.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from weakref import WeakSet
 
 from flask import g, has_app_context
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
 from .drivers import TransactionState, transaction_state
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["CommitForbidden", "StateChangeForbidden", "guard_transaction", "watch_commits"]
+__all__ = ["CommitForbidden", "StateChangeForbidden", "TransactionGuard", "watch_commits"]
 
-_GUARD = "contenthub_webhook_guard"
 _END = r"COMMIT|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)"
 _ENDS_TRANSACTION = re.compile(
     rf"(?>\s|--[^\n]*\n|/\*.*?\*/)*+(?:END|{_END})\b",
@@ -103,43 +102,83 @@ class StateChangeForbidden(RuntimeError):
 class _Row:
     """The object of a row, with the values that a handler must not change."""
 
-    def __init__(self, name: str, instance: Any, attributes: Collection[str]) -> None:
+    def __init__(self, name: str, instance: Any, attributes: frozenset[str]) -> None:
+        values = vars(instance)
         self._name = name
         self._instance = instance
-        self._attributes = attributes
-        self._before = {key: value for key, value in vars(instance).items() if key in attributes}
+        self._state = instance_state(instance)
+        self._loaded = [key for key in attributes if key in values]
+        self._values = [values[key] for key in self._loaded]
+        self._unloaded = attributes - values.keys()
 
-    def check(self, session: Session) -> None:
+    def check(self, session: Session, to_delete: Collection[Any]) -> None:
         """Find changes; what a statement of the handler's changed is read again if the session expired it."""
-        state, now = inspect(self._instance), vars(self._instance)
-        if state.deleted or self._instance in session.deleted:
+        if self._state.deleted or (to_delete and self._instance in to_delete):
             raise StateChangeForbidden(f"The handler deleted the {self._name} of its event.")
-        if self._before.keys() - now.keys():
-            session.refresh(self._instance, self._before)
-        changed = {key for key, value in self._before.items() if now[key] != value}
-        changed |= (state.committed_state.keys() & self._attributes) - self._before.keys()
-        if changed:
-            text = f"The handler assigned {self._name}.{min(changed)}, which only the extension changes."
-            raise StateChangeForbidden(text)
+        now = vars(self._instance)
+        try:
+            values = [now[key] for key in self._loaded]
+        except KeyError:
+            session.refresh(self._instance, self._loaded)
+            values = [now[key] for key in self._loaded]
+        if values != self._values:
+            self._refuse({key for key, value in zip(self._loaded, self._values, strict=True) if now[key] != value})
+        if self._unloaded and (assigned := self._state.committed_state.keys() & self._unloaded):
+            self._refuse(assigned)
+
+    def _refuse(self, changed: Collection[str]) -> NoReturn:
+        text = f"The handler assigned {self._name}.{min(changed)}, which only the extension changes."
+        raise StateChangeForbidden(text)
 
 
-class _Guard:
-    """The transaction of one event while its handlers run, and what they did to it."""
+class TransactionGuard:
+    """The transaction of one event while its handlers run, and what they did to it.
 
-    def __init__(self, session: Session, connection: Connection, task: Any, delivery: Any) -> None:
+    In this block, anything that would end the transaction raises :class:`CommitForbidden`; savepoints are allowed.
+
+    Args:
+        session: ``db.session``, in a transaction.
+        connection: the connection of that transaction.
+        task: the object that handlers get.
+        delivery: likewise.
+    """
+
+    def __init__(self, session: Session, connection: Connection, *, task: Any, delivery: Any) -> None:
         self.connection = connection
-        self._session = session
+        self.session = session
+        self.app_context = _app_context()
+        self._dialect, self._driver = connection.dialect.name, connection.connection.dbapi_connection
         self._transactions = session.get_transaction(), connection.get_transaction()
         self._rows = _Row("task", task, _TASK_STATE), _Row("delivery", delivery, _DELIVERY_STATE)
         self._found: CommitForbidden | None = None
+        self._token: Token[TransactionGuard | None] | None = None
 
-    def refuse(self, message: str = _ENDED) -> None:
+    def __enter__(self) -> Self:
+        _watch_statements(self.connection.engine)
+        self.connection.__dict__[_COMMIT] = self._refuse_commit
+        self._token = _guarded.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _guarded.reset(self._token)
+        self.connection.__dict__.pop(_COMMIT, None)
+
+    def refuse(self, message: str = _ENDED) -> NoReturn:
         """Raise, and remember the error, in case the handler hides it."""
         self._found = CommitForbidden(message)
         raise self._found
 
+    def _refuse_commit(self) -> None:
+        self.connection.connection.rollback()  # SQLAlchemy lets go of a transaction whose commit failed, still open
+        self.refuse()
+
+    def state(self) -> TransactionState:
+        """Return the state of the transaction as the driver knows it."""
+        return transaction_state(self._dialect, self._driver)
+
     def check(self) -> None:
-        """Raise if the handler did something that could not be refused at once, or hid its refusal.
+        """Raise if a handler did something that could not be refused at once, or hid its refusal.
 
         Raises:
             CommitForbidden: the transaction has ended, or will keep nothing.
@@ -147,67 +186,62 @@ class _Guard:
         """
         if self._found is not None:
             raise self._found
-        transactions = self._session.get_transaction(), self.connection.get_transaction()
-        if transactions != self._transactions or not all(one is not None and one.is_active for one in transactions):
+        ours, drivers = self.session.get_transaction(), self.connection.get_transaction()
+        if ours is None or drivers is None or (ours, drivers) != self._transactions:
             raise CommitForbidden(_ENDED)
-        state = transaction_state(self.connection)
+        if not (ours.is_active and drivers.is_active):
+            raise CommitForbidden(_ENDED)
+        state = self.state()
         if state is TransactionState.NONE:
             raise CommitForbidden(_ENDED)
         if state is TransactionState.FAILED:
             raise CommitForbidden(_FAILED)
+        to_delete = self.session.deleted
         for row in self._rows:
-            row.check(self._session)
+            row.check(self.session, to_delete)
 
 
-_guarded: ContextVar[_Guard | None] = ContextVar(_GUARD, default=None)
+_COMMIT = "_commit_impl"
+"""The method that every commit of a connection goes through. An event of SQLAlchemy would do, but one listener on the
+engine makes each statement of the application slower. If the name changes, :meth:`TransactionGuard.check` still finds
+the commit, too late to undo it; a test would fail."""
+
+_guarded: ContextVar[TransactionGuard | None] = ContextVar("contenthub_webhook_guard", default=None)
 _watched: WeakSet[Engine] = WeakSet()
 
 
 def watch_commits(db: SQLAlchemy) -> None:
-    """Let :func:`guard_transaction` see commits of this object's sessions; calling it again changes nothing."""
+    """Let :class:`TransactionGuard` see commits of this object's sessions; calling it again changes nothing."""
     if not sa_event.contains(db.session, "before_commit", _before_commit):
         sa_event.listen(db.session, "before_commit", _before_commit)
 
 
 def _watch_statements(engine: Engine) -> None:
+    """Listen where it costs the least: at the dialect, not at the engine."""
     if engine not in _watched:
-        sa_event.listen(engine, "before_cursor_execute", _before_statement)
-        sa_event.listen(engine, "commit", _before_connection_commit)
+        for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+            sa_event.listen(engine, name, _before_statement)
         _watched.add(engine)
 
 
-@contextmanager
-def guard_transaction(
-    session: Session, connection: Connection, *, task: Any, delivery: Any
-) -> Iterator[Callable[[], None]]:
-    """Raise :class:`CommitForbidden` for anything in this block that would end the transaction; savepoints are allowed.
-
-    Args:
-        session: ``db.session``, in a transaction.
-        connection: the connection of that transaction.
-        task: the object that handlers get.
-        delivery: likewise.
-
-    Yields:
-        A function that raises if a handler did so unnoticed, hid the error, or changed the state of the rows.
-    """
-    _watch_statements(connection.engine)
-    guard = _Guard(session, connection, task, delivery)
-    setattr(g, _GUARD, guard)
-    token = _guarded.set(guard)
-    try:
-        yield guard.check
-    finally:
-        _guarded.reset(token)
-        g.pop(_GUARD, None)
-
-
-def _before_statement(connection: Connection, _: Any, statement: str, *__: Any) -> None:
-    guard = _guarded.get()
-    if guard is None or guard.connection is not connection:
+def _before_statement(_: object, statement: str, *rest: Any) -> None:
+    guard, context = _guarded.get(), rest[-1]
+    if guard is None or context.root_connection is not guard.connection:
         return
-    if _ends_transaction(statement) or transaction_state(connection) is TransactionState.NONE:
+    if _ends_transaction(statement) or guard.state() is TransactionState.NONE:
         guard.refuse()
+
+
+def _before_commit(session: Session) -> None:
+    guard = _guarded.get()
+    if guard is None or session.get_nested_transaction() is not None:
+        return
+    if has_app_context() and _app_context() is guard.app_context:  # to which db.session belongs, whatever a handler did
+        guard.refuse(_COMMITTED)
+
+
+def _app_context() -> object:
+    return g._get_current_object()
 
 
 def _ends_transaction(statement: str) -> bool:
@@ -215,16 +249,3 @@ def _ends_transaction(statement: str) -> bool:
     if _ENDS_TRANSACTION.match(statement):
         return True
     return ";" in statement and _ENDS_IT_LATER.search(_QUOTED.sub(" ", statement)) is not None
-
-
-def _before_connection_commit(connection: Connection) -> None:
-    guard = _guarded.get()
-    if guard is not None and guard.connection is connection:
-        connection.connection.rollback()  # SQLAlchemy lets go of a transaction whose commit failed, still open
-        guard.refuse()
-
-
-def _before_commit(session: Session) -> None:
-    guard: _Guard | None = g.get(_GUARD) if has_app_context() else None
-    if guard is not None and session.get_nested_transaction() is None:
-        guard.refuse(_COMMITTED)

@@ -48,10 +48,9 @@ def error_message(error: BaseException | None) -> str:
     return str(message).partition("\n")[0]
 
 
-def transaction_state(connection: Connection) -> TransactionState:
-    """Return the state of the transaction of a connection."""
-    driver: Any = connection.connection.dbapi_connection
-    if connection.dialect.name == "sqlite":
+def transaction_state(dialect: str, driver: Any) -> TransactionState:
+    """Return the state of the transaction of a driver's connection."""
+    if dialect == "sqlite":
         return TransactionState.OPEN if getattr(driver, "in_transaction", True) else TransactionState.NONE
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     if isinstance(status, int):
@@ -64,5 +63,6 @@ def commits_by_itself(connection: Connection) -> bool:
 
     SQLite's transactions begin with a BEGIN of our own, whatever the driver does.
     """
-    driver: Any = connection.connection.dbapi_connection
-    return connection.dialect.name == "postgresql" and getattr(driver, "autocommit", False) is True
+    if connection.dialect.name != "postgresql":
+        return False
+    return getattr(connection.connection.dbapi_connection, "autocommit", False) is True

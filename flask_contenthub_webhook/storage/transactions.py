@@ -100,8 +100,12 @@ class Database:
             with self.begin() as connection:
                 yield connection
             return
-        with _connected(engine) as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            try:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            except SQLAlchemyError as error:
+                _drop_useless(connection, error)
+                raise
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -110,10 +114,14 @@ class Database:
         Flask-SQLAlchemy scopes ``db.session`` to the application context. In a new one, handlers get the session of
         this transaction, without anything that the host had begun before. Objects stay readable after the commit.
         """
-        with _parameters_hidden(), self.app.app_context():
+        with self.app.app_context():
             session = self.db.session()
             session.expire_on_commit = False
-            yield session
+            try:
+                yield session
+            except StatementError as error:
+                error.hide_parameters = True
+                raise
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[Transaction]:
@@ -129,30 +137,16 @@ class Database:
                 chooses = type(session).get_bind is not FlaskSession.get_bind
                 if not isinstance(bind, Engine) or chooses or session.twophase:
                     connection = self.store.connection_of(session)
-                    with _dropping_useless(connection), _one_transaction(connection):
+                    with Transaction(self, connection, session) as transaction:
                         if writes:
                             begin_writing(connection, self._write_turn.value)
-                        yield Transaction(self, connection, session)
+                        yield transaction
                     return
                 engine = self._engine = bind
-        with (
-            _connected(engine) as connection,
-            _one_transaction(connection),
-            Transaction(self, connection) as transaction,
-        ):
+        with engine.connect() as connection, Transaction(self, connection) as transaction:
             if writes:
                 begin_writing(connection, self._write_turn.value)
             yield transaction
-
-
-@contextmanager
-def _parameters_hidden() -> Iterator[None]:
-    """Keep the values of a failed statement out of its error: URLs and bodies, which a log would print."""
-    try:
-        yield
-    except StatementError as error:
-        error.hide_parameters = True
-        raise
 
 
 class Transaction:
@@ -169,6 +163,7 @@ class Transaction:
         self._database = database
         self._session = session
         self._joined: AbstractContextManager[Session] | None = None
+        self._in_autocommit: Any = None  # the driver's connection
 
     def session(self) -> Session:
         """Join ``db.session`` to this transaction."""
@@ -185,14 +180,29 @@ class Transaction:
         (self._session or self.connection).commit()
 
     def __enter__(self) -> Self:
+        """Make PostgreSQL keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
+        if commits_by_itself(self.connection):
+            self._in_autocommit = self.connection.connection.dbapi_connection
+            self._in_autocommit.autocommit = False
         return self
 
     def __exit__(
         self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Roll back what is not committed, and release the session."""
-        if self._joined is not None:
-            self._joined.__exit__(type_, error, trace)
+        try:
+            if self._joined is not None:
+                self._joined.__exit__(type_, error, trace)
+        except SQLAlchemyError as failed:
+            error = failed
+            raise
+        finally:
+            if self._in_autocommit is not None:
+                with suppress(Exception):  # the connection may be lost; then nobody gets it again
+                    self._in_autocommit.rollback()
+                    self._in_autocommit.autocommit = True
+            if isinstance(error, SQLAlchemyError):
+                _drop_useless(self.connection, error)
 
 
 def _at_most_twice(begin: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]) -> T:
@@ -206,37 +216,10 @@ def _at_most_twice(begin: Callable[[], AbstractContextManager[Connection]], work
         return work(connection)
 
 
-@contextmanager
-def _connected(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection, _dropping_useless(connection):
-        yield connection
-
-
-@contextmanager
-def _dropping_useless(connection: Connection) -> Iterator[None]:
-    """Hide the parameters of errors; empty the pool if its server is gone, or no longer accepts writes."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        if isinstance(error, StatementError):
-            error.hide_parameters = True
-        if is_connection_useless(error):
-            connection.invalidate(error)
-            connection.engine.dispose()
-        raise
-
-
-@contextmanager
-def _one_transaction(connection: Connection) -> Iterator[None]:
-    """Make PostgreSQL keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
-    if not commits_by_itself(connection):
-        yield
-        return
-    driver: Any = connection.connection.dbapi_connection
-    driver.autocommit = False
-    try:
-        yield
-    finally:
-        with suppress(Exception):  # the connection may be lost; then nobody gets it again
-            driver.rollback()
-            driver.autocommit = True
+def _drop_useless(connection: Connection, error: SQLAlchemyError) -> None:
+    """Hide the parameters of an error; empty the pool if its server is gone, or no longer accepts writes."""
+    if isinstance(error, StatementError):
+        error.hide_parameters = True
+    if is_connection_useless(error):
+        connection.invalidate(error)
+        connection.engine.dispose()

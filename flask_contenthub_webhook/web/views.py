@@ -112,7 +112,7 @@ def unrouted() -> Response | None:
     so it is not recorded. Other paths of the host are left alone.
     """
     problem = request.routing_exception
-    if not isinstance(problem, exceptions.NotFound | exceptions.MethodNotAllowed):
+    if problem is None or not isinstance(problem, exceptions.NotFound | exceptions.MethodNotAllowed):
         return None
     settings = get_state().settings
     route, slash, rest = request.path.removeprefix(f"{settings.url_prefix}/").partition("/")
