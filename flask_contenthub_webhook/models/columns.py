@@ -9,7 +9,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-__all__ = ["BigId", "Blob", "Json", "LongText", "UTCDateTime", "named", "quoted", "utc_now", "waiting_index"]
+__all__ = [
+    "BigId",
+    "Blob",
+    "Json",
+    "LongText",
+    "UTCDateTime",
+    "generated_key",
+    "named",
+    "quoted",
+    "utc_now",
+    "waiting_index",
+]
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """SQLite only counts up an INTEGER primary key."""
@@ -67,6 +78,20 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
 def named(kind: str, table: str, column: str = "") -> str:
     """Return a constraint name that the naming convention of the host's metadata does not change."""
     return sa.schema.conv("_".join(part for part in (kind, table, column) if part))
+
+
+def generated_key(table: str) -> sa.PrimaryKeyConstraint:
+    """Return the key of a table whose ids never come again: other rows and people's notes name deleted ones.
+
+    SQLite alone would give the id of a deleted last row to the next one.
+    """
+    key = sa.PrimaryKeyConstraint("id", name=named("pk", table))
+
+    @sa.event.listens_for(key, "after_parent_attach")
+    def count_on(_: sa.PrimaryKeyConstraint, parent: sa.Table) -> None:
+        parent.dialect_options["sqlite"]["autoincrement"] = True
+
+    return key
 
 
 def waiting_index(table: str, column: str) -> sa.Index:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from ..core.state_machine import UNSETTLED
-from .columns import BigId, Blob, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+from .columns import BigId, Blob, Json, LongText, UTCDateTime, generated_key, named, quoted, utc_now, waiting_index
 
 __all__ = ["DeliveryMixin"]
 
@@ -68,7 +68,7 @@ class DeliveryMixin:
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
         return (
-            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            generated_key(table),
             sa.Index(named("ix", table, "task_id"), "task_id", "id"),
             waiting_index(table, "next_retry_at"),
             _queue_index(table),

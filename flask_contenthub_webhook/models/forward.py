@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
-from .columns import BigId, Blob, LongText, UTCDateTime, named, utc_now, waiting_index
+from .columns import BigId, Blob, LongText, UTCDateTime, generated_key, named, utc_now, waiting_index
 
 __all__ = ["ForwardAttemptMixin", "ForwardMixin"]
 
@@ -44,7 +44,7 @@ class ForwardMixin:
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
         return (
-            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            generated_key(table),
             sa.Index(named("ix", table, "delivery_id"), "delivery_id"),
             waiting_index(table, "next_try_at"),
             sa.Index(named("ix", table, "dead"), "status", postgresql_where=_IS_DEAD, sqlite_where=_IS_DEAD),
@@ -75,7 +75,7 @@ class ForwardAttemptMixin:
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
         return (
-            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            generated_key(table),
             sa.Index(named("ix", table, "forward_id"), "forward_id", "id"),
         )
 

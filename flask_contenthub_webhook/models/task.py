@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState
-from .columns import BigId, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+from .columns import BigId, Json, LongText, UTCDateTime, generated_key, named, quoted, utc_now, waiting_index
 
 __all__ = ["GenerationTaskMixin"]
 
@@ -96,7 +96,7 @@ class GenerationTaskMixin:
     def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
         table = cls.__tablename__  # type: ignore[attr-defined]
         return (
-            sa.PrimaryKeyConstraint("id", name=named("pk", table)),
+            generated_key(table),
             sa.UniqueConstraint("task_id", name=named("uq", table, "task_id")),
             sa.CheckConstraint(
                 f"status IN ({quoted(*OPEN_STATES, *TERMINAL_STATES)})", name=named("ck", table, "status")

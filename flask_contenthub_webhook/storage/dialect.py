@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-__all__ = ["Capabilities"]
+__all__ = ["Capabilities", "reuses_ids"]
 
 
 class Capabilities(NamedTuple):
@@ -46,3 +46,15 @@ class Capabilities(NamedTuple):
             insert_many=bool(dialect.insert_executemany_returning_sort_by_parameter_order),
             notify=dialect.name == "postgresql",
         )
+
+
+def reuses_ids(connection: sa.Connection, table: sa.Table) -> bool:
+    """Tell whether a new row may get the id of a deleted one; so it is in SQLite without AUTOINCREMENT.
+
+    Alembic loses that word when it copies a table, unless it is given ``sqlite_autoincrement``.
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    master = sa.table("sqlite_master", sa.column("name"), sa.column("sql", sa.String()), schema=table.schema)
+    made = connection.execute(sa.select(master.c.sql).where(master.c.name == table.name)).scalar_one_or_none()
+    return made is not None and "AUTOINCREMENT" not in made.upper()

@@ -17,6 +17,8 @@ import pytest
 import sqlalchemy as sa
 import trustme
 from alembic import command
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from celery import Celery
 from click.testing import CliRunner
 from flask import Flask
@@ -115,6 +117,13 @@ def troubles(host: Host | Flask) -> dict[str, str]:
         for f in findings
         if f["level"] in {"fail", "warn"}
     }
+
+
+def copy_table(host: Host, table: str, kwargs: dict[str, Any]) -> None:
+    with host.engine.begin() as connection:
+        op = Operations(MigrationContext.configure(connection))
+        with op.batch_alter_table(table, recreate="always", table_kwargs=kwargs):
+            pass
 
 
 def test_a_right_set_up_is_healthy(setup, database_url):
@@ -330,6 +339,18 @@ class TestSchema:
 
         assert list(found) == ["warn database"]
         assert "no index on next_poll_at" in found["warn database"]
+
+    def test_a_table_whose_ids_come_again_is_told_with_what_mends_it(self, setup):
+        host = setup()
+        copy_table(host, "webhook_deliveries", {})  # as a change of the host's makes SQLite do
+
+        found = troubles(host)
+
+        assert list(found) == ["warn database"]
+        assert "webhook_deliveries to a new one: the table was made without AUTOINCREMENT" in found["warn database"]
+        assert "recreate='always', table_kwargs={'sqlite_autoincrement': True}" in found["warn database"]
+        copy_table(host, "webhook_deliveries", {"sqlite_autoincrement": True})
+        assert troubles(host) == {}
 
     def test_a_database_that_is_away(self, setup, postgres_url):
         host = setup(postgres_url.replace("host=", "host=/no/such/place"), create_tables=False)

@@ -21,6 +21,7 @@ from flask_contenthub_webhook.migrations.revisions import (
     contenthub0003_queues,
 )
 from flask_contenthub_webhook.models.defaults import default_models
+from flask_contenthub_webhook.storage.dialect import reuses_ids
 from tests.migration.hosts import CONVENTION, MigratingHost
 
 DIALECTS = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}
@@ -42,6 +43,7 @@ def as_upgraded(engine: sa.Engine) -> dict[str, Any]:
                 for column in inspector.get_columns(table)
             ],
             "primary key": inspector.get_pk_constraint(table),
+            "counts on": counts_on(engine, table),
             "unique": inspector.get_unique_constraints(table),
             "checks": sorted(inspector.get_check_constraints(table), key=lambda check: str(check["name"])),
             "indexes": sorted(
@@ -51,6 +53,11 @@ def as_upgraded(engine: sa.Engine) -> dict[str, Any]:
         }
         for table in sorted(TABLES)
     }
+
+
+def counts_on(engine: sa.Engine, table: str) -> bool:
+    with engine.connect() as connection:
+        return not reuses_ids(connection, sa.Table(table, sa.MetaData()))
 
 
 def where_of(index: Any) -> list[str]:

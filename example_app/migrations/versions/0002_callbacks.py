@@ -71,7 +71,7 @@ def fill_task_columns() -> None:
 
 
 def tighten_task_columns() -> None:
-    with op.batch_alter_table(TASKS) as tasks:
+    with op.batch_alter_table(TASKS, table_kwargs={"sqlite_autoincrement": True}) as tasks:
         tasks.alter_column("id", existing_type=sa.Integer(), type_=BigId, existing_nullable=False)
         tasks.alter_column("topic", existing_type=sa.String(500), nullable=True)
         tasks.alter_column("priority", existing_type=sa.Integer(), type_=sa.SmallInteger(), existing_nullable=False)
@@ -125,6 +125,7 @@ def create_deliveries() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.Column("body_digest", sa.String(64), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_deliveries"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_webhook_deliveries_task_id", "webhook_deliveries", ["task_id", "id"])
     create_waiting_index("webhook_deliveries", "next_retry_at")

@@ -60,6 +60,7 @@ def create_forwards() -> None:
         sa.Column("finished_at", Moment, nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forwards"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_webhook_forwards_delivery_id", "webhook_forwards", ["delivery_id"])
     waiting = sa.text("next_try_at IS NOT NULL")  # what is delivered or dead, nearly all, is not in the index
@@ -85,6 +86,7 @@ def create_forwards() -> None:
         sa.Column("status_code", sa.Integer(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forward_attempts"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_webhook_forward_attempts_forward_id", "webhook_forward_attempts", ["forward_id", "id"])
 

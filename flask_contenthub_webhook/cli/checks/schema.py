@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...models.defaults import default_alert_model, default_forward_models
+from ...storage.dialect import reuses_ids
 from .findings import DoctorContext, Finding, Level, check, fail, ok, warn
 
 __all__ = ["check_schema"]
@@ -25,12 +26,15 @@ def check_schema(context: DoctorContext) -> list[Finding]:
     """Fail on missing tables and columns, warn about missing indexes, and ignore whatever the host has added."""
     state = context.state
     own = (*default_forward_models(state.database.db), default_alert_model(state.database.db))
+    referred_to = (state.delivery_model, own[0])
     with state.database.session() as session:
         findings: list[Finding] = []
         for model in (state.task_model, state.delivery_model, *own):
             mapper = sa.inspect(model)
             connection = session.connection(bind_arguments={"mapper": mapper})
             findings += _compare(sa.inspect(connection), mapper.local_table)
+            if model in referred_to and reuses_ids(connection, mapper.local_table):
+                findings.append(_reuses_ids(mapper.local_table.name))
         mapped = session.connection(bind_arguments={"mapper": sa.inspect(state.task_model)})
         findings += _check_revision(context, mapped)
     context.has_schema = not any(finding.level is Level.FAIL for finding in findings)
@@ -68,6 +72,14 @@ def _compare_keys(inspector: sa.Inspector, table: sa.Table) -> Iterator[Finding]
     if slow:
         message = f"The table {table.name} has no index on {' and none on '.join(slow)}; it gets slow as it grows."
         yield warn(message, _MIGRATE)
+
+
+def _reuses_ids(table: str) -> Finding:
+    return warn(
+        f"SQLite may give the id of a purged row of {table} to a new one: the table was made without AUTOINCREMENT.",
+        f"Copy it in a revision of your own: `with op.batch_alter_table({table!r}, recreate='always', "
+        "table_kwargs={'sqlite_autoincrement': True}): pass`.",
+    )
 
 
 def _check_revision(context: DoctorContext, connection: sa.Connection) -> list[Finding]:

@@ -191,7 +191,7 @@ def upgrade() -> None:
 def create() -> None:
     checks = (sa.CheckConstraint(condition, name=check) for check, condition in check_constraints().items())
     unique = sa.UniqueConstraint(name("task_id"), name=unique_task_id())
-    op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks)
+    op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks, sqlite_autoincrement=True)
     for index, column in index_columns().items():
         create_index(index, column)
     write_record([Entry("table", TABLE)])

@@ -72,7 +72,8 @@ def upgrade() -> None:
     if not op.get_context().as_sql and sa.inspect(op.get_bind()).has_table(TABLE):
         keep()
         return
-    op.create_table(TABLE, *delivery_columns(), sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}")))
+    key = sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}"))
+    op.create_table(TABLE, *delivery_columns(), key, sqlite_autoincrement=True)
     op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")])
     # Only rows that wait for a time are in it; settled ones, nearly all, are not.
     waiting = sa.text(f"{quote(name('next_retry_at'))} IS NOT NULL")

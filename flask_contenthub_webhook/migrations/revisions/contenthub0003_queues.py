@@ -145,9 +145,8 @@ def make(entry: Entry) -> None:
             op.add_column(entry.table_name, new_columns()[entry.table_name])
         case "table":
             columns = new_tables()[entry.name]
-            op.create_table(
-                entry.name, *columns, sa.PrimaryKeyConstraint(columns[0].name, name=op.f(f"pk_{entry.name}"))
-            )
+            key = sa.PrimaryKeyConstraint(columns[0].name, name=op.f(f"pk_{entry.name}"))
+            op.create_table(entry.name, *columns, key, sqlite_autoincrement=columns[0].name == "id")
         case "index":
             create_index(entry.name, *new_indexes()[entry.name])
 
