@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,6 +17,7 @@ from .. import signals
 from ..core.received import Row
 from ..core.state_machine import Verdict
 from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRefused, RequestRefused
+from ..runtime.leases import renewed
 from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, trouble_of
 from ..storage.inbox import Claimed
@@ -91,7 +94,9 @@ def work_off(
         while claimed and not is_stopped() and time.monotonic() - began < longest_hold:
             one = claimed.pop(0)
             report.claimed += 1
-            report.outcomes[_apply_claimed(state, one.row)] += 1
+            with renewed(partial(_hold, state, one.row, claimed), every=_lease(state) / 3):
+                verdict = _apply_claimed(state, one.row)
+            report.outcomes[verdict] += 1
             if one.more and report.claimed < limit:
                 claimed += _claim(state, 1, one.row["task_id"])
     except (DatabaseUnavailable, SQLAlchemyError) as error:
@@ -125,21 +130,35 @@ def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
         logger.warning("%d deliveries could not be given back; their leases will end.", len(rows), exc_info=error)
 
 
+def _hold(state: WebhookState, row: dict[str, Any], waiting: list[Claimed]) -> bool:
+    """Extend the claim on a delivery that takes long, and give back those that wait behind it in this thread."""
+    rest = [one.row for one in waiting]
+    waiting.clear()
+    _give_back(state, rest)
+    _renew(state, row)
+    return True
+
+
+def _renew(state: WebhookState, row: dict[str, Any]) -> bool:
+    until = state.now() + _lease(state)
+    if not state.database.write(lambda tx: state.store.inbox.renew(tx, row, until)):
+        return False
+    row["claimed_until"] = until
+    return True
+
+
 def _caused_by_contention(error: Exception) -> bool:
     """Return True if other transactions, not this event, caused the error; its try then does not count."""
     cause = error if isinstance(error, SQLAlchemyError) else error.__cause__
     return not isinstance(cause, SQLAlchemyError) or trouble_of(cause) is Trouble.BUSY
 
 
-def _is_still_ours(state: WebhookState, row: Row) -> bool:
+def _is_still_ours(state: WebhookState, row: dict[str, Any]) -> bool:
     """Extend a claim that is half over, as at the end of a batch; False if it was lost."""
-    lease = _lease(state)
-    if row["claimed_until"] - state.now() > lease / 2:
-        return True
-    return state.database.write(lambda tx: state.store.inbox.renew(tx, row, state.store.now(tx) + lease))
+    return bool(row["claimed_until"] - state.now() > _lease(state) / 2) or _renew(state, row)
 
 
-def _apply_claimed(state: WebhookState, row: Row) -> Verdict:
+def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
     """Apply a claimed delivery; return its verdict."""
     if not _is_still_ours(state, row):
         return Verdict.QUEUED

@@ -25,6 +25,7 @@ from ..core.signatures import (
     STANDARD_TIMESTAMP_HEADER,
     sign_standard,
 )
+from ..runtime.leases import renewed
 from ..storage.forwards import DEAD, DELIVERED, WAITING
 from .post import Answer
 
@@ -104,8 +105,7 @@ def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardRe
 
 def _claim(state: WebhookState) -> Row | None:
     """Claim the first due forward whose URL may be sent to, for longer than a request takes."""
-    lanes = state.forward_lanes
-    lease = timedelta(seconds=state.settings.forward_timeout) + _LEASE_MARGIN
+    lanes, lease = state.forward_lanes, _lease(state)
     with lanes.choosing:
         if lanes.are_full:
             return None
@@ -121,6 +121,18 @@ def _claim(state: WebhookState) -> Row | None:
     return claimed
 
 
+def _lease(state: WebhookState) -> timedelta:
+    return timedelta(seconds=state.settings.forward_timeout) + _LEASE_MARGIN
+
+
+def _renew(state: WebhookState, forward: Row) -> bool:
+    """Extend the claim on a forward that is being sent; False if it was lost."""
+    with state.database.session() as session:
+        ours = state.outbox.renew(session, forward, state.store.now(session) + _lease(state))
+        session.commit()
+    return ours
+
+
 def _push_back_what_came_since(state: WebhookState) -> None:
     """Postpone new events of paused URLs, for processes that do not know of the pause."""
     for url, left in state.forward_lanes.paused(state.waited()).items():
@@ -134,7 +146,8 @@ def _send(state: WebhookState, forward: Row) -> str:
     """Post one forward, and return the recorded outcome."""
     lanes, url, began = state.forward_lanes, forward["url"], state.waited()
     try:
-        answer: Answer = state.post(url, bytes(forward["body"]), _headers(state, forward, state.clock()))
+        with renewed(lambda: _renew(state, forward), every=_lease(state) / 3):
+            answer: Answer = state.post(url, bytes(forward["body"]), _headers(state, forward, state.clock()))
     except BaseException:
         lanes.leave(url)
         raise

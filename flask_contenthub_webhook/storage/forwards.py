@@ -70,6 +70,12 @@ class Outbox:
         claimed = {"at_id": due.id, "at_tries": due.tries, **times}
         return self.read(session, due.id) if connection.execute(sql.claim_one, claimed).rowcount == 1 else None
 
+    def renew(self, session: Session, forward: Row, until: datetime) -> bool:
+        """Extend a claim; False if it was lost, or the forward was settled."""
+        connection, sql = self._prepare(session)
+        claim = {"at_id": forward["id"], "at_tries": forward["tries"], "at_until": until}
+        return connection.execute(sql.renew, claim).rowcount == 1
+
     # --- results ---------------------------------------------------------------------------------------------
 
     def add_attempt(self, session: Session, forward_id: int, values: Row) -> None:
@@ -166,6 +172,7 @@ class _Statements:
 
         self.settle = sa.update(forwards.table).where(by_id, is_waiting)
         self.settle_claimed = self.settle.where(is_ours)
+        self.renew = self.settle_claimed.values({f["next_try_at"]: at_until})
         number = sa.func.coalesce(sa.func.max(a["number"]), 0) + 1
         given = [key for key in a if key not in {"id", "forward_id", "number"}]
         self.add_attempt = sa.insert(attempts.table).from_select(

@@ -26,7 +26,7 @@ class Claimed(NamedTuple):
         more: True if further deliveries of its task may wait behind it.
     """
 
-    row: Row
+    row: dict[str, Any]
     more: bool
 
 
@@ -111,7 +111,7 @@ class InboxStore:
         return taken
 
     def renew(self, tx: Tx, row: Row, until: datetime) -> bool:
-        """Extend a claim; False if its lease had ended and another worker has it."""
+        """Extend a claim; False if another worker has it, or a transaction is settling the delivery."""
         claim = {"at_id": row["id"], "at_seen": row["claimed_until"], "at_until": until}
         return bool(self._connection(tx).execute(self._sql(tx).renew, claim).rowcount)
 

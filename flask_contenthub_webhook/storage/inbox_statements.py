@@ -7,7 +7,7 @@ are. A delivery that waits for its next try does not delay later ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,9 +52,10 @@ class InboxStatements:
         )
         ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
         at_until = sa.bindparam("at_until", type_=moment)
+        held = (d["id"] == sa.bindparam("at_id"), ours)
         self.renew = (
             sa.update(table)
-            .where(d["id"] == sa.bindparam("at_id"), ours)
+            .where(*held, *self._unlocked(held))
             .values({d["next_retry_at"]: at_until, d["claimed_until"]: at_until})
         )
         self.release = (
@@ -67,6 +68,15 @@ class InboxStatements:
         self.is_due = sa.select(d["id"]).where(due).limit(1)
         self.delivery_by_id = sa.select(*d.values()).where(d["id"] == sa.bindparam("at_id"))
         self.notify = sa.select(sa.func.pg_notify(CHANNEL, ""))
+
+    def _unlocked(self, held: tuple[sa.ColumnElement[bool], ...]) -> Sequence[sa.ColumnElement[bool]]:
+        """Return the condition that no transaction is settling the row, for which a renewal need not wait."""
+        if not self.capabilities.skip_locked:
+            return ()
+        row_id = self._deliveries.columns["id"]
+        # The limit keeps MySQL from merging the subquery into an update of the same table.
+        free = sa.select(row_id.label("id")).where(*held).limit(1).with_for_update(skip_locked=True)
+        return (row_id.in_(sa.select(free.subquery("free").c.id)),)
 
     def accept(self, keys: tuple[str, ...], *, named: bool, notify: bool) -> Any:
         """Return the INSERT of a delivery with these attributes, bound as ``new_KEY``, if there is such a task.
