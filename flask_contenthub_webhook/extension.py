@@ -17,7 +17,7 @@ from .core.events import EVENT_NAME, EVENT_NAME_RULE
 from .core.filters import Where, parse_where
 from .core.received import Outcome
 from .core.state_machine import Verdict
-from .creators.configured import configured_creator
+from .creators.configured import configured_creator, previous_creator
 from .creators.protocol import Creator
 from .engine.replay import replay
 from .engine.retry import RetryReport, retry_due_deliveries
@@ -260,6 +260,7 @@ def _make_state(
         settings=settings,
         database=database,
         creator=creator if creator is not None else configured_creator(settings, lambda: get_state(app).clock()),
+        previous_creator=None if creator is not None else previous_creator(settings, lambda: get_state(app).clock()),
         subscriptions=subscriptions,
         post=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks).post,
         rate=RateLimit(app, settings.rate_limit) if settings.rate_limit else None,

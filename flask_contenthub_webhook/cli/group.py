@@ -12,6 +12,7 @@ from .doctor import doctor_command
 from .forwards import forwards_group
 from .migrations import migrations_group
 from .purge import purge_command
+from .recover import recover_command
 from .send import send_command
 from .simulate import simulate_command
 from .stats import stats_command
@@ -35,6 +36,6 @@ for _command in (
     *(doctor_command, secret_command, url_command, send_command),
     *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command),
     *(reconcile_command, hand_over_command, worker_command, scheduler_command),
-    *(simulate_command, purge_command, migrations_group),
+    *(recover_command, simulate_command, purge_command, migrations_group),
 ):
     webhook_group.add_command(_command)

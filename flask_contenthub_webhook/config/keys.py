@@ -324,6 +324,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("CREATOR_API_BASE_URL", "creator_base_url", None, values.base_url, "Base URL of the creator's HTTP API."),
     Option(
+        "CREATOR_API_PREVIOUS_URL",
+        "creator_previous_url",
+        None,
+        values.base_url,
+        "The address before a move: its open jobs are still asked about there, and nothing new is submitted to it.",
+    ),
+    Option(
         "CREATOR_API_KEY",
         "creator_api_key",
         None,

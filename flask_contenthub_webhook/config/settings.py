@@ -78,6 +78,7 @@ class Settings:
     alert_min_sample: int
     scheduler_enabled: bool
     creator_base_url: str | None
+    creator_previous_url: str | None
     creator_api_key: str | None
     creator_timeout: float
     creator_submit_wait: float
@@ -155,6 +156,10 @@ def _check_together(settings: Settings, *, debug: bool) -> None:
         raise ConfigurationError(
             "WEBHOOK_REQUIRE_SIGNATURE is true, but WEBHOOK_SECRET_KEY is empty: no callback could be verified. "
             "Set a secret of at least 32 random characters, or switch the requirement off."
+        )
+    if settings.creator_previous_url is not None and settings.creator_base_url is None:
+        raise ConfigurationError(
+            "CREATOR_API_PREVIOUS_URL is set, but CREATOR_API_BASE_URL is not: a move needs both addresses."
         )
     _check_secrets(settings)
     if any(len(secret) < _SHORT_SECRET for secret in settings.secrets):

@@ -67,11 +67,11 @@ class GuardedCreator:
         return self._report("submit", lambda: self._creator.submit(job, wait=wait))
 
     def find(self, job: Job, *, since: datetime | None = None) -> Report | None:
-        """Look up a job whose submission at ``since`` was not answered; None if the creator cannot tell now."""
-        if self.keeps_names:
-            return self.statuses([job.creator_task_id], since=since).get(job.creator_task_id)
-        find: Callable[..., Report] = getattr(self._creator, "find")  # noqa: B009 - optional, so not in the protocol
-        return self._report("find", lambda: find(job))
+        """Look up a job that was not submitted before ``since``; None if the creator cannot tell now."""
+        find: Callable[..., Report] | None = getattr(self._creator, "find", None)
+        if callable(find):
+            return self._report("find", lambda: find(job, since=since))
+        return self.statuses([job.creator_task_id], since=since).get(job.creator_task_id)
 
     def status(self, creator_task_id: str) -> Report:
         """See :meth:`.protocol.Creator.status`."""

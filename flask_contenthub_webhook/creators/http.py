@@ -139,6 +139,26 @@ class HttpCreator:
             case _:
                 raise CreatorUnclear("The creator answers a submission with a state that is not possible there.")
 
+    def find(self, job: Job, *, since: datetime | None = None) -> Report:
+        """Look up a job in the list alone: a query for an id that the creator does not have crashes it.
+
+        Raises:
+            CreatorUnclear: the list cannot be read now, or was not read to its end.
+        """
+        name = job.creator_task_id
+        if not self._listing or self._held_for(_LIST):
+            raise CreatorUnclear("Only the creator's list can tell whether it has the job, and it is not read now.")
+        walk = walk_list(self._read_page, [name], max_pages=self._max_pages, now=self._clock(), since=since)
+        if name in walk.reports:
+            return walk.reports[name]
+        if isinstance(walk.error, ConnectionCut):
+            self._held.failed(_LIST, self._now())
+        if walk.error is not None:
+            raise walk.error
+        if not walk.is_certain:
+            raise CreatorUnclear("The creator's list does not tell whether it has the job.")
+        return Report(state=RemoteState.MISSING)
+
     # --- querying --------------------------------------------------------------------------------------------
 
     def status(self, creator_task_id: str) -> Report:

@@ -106,7 +106,8 @@ class Creator(Protocol):
 
     - ``idempotent = True``: a second ``submit`` with the same ``job.creator_task_id`` starts no second job;
     - ``keeps_names = True``: the service knows each job by ``job.creator_task_id``;
-    - ``find(job) -> Report``: looks the job up in another way. MISSING means that no such job was ever started.
+    - ``find(job, *, since=None) -> Report``: looks up a job that was not submitted before ``since``. MISSING means that
+      no such job was ever started; ``creator_task_id`` is the service's own name for it.
 
     ``address``, if present, is kept with each submitted task: the text tells one installation of a service from
     another.

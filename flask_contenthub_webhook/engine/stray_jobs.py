@@ -53,6 +53,8 @@ def names_of_strays(received: ReceivedEvent, decision: Decision, task: Row, atte
     """
     if decision.verdict is Verdict.DUPLICATE:
         return ()
+    if attempt is not None and attempt > task["attempt"]:
+        return ()  # the row is older than the world, from a restored backup
     is_current = attempt is None or attempt == task["attempt"]
     if isinstance(received.event, Progress):
         is_wanted = is_current and task["status"] in {*OPEN_STATES, TaskState.COMPLETED}
@@ -153,6 +155,7 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
             logger.info("The service did not cancel a job that is no longer wanted: %s", refusal.message, extra=facts)
         except CreatorError as error:
             told = False
+            state.strays_told.succeeded(name)
             if isinstance(error, CreatorUnreachable) and service.address == state.current_address:
                 state.creator_pause.failed(state.waited())
             logger.warning("The service was not told that a job is no longer wanted: %s", error.message, extra=facts)

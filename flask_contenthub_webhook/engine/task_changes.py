@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -113,7 +114,7 @@ def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dic
         "polls": 0,
         "deadline_at": now + attempt_timeout(task, settings),
     }
-    return changes | {key: said[key] for key in ("error_code", "error_message") if key in said}
+    return changes | {key: said[key] for key in ("creator_address", "error_code", "error_message") if key in said}
 
 
 def _sign_of_life(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
     attempt, url = task["attempt"] + 1, task["callback_url"]
     return {
         "attempt": attempt,
-        "creator_task_id": str(uuid.uuid4()),  # the creator takes a repeated id for the same run
+        "creator_task_id": _name_of_attempt(task["task_id"], attempt),
         "earlier_creator_task_ids": earlier,
         "callback_url": None if url is None else settings.callback_urls.address(url, task["task_id"], attempt),
         "submitted_at": None,
@@ -165,6 +166,15 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
         "next_poll_at": due + settings.poll_grace,
         "deadline_at": due + attempt_timeout(task, settings),
     }
+
+
+def _name_of_attempt(task_id: str, attempt: int) -> str:
+    """Return a fresh UUID for an attempt, since the creator takes a repeated id for the same run.
+
+    It follows from the task and the attempt: if a backup is restored, the attempt has the name under which the service
+    may have it already, and is found.
+    """
+    return str(uuid.UUID(bytes=hashlib.sha256(f"{task_id}/{attempt}".encode()).digest()[:16], version=4))
 
 
 def _backoff(task: Row, settings: Settings) -> timedelta:

@@ -12,7 +12,15 @@ from .delivery_queries import latency_summary
 from .queries import Row, count_where, reading, select_all
 from .transactions import Database
 
-__all__ = ["count_waiting", "read_latencies", "read_task", "read_tasks", "sum_deliveries", "sum_tasks"]
+__all__ = [
+    "count_waiting",
+    "read_latencies",
+    "read_task",
+    "read_tasks",
+    "sum_deliveries",
+    "sum_open_tasks",
+    "sum_tasks",
+]
 
 _TASK_LIST = (
     "task_id",
@@ -104,6 +112,25 @@ def read_latencies(database: Database, *, since: datetime, shares: Sequence[floa
     delivery = database.delivery_model
     with reading(database) as read:
         return read.rows(latency_summary(delivery, delivery.received_at >= since, shares=shares))[0]
+
+
+def sum_open_tasks(database: Database) -> list[Row]:
+    """Count open tasks by the address of their service: all, those that met a bug, and those handed to nobody."""
+    task = database.task_model
+    is_pending = task.status == TaskState.PENDING.value
+    query = (
+        sa.select(
+            task.creator_address.label("address"),
+            sa.func.count().label("tasks"),
+            count_where(task.error_code == "BUG_IN_CREATOR").label("bugs"),
+            sa.func.max(sa.case((task.error_code == "BUG_IN_CREATOR", task.error_message))).label("bug"),
+            count_where(sa.and_(is_pending, task.next_submit_at.is_(None))).label("handed_to_nobody"),
+        )
+        .where(task.next_poll_at.is_not(None), task.status.in_([state.value for state in OPEN_STATES]))
+        .group_by(task.creator_address)
+    )
+    with reading(database) as read:
+        return read.rows(query)
 
 
 def count_waiting(database: Database, *, due_before: datetime) -> Row:

@@ -159,8 +159,8 @@ class _Claim:
 
 def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
     task = claim.task
-    if task["submitting_since"] is not None and not creator.is_idempotent:
-        settled = _look_for_it(state, creator, task)
+    if not creator.is_idempotent:
+        settled = _look_for_it(state, task)
         if settled is not None:
             return settled
     if names := earlier_names(task):
@@ -183,19 +183,33 @@ def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
     return "submitted"
 
 
-def _look_for_it(state: WebhookState, creator: GuardedCreator, task: Row) -> str | None:
-    """Settle a task whose submission was interrupted; return None if the creator certainly does not have the job."""
-    if not creator.can_find:
-        _accepted(state, task, None, _UNANSWERED)
-        return "unclear"
-    try:
-        found = creator.find(Job.of(task), since=state.by_own_clock(task["submitting_since"]))
-    except CreatorError as error:
-        return _postpone(state, task, error, may_have_arrived=True)
-    if found is not None and found.state is RemoteState.MISSING:
+def _look_for_it(state: WebhookState, task: Row) -> str | None:
+    """Settle a task that may have been submitted already; return None if it certainly was not.
+
+    Its submission may have been interrupted. A further attempt may be from the time after a restored backup.
+    """
+    was_interrupted = task["submitting_since"] is not None
+    if not was_interrupted and task["attempt"] == 1:
         return None
-    _accepted(state, task, found, _UNANSWERED)
-    return "unclear" if found is None else "submitted"
+    address, since = task["creator_address"], state.by_own_clock(task["submitting_since"] or task["created_at"])
+    asked = [service for service in state.services if service.can_find]
+    cannot_tell = len(asked) < len(state.services) or address not in {None, *(service.address for service in asked)}
+    for service in asked:
+        try:
+            found = service.find(Job.of(task), since=since)
+        except CreatorError as error:
+            if was_interrupted or isinstance(error, CreatorUnreachable):
+                return _postpone(state, task, error, may_have_arrived=True)
+            found = None
+        if found is None:
+            cannot_tell = True
+        elif found.state is not RemoteState.MISSING:
+            _accepted(state, task, found, address=service.address)
+            return "submitted"
+    if was_interrupted and cannot_tell:
+        _accepted(state, task, None)
+        return "unclear"
+    return None
 
 
 def _unclear(state: WebhookState, creator: GuardedCreator, task: Row, error: CreatorError) -> str:
@@ -215,7 +229,14 @@ def _misnamed(state: WebhookState, task: Row, report: Report, trouble: str) -> s
     return _refused(state, task, CreatorRefused(message, reason="INVALID_JOB_NAME"))
 
 
-def _accepted(state: WebhookState, task: Row, report: Report | None, lost: CreatorError | None = None) -> None:
+def _accepted(
+    state: WebhookState,
+    task: Row,
+    report: Report | None,
+    lost: CreatorError = _UNANSWERED,
+    *,
+    address: str | None = None,
+) -> None:
     """Apply that the creator accepted the job, and the outcome if it came with the answer.
 
     Args:
@@ -223,9 +244,12 @@ def _accepted(state: WebhookState, task: Row, report: Report | None, lost: Creat
         task: the row as it was claimed.
         report: the answer; None if it was lost, and the job may exist or not.
         lost: why there is no answer.
+        address: of the service at which the job was found, if it was not submitted just now.
     """
     name = task["creator_task_id"] if report is None or report.creator_task_id is None else report.creator_task_id
-    facts = {"creator_task_id": name} if report is not None else _facts_of_loss(lost or _UNANSWERED)
+    facts = {"creator_task_id": name} if report is not None else _facts_of_loss(lost)
+    if address is not None:
+        facts["creator_address"] = address
     submitted = ReceivedEvent.internal(
         Trigger.SUBMITTED, task["task_id"], Source.RESPONSE, state.clock(), task["attempt"], **facts
     )
@@ -247,7 +271,7 @@ def _accepted(state: WebhookState, task: Row, report: Report | None, lost: Creat
     if report is None:
         return
     if report.state is RemoteState.COMPLETED and report.result is None:
-        report = _result_of(state, task, report)
+        report = _result_of(state, {**task, "creator_address": address}, report)
     if (outcome := event_of_report(state, task, report, Source.RESPONSE)) is not None:
         _apply_or_log(state, outcome)
 
@@ -262,13 +286,15 @@ def _facts_of_loss(lost: CreatorError) -> dict[str, str]:
     """Return what the history, and for a bug the task, say of an answer that did not come."""
     facts = {"reason": f"The answer was lost, and the job may exist or not: {lost.message}"}
     return (
-        {**facts, "error_code": "CREATOR_BUG", "error_message": lost.message} if isinstance(lost, CreatorBug) else facts
+        {**facts, "error_code": "BUG_IN_CREATOR", "error_message": lost.message}
+        if isinstance(lost, CreatorBug)
+        else facts
     )
 
 
 def _result_of(state: WebhookState, task: Row, report: Report) -> Report:
     """Fetch the result of a job that was done at once; if that fails, the poller does it."""
-    service = state.service
+    service = state.service_of(task)
     if service is None:
         return report
     try:

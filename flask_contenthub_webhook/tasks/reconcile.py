@@ -219,7 +219,7 @@ class _Pass:
         except CreatorError as error:
             logger.warning("A task could not be asked about: %s", error.message, extra={"task_id": task["task_id"]})
             if isinstance(error, CreatorBug) and task["error_message"] != error.message:
-                self._note(task, {"error_code": "CREATOR_BUG", "error_message": error.message})
+                self._note(task, {"error_code": "BUG_IN_CREATOR", "error_message": error.message})
             return "error"
         if report.state is RemoteState.MISSING and not _is_at_home(task, service):
             return "missing"  # it never knew this name

@@ -26,7 +26,7 @@ class OwnCreator:
 
     keeps_names = True
     idempotent = False
-    find: Callable[[Job], Report] | None = None
+    find: Callable[..., Report] | None = None
 
     def __init__(self, host: Host) -> None:
         self._host = host

@@ -12,6 +12,7 @@ from .operations import check_backlog, check_raised_alerts
 from .schema import check_schema
 from .secret import check_secrets
 from .settings import check_enabled, check_keys, check_signatures
+from .tasks import check_tasks
 from .transactions import check_transactions
 
 __all__ = ["CHECKS", "DoctorContext", "Finding", "Level"]
@@ -28,6 +29,7 @@ CHECKS = (
     check_raised_alerts,
     check_celery,
     check_creator,
+    check_tasks,
     check_callback,
     check_clock,  # last: it compares the answers of the two before
 )

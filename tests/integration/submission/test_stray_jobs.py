@@ -130,7 +130,7 @@ class TestACancellation:
         creator = own(hub)
         creator.keeps_names = False
         creator.on_submit = lambda _: raise_(CreatorUnclear())
-        creator.find = lambda job: NAMED
+        creator.find = lambda job, *, since: NAMED
         task_id = submit(hub)
         sweep(hub)
         cancel(hub, task_id)
@@ -150,7 +150,7 @@ class TestAnEarlierAttempt:
     def test_is_cancelled_before_the_next_one_is_submitted(self, hub):
         """The service may say failed, and then try again by itself."""
         _, first, _ = self.second_attempt(hub)
-        assert own(hub).calls == ["submit", "cancel", "submit"]
+        assert own(hub).calls == ["submit", "statuses", "cancel", "submit"]
         assert own(hub).cancelled == [first]
 
     def test_that_shows_life_later_is_cancelled_once_more(self, hub):
@@ -265,7 +265,7 @@ class TestAnAnswerThatIsLost:
         creator = own(hub)
         creator.keeps_names = False
         creator.on_submit = lambda _: raise_(CreatorUnclear("cut"))
-        creator.find = lambda job: NAMED
+        creator.find = lambda job, *, since: NAMED
         task_id = submit(hub)
         sweep(hub)
         hub.clock.advance(130)

@@ -111,7 +111,7 @@ class TestBugs:
             assert sweep(hub).outcomes == {"unclear": 1}
         task = hub.task(task_id)
         words = f"OwnCreator.submit raised {type(bug).__name__}"
-        assert (task.status, task.error_code) == ("submitted", "CREATOR_BUG")
+        assert (task.status, task.error_code) == ("submitted", "BUG_IN_CREATOR")
         assert words in task.error_message
         assert words in hub.deliveries(task_id)[0].reason
         assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [bug]
@@ -132,7 +132,7 @@ class TestBugs:
         hub.clock.advance(130)
         assert reconcile(hub).errors == 1
         task = hub.task(task_id)
-        assert (task.status, task.error_code) == ("submitted", "CREATOR_BUG")
+        assert (task.status, task.error_code) == ("submitted", "BUG_IN_CREATOR")
         assert "OwnCreator.status raised KeyError" in task.error_message
         assert hub.post(task_id, completed(task_id), attempt=1).status_code == 200
         assert (hub.task(task_id).error_code, hub.task(task_id).error_message) == (None, None)
