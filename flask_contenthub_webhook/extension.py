@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import wraps
 from types import FrameType
@@ -25,7 +25,7 @@ from .errors import ConfigurationError
 from .forwarding.post import Poster
 from .forwarding.replay import replay_forward
 from .forwarding.send import send_due_forwards
-from .models.defaults import add_own_tables, default_delivery_model, default_forward_models, default_task_model
+from .models.defaults import Models, complete_models
 from .operations.alerts import check_alerts, read_alerts
 from .operations.in_process import start_scheduler_with_first_request
 from .operations.purge import purge_deliveries
@@ -99,6 +99,7 @@ class ContentHubWebhook:
         delivery_model: type[Any] | None = None,
         creator: Creator | None = None,
         celery: Celery | None = None,
+        table_names: Mapping[str, str] | None = None,
     ) -> None:
         """Register the extension on an application. Does no I/O and starts no thread.
 
@@ -111,9 +112,10 @@ class ContentHubWebhook:
                 ``CliCreator`` for CREATOR_CLI_PATH.
             celery: the Celery application that applies events under WEBHOOK_PROCESSING=celery; by default what is in
                 ``app.extensions["celery"]`` when the first event comes.
+            table_names: other names for our tables, by their usual names: ``{"webhook_alerts": "hub_alerts"}``.
 
         Raises:
-            ConfigurationError: a configuration value cannot be used; names the key.
+            ConfigurationError: a configuration value or a model cannot be used; names it.
             RuntimeError: the extension is already registered on this application.
         """
         if EXTENSION_KEY in app.extensions:
@@ -122,11 +124,9 @@ class ContentHubWebhook:
             )
         settings = load_settings(app.config, debug=app.debug or app.testing)
         check_certificate_support(settings.client_certs)
-        add_own_tables(db)
-        task_model = task_model if task_model is not None else default_task_model(db)
-        delivery_model = delivery_model if delivery_model is not None else default_delivery_model(db)
-        database = _make_database(app, db, settings, task_model, delivery_model)
-        state = _make_state(app, settings, database, creator, self._subscriptions.register(app))
+        models = complete_models(db, task_model=task_model, delivery_model=delivery_model, table_names=table_names)
+        database = _make_database(app, db, settings, models)
+        state = _make_state(app, settings, database, creator, self._subscriptions.register(app), models=models)
         app.extensions[EXTENSION_KEY] = state
         watch_commits(db)
         if settings.processing == "celery":
@@ -232,19 +232,17 @@ def _caller() -> FrameType | None:
     return frame.f_back.f_back if frame is not None and frame.f_back is not None else None
 
 
-def _make_database(
-    app: Flask, db: SQLAlchemy, settings: Settings, task_model: type[Any], delivery_model: type[Any]
-) -> Database:
+def _make_database(app: Flask, db: SQLAlchemy, settings: Settings, models: Models) -> Database:
     """Build the database object: the statements over the models, and their transactions."""
     clock = AgreedClock()
     store = Store(
-        task_model,
-        delivery_model,
+        models.task,
+        models.delivery,
         lock_timeout=settings.timeout,
         poll_intervals=settings.poll_intervals,
         clock=clock,
     )
-    return Database(app, db, store, Outbox(task_model, *default_forward_models(db), clock=clock))
+    return Database(app, db, store, Outbox(models.task, models.forward, models.forward_attempt, clock=clock))
 
 
 def _make_state(
@@ -253,12 +251,15 @@ def _make_state(
     database: Database,
     creator: Creator | None,
     subscriptions: list[Subscription],
+    *,
+    models: Models,
 ) -> WebhookState:
     """Assemble the state of an application, without starting a thread or opening a connection."""
     return WebhookState(
         app=app,
         settings=settings,
         database=database,
+        models=models,
         creator=creator if creator is not None else configured_creator(settings, lambda: get_state(app).clock()),
         previous_creator=None if creator is not None else previous_creator(settings, lambda: get_state(app).clock()),
         subscriptions=subscriptions,

@@ -5,19 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from .columns import UTCDateTime, named
+from .columns import UTCDateTime
+from .mixin import TableMixin
 
 __all__ = ["AlertMixin"]
 
 
-class AlertMixin:
+class AlertMixin(TableMixin):
     """An alert, and its last measure."""
 
-    __allow_unmapped__ = False
-
-    name: Mapped[str] = mapped_column(sa.String(64), sort_order=-10)
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True, sort_order=-10)
     raised: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
     changed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """When it was last raised or cleared."""
@@ -29,11 +28,6 @@ class AlertMixin:
     """The number of events, tasks or requests that were measured."""
     version: Mapped[int] = mapped_column(sa.Integer, default=1)
     """Counts the changes; the process whose compare-and-set wins sends the signal."""
-
-    @declared_attr.directive
-    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
-        table = cls.__tablename__  # type: ignore[attr-defined]
-        return (sa.PrimaryKeyConstraint("name", name=named("pk", table)),)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {'raised' if self.raised else 'clear'}>"

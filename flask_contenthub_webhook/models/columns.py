@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -15,7 +16,6 @@ __all__ = [
     "Json",
     "LongText",
     "UTCDateTime",
-    "generated_key",
     "named",
     "quoted",
     "utc_now",
@@ -80,24 +80,10 @@ def named(kind: str, table: str, column: str = "") -> str:
     return sa.schema.conv("_".join(part for part in (kind, table, column) if part))
 
 
-def generated_key(table: str) -> sa.PrimaryKeyConstraint:
-    """Return the key of a table whose ids never come again: other rows and people's notes name deleted ones.
-
-    SQLite alone would give the id of a deleted last row to the next one.
-    """
-    key = sa.PrimaryKeyConstraint("id", name=named("pk", table))
-
-    @sa.event.listens_for(key, "after_parent_attach")
-    def count_on(_: sa.PrimaryKeyConstraint, parent: sa.Table) -> None:
-        parent.dialect_options["sqlite"]["autoincrement"] = True
-
-    return key
-
-
-def waiting_index(table: str, column: str) -> sa.Index:
-    """Return an index of the rows that wait for a time; settled rows, nearly all of them, are not in it."""
-    waiting = sa.text(f"{column} IS NOT NULL")
-    return sa.Index(named("ix", table, column), column, postgresql_where=waiting, sqlite_where=waiting)
+def waiting_index(table: str, key: str, columns: Mapping[str, sa.Column[Any]]) -> None:
+    """Index the rows that wait for a time; settled rows, nearly all of them, are not in it."""
+    waiting = sa.text(f"{columns[key].name} IS NOT NULL")
+    sa.Index(named("ix", table, key), columns[key], postgresql_where=waiting, sqlite_where=waiting)
 
 
 def quoted(*values: StrEnum) -> str:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from ..core.state_machine import UNSETTLED
-from .columns import BigId, Blob, Json, LongText, UTCDateTime, generated_key, named, quoted, utc_now, waiting_index
+from .columns import BigId, Blob, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+from .mixin import Columns, TableMixin
 
 __all__ = ["DeliveryMixin"]
 
 
-class DeliveryMixin:
+class DeliveryMixin(TableMixin):
     """An event that arrived, from any source, and its verdict; or a number of refused requests."""
 
-    __allow_unmapped__ = False
-
-    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
     task_id: Mapped[str | None] = mapped_column(sa.String(255), sort_order=-9)
     """``task_id`` of the task; no foreign key, since the history outlives tasks."""
     event: Mapped[str | None] = mapped_column(sa.String(64))
@@ -64,33 +63,19 @@ class DeliveryMixin:
     body_digest: Mapped[str | None] = mapped_column(sa.String(64))
     """SHA-256 of the event's content, in hex, the same however the body was spelled."""
 
-    @declared_attr.directive
-    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
-        table = cls.__tablename__  # type: ignore[attr-defined]
-        return (
-            generated_key(table),
-            sa.Index(named("ix", table, "task_id"), "task_id", "id"),
-            waiting_index(table, "next_retry_at"),
-            _queue_index(table),
-            _unsettled_index(table, cls.verdict.column.name or "verdict"),  # type: ignore[attr-defined]
+    @classmethod
+    def _constrain(cls, table: sa.Table, columns: Columns) -> None:
+        task_id, row_id, verdict = (columns[key] for key in ("task_id", "id", "verdict"))
+        sa.Index(named("ix", table.name, "task_id"), task_id, row_id)
+        waiting_index(table.name, "next_retry_at", columns)
+        # The index that finds the first delivery that waits, for each task.
+        waits = sa.text(f"{columns['next_retry_at'].name} IS NOT NULL")
+        sa.Index(named("ix", table.name, "waiting"), task_id, row_id, postgresql_where=waits, sqlite_where=waits)
+        # The deliveries that have had no effect yet; people look for these few among all the others.
+        unsettled = sa.text(f"{verdict.name} IN ({quoted(*UNSETTLED)})")
+        sa.Index(
+            named("ix", table.name, "unsettled"), verdict, row_id, postgresql_where=unsettled, sqlite_where=unsettled
         )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.event} {self.verdict}>"
-
-
-def _queue_index(table: str) -> sa.Index:
-    """Return the index that finds the first delivery that waits, for each task."""
-    waiting = sa.text("next_retry_at IS NOT NULL")
-    return sa.Index(named("ix", table, "waiting"), "task_id", "id", postgresql_where=waiting, sqlite_where=waiting)
-
-
-def _unsettled_index(table: str, verdict: str) -> sa.Index:
-    """Return an index of the deliveries that have had no effect yet; people look for these few among all the others.
-
-    Args:
-        table: its name.
-        verdict: the name of the column, which a host may have mapped to another attribute name.
-    """
-    unsettled = sa.text(f"{verdict} IN ({quoted(*UNSETTLED)})")
-    return sa.Index(named("ix", table, "unsettled"), verdict, "id", postgresql_where=unsettled, sqlite_where=unsettled)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from .columns import BigId, Blob, LongText, UTCDateTime, generated_key, named, utc_now, waiting_index
+from .columns import BigId, Blob, LongText, UTCDateTime, named, utc_now, waiting_index
+from .mixin import Columns, TableMixin
 
 __all__ = ["ForwardAttemptMixin", "ForwardMixin"]
 
-_IS_DEAD = sa.text("status = 'dead'")
-"""There are few of these, and people look for them among all that was delivered."""
 
-
-class ForwardMixin:
+class ForwardMixin(TableMixin):
     """An event on its way to a URL."""
 
-    __allow_unmapped__ = False
-
-    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
     delivery_id: Mapped[int] = mapped_column(BigId)
     """The delivery that is forwarded; no foreign key, since either may be purged first."""
     task_id: Mapped[str] = mapped_column(sa.String(255))
@@ -40,26 +36,22 @@ class ForwardMixin:
     body: Mapped[bytes] = mapped_column(Blob)
     """The filtered body for this URL; the last column, because SQLite reads through it to later ones."""
 
-    @declared_attr.directive
-    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
-        table = cls.__tablename__  # type: ignore[attr-defined]
-        return (
-            generated_key(table),
-            sa.Index(named("ix", table, "delivery_id"), "delivery_id"),
-            waiting_index(table, "next_try_at"),
-            sa.Index(named("ix", table, "dead"), "status", postgresql_where=_IS_DEAD, sqlite_where=_IS_DEAD),
-        )
+    @classmethod
+    def _constrain(cls, table: sa.Table, columns: Columns) -> None:
+        sa.Index(named("ix", table.name, "delivery_id"), columns["delivery_id"])
+        waiting_index(table.name, "next_try_at", columns)
+        # There are few of these, and people look for them among all that was delivered.
+        dead = sa.text("status = 'dead'")
+        sa.Index(named("ix", table.name, "dead"), columns["status"], postgresql_where=dead, sqlite_where=dead)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.event} {self.status}>"
 
 
-class ForwardAttemptMixin:
+class ForwardAttemptMixin(TableMixin):
     """A try to forward an event."""
 
-    __allow_unmapped__ = False
-
-    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
     forward_id: Mapped[int] = mapped_column(BigId)
     number: Mapped[int] = mapped_column(sa.Integer)
     """From 1, over all replays."""
@@ -71,13 +63,9 @@ class ForwardAttemptMixin:
     error: Mapped[str | None] = mapped_column(LongText)
     """The reason of a failure."""
 
-    @declared_attr.directive
-    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
-        table = cls.__tablename__  # type: ignore[attr-defined]
-        return (
-            generated_key(table),
-            sa.Index(named("ix", table, "forward_id"), "forward_id", "id"),
-        )
+    @classmethod
+    def _constrain(cls, table: sa.Table, columns: Columns) -> None:
+        sa.Index(named("ix", table.name, "forward_id"), columns["forward_id"], columns["id"])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number} of {self.forward_id}>"

@@ -10,22 +10,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState
-from .columns import BigId, Json, LongText, UTCDateTime, generated_key, named, quoted, utc_now, waiting_index
+from .columns import BigId, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+from .mixin import Columns, TableMixin
 
 __all__ = ["GenerationTaskMixin"]
 
 _FIRST_POLL = timedelta(seconds=120)
 
 
-class GenerationTaskMixin:
+class GenerationTaskMixin(TableMixin):
     """A job for the creator. The host fills in the job itself, such as ``topic``; the rest belongs to the extension."""
 
-    __allow_unmapped__ = False
-
-    id: Mapped[int] = mapped_column(BigId, sort_order=-10)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
     task_id: Mapped[str] = mapped_column(sa.String(36), default=lambda: str(uuid.uuid4()), sort_order=-9)
     """Our name of the task, a UUID4; it stands in the callback URL."""
     creator_task_id: Mapped[str | None] = mapped_column(sa.String(255))
@@ -92,23 +91,18 @@ class GenerationTaskMixin:
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The time at which the task reached its terminal state."""
 
-    @declared_attr.directive
-    def __table_args__(cls) -> tuple[sa.schema.SchemaItem, ...]:  # noqa: N805
-        table = cls.__tablename__  # type: ignore[attr-defined]
-        return (
-            generated_key(table),
-            sa.UniqueConstraint("task_id", name=named("uq", table, "task_id")),
-            sa.CheckConstraint(
-                f"status IN ({quoted(*OPEN_STATES, *TERMINAL_STATES)})", name=named("ck", table, "status")
-            ),
-            sa.CheckConstraint(
-                f"status IN ({quoted(*TERMINAL_STATES)}) OR next_poll_at IS NOT NULL",
-                name=named("ck", table, "open_is_polled"),
-            ),
-            sa.Index(named("ix", table, "creator_task_id"), "creator_task_id"),
-            waiting_index(table, "next_submit_at"),
-            waiting_index(table, "next_poll_at"),
-        )
+    @classmethod
+    def _constrain(cls, table: sa.Table, columns: Columns) -> None:
+        status, next_poll_at = columns["status"].name, columns["next_poll_at"].name
+        sa.UniqueConstraint(columns["task_id"], name=named("uq", table.name, "task_id"))
+        for name, condition in (
+            ("status", f"{status} IN ({quoted(*OPEN_STATES, *TERMINAL_STATES)})"),
+            ("open_is_polled", f"{status} IN ({quoted(*TERMINAL_STATES)}) OR {next_poll_at} IS NOT NULL"),
+        ):
+            table.append_constraint(sa.CheckConstraint(condition, name=named("ck", table.name, name)))
+        sa.Index(named("ix", table.name, "creator_task_id"), columns["creator_task_id"])
+        waiting_index(table.name, "next_submit_at", columns)
+        waiting_index(table.name, "next_poll_at", columns)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} {self.status}>"

@@ -19,7 +19,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import signals
-from ..models.defaults import default_alert_model
 from ..storage.rows import Row
 from .alert_kinds import FAILURE_RATE, KINDS, Kind
 from .alert_rule import Measure, is_raised
@@ -144,7 +143,7 @@ def _status(state: WebhookState, kind: Kind, row: Row, measure: Measure | None =
 
 
 def _read_rows(state: WebhookState) -> dict[str, Row]:
-    model = default_alert_model(state.database.db)
+    model = state.models.alert
     with state.database.session() as session:
         rows = session.execute(sa.select(model.__table__), bind_arguments={"mapper": sa.inspect(model)}).mappings()
         return {row["name"]: dict(row) for row in rows}
@@ -152,7 +151,7 @@ def _read_rows(state: WebhookState) -> dict[str, Row]:
 
 def _read_or_add_rows(state: WebhookState) -> dict[str, Row]:
     """Read the rows; add missing ones, as another process may do at the same moment."""
-    rows, model = _read_rows(state), default_alert_model(state.database.db)
+    rows, model = _read_rows(state), state.models.alert
     missing = [kind.name for kind in KINDS if kind.name not in rows]
     for name in missing:
         try:
@@ -172,7 +171,7 @@ def _write(
     The transaction begins with a write, which on SQLite might fail after a read. The rows are written in the same order
     everywhere, so that processes do not wait for each other in a circle.
     """
-    model = default_alert_model(state.database.db)
+    model = state.models.alert
     table, changed = model.__table__, list[tuple[Kind, Row]]()
     with state.database.session() as session:
         connection = session.connection(bind_arguments={"mapper": sa.inspect(model)})

@@ -15,6 +15,7 @@ from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
 from ..creators.guarded import GuardedCreator
 from ..creators.protocol import Creator
+from ..models.defaults import Models
 from ..storage.clock import Clock
 from ..storage.forwards import Outbox
 from ..storage.store import Store
@@ -84,6 +85,7 @@ class WebhookState:
     app: Flask
     settings: Settings
     database: Database
+    models: Models
     creator: Creator | None
     subscriptions: list[Subscription]
     post: Callable[[str, bytes, Mapping[str, str]], Any]

@@ -27,12 +27,18 @@ class ModelTable:
         mapper = sa.inspect(model)
         self.model = model
         self.table: sa.Table = mapper.local_table
-        self.columns: dict[str, sa.Column[Any]] = {attr.key: attr.columns[0] for attr in mapper.column_attrs}
-        self._loadable = frozenset(mapper.column_attrs.keys())
+        self.columns: dict[str, sa.Column[Any]] = {
+            key: column for key, column in mapper.columns.items() if column.table is self.table
+        }
         self._primary_key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self._renamed = any(key != column.key for key, column in self.columns.items())
         self._manager = mapper.class_manager
         self._mapper = mapper
+
+    @cached_property
+    def _loadable(self) -> frozenset[str]:
+        """The attributes that load when they are read; only looked at now, when all of the host's models exist."""
+        return frozenset(self._mapper.column_attrs.keys())
 
     @cached_property
     def _is_plain(self) -> bool:

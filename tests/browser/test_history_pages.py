@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import pytest
 
-from flask_contenthub_webhook.models.defaults import default_alert_model
 from tests.support.host import completed, failed, progress
 from tests.support.long_history import write_history
 from tests.support.web_server import figure
@@ -46,7 +45,7 @@ def eventful(host):
     host.publisher.broken = False
     host.post(task_id, b"\0\x1b[2J no json", attempt=2)
     with host.app.app_context():
-        alert = default_alert_model(host.db)
+        alert = host.state.models.alert
         host.db.session.add(alert(name="failure_rate", raised=True, value=0.17, sample=52, changed_at=host.clock()))
         host.db.session.commit()
     failed_one = next(row.id for row in host.deliveries(task_id) if row.verdict == "failed")

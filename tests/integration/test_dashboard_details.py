@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.core.state_machine import Trigger
-from flask_contenthub_webhook.models.defaults import default_forward_models
 from tests.support.host import completed, failed, progress
 from tests.support.pages import AT
 
@@ -345,7 +344,7 @@ class TestTask:
 
 def add_forwards(host, delivery_id, task_id, count, **values):
     """Forwards of a delivery, to three URLs in turn and in three states in turn, with two attempts each."""
-    forward, attempt = default_forward_models(host.db)
+    forward, attempt = host.state.models.forward, host.state.models.forward_attempt
     with host.app.app_context():
         for number in range(count):
             state = ("waiting", "delivered", "dead")[number % 3]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flask_contenthub_webhook.models.defaults import default_alert_model
 from tests.support.host import completed, failed, progress
 from tests.support.long_history import write_history
 from tests.support.pages import AT, Visitor, open_to_all
@@ -179,7 +178,7 @@ def test_more_than_ten_thousand_are_not_counted_further(hosts, sqlite_url, monke
 
 
 def test_raised_alerts_have_a_banner(visitor):
-    host, alert = visitor.host, default_alert_model(visitor.host.db)
+    host, alert = visitor.host, visitor.host.state.models.alert
     with host.app.app_context():
         raised = {"value": 0.173, "sample": 52, "checked_at": host.clock(), "changed_at": host.clock()}
         host.db.session.add_all(

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin
-from flask_contenthub_webhook.models.defaults import default_forward_models
 from tests.support.host import Host, completed
 
 Build = Callable[..., Host]
@@ -32,7 +31,7 @@ def purge_everything(host: Host) -> None:
 
 
 def forward_ids(host: Host) -> list[int]:
-    forward, _ = default_forward_models(host.db)
+    forward = host.state.models.forward
     with host.app.app_context():
         return list(host.db.session.scalars(sa.select(forward.id)))
 
@@ -60,7 +59,7 @@ def test_so_it_is_in_a_history_of_the_hosts_own(hosts: Build, database_url: str)
 
 def test_a_forward_never_shows_under_another_delivery(host: Host) -> None:
     deliver(host)
-    forward, _ = default_forward_models(host.db)
+    forward = host.state.models.forward
     with host.app.app_context():
         host.db.session.execute(sa.update(forward).values(status="dead", next_try_at=None, finished_at=host.clock.now))
         host.db.session.commit()

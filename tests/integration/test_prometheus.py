@@ -26,7 +26,6 @@ from flask_contenthub_webhook.contrib.prometheus.recorder import Recorder
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.creators import RemoteState, Report
 from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.models.defaults import default_alert_model, default_forward_models
 from tests.support.host import PREFIX, Host, completed, custom, failed, progress
 from tests.support.receiver import Receiver
 from tests.support.scrapes import Scrape
@@ -324,8 +323,8 @@ def test_what_waits_and_what_was_given_up_is_read_from_the_history(measured: Bui
 
 def test_forwards_and_alerts_are_read_from_their_tables(measured: Build, database_url: str):
     hub = measured(database_url)
-    forward, _ = default_forward_models(hub.db)
-    alert = default_alert_model(hub.db)
+    forward = hub.state.models.forward
+    alert = hub.state.models.alert
     sent = {"delivery_id": 1, "task_id": "t", "event": "completed", "url": "u", "message_id": "m", "body": b"{}"}
     add(hub, forward, **sent, status="waiting", next_try_at=hub.clock.now - timedelta(seconds=9))
     add(hub, forward, **sent, status="waiting", next_try_at=hub.clock.now + timedelta(seconds=9))
@@ -532,7 +531,7 @@ def test_without_the_extra_the_import_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_every_metric_of_the_catalogue_is_there_and_no_other(hub: Host):
-    alert = default_alert_model(hub.db)
+    alert = hub.state.models.alert
     add(hub, alert, name="failure_rate", raised=True)
     described = {family.name for family in DatabaseCollector(hub.state).describe()}
     with hub.app.app_context():

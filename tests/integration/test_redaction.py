@@ -22,7 +22,6 @@ from flask_contenthub_webhook.core.callback_urls import CallbackURLs
 from flask_contenthub_webhook.core.signatures import Credentials
 from flask_contenthub_webhook.creators.protocol import Job
 from flask_contenthub_webhook.errors import ConfigurationError
-from flask_contenthub_webhook.models.defaults import default_forward_models
 from flask_contenthub_webhook.runtime.refusals import Refusal
 from flask_contenthub_webhook.web.batches import split_batch
 from tests.support.host import PREFIX, Host, completed, encode, failed, make_host
@@ -147,7 +146,7 @@ def _planted(host: Host, records: list[logging.LogRecord]) -> Planted:
     third = host.add_task()
     host.post(third, completed(third))
     host.publisher.broken = False
-    forwards, attempts = default_forward_models(host.db)
+    forwards, attempts = host.state.models.forward, host.state.models.forward_attempt
     common = {"delivery_id": 1, "message_id": "msg_1", "body": b"{}", "created_at": now, "task_id": task_id}
     with host.app.app_context():
         rows = [

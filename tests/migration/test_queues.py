@@ -16,7 +16,7 @@ from sqlalchemy.orm import mapped_column
 
 from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin
 from flask_contenthub_webhook.models.columns import Json, UTCDateTime
-from flask_contenthub_webhook.models.defaults import default_forward_models
+from flask_contenthub_webhook.runtime.state import get_state
 from tests.migration.hosts import MigratingHost
 
 TASKS, DELIVERIES = "content_generation_tasks", "webhook_deliveries"
@@ -83,7 +83,7 @@ def test_the_models_read_old_rows_and_write_new_ones(host: MigratingHost):
         assert (old.topic, old.forward_to) == ("主题 0", None)
         old.forward_to = [{"url": "https://example.org/hook"}]
         session.get_one(host.webhook.delivery_model, 1).claimed_until = NOON
-        forward, _ = default_forward_models(host.db)
+        forward = get_state(host.app).models.forward
         sent = forward(delivery_id=1, task_id="0", event="e", url="u", message_id="m", body=b"{}", status="waiting")
         session.add(sent)
         session.commit()

@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...models.defaults import default_alert_model, default_forward_models
 from ...storage.dialect import reuses_ids
 from .findings import DoctorContext, Finding, Level, check, fail, ok, warn
 
@@ -25,11 +24,10 @@ _MIGRATE = (
 def check_schema(context: DoctorContext) -> list[Finding]:
     """Fail on missing tables and columns, warn about missing indexes, and ignore whatever the host has added."""
     state = context.state
-    own = (*default_forward_models(state.database.db), default_alert_model(state.database.db))
-    referred_to = (state.delivery_model, own[0])
+    referred_to = (state.models.delivery, state.models.forward)
     with state.database.session() as session:
         findings: list[Finding] = []
-        for model in (state.task_model, state.delivery_model, *own):
+        for model in state.models:
             mapper = sa.inspect(model)
             connection = session.connection(bind_arguments={"mapper": mapper})
             findings += _compare(sa.inspect(connection), mapper.local_table)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ...core.redaction import redacted
-from ...models.defaults import default_forward_models
 from ...storage.queries import Reading, Row, count_where
 from .search import Page, Search, read_page
 from .windows import EVERYTHING, MOST_ROWS, Lane
@@ -40,7 +39,7 @@ _BRIEF = 500
 
 def forwards_of(read: Reading, state: WebhookState, delivery_id: int) -> list[Row]:
     """Read the forwards of a delivery, each with its ``attempts``, oldest first."""
-    forward, attempt = default_forward_models(state.database.db)
+    forward, attempt = state.models.forward, state.models.forward_attempt
     rows = read.rows(
         sa.select(*_columns(forward)).where(forward.delivery_id == delivery_id).order_by(forward.id).limit(_MOST_OF_ONE)
     )
@@ -73,7 +72,7 @@ def read_forwards_page(
         before: read the nearest smaller ids.
         after: read the nearest greater ids.
     """
-    forward, _ = default_forward_models(state.database.db)
+    forward = state.models.forward
     conditions = [forward.status == status] if status else []
     if url is not None:
         conditions.append(forward.url == url)
@@ -85,7 +84,7 @@ def read_forwards_page(
 
 def url_of(read: Reading, state: WebhookState, forward_id: int) -> str | None:
     """Return the URL of a forward with its secrets: to search for the same URL, never to show it."""
-    forward, _ = default_forward_models(state.database.db)
+    forward = state.models.forward
     row = read.first(sa.select(forward.url).where(forward.id == forward_id))
     return None if row is None else str(row[0])
 
@@ -95,7 +94,7 @@ def forwards_by_url(read: Reading, state: WebhookState) -> list[Row]:
 
     ``like`` is the id of a forward to the URL; links use it in place of the URL, which may hold secrets.
     """
-    forward, _ = default_forward_models(state.database.db)
+    forward = state.models.forward
     is_new = forward.id > sa.select(sa.func.max(forward.id)).scalar_subquery() - MOST_ROWS
     query = (
         sa.select(

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from ...core.received import Source
 from ...core.state_machine import UNSETTLED, TaskState, Verdict
 from ...models.columns import UTCDateTime
-from ...models.defaults import default_forward_models
 from ...storage.delivery_queries import latency_summary
 from ...storage.queries import Reading, Row
 from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
@@ -199,8 +198,7 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
 
     ``queued``, ``failed`` and ``dead`` are None if the host's own table lacks the index for them.
     """
-    task, delivery = state.task_model, state.delivery_model
-    forward, _ = default_forward_models(state.database.db)
+    task, delivery, forward = state.task_model, state.delivery_model, state.models.forward
     figures: dict[str, Any] = {
         "retries": _count(delivery.next_retry_at.is_not(None)),
         "next_retry_at": _soonest(delivery.next_retry_at),

@@ -182,6 +182,6 @@ def is_unsettled(model: Any) -> sa.ColumnElement[bool]:
 
 
 def has_unsettled_index(model: Any) -> bool:
-    """Return False for a host whose own ``__table_args__`` leaves it out."""
+    """Return False for a model without the mixin that leaves it out."""
     table = sa.inspect(model).local_table
     return any(index.name == named("ix", table.name, "unsettled") for index in table.indexes)

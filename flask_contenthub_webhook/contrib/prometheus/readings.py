@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
-from ...models.defaults import default_alert_model, default_forward_models
 from ...storage.completion import literal
 from ...storage.queries import count_where
 from . import catalogue
@@ -41,8 +40,7 @@ def read(state: WebhookState) -> Reading:
         SQLAlchemyError: the database is down, or a table is missing.
     """
     now, task, delivery = state.now(), state.task_model, state.delivery_model
-    forward, _ = default_forward_models(state.database.db)
-    alert = default_alert_model(state.database.db)
+    forward, alert = state.models.forward, state.models.alert
     with state.database.session() as session:
         tasks = _rows(session, task, _open_tasks(task, now))
         deliveries = _rows(session, delivery, _waiting(delivery, delivery.next_retry_at, delivery.verdict, now))
