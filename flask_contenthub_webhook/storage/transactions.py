@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import commits_by_itself
+from .host_session import OURS, make_room
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Database:
             with self.begin() as connection:
                 yield connection
             return
+        make_room(self.db, self.store.bind_of)
         with engine.connect() as connection:
             try:
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -108,14 +110,20 @@ class Database:
                 raise
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, has_connection: bool = False) -> Iterator[Session]:
         """Open ``db.session`` in a new application context; roll back at the end what is not committed.
 
         Flask-SQLAlchemy scopes ``db.session`` to the application context. In a new one, handlers get the session of
         this transaction, without anything that the host had begun before. Objects stay readable after the commit.
+
+        Args:
+            has_connection: True if it joins a connection that is there already.
         """
+        if not has_connection:
+            make_room(self.db, self.store.bind_of)
         with self.app.app_context():
             session = self.db.session()
+            session.info[OURS] = True
             session.expire_on_commit = False
             try:
                 yield session
@@ -131,6 +139,7 @@ class Database:
         is bound to a connection, as in tests.
         """
         engine = self._engine
+        make_room(self.db, self.store.bind_of)
         if engine is None:
             with self.session() as session:
                 bind = self.store.bind_of(session)
@@ -168,7 +177,7 @@ class Transaction:
     def session(self) -> Session:
         """Join ``db.session`` to this transaction."""
         if self._session is None:
-            self._joined = self._database.session()
+            self._joined = self._database.session(has_connection=True)
             self._session = self._joined.__enter__()
             self._session.join_transaction_mode = "control_fully"
         if self._joined is not None and not self._session.in_transaction():

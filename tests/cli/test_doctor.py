@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
+import logging
+import logging.config
 import re
 import socket
 import sys
@@ -25,6 +28,7 @@ from flask import Flask
 from flask.cli import FlaskGroup
 from flask_migrate import Migrate, init
 
+from flask_contenthub_webhook import task_completed
 from flask_contenthub_webhook.cli import webhook_group
 from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
@@ -377,6 +381,72 @@ class TestSchema:
         command.revision(config, rev_id="right", head="first", splice=True)
         assert "have 2 heads (left, right)" in troubles(host)["fail migrations"]
         assert "flask db merge heads" in troubles(host)["fail migrations"]
+
+
+class TestTheHostsCode:
+    def test_a_pool_of_one_connection_is_warned_about(self, setup):
+        small = setup(engine_options={"pool_size": 1, "max_overflow": 0})
+
+        assert "pool_size or max_overflow" in troubles(small)["warn connections"]
+
+    def test_a_pool_smaller_than_the_worker_is_warned_about(self, setup):
+        options = {"pool_size": 4, "max_overflow": 0}
+
+        assert "4 connections, and a worker uses 5" in troubles(
+            setup(engine_options=options, WEBHOOK_PROCESSING="worker")
+        ).get("warn connections", "")
+        assert "warn connections" not in troubles(setup(engine_options=options))
+
+    def test_a_handler_that_was_collected_is_noticed(self, setup):
+        host = setup()
+        task_completed.disconnect(host.publisher)
+
+        def make_handler() -> None:
+            @task_completed.connect
+            def publish(app: Flask, **extra: Any) -> None: ...
+
+        make_handler()
+        gc.collect()
+
+        assert "@task_completed.connect_via(app)" in troubles(host)["warn handlers"]
+
+    @pytest.mark.parametrize("weak", [True, False])
+    def test_a_live_handler_is_enough(self, setup, weak):
+        host = setup()
+        task_completed.disconnect(host.publisher)
+
+        def publish(app: Flask, **extra: Any) -> None: ...
+
+        task_completed.connect(publish, sender=host.app, weak=weak)
+        assert "warn handlers" not in troubles(host)
+        task_completed.disconnect(publish)
+
+    def test_a_subscription_is_a_handler_too(self, setup):
+        host = setup()
+        task_completed.disconnect(host.publisher)
+        host.webhook.on("completed")(lambda *_, **__: None)
+
+        assert "warn handlers" not in troubles(host)
+
+    def test_loggers_that_alembics_env_has_disabled_are_noticed(self, setup, tmp_path):
+        host = setup()
+        names = [name for name in logging.root.manager.loggerDict if name.startswith("flask_contenthub_webhook")]
+        config = tmp_path / "alembic.ini"
+        config.write_text(
+            "[loggers]\nkeys = root\n[handlers]\nkeys =\n[formatters]\nkeys =\n[logger_root]\nhandlers =\n"
+        )
+        handlers, level = logging.root.handlers[:], logging.root.level
+        state = {name: logging.getLogger(name).disabled for name in logging.root.manager.loggerDict}
+        try:
+            logging.config.fileConfig(config)
+            assert "disable_existing_loggers=False" in troubles(host)["warn logging"]
+        finally:
+            for name, disabled in state.items():
+                logging.getLogger(name).disabled = disabled
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
+        assert names
+        assert "warn logging" not in troubles(host)
 
 
 def test_work_that_nobody_does_is_noticed(setup):

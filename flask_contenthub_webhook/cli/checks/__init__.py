@@ -6,8 +6,10 @@ from .base_url import check_base_url
 from .callback import check_callback
 from .celery import check_celery
 from .clock import check_clock
+from .connections import check_connections
 from .creator import check_creator
 from .findings import DoctorContext, Finding, Level
+from .host import check_handlers, check_loggers
 from .operations import check_backlog, check_raised_alerts
 from .schema import check_schema
 from .secret import check_secrets
@@ -25,6 +27,9 @@ CHECKS = (
     check_base_url,
     check_schema,
     check_transactions,
+    check_connections,
+    check_handlers,
+    check_loggers,
     check_backlog,
     check_raised_alerts,
     check_celery,

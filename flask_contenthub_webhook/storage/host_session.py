@@ -1,0 +1,90 @@
+"""The session of the host's request, while we need a second connection from the same pool.
+
+A ``before_request`` function that reads the current user leaves a connection in ``db.session`` until the request ends.
+When as many requests hold one as the pool has, each would wait for a second one until the pool gives up. So when none
+is left, what the host has only read ends early: its connection is free for us, and its objects stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from flask import has_app_context
+from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.pool import QueuePool
+
+from .drivers import TransactionState, transaction_state
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+__all__ = ["OURS", "capacity", "make_room"]
+
+OURS = "contenthub_webhook"
+"""Marks a session of ours in its ``info``: it is never ended from outside."""
+
+_HAS_ONLY_READ = sa.text(
+    "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid'"
+    " AND mode NOT IN ('AccessShareLock', 'SIReadLock'))"
+)
+"""PostgreSQL: whatever a transaction would lose at its end, such as a change or a lock of any kind, shows as a lock."""
+
+
+def make_room(db: SQLAlchemy, bind_of: Callable[[Session], sa.Engine | sa.Connection]) -> None:
+    """End the transaction of the host's session if the pool is exhausted and the transaction has only read.
+
+    Args:
+        db: the host's Flask-SQLAlchemy object.
+        bind_of: returns what a session uses for our tables.
+    """
+    session = _host_session(db)
+    if session is None or not session.in_transaction() or session.info.get(OURS):
+        return
+    bind = bind_of(session)
+    if isinstance(bind, sa.Engine) and _is_exhausted(bind.pool) and _has_only_read(session, bind.pool):
+        expires, session.expire_on_commit = session.expire_on_commit, False
+        try:
+            session.commit()  # unlike a rollback, it leaves the objects as they are
+        finally:
+            session.expire_on_commit = expires
+
+
+def capacity(pool: sa.Pool) -> int | None:
+    """Return the most connections that a pool gives at once; None if there is no limit."""
+    most_more = getattr(pool, "_max_overflow", -1)
+    return pool.size() + int(most_more) if isinstance(pool, QueuePool) and most_more >= 0 else None
+
+
+def _host_session(db: SQLAlchemy) -> Session | None:
+    """Return ``db.session`` of the current context, unless nobody has used it."""
+    scoped: Any = db.session
+    if not has_app_context() or not isinstance(scoped, scoped_session) or not scoped.registry.has():
+        return None
+    session: Session = scoped()
+    return session
+
+
+def _is_exhausted(pool: sa.Pool) -> bool:
+    most = capacity(pool)
+    return most is not None and isinstance(pool, QueuePool) and pool.checkedout() >= most
+
+
+def _has_only_read(session: Session, pool: sa.Pool) -> bool:
+    """Tell whether the session holds a connection of the pool, and would lose nothing by ending its transaction."""
+    transaction = session.get_transaction()
+    if transaction is None or not transaction.is_active or session.in_nested_transaction() or session.twophase:
+        return False
+    if session.new or session.dirty or session.deleted:
+        return False
+    held = {entry[0] for entry in getattr(transaction, "_connections", {}).values()}
+    holds_ours = any(connection.engine.pool is pool for connection in held)
+    return holds_ours and all(_is_harmless_to_end(connection) for connection in held)
+
+
+def _is_harmless_to_end(connection: sa.Connection) -> bool:
+    state = transaction_state(connection)
+    if state is TransactionState.OPEN and connection.dialect.name == "postgresql":
+        return bool(connection.scalar(_HAS_ONLY_READ))
+    return state is TransactionState.NONE  # on SQLite none is open before something is written
