@@ -8,10 +8,12 @@ is left, what the host has only read ends early: its connection is free for us, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from flask import has_app_context
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import QueuePool
 
@@ -43,12 +45,14 @@ def make_room(db: SQLAlchemy, bind_of: Callable[[Session], sa.Engine | sa.Connec
     if session is None or not session.in_transaction() or session.info.get(OURS):
         return
     bind = bind_of(session)
-    if isinstance(bind, sa.Engine) and _is_exhausted(bind.pool) and _has_only_read(session, bind.pool):
-        expires, session.expire_on_commit = session.expire_on_commit, False
-        try:
+    if not isinstance(bind, sa.Engine) or not _is_exhausted(bind.pool):
+        return
+    expires = session.expire_on_commit
+    with suppress(SQLAlchemyError):  # its connection may be lost, which the host learns in its own time
+        if _has_only_read(session, bind.pool):
+            session.expire_on_commit = False
             session.commit()  # unlike a rollback, it leaves the objects as they are
-        finally:
-            session.expire_on_commit = expires
+    session.expire_on_commit = expires
 
 
 def capacity(pool: sa.Pool) -> int | None:
@@ -84,7 +88,9 @@ def _has_only_read(session: Session, pool: sa.Pool) -> bool:
 
 
 def _is_harmless_to_end(connection: sa.Connection) -> bool:
-    state = transaction_state(connection)
+    if connection.invalidated:
+        return False
+    state = transaction_state(connection.dialect.name, connection.connection.dbapi_connection)
     if state is TransactionState.OPEN and connection.dialect.name == "postgresql":
         return bool(connection.scalar(_HAS_ONLY_READ))
     return state is TransactionState.NONE  # on SQLite none is open before something is written
