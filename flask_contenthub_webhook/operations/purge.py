@@ -62,8 +62,8 @@ def purge_deliveries(
 def purge_regularly(state: WebhookState) -> int:
     """Purge for the scheduler: look only at what has expired since the last time, and end early when it is stopped."""
     jobs = state.jobs.value
-    now, memory, throttle = state.now(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
-    rules = retention_rules(state.settings, now)
+    now, memory, throttle = state.waited(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
+    rules = retention_rules(state.settings, state.now())
     walk = _Walk(state, rules, throttle)
     if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
         jobs.purge_memory = PurgeMemory.after(memory, now)

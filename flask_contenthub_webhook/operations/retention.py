@@ -33,12 +33,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class PurgeMemory:
-    """The times of this process's last complete walk and last purge, so that it skips what it has walked through."""
+    """When this process last walked through everything, and last purged, so that it skips what it has walked through.
 
-    walked_at: datetime
-    purged_at: datetime
+    All of it by a clock that is never set.
+    """
 
-    def time_since(self, now: datetime) -> timedelta | None:
+    walked_at: timedelta
+    purged_at: timedelta
+
+    def time_since(self, now: timedelta) -> timedelta | None:
         """Return the time since the last purge, or None if all of the history is to be looked at, once a day.
 
         A delivery expires not only by getting older: a replay changes its verdict.
@@ -46,7 +49,7 @@ class PurgeMemory:
         return None if now - self.walked_at >= _FULL_WALK_EVERY else now - self.purged_at
 
     @classmethod
-    def after(cls, memory: PurgeMemory | None, now: datetime) -> PurgeMemory:
+    def after(cls, memory: PurgeMemory | None, now: timedelta) -> PurgeMemory:
         """Return the memory of a purge that looked at as much as ``memory`` required."""
         if memory is None or memory.time_since(now) is None:
             return cls(now, now)

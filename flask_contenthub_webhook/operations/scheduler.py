@@ -21,6 +21,7 @@ from flask import Flask
 
 from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
+from ..runtime.clock_watch import ClockWatch
 from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
 from ..tasks.handover import submit_due
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "stop_scheduler"]
 
 logger = logging.getLogger(__name__)
+
+_LOOK_AT_CLOCK = 1.0
+"""Seconds after which a clock that was set is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,24 @@ class _Executor(ThreadPoolExecutor):  # type: ignore[misc]  # APScheduler ships 
             logger.debug("The job %s came due while the process was ending.", job.id)
 
 
+class _Scheduler(BackgroundScheduler):  # type: ignore[misc]
+    """Runs every job at once when the clock of the machine was set, since APScheduler compares their times with it."""
+
+    def __init__(self, **options: Any) -> None:
+        self._watch = ClockWatch()
+        super().__init__(**options)
+
+    def _process_jobs(self) -> float | None:
+        if seconds := self._watch.set_by():
+            logger.warning("The clock of this machine was set by %+.0f s; every job runs now.", seconds)
+            for job in self.get_jobs():
+                self.modify_job(job.id, next_run_time=datetime.now(self.timezone))
+        wait: float | None = super()._process_jobs()
+        return None if wait is None else min(wait, _LOOK_AT_CLOCK)
+
+
 def _build(state: WebhookState) -> BackgroundScheduler:
-    scheduler = BackgroundScheduler(
+    scheduler = _Scheduler(
         executors={"default": _Executor(len(JOBS))},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",

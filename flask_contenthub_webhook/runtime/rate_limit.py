@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, RateLimited
+from .clock_watch import ClockWatch
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -44,6 +45,7 @@ class RateLimit:
                 f"WEBHOOK_RATE_LIMIT is {rate!r}; it must be a rate such as 100/minute or '10 per second'."
             ) from None
         self._app = app
+        self._watch = ClockWatch()
         if not app.extensions.get("limiter"):  # the host's own Limiter has checked its storage itself
             _check_storage(*self._storage_and_strategy())
 
@@ -56,13 +58,21 @@ class RateLimit:
         key = ("contenthub_webhook", remote_addr or "")
         for rate in self._rates:
             try:
+                self._forget_if_clock_was_set()
                 if self._strategy.hit(rate, *key):
                     continue
                 reset_at = self._strategy.get_window_stats(rate, *key).reset_time
             except Exception:  # whatever the storage's client raises
                 logger.exception("The rate could not be counted; the request passes.")
                 return
-            raise RateLimited(retry_after=int(reset_at - time.time()) + 1)
+            raise RateLimited(retry_after=min(max(1, int(reset_at - time.time()) + 1), rate.get_expiry()))
+
+    def _forget_if_clock_was_set(self) -> None:
+        """Begin to count anew in this process's memory: a window that ends at a time would not end for long."""
+        from limits.storage import MemoryStorage
+
+        if self._watch.set_by() and isinstance(self._strategy.storage, MemoryStorage):
+            self._strategy.storage.reset()
 
     @cached_property
     def _strategy(self) -> RateLimiter:

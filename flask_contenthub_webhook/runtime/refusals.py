@@ -68,10 +68,13 @@ class Refusal:
 
 @dataclass(slots=True)
 class _Tally:
-    """The refusals of one reason within one window, and the row that stands for them."""
+    """The refusals of one reason within one window, and the row that stands for them.
 
-    opened: datetime
-    last: datetime
+    When the first and the last came is measured by a clock that is never set; the row has the database's times.
+    """
+
+    opened: timedelta
+    last: timedelta
     sample: Mapping[str, Any]
     row: int | None = None
     pending: int = 0
@@ -82,7 +85,7 @@ class _Reason:
     """The tallies of one reason, oldest first: the current one, and before it those that are not written yet."""
 
     tallies: list[_Tally] = field(default_factory=list)
-    written: datetime | None = None
+    written: timedelta | None = None
     writing: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -125,9 +128,10 @@ class RefusalLog:
             return
         try:
             with self._database.begin() as tx:
-                ahead = self._database.store.clock.ahead(tx)
-                values = _row(refusal, body=_kept_whole(refusal.body))
-                self._database.store.insert_delivery(tx, _moved(values, ahead))
+                store = self._database.store
+                came_at = refusal.received_at + store.clock.ahead(tx)
+                times = {"received_at": came_at, "processed_at": came_at}
+                store.insert_delivery(tx, {**_row(refusal, body=_kept_whole(refusal.body)), **times})
         except SQLAlchemyError as error:
             logger.warning("A refused request could not be recorded: %s", refusal.code, exc_info=error)
 
@@ -137,7 +141,7 @@ class RefusalLog:
         return all(written)
 
     def _count(self, refusal: Refusal) -> None:
-        memory, now = self._memory.value, refusal.received_at
+        memory, now = self._memory.value, self._database.store.clock.waited()
         with memory.lock:
             reason = memory.reasons.setdefault(refusal.code, _Reason())
             tallies = reason.tallies
@@ -171,10 +175,11 @@ class RefusalLog:
         store = self._database.store
         try:
             with self._database.begin() as tx:
-                row, ahead = tally.row, store.clock.ahead(tx)
-                if row is None or not store.add_occurrences(tx, row, count, tally.last + ahead):
-                    values = {**tally.sample, "occurrences": count, "processed_at": tally.last}
-                    row = store.insert_delivery(tx, _moved(values, ahead))["id"]
+                row, now = tally.row, store.now(tx)
+                first, last = (now - (store.clock.waited() - waited) for waited in (tally.opened, tally.last))
+                if row is None or not store.add_occurrences(tx, row, count, last):
+                    times = {"received_at": first, "processed_at": last}
+                    row = store.insert_delivery(tx, {**tally.sample, "occurrences": count, **times})["id"]
         except Exception as error:  # neither an answer nor a thread may end by what is only a record
             logger.warning(
                 "%d refused requests (%s) could not be recorded.", count, tally.sample["error"], exc_info=error
@@ -222,11 +227,6 @@ def _kept_whole(body: bytes) -> bytes:
     return body if isinstance(value, dict) and "events" not in value else redacted_sample(body)
 
 
-def _moved(row: Mapping[str, Any], ahead: timedelta) -> dict[str, Any]:
-    """Return the row with its times by the database's clock."""
-    return {**row, **{key: row[key] + ahead for key in ("received_at", "processed_at")}}
-
-
 def _row(refusal: Refusal, *, body: bytes) -> dict[str, Any]:
     return {
         "task_id": None if refusal.task_id is None else ascii(refusal.task_id)[1:-1][:255],
@@ -240,8 +240,6 @@ def _row(refusal: Refusal, *, body: bytes) -> dict[str, Any]:
         "tries": 0,
         "late": False,
         "occurrences": 1,
-        "received_at": refusal.received_at,
-        "processed_at": refusal.received_at,
         "remote_addr": refusal.remote_addr and refusal.remote_addr[:64],
         "headers": dict(refusal.headers),
         "body": body,
