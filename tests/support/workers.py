@@ -36,9 +36,11 @@ class Worker:
         arguments: of the command.
     """
 
+    command, runs = "worker", "The worker runs"
+
     def __init__(self, environment: dict[str, str], log_path: Path, *arguments: str) -> None:
         self._command = [
-            *(sys.executable, "-m", "flask", "--app", "tests.support.worker_host", "webhook", "worker"),
+            *(sys.executable, "-m", "flask", "--app", "tests.support.worker_host", "webhook", self.command),
             *arguments,
         ]
         self._environment, self.log_path = environment, log_path
@@ -51,7 +53,7 @@ class Worker:
 
     def start(self) -> Self:
         """Start, and return when its threads run."""
-        before = self.log.count("The worker runs")
+        before = self.log.count(self.runs)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -63,9 +65,9 @@ class Worker:
                 start_new_session=True,
             )
         self._guard = Guard(self._process.pid, signal.SIGKILL)
-        runs = lambda: self.log.count("The worker runs") > before  # noqa: E731
+        runs = lambda: self.log.count(self.runs) > before  # noqa: E731
         try:
-            wait_until(runs, timeout=60, what="the worker did not start", log=lambda: self.log)
+            wait_until(runs, timeout=60, what=f"the {self.command} did not start", log=lambda: self.log)
         except BaseException:
             self.end(signal.SIGKILL)
             raise

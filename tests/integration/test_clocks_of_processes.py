@@ -1,0 +1,110 @@
+"""Whole processes with wrong clocks, by libfaketime: work is done once, in its time, and booked under the right one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.faketime import FakeTime, needs_faketime
+from tests.support.workers import Site, Worker, site
+
+pytestmark = needs_faketime
+
+HOUR, TEN_MINUTES = 3600, 600
+QUICK = {"WEBHOOK_TIMEOUT": "0.5", "WEBHOOK_RETRY_BACKOFF": "1,1,1"}
+"""A lease lasts 3 s."""
+
+
+class Scheduler(Worker):
+    """`flask webhook scheduler`."""
+
+    command, runs = "scheduler", "The scheduler runs in this process"
+
+
+@contextmanager
+def servers(url: str, directory: Path) -> Iterator[Site]:
+    """A site whose processes have a real clock, as far as libfaketime leaves it to them."""
+    with site(url, directory, **QUICK) as made:
+        del made.env["TEST_CLOCK_OFFSET"]
+        yield made
+
+
+def process(made: Site, kind: type[Worker], clock: FakeTime) -> Worker:
+    log = made.directory / f"process-{len(made.workers)}.log"
+    made.workers.append(kind({**made.env, **clock.environment}, log))
+    return made.workers[-1]
+
+
+def worker(made: Site, seconds: float) -> Worker:
+    """A worker whose clock is wrong."""
+    return process(made, Worker, FakeTime(made.directory / f"clock-{len(made.workers)}", seconds))
+
+
+def assert_done_once(made: Site, tasks: list[str]) -> None:
+    made.wait_until_done(60)
+    assert made.database.contents(*tasks) == dict.fromkeys(tasks, 1)
+    for row in made.deliveries():
+        assert row.verdict == "processed"
+        assert row.latency_ms >= 0
+        assert abs(row.processed_at - datetime.now(UTC)) < timedelta(minutes=2)
+        assert row.received_at <= row.processed_at
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+def test_a_scheduler_whose_clock_is_set_goes_on(database_url: str, tmp_path: Path, seconds: int):
+    with servers(database_url, tmp_path) as made:
+        clock = FakeTime(tmp_path / "clock")
+        scheduler = process(made, Scheduler, clock).start()
+        before, after = made.database.add_tasks(2), made.database.add_tasks(2)
+        made.complete(before)
+        made.wait_until_done(60)
+        clock.set(seconds)
+        made.wait(lambda: "clock of this machine was set" in scheduler.log, "it was not noticed", 60)
+        made.complete(after)
+        made.wait_until_done(60)
+        assert made.database.contents(*before, *after) == dict.fromkeys([*before, *after], 1)
+        assert scheduler.end(signal.SIGTERM) == 0
+
+
+def test_workers_whose_clocks_differ_do_each_event_once(postgres_url: str, tmp_path: Path):
+    with servers(postgres_url, tmp_path) as made:
+        for seconds in (-HOUR, -120, 120, TEN_MINUTES):
+            worker(made, seconds).start()
+        tasks = made.database.add_tasks(60)
+        made.complete(tasks)
+        assert_done_once(made, tasks)
+        assert all(row.tries == 0 for row in made.deliveries())
+
+
+@pytest.mark.parametrize(("dead", "living"), [(HOUR, -HOUR), (-HOUR, HOUR), (TEN_MINUTES, 0), (0, -120)])
+def test_the_events_of_a_killed_worker_are_taken_over_when_its_lease_ends(
+    postgres_url: str, tmp_path: Path, dead: int, living: int
+):
+    with servers(postgres_url, tmp_path) as made:
+        made.switch.write_text("sleep 30")
+        killed, other = worker(made, dead), worker(made, living)
+        tasks = made.database.add_tasks(4)
+        made.complete(tasks)
+        killed.start()
+        made.wait(made.leased, "nothing was claimed", 60)
+        killed.end(signal.SIGKILL)
+        made.switch.write_text("")
+        other.start()
+        assert_done_once(made, tasks)
+
+
+def test_a_retry_is_due_after_its_backoff_whichever_worker_failed(postgres_url: str, tmp_path: Path):
+    with servers(postgres_url, tmp_path) as made:
+        made.switch.write_text("raise")
+        for seconds in (-HOUR, TEN_MINUTES):
+            worker(made, seconds).start()
+        tasks = made.database.add_tasks(20)
+        made.complete(tasks)
+        made.wait(lambda: all(row.tries for row in made.deliveries()), "not each was tried", 60)
+        made.switch.write_text("")
+        assert_done_once(made, tasks)
