@@ -47,6 +47,10 @@ class Capabilities(NamedTuple):
             notify=dialect.name == "postgresql",
         )
 
+    def with_plain_statements(self) -> Capabilities:
+        """Return these without INSERT ... SELECT, and changes as a part of another statement."""
+        return self._replace(modifying_cte=False, insert_from_select=False)
+
 
 def reuses_ids(connection: sa.Connection, table: sa.Table) -> bool:
     """Tell whether a new row may get the id of a deleted one; so it is in SQLite without AUTOINCREMENT.

@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from ..core.received import Row
 
-__all__ = ["ModelTable", "Row", "Tx"]
+__all__ = ["ModelTable", "Row", "Tx", "leaves_columns_to_sqlalchemy"]
 
 Tx = Session | sa.Connection
 """A transaction: of a session if handlers take part in it, else of a connection, which costs less."""
@@ -50,6 +50,21 @@ class ModelTable:
             return dict(values)
         return {self.columns[key].key: value for key, value in values.items()}
 
+    def new_row(self, values: Row) -> dict[str, Any]:
+        """Return the values of a new row as in :meth:`parameters`, with those that the ORM writes by itself."""
+        return self.parameters(values) | self.written_by_orm
+
+    @cached_property
+    def written_by_orm(self) -> dict[str, Any]:
+        """The discriminator and the first version, if the host's mapper has them; by names of columns."""
+        discriminator, version = self._mapper.polymorphic_on, self._mapper.version_id_col
+        written: dict[str, Any] = {}
+        if isinstance(discriminator, sa.Column) and self._mapper.polymorphic_identity is not None:
+            written[discriminator.key] = self._mapper.polymorphic_identity
+        if version is not None and callable(self._mapper.version_id_generator):
+            written[version.key] = self._mapper.version_id_generator(None)
+        return written
+
     def object_from_row(self, session: Session, values: Row) -> Any:
         """Return the object of a row, as if this session, which lacks it, had loaded these attributes."""
         if not self._is_plain:
@@ -66,3 +81,17 @@ class ModelTable:
         else:
             attach(state)
         return instance
+
+
+def leaves_columns_to_sqlalchemy(tasks: ModelTable, deliveries: ModelTable) -> bool:
+    """Tell whether SQLAlchemy has to fill columns of the host's, which it only does in plain statements.
+
+    These are Python-side defaults in our INSERTs, of which tasks have none, and ``onupdate``.
+    """
+    given = [deliveries.columns[key] for key in ("late", "tries", "occurrences", "received_at")]
+    own = [column for column in deliveries.table.columns if all(column is not each for each in given)]
+    return (
+        bool(deliveries.written_by_orm)
+        or any(column.default is not None for column in own)
+        or any(column.onupdate is not None for column in (*tasks.table.columns, *own))
+    )

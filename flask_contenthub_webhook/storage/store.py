@@ -18,7 +18,7 @@ from .clock import NOW, AgreedClock
 from .completion import FIRST, REPEAT, Completion
 from .dialect import Capabilities
 from .inbox import InboxStore
-from .rows import ModelTable, Row, Tx
+from .rows import ModelTable, Row, Tx, leaves_columns_to_sqlalchemy
 from .task_statements import Claim, Options, Statements
 
 __all__ = ["AlreadySettled", "Capabilities", "Row", "Store", "Written"]
@@ -279,7 +279,7 @@ class Store:
 
     def insert_delivery(self, tx: Tx, values: Row) -> Row:
         """Write a history row; return its attributes and its new id."""
-        parameters = self.deliveries.parameters(values)
+        parameters = self.deliveries.new_row(values)
         result = self.connection_of(tx).execute(self._sql(tx).insert_delivery, parameters)
         key = result.inserted_primary_key
         return {**values, "id": key[0] if key is not None else None}
@@ -288,7 +288,7 @@ class Store:
         """Write several history rows that have the same attributes; return their ids, in the same order."""
         if not rows:
             return []
-        parameters = [self.deliveries.parameters(values) for values in rows]
+        parameters = [self.deliveries.new_row(values) for values in rows]
         sql = self._sql(tx)
         if not sql.capabilities.insert_many:
             return [self.insert_delivery(tx, values)["id"] for values in rows]
@@ -362,6 +362,8 @@ class Store:
         if self._prepared is None:
             dialect = self.connection_of(tx).dialect
             capabilities = self._features or Capabilities.of(dialect)
+            if leaves_columns_to_sqlalchemy(self.tasks, self.deliveries):
+                capabilities = capabilities.with_plain_statements()
             self._prepared = Statements(
                 self.tasks, self.deliveries, dialect=dialect, capabilities=capabilities, options=self._options
             )
