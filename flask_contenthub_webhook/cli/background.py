@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from flask import current_app
 
+from ..core.stopping import stopped_by, time_left
 from ..engine.worker import run_worker
 from ..errors import ConfigurationError
 from ..operations.scheduler import JOBS, run_scheduler
@@ -130,19 +131,31 @@ def _reconcile_until_stopped(state: WebhookState, limit: int) -> None:
     show_logs()
     interval = next(job.interval(state.settings) for job in JOBS if job.name == "reconcile").total_seconds()
     stopped = threading.Event()
+
+    def make_passes() -> None:
+        with state.app.app_context(), stopped_by(stopped):
+            while not stopped.is_set():
+                _make_one_pass(state, limit)
+                stopped.wait(interval)
+
     with stop_on_signals(stopped.set):
         click.echo(f"A pass every {interval:g} s, until SIGTERM or Ctrl-C.")
-        while not stopped.is_set():
-            try:
-                report = reconcile(state, limit=limit)
-            except DATABASE_ERRORS as error:
-                message = f"The pass failed and will be repeated. {describe_database_error(error)}"
-                click.echo(escaped(message), err=True)
-            else:
-                if report.claimed or report.paused:
-                    click.echo(_summary(report))
-            wait_for_stop(stopped, interval)
+        thread = threading.Thread(target=make_passes, name="contenthub-passes", daemon=True)
+        thread.start()
+        wait_for_stop(stopped)
+        thread.join(time_left())
     click.echo("Stopped.")
+
+
+def _make_one_pass(state: WebhookState, limit: int) -> None:
+    try:
+        report = reconcile(state, limit=limit)
+    except DATABASE_ERRORS as error:
+        message = f"The pass failed and will be repeated. {describe_database_error(error)}"
+        click.echo(escaped(message), err=True)
+    else:
+        if report.claimed or report.paused:
+            click.echo(_summary(report))
 
 
 def _summary(report: ReconcileReport) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 
+from ..core.stopping import DaemonThreads, is_stopping
 from ..errors import CreatorError, CreatorUnreachable
 from .calls import ConnectionCut
 from .protocol import Report
@@ -68,11 +69,11 @@ def _ask_together(
 ) -> CreatorError | None:
     left = iter(names)
     stop: CreatorError | None = None
-    pool = ThreadPoolExecutor(concurrency, "contenthub-creator")
+    pool = DaemonThreads(concurrency, "contenthub-creator")
     try:
         running: dict[Future[Report], str] = {}
         while True:
-            if stop is None:
+            if stop is None and not is_stopping():
                 running |= {pool.submit(ask, name): name for name in islice(left, concurrency - len(running))}
             if not running:
                 return stop

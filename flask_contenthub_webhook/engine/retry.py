@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import signals
 from ..core.received import Row
 from ..core.state_machine import Verdict
+from ..core.stopping import is_stopping
 from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRefused, RequestRefused
 from ..runtime.leases import renewed
 from ..runtime.state import WebhookState
@@ -59,7 +60,7 @@ def retry_due_deliveries(state: WebhookState, *, limit: int = 100) -> RetryRepor
         limit: the greatest number of deliveries.
     """
     report = RetryReport()
-    while report.claimed < limit and not report.interrupted:
+    while report.claimed < limit and not report.interrupted and not is_stopping():
         before = report.claimed
         work_off(state, report, limit=min(state.settings.worker_batch, limit - before))
         if report.claimed == before:
@@ -73,7 +74,7 @@ def work_off(
     *,
     limit: int,
     task_id: str | None = None,
-    is_stopped: Callable[[], bool] = lambda: False,
+    is_stopped: Callable[[], bool] = is_stopping,
     longest_hold: float = 1.0,
 ) -> None:
     """Claim some deliveries and apply them, one after the other; those of one task in the order of their arrival.

@@ -11,11 +11,13 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..core.stopping import time_left
 from ..runtime.shutdown import stop_on_signals
 from ..runtime.state import get_state
 from .listen import NotifyListener
@@ -76,11 +78,12 @@ class Worker:
             self._look_out()
         finally:
             self.stop()
+            end = time.monotonic() + time_left()
             for thread in self._running.values():
-                thread.join()
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _start_thread(self, number: int) -> None:
-        thread = threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}")
+        thread = threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}", daemon=True)
         self._running[number] = thread
         thread.start()
 

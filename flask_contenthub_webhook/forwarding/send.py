@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -25,6 +25,7 @@ from ..core.signatures import (
     STANDARD_TIMESTAMP_HEADER,
     sign_standard,
 )
+from ..core.stopping import DaemonThreads, is_stopping
 from ..runtime.leases import renewed
 from ..storage.forwards import DEAD, DELIVERED, WAITING
 from .post import Answer
@@ -88,7 +89,7 @@ def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardRe
     claimed, outcomes = 0, Counter[str]()
     under_way: set[Future[str]] = set()
     due: Row | None = first
-    with ThreadPoolExecutor(side_by_side, "contenthub-forward") as pool:
+    with DaemonThreads(side_by_side, "contenthub-forward") as pool:
         while due is not None or under_way:
             if due is not None:
                 claimed += 1
@@ -99,7 +100,7 @@ def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardRe
             under_way -= done
             outcomes.update(future.result() for future in done)
             has_room = len(under_way) < side_by_side and claimed < limit and monotonic() - began < _LONGEST_PASS
-            due = _claim(state) if has_room else None
+            due = _claim(state) if has_room and not is_stopping() else None
     return ForwardReport(claimed, outcomes)
 
 

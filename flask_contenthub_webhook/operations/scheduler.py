@@ -6,7 +6,6 @@ Any number of processes may run the jobs at once, since every job claims its wor
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 from collections.abc import Callable
@@ -14,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask
 
+from ..core.stopping import GRACE, DaemonThreads, stopped_by
 from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
 from ..runtime.clock_watch import ClockWatch
@@ -77,22 +77,24 @@ def start_scheduler(app: Flask) -> None:
     with jobs.lock:
         if jobs.scheduler is not None:
             return
-        scheduler = _build(state)
-        jobs.stopping.clear()
+        jobs.threads = DaemonThreads(len(JOBS), "contenthub-scheduler", awaited=True)
+        scheduler = _build(state, jobs.threads)
+        jobs.stopping = threading.Event()  # an abandoned job keeps the earlier one
         scheduler.start()
         jobs.scheduler, jobs.was_started = scheduler, True
-    atexit.register(stop_scheduler, app, wait=False)
     logger.info("The scheduler runs in this process.", extra={"jobs": [job.name for job in JOBS]})
 
 
 def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
-    """Stop the jobs of this process; with ``wait``, return only after a running job has ended."""
+    """Stop the jobs of this process; with ``wait``, wait for the running ones, for at most :data:`.GRACE` seconds."""
     jobs = get_state(app).jobs.value
     with jobs.lock:
-        scheduler, jobs.scheduler = jobs.scheduler, None
+        scheduler, threads, jobs.scheduler, jobs.threads = jobs.scheduler, jobs.threads, None, None
         jobs.stopping.set()
     if scheduler is not None and scheduler.running:
-        scheduler.shutdown(wait=wait)
+        scheduler.shutdown(wait=False)
+    if threads is not None and wait and not threads.join(GRACE):
+        logger.warning("A job is abandoned: it waits for an answer, or did not notice that it should end.")
 
 
 def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) -> None:
@@ -107,8 +109,11 @@ def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) ->
             stop_scheduler(app, wait=True)
 
 
-class _Executor(ThreadPoolExecutor):  # type: ignore[misc]  # APScheduler ships no types
+class _Executor(BasePoolExecutor):  # type: ignore[misc]  # APScheduler ships no types
     """Ignores a job that comes due while the threads are being stopped."""
+
+    def __init__(self, threads: DaemonThreads) -> None:
+        super().__init__(threads)
 
     def _do_submit_job(self, job: APSchedulerJob, run_times: list[datetime]) -> None:
         try:
@@ -133,9 +138,9 @@ class _Scheduler(BackgroundScheduler):  # type: ignore[misc]
         return None if wait is None else min(wait, _LOOK_AT_CLOCK)
 
 
-def _build(state: WebhookState) -> BackgroundScheduler:
+def _build(state: WebhookState, threads: DaemonThreads) -> BackgroundScheduler:
     scheduler = _Scheduler(
-        executors={"default": _Executor(len(JOBS))},
+        executors={"default": _Executor(threads)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
@@ -155,7 +160,7 @@ def _build(state: WebhookState) -> BackgroundScheduler:
 
 def _run(state: WebhookState, job: Job) -> None:
     try:
-        with state.app.app_context():
+        with state.app.app_context(), stopped_by(state.jobs.value.stopping):
             job.work(state)
     except Exception:
         logger.exception("The job %s failed; it runs again at its next time.", job.name, extra={"job": job.name})

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from ..core.stopping import is_stopping
 from ..storage.transactions import Database
 
 __all__ = ["HOLD", "MOST", "Throttle"]
@@ -47,9 +48,9 @@ class Throttle:
             batch = ids[begin : begin + self._batch]
             begin += len(batch)
             took = self._transaction(batch, statements)
-            if self._stop.wait(min(_REST * took, _LONGEST_REST)):
+            if self._stop.wait(min(_REST * took, _LONGEST_REST)) or is_stopping():
                 return False
-        return not self._stop.is_set()
+        return not (self._stop.is_set() or is_stopping())
 
     def _transaction(self, batch: Sequence[int], statements: Callable[[Session, Sequence[int]], object]) -> float:
         """Run one transaction; return its seconds."""

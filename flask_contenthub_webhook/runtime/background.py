@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..core.per_process import PerProcess
+from ..core.stopping import DaemonThreads, time_since_end
 
 __all__ = ["BackgroundThreads", "can_run_threads"]
 
 logger = logging.getLogger(__name__)
 
-_GRACE_AT_EXIT = 10.0
-"""Seconds in which an ending process still does queued work; the rest is left to the next sweep."""
+_LAST_START = 3.5
+"""Seconds in which an ending process still begins queued work; the rest is left to the next sweep."""
 
 
 def can_run_threads() -> bool:
@@ -28,7 +27,7 @@ def can_run_threads() -> bool:
 class _Pool:
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.executor: ThreadPoolExecutor | None = None
+        self.threads: DaemonThreads | None = None
 
 
 class BackgroundThreads:
@@ -37,7 +36,6 @@ class BackgroundThreads:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._pool = PerProcess(_Pool)
-        self._main_ended_at: float | None = None
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Run some work soon; without threads do nothing, since the sweep does it."""
@@ -45,11 +43,11 @@ class BackgroundThreads:
             return
         pool = self._pool.value
         with pool.lock:
-            if pool.executor is None:
-                pool.executor = ThreadPoolExecutor(self._threads, thread_name_prefix="contenthub-webhook")
+            if pool.threads is None:
+                pool.threads = DaemonThreads(self._threads, "contenthub-webhook", awaited=True)
             try:
-                pool.executor.submit(self._run, work, *arguments)
-            except RuntimeError:  # the interpreter is shutting down
+                pool.threads.submit(self._run, work, *arguments)
+            except RuntimeError:  # the process is ending
                 logger.info("Too late for background work; the next sweep does it.")
 
     def submit_or_run(self, work: Callable[..., Any], *arguments: Any) -> None:
@@ -60,17 +58,9 @@ class BackgroundThreads:
             work(*arguments)
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> None:
-        if self._is_too_late():
+        if time_since_end() > _LAST_START:
             return
         try:
             work(*arguments)
         except Exception:
             logger.exception("Background work failed; the next sweep finds what it left.")
-
-    def _is_too_late(self) -> bool:
-        """Tell whether the process is ending; Python waits for these threads, so a long queue would keep it alive."""
-        if threading.main_thread().is_alive():
-            return False
-        if self._main_ended_at is None:
-            self._main_ended_at = time.monotonic()
-        return time.monotonic() - self._main_ended_at > _GRACE_AT_EXIT

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..core.stopping import begin_to_end
+
 __all__ = ["stop_on_signals", "wait_for_stop"]
 
 _LONGEST_WAIT = 1.0
@@ -20,8 +22,14 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
     It runs in a new thread, since the main one may be interrupted while it holds the lock that ``stop`` needs.
     """
+
+    def end() -> None:
+        begin_to_end()
+        stop()
+
+    begin_to_end(anew=True)
     previous = {
-        number: signal.signal(number, lambda *_: threading.Thread(target=stop).start())
+        number: signal.signal(number, lambda *_: threading.Thread(target=end).start())
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:

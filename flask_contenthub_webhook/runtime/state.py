@@ -13,6 +13,7 @@ from flask import Flask, current_app
 from ..config.settings import Settings
 from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
+from ..core.stopping import DaemonThreads
 from ..creators.guarded import GuardedCreator
 from ..creators.protocol import Creator
 from ..models.defaults import Models
@@ -49,7 +50,8 @@ class Jobs:
     """The periodic jobs of one process.
 
     Args:
-        scheduler: runs them; None while they are stopped.
+        scheduler: decides when they run; None while they are stopped.
+        threads: run them.
         was_started: True once they ran in this process.
         was_doubted: True once the log says that they do not start, as it is not clear that this process serves.
         stopping: set while they are being stopped, so that a long job ends early.
@@ -58,6 +60,7 @@ class Jobs:
     """
 
     scheduler: BackgroundScheduler | None = None
+    threads: DaemonThreads | None = None
     was_started: bool = False
     was_doubted: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from .. import signals
 from ..core.backoff import jittered
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import OPEN_STATES, Trigger
+from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
@@ -82,10 +82,10 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
         return SubmitReport()
     outcomes = [_hand_over(state, creator, first)]
     left = limit - 1
-    if left and not state.creator_pause.is_on(state.waited()):
+    if left and not is_stopping() and not state.creator_pause.is_on(state.waited()):
         threads = min(left, state.settings.poll_concurrency)
         shares = [left // threads + (number < left % threads) for number in range(threads)]
-        with ThreadPoolExecutor(threads, "contenthub-submit") as pool:
+        with DaemonThreads(threads, "contenthub-submit") as pool:
             for more in pool.map(lambda share: _hand_over_some(state, creator, share), shares):
                 outcomes += more
     return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.waited()))
@@ -94,7 +94,7 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
 def _hand_over_some(state: WebhookState, creator: GuardedCreator, most: int) -> list[str]:
     """Hand over one thread's share of a sweep; a creator that is down ends it."""
     outcomes: list[str] = []
-    while len(outcomes) < most and not state.creator_pause.is_on(state.waited()):
+    while len(outcomes) < most and not is_stopping() and not state.creator_pause.is_on(state.waited()):
         task = _claim_one(state)
         if task is None:
             break

@@ -11,7 +11,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import signals
 from ..core.received import ReceivedEvent, Source
 from ..core.state_machine import TERMINAL_STATES, TaskState, Trigger, Verdict
+from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
@@ -140,7 +140,7 @@ class _Pass:
         claimed: list[Row] = []
         batch, early = self.state.settings.poll_batch, timedelta()
         try:
-            while len(claimed) < limit:
+            while len(claimed) < limit and not is_stopping():
                 with self.state.database.session() as session:
                     rows = self.state.store.claim_polls(session, early=early, limit=min(batch, limit - len(claimed)))
                     session.commit()
@@ -157,11 +157,13 @@ class _Pass:
 
     def _ask(self, service: GuardedCreator, tasks: list[Row]) -> tuple[list[Row], list[Row]]:
         """Apply the answers; return the tasks that the service has not settled, and those that could not be queried."""
+        if is_stopping():
+            return [], tasks
         reports = self._ask_together(service, [task for task in tasks if _goes_by_name(task, service)])
         if reports is None:
             return [], tasks
         still_open, work = [], []
-        with ThreadPoolExecutor(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
+        with DaemonThreads(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
             for task in tasks:
                 report = reports.get(task["creator_task_id"])
                 if report is None and not _is_at_home(task, service):
@@ -211,6 +213,8 @@ class _Pass:
             return "error"
 
     def _ask_and_apply(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
+        if is_stopping() and (report is None or (report.state is RemoteState.COMPLETED and report.result is None)):
+            return "error"  # due again later; an answer that is complete is applied
         try:
             if report is None:
                 report = self._ask_alone(service, task)
@@ -264,6 +268,8 @@ class _Pass:
     def _stop_ended(self, ended: list[Row]) -> None:
         """Tell the service once more of jobs that are no longer wanted, of which it could not be told at once."""
         for task in ended:
+            if is_stopping():
+                return
             if not stop_strays(self.state, task, [task["creator_task_id"]], current=True):
                 give_up_after_a_day(self.state, task, self.now)
 
@@ -275,6 +281,8 @@ class _Pass:
             task for task in unasked if not has_time_left(task, settings, self.now - settings.poll_max_interval)
         ]
         for task in given_up:
+            if is_stopping():
+                return
             if task["submitting_since"] is not None and task["task_id"] not in self.confirmed:
                 self._apply(unanswered_event(self.state, task))
                 continue
