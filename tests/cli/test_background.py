@@ -133,7 +133,7 @@ class TestScheduler:
         process.wait_for(lambda: statuses(database) == ["completed"], "the second try")
 
         assert process.terminate() == 0
-        assert "raised an unexpected exception" in process.stderr
+        assert "has a bug in statuses" in process.stderr
         assert "this creator is broken" in process.stderr
         assert journal.read_text().count("asked") == 2
 
