@@ -7,6 +7,7 @@ import logging
 import select
 import threading
 import time
+import uuid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..storage.inbox_statements import CHANNEL
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from ..runtime.state import WebhookState
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _SLICE = 0.5
 """Seconds within which a stop is noticed while listening."""
 _RECONNECT = 5.0
+_LONGEST_PROBE = 5.0
+"""Seconds in which a notification must be heard; on a direct connection it takes milliseconds."""
 
 
 class NotifyListener:
@@ -41,6 +44,7 @@ class NotifyListener:
         self._state = state
         self._connection: Connection | None = None
         self._tried_at = float("-inf")
+        self._is_in_vain = False  # something between us and the database keeps notifications from us
 
     @property
     def is_listening(self) -> bool:
@@ -80,13 +84,23 @@ class NotifyListener:
     def _listen(self) -> bool:
         """Take a connection out of the pool for good; return True if it listens."""
         self._tried_at = time.monotonic()
+        if self._is_in_vain:
+            return False
         try:
             with self._state.database.session() as session:
                 engine = self._state.store.bind_of(session).engine
             if engine.dialect.name == "postgresql" and engine.dialect.driver in {"psycopg", "psycopg2"}:
                 self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                 self._connection.detach()
-                self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+                if _hears(self._connection, engine):
+                    self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+                else:
+                    self._is_in_vain = True
+                    logger.warning(
+                        "Notifications of the database do not arrive, as behind PgBouncer in transaction mode: this "
+                        "worker looks for work every few seconds instead. A direct connection would wake it at once."
+                    )
+                    self._close()
         except (SQLAlchemyError, OSError) as error:
             logger.warning("The database cannot wake this worker now; it polls instead.", exc_info=error)
             self._close()
@@ -97,6 +111,21 @@ class NotifyListener:
         if connection is not None:
             with contextlib.suppress(Exception):  # it may be broken already
                 connection.close()
+
+
+def _hears(connection: Connection, engine: Engine) -> bool:
+    """Tell whether a notification arrives on a connection.
+
+    Behind a pooler that gives each transaction another server connection, LISTEN succeeds on a connection that others
+    use afterwards. So the probe has its own channel, on which nothing else is ever sent.
+    """
+    channel = f"{CHANNEL}_probe_{uuid.uuid4().hex}"
+    connection.exec_driver_sql(f"LISTEN {channel}")
+    with engine.connect() as other:
+        other.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"NOTIFY {channel}")
+    is_heard = _was_notified(connection.connection.dbapi_connection, _LONGEST_PROBE)
+    connection.exec_driver_sql(f"UNLISTEN {channel}")
+    return is_heard
 
 
 def _was_notified(connection: Any, seconds: float) -> bool:

@@ -30,6 +30,8 @@ _MEANINGS: Mapping[str | int, Trouble] = {
     "57P01": Trouble.RETRY,  # the server was shut down, and may be back: a pooled connection learns of it late
     "57P02": Trouble.RETRY,  # the server crashed
     "57P03": Trouble.RETRY,  # it is starting up
+    "26000": Trouble.RETRY,  # a prepared statement does not exist: a pooler gave us another server connection
+    "42P05": Trouble.RETRY,  # a prepared statement exists already, of another client of the pooler
     "25006": Trouble.UNAVAILABLE,  # read-only: a standby, or the primary before a failover
     # MySQL and MariaDB: PyMySQL, mysqlclient
     1213: Trouble.RETRY,  # deadlock
