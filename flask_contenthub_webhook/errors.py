@@ -223,6 +223,21 @@ def ends_process(error: BaseException) -> bool:
     return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
+def without_parameters(error: BaseException) -> BaseException:
+    """Return an error whose text, and that of its causes, has no values of SQL statements: URLs, results, bodies."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if getattr(one, "hide_parameters", None) is False:  # SQLAlchemy's, which this module does not import
+            one.hide_parameters = True  # type: ignore[attr-defined]
+        waiting += [one.__cause__, one.__context__]
+    return error
+
+
 def _code_of(handler: Any) -> CodeType | None:
     """Return the code of a function, method, partial or callable object; None for SIG_DFL and the like."""
     if not callable(handler):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from blinker import NamedSignal, Namespace
 
-from .errors import ends_process
+from .errors import ends_process, without_parameters
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -119,6 +119,9 @@ def send_quietly(
             if ends_process(error):
                 raise
             logger.exception(
-                "A receiver of %s raised; what it was doing is lost.", signal.name, extra={"signal": signal.name}
+                "A receiver of %s raised; what it was doing is lost.",
+                signal.name,
+                exc_info=without_parameters(error),
+                extra={"signal": signal.name},
             )
             clean_up()

@@ -35,6 +35,7 @@ from celery import Celery, signals
 from ..core.cooldown import Cooldown
 from ..engine.retry import RetryReport, work_off
 from ..runtime.background import BackgroundThreads
+from ..storage.failure_log import log_unexpected
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -156,10 +157,9 @@ class CeleryEngine:
     def _apply_eagerly(self, task_id: str) -> None:
         try:
             self.apply(task_id)
-        except Exception:
-            logger.exception(
-                "An event was not applied eagerly; the scheduler will apply it.", extra={"task_id": task_id}
-            )
+        except Exception as error:  # noqa: BLE001 - the request has its answer
+            message = "An event was not applied eagerly; the scheduler will apply it."
+            log_unexpected(self._state.database, logger, message, error, extra={"task_id": task_id})
 
     def _warn_no_celery_app(self) -> None:
         if self._missing_was_logged:

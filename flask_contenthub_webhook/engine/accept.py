@@ -18,6 +18,7 @@ from ..core.received import Outcome, ReceivedEvent, Row, attempt_of, check_belon
 from ..core.state_machine import TaskState, Trigger, Verdict
 from ..errors import DatabaseUnavailable, RequestRefused, TaskNotFound
 from ..storage.delivery_rows import delivery_values
+from ..storage.failure_log import log_failure
 from ..storage.inbox_statements import AT_ONCE
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
     try:
         applied = state.database.write_one(lambda tx: _accept(state, tx, received, notify=notify))
     except SQLAlchemyError as error:
-        logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
+        log_failure(state.database, logger, "The database did not take an event.", error)
         raise DatabaseUnavailable from error
     state.backpressure.added(1, notified=notify)
     state.wake(applied.task_id)
@@ -71,7 +72,7 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
     try:
         outcomes = state.database.write(lambda tx: _accept_many(state, tx, batch))
     except SQLAlchemyError as error:
-        logger.warning("The database did not take a batch: %s", type(error).__name__, exc_info=error)
+        log_failure(state.database, logger, "The database did not take a batch.", error)
         raise DatabaseUnavailable from error
     kept = sum(isinstance(outcome, Outcome) for outcome in outcomes)
     state.backpressure.added(kept, notified=bool(kept))

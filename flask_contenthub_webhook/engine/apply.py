@@ -32,6 +32,7 @@ from ..forwarding.write import write_forwards
 from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, trouble_of
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
+from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
 from .failures import keep_failure
 from .handlers import HandlerError, blame, call_handlers, handlers_of
@@ -81,7 +82,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
         except SQLAlchemyError as error:
             if trouble_of(error) is Trouble.RETRY and number + 1 < _ROUNDS:
                 continue
-            logger.warning("The database did not take an event: %s", type(error).__name__, exc_info=error)
+            log_failure(state.database, logger, "The database did not take an event.", error)
             raise DatabaseUnavailable from error
         else:
             if strays is not None:

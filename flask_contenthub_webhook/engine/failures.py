@@ -13,9 +13,10 @@ from .. import signals
 from ..core.backoff import jittered
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Verdict
-from ..errors import DatabaseUnavailable, HandlerFailed
+from ..errors import DatabaseUnavailable, HandlerFailed, without_parameters
 from ..runtime.state import WebhookState
 from ..storage.delivery_rows import delivery_values, processing_times
+from ..storage.failure_log import log_failure
 from .handlers import HandlerError
 
 __all__ = ["keep_failure", "record_failure"]
@@ -29,19 +30,19 @@ def keep_failure(
     state: WebhookState, received: ReceivedEvent, error: HandlerError, kept: Row | None
 ) -> HandlerFailed | DatabaseUnavailable:
     """Write the history row of a rolled-back event alone, so that the event is tried again."""
-    cause = error.__cause__
-    logger.error(
-        "A handler failed; the event is kept and tried again.",
-        exc_info=cause,
-        extra={"task_id": error.task_id, "event": received.event.type, "handler": error.handler},
-    )
     try:
         delivery_id, verdict = record_failure(
             state, received, _format_error(error), kept, task_id=error.task_id, attempt=error.attempt
         )
     except SQLAlchemyError as trouble:
-        logger.warning("The failure could not be recorded; the sender must send the event again.", exc_info=trouble)
+        message = "The failure could not be recorded; the sender must send the event again."
+        log_failure(state.database, logger, message, trouble)
         return DatabaseUnavailable()
+    logger.error(
+        "A handler failed; the event is kept and tried again.",
+        exc_info=without_parameters(error.__cause__ or error),
+        extra={"task_id": error.task_id, "event": received.event.type, "handler": error.handler},
+    )
     signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
     _announce(state, delivery_id)
     failed = HandlerFailed()
@@ -69,7 +70,7 @@ def _announce(state: WebhookState, delivery_id: int) -> None:
 
 def _format_error(error: HandlerError) -> str:
     """Format a handler's error; fall back to its class if ``str()`` fails."""
-    cause = error.__cause__
+    cause = without_parameters(error.__cause__ or error)
     try:
         words = str(cause)
     except BaseException:  # noqa: BLE001 - a host's error may do anything

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..storage.failure_log import log_failure
 from ..storage.inbox_statements import CHANNEL
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class NotifyListener:
             while not stopped.is_set() and (left := end - time.monotonic()) > 0:
                 if _was_notified(connection.connection.dbapi_connection, min(left, _SLICE)):
                     return True
-        except Exception as error:
-            logger.warning("The connection that listens was lost; it will be opened again.", exc_info=error)
+        except Exception as error:  # noqa: BLE001 - each driver has errors of its own
+            message = "The connection that listens was lost; it will be opened again."
+            log_failure(self._state.database, logger, message, error)
             self._close()
         return False
 
@@ -102,7 +104,8 @@ class NotifyListener:
                     )
                     self._close()
         except (SQLAlchemyError, OSError) as error:
-            logger.warning("The database cannot wake this worker now; it polls instead.", exc_info=error)
+            message = "The database cannot wake this worker now; it polls instead."
+            log_failure(self._state.database, logger, message, error)
             self._close()
         return self.is_listening
 

@@ -21,6 +21,7 @@ from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRef
 from ..runtime.leases import renewed
 from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, trouble_of
+from ..storage.failure_log import log_failure
 from ..storage.inbox import Claimed
 from ..storage.store import AlreadySettled
 from .apply import apply_event
@@ -101,7 +102,8 @@ def work_off(
             if one.more and report.claimed < limit:
                 claimed += _claim(state, 1, one.row["task_id"])
     except (DatabaseUnavailable, SQLAlchemyError) as error:
-        logger.warning("Deliveries that wait are left to the next pass.", exc_info=error)
+        if isinstance(error, SQLAlchemyError):  # the other was logged where it was raised
+            log_failure(state.database, logger, "Deliveries that wait are left to the next pass.", error)
         report.interrupted = True
         if one is not None and _caused_by_contention(error):
             claimed.insert(0, one)
@@ -128,7 +130,7 @@ def _give_back(state: WebhookState, rows: Sequence[Row]) -> None:
     try:
         state.database.write(lambda tx: state.store.inbox.release(tx, rows))
     except SQLAlchemyError as error:
-        logger.warning("%d deliveries could not be given back; their leases will end.", len(rows), exc_info=error)
+        log_failure(state.database, logger, "Deliveries could not be given back; their leases will end.", error)
 
 
 def _hold(state: WebhookState, row: dict[str, Any], waiting: list[Claimed]) -> bool:

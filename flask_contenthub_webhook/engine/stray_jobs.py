@@ -19,6 +19,7 @@ from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import OPEN_STATES, Decision, TaskState, Trigger, Verdict
 from ..creators.protocol import Job, RemoteState
 from ..errors import CreatorError, CreatorRefused, CreatorUnreachable
+from ..storage.failure_log import log_failure
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -161,7 +162,7 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
             logger.warning("The service was not told that a job is no longer wanted: %s", error.message, extra=facts)
         except SQLAlchemyError as error:
             told = False
-            logger.warning("The service was not told of a job: the database is away.", exc_info=error, extra=facts)
+            log_failure(state.database, logger, "The service was not told of a job.", error, extra=facts)
         else:
             logger.info("The service was told that a job is no longer wanted.", extra=facts)
     return told
@@ -184,7 +185,9 @@ def _forget(state: WebhookState, task: Row) -> None:
     try:
         state.database.write(lambda tx: state.store.forget_ended(tx, task))
     except SQLAlchemyError as error:
-        logger.warning("A task stays due after its end.", exc_info=error, extra={"task_id": task["task_id"]})
+        log_failure(
+            state.database, logger, "A task stays due after its end.", error, extra={"task_id": task["task_id"]}
+        )
 
 
 def _names(received: ReceivedEvent, task: Row, attempt: int | None) -> Sequence[str]:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..core.stopping import time_left
 from ..runtime.shutdown import stop_on_signals
 from ..runtime.state import get_state
+from ..storage.failure_log import log_failure, log_unexpected
 from .listen import NotifyListener
 from .retry import RetryReport, work_off
 
@@ -120,7 +121,7 @@ class Worker:
         try:
             return self._state.database.ask(self._state.store.inbox.is_anything_due)
         except SQLAlchemyError as error:
-            logger.warning("The inbox cannot be read now: %s", type(error).__name__, exc_info=error)
+            log_failure(self._state.database, logger, "The inbox cannot be read now.", error)
             self._stopped.wait(_AFTER_TROUBLE)
             return False
 
@@ -142,8 +143,9 @@ class Worker:
         report = RetryReport()
         try:
             work_off(self._state, report, limit=self._batch, is_stopped=self._stopped.is_set)
-        except BaseException:  # shutdown signals do not reach this thread
-            logger.exception("Unexpected error in a thread of the worker; it continues.")
+        except BaseException as error:  # noqa: BLE001 - shutdown signals do not reach this thread
+            message = "Unexpected error in a thread of the worker; it continues."
+            log_unexpected(self._state.database, logger, message, error)
             report.interrupted = True
         if report.interrupted:
             self._stopped.wait(_AFTER_TROUBLE)

@@ -27,6 +27,7 @@ from ..core.signatures import (
 )
 from ..core.stopping import DaemonThreads, is_stopping
 from ..runtime.leases import renewed
+from ..storage.failure_log import log_failure
 from ..storage.forwards import DEAD, DELIVERED, WAITING
 from .post import Answer
 
@@ -115,7 +116,7 @@ def _claim(state: WebhookState) -> Row | None:
                 claimed = state.outbox.claim(session, lease=lease, closed=lanes.closed(state.waited()))
                 session.commit()
         except SQLAlchemyError as error:
-            logger.warning("No forward could be claimed; the next pass tries again.", exc_info=error)
+            log_failure(state.database, logger, "No forward could be claimed; the next pass tries again.", error)
             return None
         if claimed is not None:
             lanes.enter(claimed["url"])
@@ -164,7 +165,8 @@ def _send(state: WebhookState, forward: Row) -> str:
     try:
         settled = _record(state, forward, answer, status, wait=wait, took=state.waited() - began)
     except SQLAlchemyError as error:
-        logger.warning("An answer was not recorded; the event is sent again.", exc_info=error, extra=_names(forward))
+        message = "An answer was not recorded; the event is sent again."
+        log_failure(state.database, logger, message, error, extra=_names(forward))
         return "interrupted"
     if pause is not None:
         _pause(state, url, pause)
@@ -236,7 +238,7 @@ def _pause(state: WebhookState, url: str, pause: timedelta) -> None:
             state.outbox.push_back(session, url, until=until, others_until=until + _OTHERS_LATER)
             session.commit()
     except SQLAlchemyError as error:
-        logger.warning("The forwards of a failing URL could not be postponed.", exc_info=error)
+        log_failure(state.database, logger, "The forwards of a failing URL could not be postponed.", error)
 
 
 def _tell(state: WebhookState, forward_id: int, outcome: str) -> None:

@@ -24,6 +24,7 @@ from ..forwarding.send import send_due_forwards
 from ..runtime.clock_watch import ClockWatch
 from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
+from ..storage.failure_log import log_unexpected
 from ..tasks.handover import submit_due
 from ..tasks.reconcile import reconcile
 from .alerts import check_alerts
@@ -162,5 +163,6 @@ def _run(state: WebhookState, job: Job) -> None:
     try:
         with state.app.app_context(), stopped_by(state.jobs.value.stopping):
             job.work(state)
-    except Exception:
-        logger.exception("The job %s failed; it runs again at its next time.", job.name, extra={"job": job.name})
+    except Exception as error:  # noqa: BLE001 - it runs again
+        message = f"The job {job.name} failed; it runs again at its next time."
+        log_unexpected(state.database, logger, message, error, extra={"job": job.name})

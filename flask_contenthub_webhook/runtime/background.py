@@ -8,8 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from ..core.per_process import PerProcess
 from ..core.stopping import DaemonThreads, time_since_end
+from ..errors import without_parameters
+from ..storage.failure_log import describe_briefly
 
 __all__ = ["BackgroundThreads", "can_run_threads"]
 
@@ -62,5 +66,7 @@ class BackgroundThreads:
             return
         try:
             work(*arguments)
-        except Exception:
-            logger.exception("Background work failed; the next sweep finds what it left.")
+        except SQLAlchemyError as error:
+            logger.warning("Background work failed; the next sweep does it. %s", describe_briefly(error))
+        except Exception as error:
+            logger.exception("Background work failed; the next sweep does it.", exc_info=without_parameters(error))

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.per_process import PerProcess
 from ..errors import InboxFull
+from ..storage.failure_log import log_failure
 from ..storage.transactions import Database
 
 __all__ = ["Backpressure"]
@@ -73,5 +74,5 @@ class Backpressure:
             with self._database.read() as tx:
                 return self._database.store.inbox.count_waiting(tx, most=most)
         except SQLAlchemyError as error:
-            logger.warning("The inbox could not be counted.", exc_info=error)
+            log_failure(self._database, logger, "The inbox could not be counted.", error)
             return 0  # the next write shows whether the database is down

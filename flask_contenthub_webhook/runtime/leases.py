@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ..core.per_process import PerProcess
+from ..storage.failure_log import describe_briefly
 
 __all__ = ["renewed"]
 
@@ -108,6 +109,6 @@ def _renew(lease: _Lease) -> None:
             return
         try:
             lease.has_ended = not lease.renew()
-        except Exception:
-            logger.warning("A lease was not renewed; the next try follows.", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - the work itself goes on
+            logger.warning("A lease was not renewed; the next try follows. %s", describe_briefly(error))
         lease.due = time.monotonic() + lease.every

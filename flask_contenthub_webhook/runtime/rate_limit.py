@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..core.outages import Outage
 from ..errors import ConfigurationError, RateLimited
 from .clock_watch import ClockWatch
 
@@ -46,6 +47,7 @@ class RateLimit:
             ) from None
         self._app = app
         self._watch = ClockWatch()
+        self._outage = Outage("The storage of WEBHOOK_RATE_LIMIT")
         if not app.extensions.get("limiter"):  # the host's own Limiter has checked its storage itself
             _check_storage(*self._storage_and_strategy())
 
@@ -60,10 +62,12 @@ class RateLimit:
             try:
                 self._forget_if_clock_was_set()
                 if self._strategy.hit(rate, *key):
+                    if self._outage.is_on:
+                        self._outage.worked(logger)
                     continue
                 reset_at = self._strategy.get_window_stats(rate, *key).reset_time
-            except Exception:  # whatever the storage's client raises
-                logger.exception("The rate could not be counted; the request passes.")
+            except Exception as error:  # noqa: BLE001 - whatever the storage's client raises
+                self._outage.failed(logger, "The rate could not be counted; the request passes.", error)
                 return
             raise RateLimited(retry_after=min(max(1, int(reset_at - time.time()) + 1), rate.get_expiry()))
 

@@ -24,6 +24,7 @@ from ..core.per_process import PerProcess
 from ..core.received import Source
 from ..core.redaction import redacted_sample
 from ..core.state_machine import Verdict
+from ..storage.failure_log import log_failure, log_unexpected
 from ..storage.transactions import Database
 from .background import can_run_threads
 
@@ -133,7 +134,7 @@ class RefusalLog:
                 times = {"received_at": came_at, "processed_at": came_at}
                 store.insert_delivery(tx, {**_row(refusal, body=_kept_whole(refusal.body)), **times})
         except SQLAlchemyError as error:
-            logger.warning("A refused request could not be recorded: %s", refusal.code, exc_info=error)
+            log_failure(self._database, logger, "A refused request could not be recorded.", error)
 
     def flush(self) -> bool:
         """Write what waits, each count under the time at which its refusals came; False if some of it still waits."""
@@ -180,10 +181,9 @@ class RefusalLog:
                 if row is None or not store.add_occurrences(tx, row, count, last):
                     times = {"received_at": first, "processed_at": last}
                     row = store.insert_delivery(tx, {**tally.sample, "occurrences": count, **times})["id"]
-        except Exception as error:  # neither an answer nor a thread may end by what is only a record
-            logger.warning(
-                "%d refused requests (%s) could not be recorded.", count, tally.sample["error"], exc_info=error
-            )
+        except Exception as error:  # noqa: BLE001 - neither an answer nor a thread may end by what is only a record
+            message = "Refused requests could not be recorded; they are counted in memory."
+            log_unexpected(self._database, logger, message, error)
             return False
         tally.row = row
         return True

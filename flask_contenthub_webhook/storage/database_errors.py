@@ -9,7 +9,7 @@ from sqlalchemy import exc
 
 from .drivers import error_code, error_message
 
-__all__ = ["Trouble", "is_connection_useless", "trouble_of"]
+__all__ = ["Trouble", "is_connection_useless", "is_contention", "trouble_of"]
 
 
 class Trouble(Enum):
@@ -96,6 +96,15 @@ def is_commit_refused(error: exc.SQLAlchemyError) -> bool:
     if isinstance(error, exc.DBAPIError) and error_code(error.orig) == _LOCK_NOT_AVAILABLE:
         return True
     return trouble_of(error) is Trouble.STATEMENT
+
+
+def is_contention(error: exc.SQLAlchemyError) -> bool:
+    """Tell whether another transaction, and not the state of the server or the schema, is at fault."""
+    trouble = trouble_of(error)
+    if trouble is not Trouble.RETRY:
+        return trouble is Trouble.BUSY
+    code = error_code(error.orig) if isinstance(error, exc.DBAPIError) and not error.connection_invalidated else "08"
+    return not (isinstance(code, str) and code[:2] in _SERVER_CLASSES)
 
 
 def is_connection_useless(error: exc.SQLAlchemyError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 
+from ..core.outages import Outage
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import commits_by_itself
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ["Database", "Transaction"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -46,6 +50,7 @@ class Database:
         self.db = db
         self.store = store
         self.outbox = outbox
+        self.outage = Outage("The database")
         self._engine: Engine | None = None  # once it is known not to change
         self._write_turn = PerProcess(threading.Lock)
 
@@ -108,6 +113,8 @@ class Database:
             except SQLAlchemyError as error:
                 _drop_useless(connection, error)
                 raise
+        if self.outage.is_on:
+            self.outage.worked(logger)
 
     @contextmanager
     def session(self, *, has_connection: bool = False) -> Iterator[Session]:
@@ -187,6 +194,8 @@ class Transaction:
     def commit(self) -> None:
         """Keep everything that was written."""
         (self._session or self.connection).commit()
+        if self._database.outage.is_on:
+            self._database.outage.worked(logger)
 
     def __enter__(self) -> Self:
         """Make PostgreSQL keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""

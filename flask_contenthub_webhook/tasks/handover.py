@@ -35,6 +35,7 @@ from ..errors import (
     RequestRefused,
 )
 from ..runtime.leases import renewed
+from ..storage.failure_log import log_failure
 from .creator_events import event_of_report, failed_event
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _claim_one(state: WebhookState) -> Row | None:
             claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1)
             session.commit()
     except SQLAlchemyError as error:
-        logger.warning("No task could be claimed for submission; the next sweep tries again.", exc_info=error)
+        message = "No task could be claimed for submission; the next sweep tries again."
+        log_failure(state.database, logger, message, error)
         return None
     return claimed[0] if claimed else None
 
@@ -126,7 +128,8 @@ def _hand_over(state: WebhookState, creator: GuardedCreator, task: Row) -> str:
         with renewed(claim.renew, every=_lease(state) / 3):
             return _call(state, creator, claim)
     except SQLAlchemyError as error:
-        logger.warning("A submission was left to the next sweep.", exc_info=error, extra={"task_id": task["task_id"]})
+        facts = {"task_id": task["task_id"]}
+        log_failure(state.database, logger, "A submission was left to the next sweep.", error, extra=facts)
         return "interrupted"
 
 

@@ -36,6 +36,7 @@ from ..errors import (
     HandlerFailed,
     RequestRefused,
 )
+from ..storage.failure_log import log_failure, log_unexpected
 from .creator_events import event_of_report, lost_event, unanswered_event
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ class _Pass:
                         break
                     early = self.state.settings.poll_lookahead
         except SQLAlchemyError as error:
-            logger.warning("Due tasks could not be claimed; the next pass tries again.", exc_info=error)
+            message = "Due tasks could not be claimed; the next pass tries again."
+            log_failure(self.state.database, logger, message, error)
         return claimed
 
     # --- asking ----------------------------------------------------------------------------------------------
@@ -208,8 +210,9 @@ class _Pass:
         """Settle one task: return ``open``, ``missing``, ``error``, or the verdict of the applied event."""
         try:
             return self._ask_and_apply(service, task, report)
-        except Exception:  # one task's trouble is its own
-            logger.exception("A task could not be reconciled.", extra={"task_id": task["task_id"]})
+        except Exception as error:  # noqa: BLE001 - one task's trouble is its own
+            facts = {"task_id": task["task_id"]}
+            log_unexpected(self.state.database, logger, "A task could not be reconciled.", error, extra=facts)
             return "error"
 
     def _ask_and_apply(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
@@ -261,7 +264,8 @@ class _Pass:
         try:
             self.state.database.write(lambda tx: self.state.store.note_answer(tx, task, values))
         except SQLAlchemyError as error:
-            logger.warning("An answer was not noted.", exc_info=error, extra={"task_id": task["task_id"]})
+            facts = {"task_id": task["task_id"]}
+            log_failure(self.state.database, logger, "An answer was not noted.", error, extra=facts)
 
     # --- applying --------------------------------------------------------------------------------------------
 
@@ -301,7 +305,8 @@ class _Pass:
         except (HandlerFailed, DatabaseUnavailable):
             return "error"  # logged where it happened; the delivery or the next pass tries again
         except SQLAlchemyError as error:
-            logger.warning("An answer was not applied.", exc_info=error, extra={"task_id": received.task_id})
+            facts = {"task_id": received.task_id}
+            log_failure(self.state.database, logger, "An answer was not applied.", error, extra=facts)
             return "error"
         except RequestRefused as refusal:
             logger.warning("An answer was not applied: %s", refusal.message, extra={"task_id": received.task_id})

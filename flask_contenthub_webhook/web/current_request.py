@@ -155,11 +155,12 @@ class CurrentRequest:
     def record(self, refusal: RequestRefused) -> None:
         """Make a refusal visible: in the log, in the history (bounded), and to the host by a signal."""
         request = self.request
-        logger.warning(
-            "Callback refused: %s",
-            refusal.code,
-            extra={"code": refusal.code, "status": refusal.status, "remote_addr": self.remote_addr},
-        )
+        if not (isinstance(refusal, DatabaseUnavailable) and self.state.database.outage.is_on):  # it counts them
+            logger.warning(
+                "Callback refused: %s",
+                refusal.code,
+                extra={"code": refusal.code, "status": refusal.status, "remote_addr": self.remote_addr},
+            )
         if isinstance(refusal, HandlerFailed | DatabaseUnavailable | InboxFull):
             return
         self.state.refusals.record(

@@ -18,6 +18,7 @@ from ...engine.replay import replay
 from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
 from ...operations.alerts import read_alerts
 from ...runtime.state import get_state
+from ...storage.failure_log import log_failure
 from ...storage.queries import reading
 from .access import NotPermitted
 from .bulk import Order, carry_out, make_plan
@@ -290,7 +291,7 @@ def _refused(error: HTTPException) -> AnyResponse:
 
 
 def _database_failed(error: SQLAlchemyError) -> Response:
-    logger.error("A history page could not be read.", exc_info=error)
+    log_failure(get_state().database, logger, "A history page could not be read.", error)
     return page(
         "message.html",
         status=503,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ...storage.failure_log import describe_briefly
 from . import catalogue
 from .catalogue import Metric
 from .readings import Reading, read
@@ -105,7 +106,7 @@ class _Reader:
         try:
             self.reading = read(state)
         except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the counters are still to be scraped
-            self.why = f"{type(error).__name__}: {error}"
+            self.why = describe_briefly(error)
         self._ended_at = time.monotonic()
 
 

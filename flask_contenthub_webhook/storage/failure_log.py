@@ -1,0 +1,65 @@
+"""Log what failed because of the database, without filling the disk while it is away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import Logger
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from ..errors import DatabaseUnavailable, without_parameters
+from .database_errors import Trouble, is_contention, trouble_of
+from .drivers import error_code, error_message
+
+if TYPE_CHECKING:
+    from .transactions import Database
+
+__all__ = ["describe_briefly", "log_failure", "log_unexpected"]
+
+_LONGEST_MESSAGE = 200
+
+
+def log_failure(
+    database: Database, logger: Logger, message: str, error: BaseException, *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Log that some work failed because of the database; every module does it by this function.
+
+    Another transaction in the way costs a line without a traceback. All else counts as an outage: see :class:`.Outage`.
+
+    Args:
+        database: the application's database.
+        logger: of the calling module.
+        message: the work that failed, and the consequence; a sentence.
+        error: what SQLAlchemy raised, or a driver about its connection.
+        extra: the fields of the log line.
+    """
+    brief = describe_briefly(error)
+    if isinstance(error, SQLAlchemyError) and is_contention(error):
+        logger.warning("%s %s", message, brief, extra=extra)
+        return
+    database.outage.failed(logger, message, without_parameters(error), kind=_kind_of(error), brief=brief, extra=extra)
+
+
+def log_unexpected(
+    database: Database, logger: Logger, message: str, error: BaseException, *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Log any error that ends a piece of background work; what the database caused as in :func:`log_failure`."""
+    if isinstance(error, SQLAlchemyError):
+        log_failure(database, logger, message, error, extra=extra)
+    elif not isinstance(error, DatabaseUnavailable):  # that was logged where it was raised
+        logger.error(message, exc_info=without_parameters(error), extra=extra)
+
+
+def describe_briefly(error: BaseException) -> str:
+    """Return the class of an error and the first line of the driver's message, without statements and values."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return f"{type(cause).__name__}: {error_message(cause)[:_LONGEST_MESSAGE].strip()}"
+
+
+def _kind_of(error: BaseException) -> str:
+    """Return one kind for a database that is away, however it shows, and others for what it does not understand."""
+    if not isinstance(error, SQLAlchemyError) or trouble_of(error) is not Trouble.STATEMENT:
+        return "away"
+    code = error_code(error.orig) if isinstance(error, DBAPIError) else None
+    return f"{type(error).__name__} {code}"

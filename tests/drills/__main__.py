@@ -1,0 +1,29 @@
+"""Run the drills, all or those named: ``python -m tests.drills [NAME ...]``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import database_away
+
+DRILLS = {"database-away": database_away.drill}
+
+
+def main(names: list[str]) -> None:
+    """Run each drill in a folder of its own, and print its figures; one that fails raises."""
+    unknown = set(names) - set(DRILLS)
+    if unknown:
+        sys.exit(f"There are no drills named {', '.join(sorted(unknown))}; there are {', '.join(DRILLS)}.")
+    for name in names or DRILLS:
+        print(name, flush=True)  # noqa: T201
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="drill-") as directory:
+            DRILLS[name](Path(directory))
+        print(f"  passed in {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
