@@ -37,6 +37,7 @@ __all__ = [
     "EVENT_NAME",
     "EVENT_NAME_RULE",
     "EVENT_TYPES",
+    "INTERNAL_EVENTS",
     "Completed",
     "Custom",
     "Event",
@@ -51,6 +52,8 @@ __all__ = [
 
 _RESERVED = ("submitted", "cancelled", "timed_out", "retry", "invalid_result")
 """Names of our own events."""
+INTERNAL_EVENTS = frozenset(_RESERVED) - {"invalid_result"}
+"""Those of them that have a history row under their name."""
 EVENT_NAME = rf"(?!(?:{'|'.join(_RESERVED)})$)[a-z][a-z0-9_.-]{{0,63}}"
 EVENT_NAME_RULE = (
     "an event type has at most 64 lower-case letters, digits, dots, dashes and underscores, and is none of the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,10 +85,19 @@ class ReceivedEvent:
         attempt: int | None = None,
         **payload: Any,
     ) -> Self:
-        """Create an internal event: a time-out, a cancellation, a retry, an accepted submission."""
-        event = Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload)
+        """Create an internal event: a time-out, a cancellation, a retry, an accepted submission.
+
+        Its body lets it be tried again, and replayed, like any other event.
+        """
+        payload = {"event": trigger.value, "taskId": task_id, **payload}
         return cls(
-            task_id=task_id, event=event, source=source, received_at=now, attempt=attempt, task_is_authenticated=True
+            task_id=task_id,
+            event=Internal(type=trigger.value, task_id=task_id, occurred_at=now, payload=payload),
+            source=source,
+            received_at=now,
+            attempt=attempt,
+            task_is_authenticated=True,
+            body=json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(),
         )
 
     @classmethod

@@ -98,7 +98,7 @@ def record_failure(
 
     def write(tx: Connection) -> tuple[int, Verdict]:
         now, ahead = state.store.now(tx), state.store.clock.ahead(tx)
-        outcome = _next_try(state, received, tries, now)
+        outcome = _next_try(state, tries, now)
         verdict = Verdict(outcome["verdict"])
         outcome |= {"tries": tries, "error": _storable(error), "claimed_until": None}
         if kept is None:
@@ -117,14 +117,9 @@ def _storable(error: str) -> str:
     return bounded.encode("utf-8", errors="backslashreplace").decode("utf-8")[:_MAX_ERROR_LENGTH]
 
 
-def _next_try(state: WebhookState, received: ReceivedEvent, tries: int, now: datetime) -> dict[str, Any]:
-    """Schedule the next try; after the last one the delivery is parked as dead, for a person to replay.
-
-    An internal event has no body, and so no further try; the poller or the host creates it again.
-    """
+def _next_try(state: WebhookState, tries: int, now: datetime) -> dict[str, Any]:
+    """Schedule the next try; after the last one the delivery is parked as dead, for a person to replay."""
     backoff = state.settings.retry_backoff
-    if not received.body:
-        return {"verdict": Verdict.FAILED.value, "next_retry_at": None}
     if tries > len(backoff):
         return {"verdict": Verdict.DEAD.value, "next_retry_at": None}
     return {"verdict": Verdict.FAILED.value, "next_retry_at": now + jittered(backoff[tries - 1])}

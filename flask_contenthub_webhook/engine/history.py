@@ -7,12 +7,13 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core.events import Event, parse_event
-from ..core.received import ReceivedEvent, Row
+from ..core.events import INTERNAL_EVENTS, Event, Internal, parse_event
+from ..core.received import ReceivedEvent, Row, Source
 from ..core.state_machine import Verdict
 from ..core.strict_json import parse_object
 from ..errors import DatabaseUnavailable, ReplayRefused, RequestRefused
 from ..runtime.state import WebhookState
+from ..storage.rows import is_row_id
 
 __all__ = ["event_of_row", "read_delivery", "set_verdict"]
 
@@ -23,6 +24,8 @@ def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
     Raises:
         DatabaseUnavailable: the database is down.
     """
+    if not is_row_id(delivery_id):
+        return None
     try:
         return state.database.ask(lambda tx: state.store.read_delivery(tx, delivery_id))
     except SQLAlchemyError as error:
@@ -67,10 +70,18 @@ def event_of_row(state: WebhookState, row: Row, *, replayed_at: datetime | None 
 
 def _parse(state: WebhookState, row: Row) -> Event:
     try:
+        payload = parse_object(bytes(row["body"]))
+        if _is_our_own(row):
+            return Internal(type=row["event"], task_id=row["task_id"], occurred_at=row["occurred_at"], payload=payload)
         return parse_event(
-            parse_object(bytes(row["body"])),
+            payload,
             custom_types=state.custom_events,
             required_fields=state.settings.required_result_fields,
         )
     except RequestRefused as error:
         raise ReplayRefused(f"Delivery {row['id']} holds no valid event: {error.message}") from error
+
+
+def _is_our_own(row: Row) -> bool:
+    """Return True for an event that the extension made; a request has headers, and cannot pass for one."""
+    return row["event"] in INTERNAL_EVENTS and row["source"] != Source.WEBHOOK and not row["headers"]

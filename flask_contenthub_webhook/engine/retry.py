@@ -17,7 +17,7 @@ from .. import signals
 from ..core.received import Row
 from ..core.state_machine import Verdict
 from ..core.stopping import is_stopping
-from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRefused, RequestRefused
+from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRefused, RequestRefused, TransitionRefused
 from ..runtime.leases import renewed
 from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, trouble_of
@@ -184,6 +184,9 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
         return _verdict_of(state, row)
     except DatabaseUnavailable:
         raise
+    except TransitionRefused as refusal:  # a cancellation, of a task that has ended meanwhile
+        set_verdict(state, row["id"], Verdict.IGNORED, reason=refusal.message)
+        return Verdict.IGNORED
     except (RequestRefused, ReplayRefused) as error:
         logger.exception("Delivery %s can never be applied; it is parked.", row["id"])
         return _park(state, row, error.message)

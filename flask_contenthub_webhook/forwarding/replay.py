@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import DatabaseUnavailable, ForwardNotFound, ReplayRefused
+from ..storage.rows import is_row_id
 from .send import forward_next
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def replay_forward(state: WebhookState, forward_id: int) -> None:
         ReplayRefused: it still waits for its next try.
         DatabaseUnavailable: nothing was written.
     """
+    if not is_row_id(forward_id):
+        raise ForwardNotFound(f"There is no forward {forward_id}.")
     try:
         with state.database.session() as session:
             was_reset = state.outbox.reset(session, forward_id, state.store.now(session))

@@ -11,10 +11,15 @@ from sqlalchemy.orm.attributes import instance_state
 
 from ..core.received import Row
 
-__all__ = ["ModelTable", "Row", "Tx", "leaves_columns_to_sqlalchemy"]
+__all__ = ["ModelTable", "Row", "Tx", "is_row_id", "leaves_columns_to_sqlalchemy"]
 
 Tx = Session | sa.Connection
 """A transaction: of a session if handlers take part in it, else of a connection, which costs less."""
+
+
+def is_row_id(value: int) -> bool:
+    """Return True if a row may have this id; drivers refuse others in different ways."""
+    return 0 < value < 2**63
 
 
 class ModelTable:

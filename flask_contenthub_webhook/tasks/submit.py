@@ -6,7 +6,6 @@ thread of this process or the scheduler's sweep hands it to the creator (:mod:`.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
@@ -21,9 +20,9 @@ from ..config.parsers import LONGEST_SECONDS, base_url
 from ..core.forward_targets import ForwardTarget, read_targets
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import Trigger
-from ..core.strict_json import check_value
 from ..engine.apply import apply_event
-from ..errors import ConfigurationError, InvalidJSON
+from ..errors import ConfigurationError
+from .arguments import MAX_RETRIES, check_flag, check_host_fields, check_number, check_storable, check_texts, text_list
 from .handover import submit_next
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel", "retry", "submit"]
 
-_PRIORITIES = range(1, 5)
 _WAITING = "contenthub_webhook_submitted"
 
 
@@ -88,26 +86,27 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
             "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
             "init_app."
         )
-    if priority not in _PRIORITIES:
-        raise ValueError(f"priority is {priority!r}; it must be 1 (low), 2, 3 or 4 (urgent).")
-    if timeout is not None and not 1 <= timeout <= LONGEST_SECONDS:
-        raise ValueError(f"timeout is {timeout!r}; it must be at least 1 and at most {LONGEST_SECONDS} seconds.")
-    _check_lengths(state, topic=topic, target_audience=target_audience, tone=tone)
+    check_number("priority", priority, 1, 4, words="1 (low), 2, 3 or 4 (urgent)")
+    check_flag("auto_approve", auto_approve)
+    if max_retries is not None:
+        check_number("max_retries", max_retries, 0, MAX_RETRIES)
+    if timeout is not None:
+        check_number("timeout", timeout, 1, LONGEST_SECONDS, whole=False)
+    texts = {"topic": topic, "requirements": requirements, "target_audience": target_audience, "tone": tone}
+    check_texts(state.store.tasks, **texts, callback_url=callback_url)
     given = {
-        "topic": topic,
-        "requirements": requirements,
-        "target_audience": target_audience,
-        "keywords": None if keywords is None else list(keywords),
-        "tone": tone,
-        "callback_events": list(callback_events),
+        **texts,
+        "keywords": None if keywords is None else text_list("keywords", keywords),
+        "callback_events": text_list("callback_events", callback_events),
         "creator_options": creator_options or None,
         "forward_to": _forward_to(state, forward_to),
     }
-    _check_storable(**given, callback_url=callback_url, task_fields=dict(task_fields or {}))
+    columns = check_host_fields(state.store.tasks, task_fields)
+    check_storable(**given, callback_url=callback_url, task_fields=columns)
     session = state.database.db.session()
     now, task_id = state.store.now(session), str(uuid.uuid4())
     task = state.task_model(
-        **task_fields or {},
+        **columns,
         **given,
         task_id=task_id,
         creator_task_id=str(uuid.uuid4()),
@@ -173,7 +172,7 @@ def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> st
         url = settings.callback_urls.address(base.replace("{task_id}", task_id), task_id, 1)
     else:
         url = settings.callback_urls.build(task_id, 1, base_url=_checked_base(base))
-    _check_lengths(state, callback_url=url)
+    check_texts(state.store.tasks, callback_url=url)
     return url
 
 
@@ -196,23 +195,3 @@ def _forward_to(
             "WEBHOOK_FORWARD_SECRET is not set, and nothing is forwarded unsigned. `flask webhook secret` makes one."
         )
     return [target.as_json() for target in targets] or None
-
-
-def _check_lengths(state: WebhookState, **values: str | None) -> None:
-    for name, value in values.items():
-        most = getattr(state.store.tasks.columns[name].type, "length", None)
-        if value is not None and most is not None and len(value) > most:
-            raise ValueError(f"{name} has {len(value)} characters; at most {most} are kept.")
-
-
-def _check_storable(**values: Any) -> None:
-    """Refuse text and JSON that some database would not take."""
-    for name, value in values.items():
-        try:
-            check_value(value, name)
-            if name != "task_fields":  # which may be of any type, and a column of numbers may take a NaN
-                json.dumps(value, allow_nan=False, default=str)
-        except InvalidJSON as error:
-            raise ValueError(f"{name} cannot be kept. {error.message}") from None
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} cannot be kept as JSON: {error}.") from None
