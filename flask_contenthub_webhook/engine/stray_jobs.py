@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
 
 __all__ = [
+    "all_names",
     "earlier_names",
     "give_up_after_a_day",
     "is_owned",
     "names_of_strays",
     "not_told_lately",
+    "remember_name",
     "stop_strays",
     "until_told",
 ]
@@ -64,7 +66,9 @@ def names_of_strays(received: ReceivedEvent, decision: Decision, task: Row, atte
         return ()
     if received.trigger in _ENDED_BY_US:
         may_run = task["submitted_at"] is not None or task["previous_status"] == TaskState.PROCESSING
-        return (task["creator_task_id"],) if may_run and task["creator_task_id"] else ()
+        if may_run and task["creator_task_id"]:
+            return (task["creator_task_id"],)
+        return earlier_names(task) if task["submitting_since"] is None else ()
     ended_by_another = not is_current and task["previous_status"] in OPEN_STATES
     return (task["creator_task_id"],) if ended_by_another and task["creator_task_id"] else ()
 
@@ -83,7 +87,7 @@ def until_told(trigger: Trigger, task: Row, settings: Settings, now: datetime) -
         or task["submitting_since"] is not None
         or task["status"] == TaskState.PROCESSING
     )
-    if trigger not in _ENDED_BY_US or task["creator_task_id"] is None or not was_handed_over:
+    if trigger not in _ENDED_BY_US or not (was_handed_over or earlier_names(task)):
         return {}
     end_of_call = task["next_submit_at"] or now
     return {"next_poll_at": max(now, end_of_call) + settings.poll_grace, "polls": 0}
@@ -139,6 +143,30 @@ def not_told_lately(state: WebhookState, names: Sequence[str]) -> Sequence[str]:
     for name in due:
         state.strays_told.failed(name, now)
     return due
+
+
+def all_names(task: Row) -> Sequence[str]:
+    """Return every name under which a job of a task may still run."""
+    return [name for name in (task["creator_task_id"], *earlier_names(task)) if name]
+
+
+def remember_name(state: WebhookState, seen: Row | None, task: Row, name: str) -> None:
+    """Keep the service's own name of a job that nobody wants, so that whoever cancels it later finds it.
+
+    Args:
+        state: the application's state.
+        seen: the task's row as it is now.
+        task: the row as it was when the job was submitted.
+        name: what the service calls the job.
+    """
+    ours = task["creator_task_id"]
+    if seen is None or name == ours:
+        return
+    changes: dict[str, Any] = {"creator_task_id": name}
+    if seen["attempt"] != task["attempt"]:
+        earlier = seen["earlier_creator_task_ids"] or ()
+        changes = {"earlier_creator_task_ids": [name if known == ours else known for known in earlier]}
+    state.database.write(lambda tx: state.store.compare_and_set(tx, seen, changes))
 
 
 def earlier_names(task: Row) -> Sequence[str]:

@@ -23,7 +23,7 @@ from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
-from ..engine.stray_jobs import earlier_names, is_owned, stop_strays
+from ..engine.stray_jobs import earlier_names, is_owned, remember_name, stop_strays
 from ..errors import (
     CreatorBug,
     CreatorError,
@@ -46,6 +46,8 @@ __all__ = ["SubmitReport", "submit_due", "submit_next"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_WITH_EARLIER = 3
+"""Times that an attempt waits because the one before it could not be cancelled."""
 _LEASE_MARGIN = timedelta(seconds=10)
 _UNANSWERED = CreatorUnclear("The process ended during the call.")
 
@@ -166,8 +168,9 @@ def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
         settled = _look_for_it(state, task)
         if settled is not None:
             return settled
-    if names := earlier_names(task):
-        stop_strays(state, task, names)
+    names = earlier_names(task)
+    if names and not stop_strays(state, task, names) and task["submit_tries"] < _PATIENCE_WITH_EARLIER:
+        return _postpone(state, task, CreatorUnreachable("A job of an earlier attempt could not be cancelled."))
     if not claim.mark_submitting(creator.address):
         return "moved on"
     try:
@@ -270,7 +273,9 @@ def _accepted(
         state.database.write(lambda tx: state.store.note_answer(tx, task, confirmed))
     may_run = report is None or report.state is RemoteState.OPEN
     if may_run and applied is not None and not is_owned(values, attempt=task["attempt"], name=name):
-        stop_strays(state, task, [name], current=True)
+        remember_name(state, values, task, name)
+        is_last = values is not None and values["attempt"] == task["attempt"]
+        stop_strays(state, task, [name], current=is_last)
     if report is None:
         return
     if report.state is RemoteState.COMPLETED and report.result is None:

@@ -24,7 +24,7 @@ from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
-from ..engine.stray_jobs import give_up_after_a_day, stop_strays
+from ..engine.stray_jobs import all_names, give_up_after_a_day, stop_strays
 from ..engine.task_changes import has_time_left
 from ..errors import (
     CreatorBug,
@@ -274,7 +274,7 @@ class _Pass:
         for task in ended:
             if is_stopping():
                 return
-            if not stop_strays(self.state, task, [task["creator_task_id"]], current=True):
+            if not stop_strays(self.state, task, all_names(task), current=True):
                 give_up_after_a_day(self.state, task, self.now)
 
     def _time_out(self, unsettled: list[Row], unasked: list[Row]) -> None:
