@@ -201,6 +201,11 @@ class Store:
                 tasks.setdefault(task[key], task)
         return tasks
 
+    def read_attempts(self, tx: Tx, task_ids: Collection[str]) -> dict[str, tuple[int, str]]:
+        """Return the current attempt and the status of tasks, by our ids."""
+        rows = self.connection_of(tx).execute(self._sql(tx).attempts, {"at_task_ids": list(task_ids)})
+        return {task_id: (attempt, status) for task_id, attempt, status in rows}
+
     def task_of(self, session: Session, values: Row) -> Any:
         """Load the object of a task from a row with at least ``task_id``; None if the task is gone."""
         model = self.tasks.model

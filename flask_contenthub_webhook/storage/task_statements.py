@@ -112,6 +112,7 @@ class Statements:
         self.task_by_creator_id = select_task.where(t["creator_task_id"] == sa.bindparam("at_task_id")).limit(1)
         ids: sa.BindParameter[Any] = sa.bindparam("at_task_ids", expanding=True)
         self.tasks_by_id = select_task.where(t["task_id"].in_(ids))
+        self.attempts = sa.select(t["task_id"], t["attempt"], t["status"]).where(t["task_id"].in_(ids))
         self.tasks_by_creator_id = select_task.where(t["creator_task_id"].in_(ids)).order_by(t["id"])
         self.lock_by_writing = (
             sa.update(tasks.table).where(by_task_id).values({t["version"]: t["version"]})

@@ -24,7 +24,7 @@ from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
-from ..engine.stray_jobs import all_names, give_up_after_a_day, stop_strays
+from ..engine.stray_jobs import all_names, give_up_after_a_day, not_told_lately, stop_strays
 from ..engine.task_changes import has_time_left
 from ..errors import (
     CreatorBug,
@@ -47,6 +47,7 @@ __all__ = ["ReconcileReport", "reconcile"]
 
 logger = logging.getLogger(__name__)
 
+_MOST_IDS = 500
 _MISSING_LIMIT = 3
 """Consecutive answers without a task before it counts as lost."""
 
@@ -182,6 +183,7 @@ class _Pass:
             by_outcome.setdefault(future.result(), []).append(task)
         open_, missing, unasked = by_outcome.pop("open"), by_outcome.pop("missing"), by_outcome.pop("error")
         self.counts.update({"still open": len(open_), "missing": len(missing)})
+        self._stop_what_went_on(open_)
         self.applied.update({verdict: len(settled) for verdict, settled in by_outcome.items()})
         return open_ + missing, unasked
 
@@ -276,6 +278,21 @@ class _Pass:
                 return
             if not stop_strays(self.state, task, all_names(task), current=True):
                 give_up_after_a_day(self.state, task, self.now)
+
+    def _stop_what_went_on(self, open_: list[Row]) -> None:
+        """Cancel jobs that the service still has open, although their tasks have gone on while it was asked."""
+        for start in range(0, len(open_), _MOST_IDS):
+            some = open_[start : start + _MOST_IDS]
+            try:
+                store, ids = self.state.store, [task["task_id"] for task in some]
+                now = self.state.database.ask(lambda tx: store.read_attempts(tx, ids))  # noqa: B023 - called at once
+            except SQLAlchemyError as error:
+                logger.warning("Open jobs were not compared with their tasks.", exc_info=error)
+                return
+            for task in some:
+                attempt, status = now.get(task["task_id"], (0, TaskState.CANCELLED))
+                if attempt != task["attempt"] or status in {TaskState.CANCELLED, TaskState.TIMEOUT}:
+                    stop_strays(self.state, task, not_told_lately(self.state, [task["creator_task_id"]]))
 
     def _time_out(self, unsettled: list[Row], unasked: list[Row]) -> None:
         """Give up overdue tasks, after one more query, or after the creator could not be queried for a long time."""

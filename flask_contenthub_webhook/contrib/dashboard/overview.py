@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ...core.received import Source
-from ...core.state_machine import UNSETTLED, TaskState, Verdict
+from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...models.columns import UTCDateTime
 from ...storage.delivery_queries import latency_summary
 from ...storage.queries import Reading, Row
@@ -202,7 +202,7 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
     figures: dict[str, Any] = {
         "retries": _count(delivery.next_retry_at.is_not(None)),
         "next_retry_at": _soonest(delivery.next_retry_at),
-        "open_tasks": _count(task.next_poll_at.is_not(None)),
+        "open_tasks": _count(task.next_poll_at.is_not(None), task.status.in_([state.value for state in OPEN_STATES])),
         "next_poll_at": _soonest(task.next_poll_at),
         "submissions": _count(task.next_submit_at.is_not(None)),
         "next_submit_at": _soonest(task.next_submit_at),
