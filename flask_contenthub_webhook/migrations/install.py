@@ -7,7 +7,7 @@ after the package's models have changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InstalledRevision", "MigrationError", "install_revisions"]
 
+_NO_DEFAULT_DATABASE = (
+    "There is no default database, and the env.py of Flask-Migrate's templates stops without one: set "
+    "SQLALCHEMY_DATABASE_URI, too, if only to sqlite:///unused.db."
+)
 _FROM_MARK = "# --- filled in by `flask webhook migrations install` ---\n"
 _TO_MARK = "# --- end ---\n"
 
@@ -77,6 +81,7 @@ class _Packaged:
     file: str
     title: str
     subjects: tuple[_Subject, ...]
+    makes_own_tables: bool = False
 
 
 _PACKAGED = (
@@ -103,6 +108,7 @@ _PACKAGED = (
                 indexes=("task_id", "id", "next_retry_at"),
             ),
         ),
+        makes_own_tables=True,
     ),
 )
 
@@ -125,17 +131,18 @@ def install_revisions(
 
     Raises:
         MigrationError: there is no migrations folder, it has several heads, or plain ``flask db upgrade`` would not
-            find the tables; the message says what to do. Nothing was written.
+            reach the tables; the message says what to do. Nothing was written.
     """
     with app.app_context():
         host = _read_migrations(_script_directory(app, directory))
         models = _models(app)
+        place = _place(app, host, list(models.values()))
     if len(host.heads) > 1 and any(packaged.revision not in host.known for packaged in _PACKAGED):
         raise MigrationError(
             f"Your migrations have {len(host.heads)} heads ({', '.join(host.heads)}), and a new revision can only "
             "follow one. Merge them with `flask db merge heads`, then install again."
         )
-    head = host.heads[0] if host.heads else None
+    head, notes = host.heads[0] if host.heads else None, place.notes
     revisions: list[InstalledRevision] = []
     for packaged in _PACKAGED:
         if (script := host.known.get(packaged.revision)) is not None:
@@ -151,11 +158,11 @@ def install_revisions(
                 host.folder / packaged.file,
                 head,
                 is_new=True,
-                source=_source(packaged, about, head),
-                notes=tuple(note for subject, model in about for note in _notes(subject, model)),
+                source=_source(packaged, about, head, place),
+                notes=(*notes, *(note for subject, model in about for note in _notes(subject, model))),
             )
         )
-        head = packaged.revision
+        head, notes = packaged.revision, ()
     if not dry_run:
         _write([revision for revision in revisions if revision.is_new])
     return revisions
@@ -186,6 +193,8 @@ class _Migrations(NamedTuple):
     heads: list[str]
     folder: Path
     known: Mapping[str, Script]
+    knows_binds: bool
+    """True with Flask-Migrate's template for several databases, which tells each revision the one it acts on."""
 
 
 def _read_migrations(script: ScriptDirectory) -> _Migrations:
@@ -194,16 +203,22 @@ def _read_migrations(script: ScriptDirectory) -> _Migrations:
     try:
         known = {each.revision: each for each in script.walk_revisions()}
         heads = sorted(script.get_heads())
-        folder = Path(known[heads[0]].path).parent if heads else Path(script.versions)
+        folder = Path(known[heads[0]].path).parent if heads else _first_folder(script)
+        knows_binds = "engine_name" in Path(script.dir, "env.py").read_text(encoding="utf-8")
     except (CommandError, KeyError) as error:
         raise MigrationError(f"Your migrations cannot be read: {error}. See what `flask db check` says.") from error
-    return _Migrations(heads, folder, known)
+    return _Migrations(heads, folder, known, knows_binds)
+
+
+def _first_folder(script: ScriptDirectory) -> Path:
+    return Path(next(iter(script.version_locations or ()), None) or script.versions)
 
 
 def _write(revisions: list[InstalledRevision]) -> None:
     written: list[Path] = []
     try:
         for revision in revisions:
+            revision.path.parent.mkdir(parents=True, exist_ok=True)  # git keeps no empty folder
             with revision.path.open("x", encoding="utf-8") as file:
                 written.append(revision.path)
                 file.write(revision.source)
@@ -219,7 +234,44 @@ def _write(revisions: list[InstalledRevision]) -> None:
 def _models(app: Flask) -> dict[type[Any], _Model]:
     state = get_state(app)
     models = {GenerationTaskMixin: state.task_model, DeliveryMixin: state.delivery_model}
-    return {mixin: _Model(model, mixin, state.database.db.metadata) for mixin, model in models.items()}
+    return {mixin: _Model(model, mixin) for mixin, model in models.items()}
+
+
+class _Place(NamedTuple):
+    """The place of all tables, and the names of those that are always ours."""
+
+    bind: str | None
+    schema: str | None
+    forwards: str
+    attempts: str
+    alerts: str
+    notes: tuple[str, ...]
+
+
+def _place(app: Flask, host: _Migrations, models: Sequence[_Model]) -> _Place:
+    state = get_state(app)
+    db, first = state.database.db, models[0]
+    bind = first.table.metadata.info.get("bind_key")
+    for model in models:
+        if model.table.metadata is not db.metadatas.get(bind):
+            raise MigrationError(
+                f"The table of {model.name} is not in the metadata of your Flask-SQLAlchemy object, "
+                "where Flask-Migrate looks: write a revision from the model with Alembic."
+            )
+        if model.table.schema != first.table.schema:
+            raise MigrationError(
+                f"The tables of {first.name} and {model.name} are in different schemas, for which there are no ready "
+                "revisions: let `flask db migrate` write one from the models."
+            )
+    if bind is not None and not host.knows_binds:
+        raise MigrationError(
+            f"The table of {first.name} is in the bind {bind!r}, and your migrations/env.py upgrades only the default "
+            "database: begin a migrations folder with `flask db init --multidb`, then install again."
+        )
+    own = (state.models.forward, state.models.forward_attempt, state.models.alert)
+    forwards, attempts, alerts = (model.__table__.name for model in own)
+    notes = () if None in db.engines else (_NO_DEFAULT_DATABASE,)
+    return _Place(bind, first.table.schema, forwards, attempts, alerts, notes)
 
 
 class _Seen(NamedTuple):
@@ -235,16 +287,12 @@ class _Seen(NamedTuple):
 class _Model:
     """A registered model, compared with its mixin."""
 
-    def __init__(self, model: type[Any], mixin: type[Any], metadata: sa.MetaData) -> None:
+    def __init__(self, model: type[Any], mixin: type[Any]) -> None:
         mapper = sa.inspect(model)
         self.name = model.__name__
         self.table: sa.Table = mapper.local_table
-        self._check_place(metadata)
         self._wanted = _columns_of(mixin, self.table.name)
         self._has = {attribute.key: attribute.columns[0] for attribute in mapper.column_attrs}
-        lacks = sorted(self._wanted.keys() - self._has.keys())
-        if lacks:
-            raise MigrationError(f"The model {self.name} lacks {', '.join(lacks)}; mix in {mixin.__name__}.")
 
     def seen_by(self, subject: _Subject) -> _Seen:
         """Return the model without the columns that other revisions add."""
@@ -262,14 +310,6 @@ class _Model:
     def _is_typed_otherwise(self, key: str) -> bool:
         has, wanted = self._has[key], self._wanted[key]
         return repr(has.type) != repr(wanted.type) or has.nullable != wanted.nullable
-
-    def _check_place(self, metadata: sa.MetaData) -> None:
-        if self.table.schema is not None or self.table.metadata is not metadata:
-            where = f"the schema {self.table.schema!r}" if self.table.schema else "another bind than the default"
-            raise MigrationError(
-                f"The table of {self.name} is in {where}, for which there are no ready revisions: let `flask db "
-                "migrate` write one from the model."
-            )
 
 
 def _columns_of(mixin: type[Any], table: str) -> Mapping[str, sa.Column[Any]]:
@@ -299,7 +339,7 @@ def _notes(subject: _Subject, model: _Seen) -> list[str]:
 # --- the text --------------------------------------------------------------------------------------------------
 
 
-def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revision: str | None) -> str:
+def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revision: str | None, place: _Place) -> str:
     """Fill in the host's names between the marks."""
     template = (files(__package__) / "revisions" / packaged.file).read_text(encoding="utf-8")
     head, _, rest = template.partition(_FROM_MARK)
@@ -317,6 +357,12 @@ def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revis
             own = f"({''.join(f'{_literal(key)}, ' for key in model.own)})" if model.own else "()"
             comment = "typed by the model in its own way: these stay as they are"
             filled.append(f"{subject.own}: tuple[str, ...] = {own}  # {comment}")
+    if packaged.makes_own_tables:
+        filled += [f"{key.upper()} = {_literal(getattr(place, key))}" for key in ("forwards", "attempts", "alerts")]
+    filled += [
+        f"SCHEMA: str | None = {_literal(place.schema)}",
+        f"BIND = {_literal(place.bind or '')}  # the database, where Flask-Migrate upgrades several",
+    ]
     head = head.replace("\nRevises:\n", f"\nRevises: {down_revision or ''}".rstrip() + "\n")
     return head + "\n".join(filled) + "\n" + body
 

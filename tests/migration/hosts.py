@@ -54,6 +54,10 @@ class MigratingHost:
         naming_convention: of the host's metadata.
         engine: called with the engine, to set it up.
         init: make the migrations folder.
+        template: of Flask-Migrate's, ``flask-multidb`` for one that upgrades every bind.
+        binds: further databases.
+        migrate: options of Flask-Migrate.
+        **options: of `init_app`.
     """
 
     def __init__(
@@ -65,30 +69,38 @@ class MigratingHost:
         naming_convention: Mapping[str, str] | None = None,
         engine: Callable[[sa.Engine], None] | None = None,
         init: bool = True,
+        template: str = "flask",
+        binds: Mapping[str, str] | None = None,
+        migrate: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         self.app = Flask("host")
-        self.app.config.update(SQLALCHEMY_DATABASE_URI=url, TESTING=True)
+        self.app.config.update(SQLALCHEMY_DATABASE_URI=url or None, TESTING=True)
+        if binds:
+            self.app.config["SQLALCHEMY_BINDS"] = dict(binds)
         metadata = sa.MetaData(naming_convention=dict(naming_convention)) if naming_convention else None
         self.db = SQLAlchemy(metadata=metadata)
         self.db.init_app(self.app)
         self.directory = folder / "migrations"
-        Migrate(self.app, self.db, directory=str(self.directory))
+        Migrate(self.app, self.db, directory=str(self.directory), **migrate or {})
         self.webhook = ContentHubWebhook()
-        self.webhook.init_app(self.app, self.db, **(models(self.db) if models else {}))
+        self.webhook.init_app(self.app, self.db, **(models(self.db) if models else {}), **options)
         with self.app.app_context():
-            self.engine = self.db.engine
+            self.engine = next(iter(self.db.engines.values()))
         if engine is not None:
             engine(self.engine)
         if init:
-            self.init()
+            self.init(template)
 
-    def init(self) -> None:
+    def init(self, template: str = "flask") -> None:
         """`flask db init`, less what would set up the logging of this whole process, or warns."""
         with self.app.app_context():
-            command.init(Config(str(self.directory / "alembic.ini")), str(self.directory), template="flask")
+            command.init(Config(str(self.directory / "alembic.ini")), str(self.directory), template=template)
         env = self.directory / "env.py"
         text = env.read_text()
-        for real, quiet in (("fileConfig(config.config_file_name)", ""), (".db.get_engine()", ".db.engine")):
+        deprecated = ".db.get_engine()" if template == "flask" else ".db.get_engine(bind=bind_key)"
+        engine = ".db.engine" if template == "flask" else ".db.engines.get(bind_key)"
+        for real, quiet in (("fileConfig(config.config_file_name)", ""), (deprecated, engine)):
             assert real in text
             text = text.replace(real, quiet)
         env.write_text(text)
@@ -98,13 +110,19 @@ class MigratingHost:
         return self.directory / "versions"
 
     def write_revision(
-        self, revision: str, down_revision: str | None, upgrade: str, downgrade: str = "pass", doc: str = "The host's."
+        self,
+        revision: str,
+        down_revision: str | None,
+        upgrade: str,
+        downgrade: str = "pass",
+        doc: str = "The host's.",
+        folder: Path | None = None,
     ) -> None:
         """A revision of the host's own."""
         text = _REVISION.format(
             doc=doc, revision=revision, down_revision=down_revision, upgrade=upgrade, downgrade=downgrade
         )
-        (self.versions / f"{revision}_host.py").write_text(text)
+        ((folder or self.versions) / f"{revision}_host.py").write_text(text)
 
     def install(self, **options: Any) -> list[InstalledRevision]:
         return install_revisions(self.app, **options)

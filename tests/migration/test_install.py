@@ -18,7 +18,6 @@ from flask_contenthub_webhook.migrations import MigrationError, install_revision
 from flask_contenthub_webhook.models.columns import UTCDateTime
 from tests.migration.hosts import MigratingHost
 
-ID_AND_SCHEMA = (sa.PrimaryKeyConstraint("id"), {"schema": "hub"})
 REVISIONS = ["contenthub0001", "contenthub0002", "contenthub0003"]
 
 
@@ -241,14 +240,3 @@ def test_what_the_host_types_itself_is_left_alone(tmp_path: Path, database_url: 
     host.upgrade()
 
     assert {c["name"]: str(c["type"]) for c in host.inspect().get_columns("jobs")}["tone"] == "VARCHAR(30)"
-
-
-@pytest.mark.parametrize("place", [{"__bind_key__": "other"}, {"__table_args__": ID_AND_SCHEMA}])
-def test_tables_where_plain_flask_db_does_not_work_are_refused(tmp_path: Path, sqlite_url: str, place: dict[str, Any]):
-    def models(db: SQLAlchemy) -> dict[str, type[Any]]:
-        return {"task_model": type("Task", (GenerationTaskMixin, db.Model), {"__tablename__": "tasks", **place})}
-
-    host = MigratingHost(tmp_path, sqlite_url, models=models)
-
-    with pytest.raises(MigrationError, match="flask db migrate"):
-        host.install()

@@ -41,6 +41,8 @@ down_revision: str | None = None
 TABLE = "content_generation_tasks"
 NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
 OWN: tuple[str, ...] = ()  # columns that the host's model types in its own way: where they exist, they stay as they are
+SCHEMA: str | None = None
+BIND = ""  # the database, where Flask-Migrate upgrades several
 # --- end ---
 branch_labels = None
 depends_on = None
@@ -160,17 +162,19 @@ def index_columns() -> dict[str, str]:
 
 def create_index(index: str, column: str) -> None:
     if column == name("creator_task_id"):
-        op.create_index(index, TABLE, [column])
+        op.create_index(index, TABLE, [column], schema=SCHEMA)
         return
     # Only rows that wait for a time are in it; settled ones, nearly all, are not.
     waiting = sa.text(f"{quote(column)} IS NOT NULL")
-    op.create_index(index, TABLE, [column], postgresql_where=waiting, sqlite_where=waiting)
+    op.create_index(index, TABLE, [column], schema=SCHEMA, postgresql_where=waiting, sqlite_where=waiting)
 
 
 # --- up ------------------------------------------------------------------------------------------------------
 
 
-def upgrade() -> None:
+def upgrade(engine_name: str = BIND) -> None:
+    if engine_name != BIND:
+        return
     existing = existing_columns()
     if existing is None:
         create()
@@ -191,7 +195,7 @@ def upgrade() -> None:
 def create() -> None:
     checks = (sa.CheckConstraint(condition, name=check) for check, condition in check_constraints().items())
     unique = sa.UniqueConstraint(name("task_id"), name=unique_task_id())
-    op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks, sqlite_autoincrement=True)
+    op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks, schema=SCHEMA, sqlite_autoincrement=True)
     for index, column in index_columns().items():
         create_index(index, column)
     write_record([Entry("table", TABLE)])
@@ -280,7 +284,7 @@ def tighten(plan: Plan) -> None:
 
     for old in plan.old_uniques:
         if dialect() == "sqlite" and old.kind == "old unique index":
-            op.drop_index(op.f(old.name), TABLE)
+            op.drop_index(op.f(old.name), TABLE, schema=SCHEMA)
     with changes(leave_out if plan.old_uniques else None) as table:
         for column in plan.missing:
             if not column.nullable:
@@ -303,7 +307,9 @@ def tighten(plan: Plan) -> None:
 # --- down ----------------------------------------------------------------------------------------------------
 
 
-def downgrade() -> None:
+def downgrade(engine_name: str = BIND) -> None:
+    if engine_name != BIND:
+        return
     offline = op.get_context().as_sql
     existing = existing_columns(downgrade=True)
     if offline:
@@ -313,13 +319,13 @@ def downgrade() -> None:
         record = read_record()
     if existing is not None and record:
         if Entry("table", TABLE) in record:
-            op.drop_table(TABLE)
+            op.drop_table(TABLE, schema=SCHEMA)
         else:
             with rebuilding():
                 undo(record, existing)
     elif existing is not None:
         log.warning("%s stays as it is: there is no record (%s) of what the upgrade did", TABLE, RECORD)
-    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
 
 
 def undo(record: list[Entry], existing: dict[str, Old]) -> None:
@@ -334,7 +340,7 @@ def undo(record: list[Entry], existing: dict[str, Old]) -> None:
 
     for entry in record:
         if entry.kind == "index":
-            op.drop_index(op.f(entry.name), TABLE)
+            op.drop_index(op.f(entry.name), TABLE, schema=SCHEMA)
     with changes() as table:
         for entry in record:
             if entry.kind == "check":
@@ -356,7 +362,7 @@ def undo(record: list[Entry], existing: dict[str, Old]) -> None:
         if in_place:
             rename_unique(old, unique_task_id(), old.name, back=True)
         elif old.kind == "old unique index":
-            op.create_index(op.f(old.name), TABLE, [name("task_id")], unique=True)
+            op.create_index(op.f(old.name), TABLE, [name("task_id")], unique=True, schema=SCHEMA)
 
 
 def restore(table: BatchOperations, column: str, now: Old, record: list[Entry]) -> None:
@@ -400,11 +406,11 @@ def existing_columns(*, downgrade: bool = False) -> dict[str, Old] | None:
     if op.get_context().as_sql:
         return columns_on_the_command_line(downgrade=downgrade)
     inspector = sa.inspect(op.get_bind())
-    if not inspector.has_table(TABLE):
+    if not inspector.has_table(TABLE, schema=SCHEMA):
         return None
     return {
         column["name"]: Old(column["type"], column["nullable"], column["default"])
-        for column in inspector.get_columns(TABLE)
+        for column in inspector.get_columns(TABLE, schema=SCHEMA)
     }
 
 
@@ -479,19 +485,19 @@ class Plan:
         yield from self.old_uniques
 
     def _inspect(self, inspector: sa.Inspector) -> None:
-        key = inspector.get_pk_constraint(TABLE)["constrained_columns"]
+        key = inspector.get_pk_constraint(TABLE, schema=SCHEMA)["constrained_columns"]
         if key != [name("id")]:
             self.wrong.append(f"its primary key is {', '.join(key) or 'missing'} and not {name('id')}")
         referred = referred_columns()
         for column in self.shared:
             self._compare(column, self.existing[column.name].type, referred)
-        present = {index["name"] for index in inspector.get_indexes(TABLE)}
+        present = {index["name"] for index in inspector.get_indexes(TABLE, schema=SCHEMA)}
         self.indexes = [index for index in self.indexes if index not in present]
-        checks = {check["name"]: check["sqltext"] for check in inspector.get_check_constraints(TABLE)}
+        checks = {check["name"]: check["sqltext"] for check in inspector.get_check_constraints(TABLE, schema=SCHEMA)}
         self.checks = [check for check in self.checks if check not in checks]
         self.status_checks = [
             check["name"]
-            for check in inspector.get_check_constraints(TABLE)
+            for check in inspector.get_check_constraints(TABLE, schema=SCHEMA)
             if check["name"] not in check_constraints() and self._only_about_status(check["sqltext"])
         ]
         if self.status_checks:
@@ -533,7 +539,7 @@ class Plan:
         taken = {entry.name for entry in constraints}
         indexes = [
             Entry("old unique index", str(index["name"]))
-            for index in inspector.get_indexes(TABLE)
+            for index in inspector.get_indexes(TABLE, schema=SCHEMA)
             if index["unique"] and index["column_names"] == [column] and index["name"] not in taken
             if not any(option.endswith("_where") for option in index.get("dialect_options", {}))
         ]
@@ -542,7 +548,12 @@ class Plan:
             self.old_uniques = constraints + indexes if dialect() == "sqlite" else (constraints + indexes)[:1]
         if self.unique and not constraints + indexes:
             task_id: sa.ColumnElement[Any] = sa.column(column)
-            several = sa.select(task_id).select_from(sa.table(TABLE)).where(task_id.is_not(None)).group_by(task_id)
+            several = (
+                sa.select(task_id)
+                .select_from(sa.table(TABLE, schema=SCHEMA))
+                .where(task_id.is_not(None))
+                .group_by(task_id)
+            )
             if op.get_bind().execute(several.having(sa.func.count() > 1).limit(1)).first():
                 self.wrong.append(f"{column} is the same in several rows")
 
@@ -649,7 +660,7 @@ def changes(edit: Callable[[sa.Table], None] | None = None) -> Iterator[BatchOpe
         edit: changes what SQLite is to copy, before the other changes.
     """
     if dialect() != "sqlite":
-        with op.batch_alter_table(TABLE) as table:
+        with op.batch_alter_table(TABLE, schema=SCHEMA) as table:
             yield table
         return
     attached = attached_to_table()
@@ -718,7 +729,7 @@ def alter(
 
 def rename_unique(old: Entry, before: str, after: str, *, back: bool = False) -> None:
     """Take over what keeps `task_id` unique, under our name: foreign keys may depend on it."""
-    table, before, after = quote(TABLE), quote(before), quote(after)
+    table, before, after = placed(TABLE), quote(before), quote(after)
     if dialect() == "mysql":
         op.execute(f"ALTER TABLE {table} RENAME INDEX {before} TO {after}")
     elif old.kind == "old unique index" and not back:
@@ -730,7 +741,7 @@ def rename_unique(old: Entry, before: str, after: str, *, back: bool = False) ->
 def resize_sequence(type_: str) -> None:
     if dialect() != "postgresql" or op.get_context().as_sql:
         return
-    sequence = op.get_bind().scalar(sa.select(sa.func.pg_get_serial_sequence(quote(TABLE), name("id"))))
+    sequence = op.get_bind().scalar(sa.select(sa.func.pg_get_serial_sequence(placed(TABLE), name("id"))))
     if sequence is not None:
         op.execute(f"ALTER SEQUENCE {sequence} AS {type_}")
 
@@ -739,9 +750,9 @@ def resize_sequence(type_: str) -> None:
 
 
 def read_record() -> list[Entry]:
-    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names():
+    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names(schema=SCHEMA):
         return []
-    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields))
+    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields), schema=SCHEMA)
     return [Entry(*row) for row in op.get_bind().execute(sa.select(*record.c))]
 
 
@@ -752,8 +763,8 @@ def write_record(entries: list[Entry]) -> None:
         for entry in reversed(first.values())
     )
     constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
-    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
-    op.execute(f"CREATE VIEW {quote(RECORD)} AS {constants}")
+    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
+    op.execute(f"CREATE VIEW {placed(RECORD)} AS {constants}")
 
 
 @contextmanager
@@ -766,7 +777,7 @@ def without_warnings() -> Iterator[None]:
 
 def referred_columns() -> set[str]:
     """Columns of the table that foreign keys refer to."""
-    foreign_keys = sa.inspect(op.get_bind()).get_multi_foreign_keys()
+    foreign_keys = sa.inspect(op.get_bind()).get_multi_foreign_keys(schema=SCHEMA)
     return {
         column
         for keys in foreign_keys.values()
@@ -778,7 +789,7 @@ def referred_columns() -> set[str]:
 
 def unique_constraints(inspector: sa.Inspector) -> list[ReflectedUniqueConstraint]:
     """Those of the table, with the ones that SQLAlchemy does not see in SQLite: `name VARCHAR(36) UNIQUE`."""
-    found = list(inspector.get_unique_constraints(TABLE))
+    found = list(inspector.get_unique_constraints(TABLE, schema=SCHEMA))
     if dialect() == "sqlite":
         sqlite = op.get_bind()
         for index in sqlite.exec_driver_sql(f"PRAGMA index_list({quote(TABLE)})").mappings().all():
@@ -792,7 +803,7 @@ def unique_constraints(inspector: sa.Inspector) -> list[ReflectedUniqueConstrain
 def has_rows(condition: sa.ColumnElement[bool]) -> bool:
     if op.get_context().as_sql:
         return False
-    found = sa.select(sa.literal(1)).select_from(sa.table(TABLE)).where(condition).limit(1)
+    found = sa.select(sa.literal(1)).select_from(sa.table(TABLE, schema=SCHEMA)).where(condition).limit(1)
     return op.get_bind().execute(found).first() is not None
 
 
@@ -805,7 +816,7 @@ def name(key: str) -> str:
 
 
 def task_table() -> sa.TableClause:
-    return sa.table(TABLE, *(sa.column(column.name, column.type) for column in task_columns()))
+    return sa.table(TABLE, *(sa.column(column.name, column.type) for column in task_columns()), schema=SCHEMA)
 
 
 def is_foreign(status: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
@@ -836,6 +847,11 @@ def dialect() -> str:
 
 def quote(identifier: str) -> str:
     return op.get_context().dialect.identifier_preparer.quote(identifier)
+
+
+def placed(table: str) -> str:
+    """The quoted name of a table or view, with its schema."""
+    return quote(table) if SCHEMA is None else f"{quote(SCHEMA)}.{quote(table)}"
 
 
 def listed(words: tuple[str, ...]) -> str:

@@ -23,6 +23,8 @@ revision = "contenthub0002"
 down_revision: str | None = None
 TABLE = "webhook_deliveries"
 NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
+SCHEMA: str | None = None
+BIND = ""  # the database, where Flask-Migrate upgrades several
 # --- end ---
 branch_labels = None
 depends_on = None
@@ -68,29 +70,32 @@ def delivery_columns() -> list[sa.Column[Any]]:
     ]
 
 
-def upgrade() -> None:
-    if not op.get_context().as_sql and sa.inspect(op.get_bind()).has_table(TABLE):
+def upgrade(engine_name: str = BIND) -> None:
+    if engine_name != BIND:
+        return
+    if not op.get_context().as_sql and sa.inspect(op.get_bind()).has_table(TABLE, schema=SCHEMA):
         keep()
         return
     key = sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}"))
-    op.create_table(TABLE, *delivery_columns(), key, sqlite_autoincrement=True)
-    op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")])
+    op.create_table(TABLE, *delivery_columns(), key, schema=SCHEMA, sqlite_autoincrement=True)
+    op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")], schema=SCHEMA)
     # Only rows that wait for a time are in it; settled ones, nearly all, are not.
     waiting = sa.text(f"{quote(name('next_retry_at'))} IS NOT NULL")
     op.create_index(
         op.f(f"ix_{TABLE}_next_retry_at"),
         TABLE,
         [name("next_retry_at")],
+        schema=SCHEMA,
         postgresql_where=waiting,
         sqlite_where=waiting,
     )
-    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
-    op.execute(f"CREATE VIEW {quote(RECORD)} AS SELECT 'table' AS kind, {literal(TABLE)} AS name")
+    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
+    op.execute(f"CREATE VIEW {placed(RECORD)} AS SELECT 'table' AS kind, {literal(TABLE)} AS name")
 
 
 def keep() -> None:
     """The host's own migrations made the table, or a first try of this one did."""
-    present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(TABLE)}
+    present = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(TABLE, schema=SCHEMA)}
     missing = [column.name for column in delivery_columns() if column.name not in present]
     if missing:
         raise CommandError(
@@ -101,12 +106,14 @@ def keep() -> None:
     log.info("%s is there already and stays as it is", TABLE)
 
 
-def downgrade() -> None:
+def downgrade(engine_name: str = BIND) -> None:
     """Forget the history. A table that was there before the upgrade stays."""
+    if engine_name != BIND:
+        return
     offline = op.get_context().as_sql
-    if offline or RECORD in sa.inspect(op.get_bind()).get_view_names():
-        op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
-        op.drop_table(TABLE)
+    if offline or RECORD in sa.inspect(op.get_bind()).get_view_names(schema=SCHEMA):
+        op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
+        op.drop_table(TABLE, schema=SCHEMA)
     else:
         log.warning("%s stays as it is: there is no record (%s) that the upgrade made it", TABLE, RECORD)
 
@@ -118,6 +125,11 @@ def name(key: str) -> str:
 
 def quote(identifier: str) -> str:
     return op.get_context().dialect.identifier_preparer.quote(identifier)
+
+
+def placed(table: str) -> str:
+    """The quoted name of a table or view, with its schema."""
+    return quote(table) if SCHEMA is None else f"{quote(SCHEMA)}.{quote(table)}"
 
 
 def literal(value: str) -> str:

@@ -26,13 +26,15 @@ TASKS = "content_generation_tasks"
 TASK_NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
 DELIVERIES = "webhook_deliveries"
 DELIVERY_NAMES: dict[str, str] = {}  # what the host's model calls a column otherwise
+FORWARDS = "webhook_forwards"
+ATTEMPTS = "webhook_forward_attempts"
+ALERTS = "webhook_alerts"
+SCHEMA: str | None = None
+BIND = ""  # the database, where Flask-Migrate upgrades several
 # --- end ---
 branch_labels = None
 depends_on = None
 
-FORWARDS = "webhook_forwards"
-ATTEMPTS = "webhook_forward_attempts"
-ALERTS = "webhook_alerts"
 RECORD = f"{TASKS[:40]}_{revision}"
 MYSQL = ("mysql", "mariadb")
 SQLITE_THAT_DROPS_COLUMNS = (3, 35)
@@ -125,7 +127,9 @@ def entries() -> list[Entry]:
 # --- up ------------------------------------------------------------------------------------------------------
 
 
-def upgrade() -> None:
+def upgrade(engine_name: str = BIND) -> None:
+    if engine_name != BIND:
+        return
     missing = entries()
     if not op.get_context().as_sql:
         inspector = sa.inspect(op.get_bind())
@@ -142,28 +146,35 @@ def upgrade() -> None:
 def make(entry: Entry) -> None:
     match entry.kind:
         case "column":
-            op.add_column(entry.table_name, new_columns()[entry.table_name])
+            op.add_column(entry.table_name, new_columns()[entry.table_name], schema=SCHEMA)
         case "table":
             columns = new_tables()[entry.name]
             key = sa.PrimaryKeyConstraint(columns[0].name, name=op.f(f"pk_{entry.name}"))
-            op.create_table(entry.name, *columns, key, sqlite_autoincrement=columns[0].name == "id")
+            op.create_table(entry.name, *columns, key, schema=SCHEMA, sqlite_autoincrement=columns[0].name == "id")
         case "index":
             create_index(entry.name, *new_indexes()[entry.name])
 
 
 def create_index(index: str, table: str, columns: list[str], where: str | None) -> None:
     if where is None:
-        op.create_index(op.f(index), table, columns)
+        op.create_index(op.f(index), table, columns, schema=SCHEMA)
     else:
-        op.create_index(op.f(index), table, columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+        op.create_index(
+            op.f(index),
+            table,
+            columns,
+            schema=SCHEMA,
+            postgresql_where=sa.text(where),
+            sqlite_where=sa.text(where),
+        )
 
 
 def refuse_other_tables(inspector: sa.Inspector) -> None:
     """Refuse tables of the same names that are not ours; the host's own migrations may have created ours."""
     for table, columns in new_tables().items():
-        if not inspector.has_table(table):
+        if not inspector.has_table(table, schema=SCHEMA):
             continue
-        present = {column["name"] for column in inspector.get_columns(table)}
+        present = {column["name"] for column in inspector.get_columns(table, schema=SCHEMA)}
         missing = [column.name for column in columns if column.name not in present]
         if missing:
             raise CommandError(
@@ -175,26 +186,28 @@ def refuse_other_tables(inspector: sa.Inspector) -> None:
 # --- down ----------------------------------------------------------------------------------------------------
 
 
-def downgrade() -> None:
+def downgrade(engine_name: str = BIND) -> None:
     """Forget forwards, their attempts and alerts. What was there before the upgrade stays."""
+    if engine_name != BIND:
+        return
     made = entries() if op.get_context().as_sql else made_here()
     for entry in made:
         if entry.kind == "column":
-            op.drop_column(entry.table_name, entry.name)
+            op.drop_column(entry.table_name, entry.name, schema=SCHEMA)
     dropped = [entry.name for entry in made if entry.kind == "table"]
     for entry in made:
         if entry.kind == "index" and entry.table_name not in dropped:
-            op.drop_index(op.f(entry.name), entry.table_name)
+            op.drop_index(op.f(entry.name), entry.table_name, schema=SCHEMA)
     for table in dropped:
-        op.drop_table(table)
-    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+        op.drop_table(table, schema=SCHEMA)
+    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
 
 
 def made_here() -> list[Entry]:
     """Return what the upgrade created, as far as it still exists."""
     database = op.get_bind()
     inspector = sa.inspect(database)
-    if RECORD not in inspector.get_view_names():
+    if RECORD not in inspector.get_view_names(schema=SCHEMA):
         log.warning("All stays as it is: there is no record (%s) of what the upgrade did", RECORD)
     made = [entry for entry in read_record() if exists(entry, inspector)]
     columns = [f"{entry.table_name}.{entry.name}" for entry in made if entry.kind == "column"]
@@ -213,21 +226,21 @@ def made_here() -> list[Entry]:
 def exists(entry: Entry, inspector: sa.Inspector) -> bool:
     match entry.kind:
         case "column":
-            return entry.name in {column["name"] for column in inspector.get_columns(entry.table_name)}
+            return entry.name in {column["name"] for column in inspector.get_columns(entry.table_name, schema=SCHEMA)}
         case "table":
-            return inspector.has_table(entry.name)
-    return inspector.has_index(entry.table_name, entry.name)
+            return inspector.has_table(entry.name, schema=SCHEMA)
+    return inspector.has_index(entry.table_name, entry.name, schema=SCHEMA)
 
 
 def read_record() -> list[Entry]:
-    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names():
+    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names(schema=SCHEMA):
         return []
-    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields))
+    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields), schema=SCHEMA)
     return [Entry(*row) for row in op.get_bind().execute(sa.select(*record.c))]
 
 
 def write_record(made: list[Entry]) -> None:
-    op.execute(f"DROP VIEW IF EXISTS {quote(RECORD)}")
+    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
     if not made:
         return
     rows = (
@@ -235,8 +248,13 @@ def write_record(made: list[Entry]) -> None:
         for entry in dict.fromkeys(made)
     )
     constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
-    op.execute(f"CREATE VIEW {quote(RECORD)} AS {constants}")
+    op.execute(f"CREATE VIEW {placed(RECORD)} AS {constants}")
 
 
 def quote(identifier: str) -> str:
     return op.get_context().dialect.identifier_preparer.quote(identifier)
+
+
+def placed(table: str) -> str:
+    """The quoted name of a table or view, with its schema."""
+    return quote(table) if SCHEMA is None else f"{quote(SCHEMA)}.{quote(table)}"
