@@ -19,7 +19,7 @@ from ..core.state_machine import TaskState, Trigger, Verdict
 from ..errors import DatabaseUnavailable, RequestRefused, TaskNotFound
 from ..storage.delivery_rows import delivery_values
 from ..storage.failure_log import log_failure
-from ..storage.inbox_statements import AT_ONCE
+from ..storage.inbox_statements import at_once
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -155,7 +155,7 @@ def _write_known(
 
 def _first_due(state: WebhookState, now: datetime) -> datetime:
     """Return when the sweep may take a new event: at once, or after the time that Celery has for it."""
-    return now + state.settings.celery_grace if state.settings.processing == "celery" else AT_ONCE
+    return now + state.settings.celery_grace if state.settings.processing == "celery" else at_once(now)
 
 
 def _found(received: ReceivedEvent, tasks: Mapping[str, Row]) -> Row | None:

@@ -3,6 +3,9 @@
 A delivery waits while its ``next_retry_at`` is set. Only the first waiting delivery of a task can be claimed; later
 ones wait while it is due or claimed. So the events of a task keep their order of arrival, however many workers there
 are. A delivery that waits for its next try does not delay later ones.
+
+Tasks take turns by when their deliveries became due, whether that was by arrival, by the time of another try or by the
+end of a lease. So none waits for longer than it takes to work off what was due before it.
 """
 
 from __future__ import annotations
@@ -18,13 +21,24 @@ from .clock import moved
 from .dialect import Capabilities
 from .rows import ModelTable
 
-__all__ = ["AT_ONCE", "CHANNEL", "InboxStatements"]
+__all__ = ["AT_ONCE", "CHANNEL", "InboxStatements", "at_once", "due_since"]
 
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
-"""Due at once, even if the clock is set back."""
+"""Due at once, even if the clock is set back, and before all others."""
+_END_OF_AT_ONCE = datetime(1971, 1, 1, tzinfo=UTC)
 
 CHANNEL = "contenthub_webhook"
 """The channel on which PostgreSQL wakes the workers."""
+
+
+def at_once(now: datetime) -> datetime:
+    """Return a time in 1970, to the millisecond in the order of arrival: due at once, even if the clock is set back."""
+    return AT_ONCE + (now - AT_ONCE) / 1000
+
+
+def due_since(due_at: Any, received_at: Any) -> sa.ColumnElement[Any]:
+    """Return the expression of when a delivery became due or will, from its ``next_retry_at`` and ``received_at``."""
+    return sa.case((due_at < sa.literal(_END_OF_AT_ONCE, due_at.type), received_at), else_=due_at)
 
 
 class InboxStatements:
@@ -111,20 +125,22 @@ class InboxStatements:
     def _heads(self, due: sa.ColumnElement[bool], at_now: Any, at_limit: Any) -> tuple[Any, Any]:
         """Return the condition of a due delivery, and the SELECT of the first in line of each task.
 
-        Thousands of events may wait behind the first of a task. So a bounded number of due deliveries is read, and each
-        task among them is looked at once.
+        Thousands of events may wait behind the first of a task. So a bounded number of due deliveries is read, of new
+        ones and of others, and each task among them is looked at once.
         """
         d = self._deliveries.columns
         at_window = sa.bindparam("at_window", type_=sa.Integer())
-        window = (
-            sa.select(*(d[key].label(key) for key in ("id", "task_id", "next_retry_at")))
-            .where(due)
-            .order_by(d["next_retry_at"])
-            .limit(at_window)
-            .subquery("due")
-        )
-        since = (sa.func.min(window.c.next_retry_at), sa.func.min(window.c.id))
-        queues = sa.select(window.c.task_id).group_by(window.c.task_id).order_by(*since).limit(at_window)
+        is_new = d["next_retry_at"] < sa.literal(_END_OF_AT_ONCE, d["next_retry_at"].type)
+        since = due_since(d["next_retry_at"], d["received_at"])
+
+        def oldest(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+            rows = sa.select(d["id"].label("id"), d["task_id"].label("task_id"), since.label("since"))
+            rows = rows.where(*conditions).order_by(d["next_retry_at"]).limit(at_window)
+            return sa.select(rows.subquery())  # SQLite allows no LIMIT in a part of a UNION
+
+        window = sa.union_all(oldest(is_new), oldest(due, ~is_new)).subquery("due")
+        turn = (sa.func.min(window.c.since), sa.func.min(window.c.id))
+        queues = sa.select(window.c.task_id).group_by(window.c.task_id).order_by(*turn).limit(at_window)
         task_id = queues.subquery("queues").c.task_id
         first = self._first_in_line(task_id, at_now, fresh=False)
         firsts = sa.join(task_id.table, self._deliveries.table, d["id"] == first)

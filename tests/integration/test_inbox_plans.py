@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_contenthub_webhook.storage.inbox_statements import AT_ONCE
+from flask_contenthub_webhook.storage.inbox_statements import AT_ONCE, at_once
 from tests.support.host import Host, make_host
 from tests.support.web_server import figure
 from tests.support.workers import size
@@ -103,6 +103,17 @@ def test_among_many_tasks(host: Host) -> None:
     assert one == 1
     assert_only_the_queue_is_read(host, sent)
     figure(f"{WAITING} wait, {SETTLED} settled: a claim of 20 takes {took:.1f} ms, of one task's first {alone:.1f} ms")
+
+
+def test_among_new_ones_and_retries_that_are_due(host: Host) -> None:
+    now, half = host.clock.now, WAITING // 2
+    fill(host, (("queued", at_once(now - timedelta(seconds=number)), f"new-{number}") for number in range(half)))
+    fill(host, (("failed", now - timedelta(seconds=number), f"again-{number}") for number in range(half)))
+    claim(host)
+    found, took, sent = claim(host)
+    assert found == 20
+    assert_only_the_queue_is_read(host, sent)
+    figure(f"{half} new ones and {half} retries are due, {SETTLED} settled: a claim of 20 takes {took:.1f} ms")
 
 
 def test_behind_one_busy_task(host: Host) -> None:

@@ -321,6 +321,15 @@ def test_what_waits_and_what_was_given_up_is_read_from_the_history(measured: Bui
     assert 57 <= seen.value("longest_due_seconds", queue="deliveries") <= 63  # the backoff varies by a tenth
 
 
+def test_a_new_event_is_due_since_it_came(measured: Build, database_url: str):
+    hub = measured(database_url, WEBHOOK_PROCESSING="worker")
+    task_id = hub.add_task()
+    hub.post(task_id, completed(task_id))
+    hub.clock.advance(90)
+
+    assert read(hub).value("longest_due_seconds", queue="deliveries") == 90
+
+
 def test_forwards_and_alerts_are_read_from_their_tables(measured: Build, database_url: str):
     hub = measured(database_url)
     forward = hub.state.models.forward

@@ -14,6 +14,7 @@ from ...core.received import Source
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...models.columns import UTCDateTime
 from ...storage.delivery_queries import latency_summary
+from ...storage.inbox_statements import due_since
 from ...storage.queries import Reading, Row
 from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
 
@@ -201,7 +202,7 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
     task, delivery, forward = state.task_model, state.delivery_model, state.models.forward
     figures: dict[str, Any] = {
         "retries": _count(delivery.next_retry_at.is_not(None)),
-        "next_retry_at": _soonest(delivery.next_retry_at),
+        "next_retry_at": _soonest(delivery.next_retry_at, due_since(delivery.next_retry_at, delivery.received_at)),
         "open_tasks": _count(task.next_poll_at.is_not(None), task.status.in_([state.value for state in OPEN_STATES])),
         "next_poll_at": _soonest(task.next_poll_at),
         "submissions": _count(task.next_submit_at.is_not(None)),
@@ -225,8 +226,8 @@ def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
     return sa.select(sa.func.count()).select_from(rows).scalar_subquery()
 
 
-def _soonest(at: Any) -> sa.ScalarSelect[Any]:
-    return sa.select(at).where(at.is_not(None)).order_by(at).limit(1).scalar_subquery()
+def _soonest(at: Any, shown: Any = None) -> sa.ScalarSelect[Any]:
+    return sa.select(at if shown is None else shown).where(at.is_not(None)).order_by(at).limit(1).scalar_subquery()
 
 
 def next_runs(state: WebhookState) -> list[tuple[str, datetime | None]]:

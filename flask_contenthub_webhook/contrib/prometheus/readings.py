@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...storage.completion import literal
+from ...storage.inbox_statements import due_since
 from ...storage.queries import count_where
 from . import catalogue
 from .catalogue import Metric
@@ -43,7 +44,17 @@ def read(state: WebhookState) -> Reading:
     forward, alert = state.models.forward, state.models.alert
     with state.database.session() as session:
         tasks = _rows(session, task, _open_tasks(task, now))
-        deliveries = _rows(session, delivery, _waiting(delivery, delivery.next_retry_at, delivery.verdict, now))
+        deliveries = _rows(
+            session,
+            delivery,
+            _waiting(
+                delivery,
+                delivery.next_retry_at,
+                delivery.verdict,
+                now,
+                since=due_since(delivery.next_retry_at, delivery.received_at),
+            ),
+        )
         forwards = _rows(session, forward, _waiting(forward, forward.next_try_at, forward.status, now))
         alerts = _rows(
             session, alert, sa.select(alert.name.label("name"), alert.raised.label("raised")).limit(_MOST_ALERTS)
@@ -100,10 +111,11 @@ def _open_tasks(task: Any, now: datetime) -> sa.Select[Any]:
     ).group_by(open_.status)
 
 
-def _waiting(model: Any, due_at: Any, state: Any, now: datetime) -> sa.Select[Any]:
-    """Select for each state: the rows that wait for a time, how many are due, and the oldest."""
+def _waiting(model: Any, due_at: Any, state: Any, now: datetime, *, since: Any = None) -> sa.Select[Any]:
+    """Select for each state: the rows that wait for a time, how many are due, and the oldest (by ``since``)."""
+    since = due_at if since is None else since
     waiting = (
-        sa.select(state.label("state"), due_at.label("due_at"))
+        sa.select(state.label("state"), since.label("due_at"))
         .select_from(model)
         .where(due_at.is_not(None))
         .order_by(due_at)
