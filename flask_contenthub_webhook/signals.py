@@ -93,7 +93,8 @@ failure_rate_exceeded = _signals.signal("contenthub-failure-rate-exceeded")
 # --- private: for metrics, which count without loading a row ------------------------------------------------
 
 event_handled = _signals.signal("contenthub-event-handled")
-"""An event was applied, or a handler failed at it. Arguments: ``received``, ``verdict``."""
+"""An event was applied, or a handler failed at it. Arguments: ``received``, ``verdict``; if it was applied, also
+``arrived_at``, by the application's clock."""
 
 forward_tried = _signals.signal("contenthub-forward-tried")
 """A forward was tried. Arguments: ``status`` of the forward: ``delivered``, ``waiting`` or ``dead``."""

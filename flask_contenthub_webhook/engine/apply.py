@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -344,7 +345,14 @@ class _EventTransaction:
                     "late": outcome.late,
                 },
             )
-        signals.send_quietly(signals.event_handled, self.state.app, received=self.received, verdict=outcome.verdict)
+        arrived_at = self.received.received_at - (timedelta() if self.kept is None else self.ahead)
+        signals.send_quietly(
+            signals.event_handled,
+            self.state.app,
+            received=self.received,
+            verdict=outcome.verdict,
+            arrived_at=arrived_at,
+        )
         if signals.delivery_processed.receivers:
             session = self.transaction.session()
             signals.send_quietly(

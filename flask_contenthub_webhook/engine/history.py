@@ -13,6 +13,7 @@ from ..core.state_machine import Verdict
 from ..core.strict_json import parse_object
 from ..errors import DatabaseUnavailable, ReplayRefused, RequestRefused
 from ..runtime.state import WebhookState
+from ..storage.delivery_rows import processing_times
 from ..storage.rows import is_row_id
 
 __all__ = ["event_of_row", "read_delivery", "set_verdict"]
@@ -32,7 +33,7 @@ def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
         raise DatabaseUnavailable from error
 
 
-def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reason: str) -> None:
+def set_verdict(state: WebhookState, row: Row, verdict: Verdict, *, reason: str) -> None:
     """Set the final verdict of a delivery, so that it is not tried again.
 
     Raises:
@@ -41,8 +42,8 @@ def set_verdict(state: WebhookState, delivery_id: int, verdict: Verdict, *, reas
     values = {"verdict": verdict.value, "reason": reason, "next_retry_at": None, "claimed_until": None}
 
     def write(tx: Connection) -> None:
-        decided = {"processed_at": state.store.now(tx)} if verdict is Verdict.DEAD else {}
-        state.store.update_delivery(tx, delivery_id, values | decided)
+        decided = processing_times(row["received_at"], state.store.now(tx)) if verdict is Verdict.DEAD else {}
+        state.store.update_delivery(tx, row["id"], values | decided)
 
     try:
         state.database.write(write)

@@ -38,7 +38,7 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
     applied = process_inline(state, event_of_row(state, row, replayed_at=state.clock()))
     if applied.verdict is not Verdict.QUEUED and row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
-        set_verdict(state, delivery_id, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
+        set_verdict(state, row, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
     return applied
 
 

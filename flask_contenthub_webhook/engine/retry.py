@@ -199,5 +199,5 @@ def _verdict_of(state: WebhookState, row: Row) -> Verdict:
 
 
 def _park(state: WebhookState, row: Row, reason: str) -> Verdict:
-    set_verdict(state, row["id"], Verdict.DEAD, reason=reason)
+    set_verdict(state, row, Verdict.DEAD, reason=reason)
     return Verdict.DEAD

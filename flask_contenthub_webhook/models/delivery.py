@@ -11,7 +11,10 @@ from ..core.state_machine import UNSETTLED
 from .columns import BigId, Blob, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
 from .mixin import Columns, TableMixin
 
-__all__ = ["DeliveryMixin"]
+__all__ = ["WAITED_MS", "DeliveryMixin"]
+
+WAITED_MS = 60_000
+"""Milliseconds after which an event counts as one that waited before it was decided."""
 
 
 class DeliveryMixin(TableMixin):
@@ -76,6 +79,10 @@ class DeliveryMixin(TableMixin):
         sa.Index(
             named("ix", table.name, "unsettled"), verdict, row_id, postgresql_where=unsettled, sqlite_where=unsettled
         )
+        # The deliveries that were decided long after they had come; ids say when the others were.
+        waited = sa.text(f"{columns['latency_ms'].name} >= {WAITED_MS}")
+        decided_at = columns["processed_at"]
+        sa.Index(named("ix", table.name, "waited"), decided_at, postgresql_where=waited, sqlite_where=waited)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.event} {self.verdict}>"

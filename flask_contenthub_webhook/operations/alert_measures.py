@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from ..core.received import Source
 from ..core.state_machine import TaskState, Trigger, Verdict
 from ..errors import SignatureExpired, SignatureInvalid, SignatureMissing
+from ..models.delivery import WAITED_MS
 from ..runtime.refusals import WINDOW as LIFE_OF_A_TALLY
 from ..storage.id_search import received_within
 from .alert_rule import Measure
@@ -36,7 +37,7 @@ _SIGNATURE_CODES = (SignatureMissing.code, SignatureInvalid.code, SignatureExpir
 
 
 def failure_rate(state: WebhookState, session: Session, now: datetime, _raised_since: datetime | None) -> Measure:
-    """Measure the share of recent events at which the host's handlers failed, and which are not applied yet.
+    """Measure the share of recently decided events at which the host's handlers failed, and which are not applied yet.
 
     All events of the creator that reached the handlers count, from callbacks, polls and submit responses. Duplicates,
     ignored, stale, waiting and refused ones never did. An applied ``failed`` is a success of the handlers.
@@ -45,17 +46,21 @@ def failure_rate(state: WebhookState, session: Session, now: datetime, _raised_s
     does not hide a handler of ``completed`` that always fails.
     """
     settings, d = state.settings, state.delivery_model
-    query = (
-        sa.select(sa.func.count(), sa.func.count(sa.case((d.verdict.in_(_FAILED), 1))))
+    counted = (
+        sa.select(d.event, sa.func.count(), sa.func.count(sa.case((d.verdict.in_(_FAILED), 1))))
         .where(
-            *received_within(session, d, after=now - settings.alert_window),
             d.source.in_(_CREATORS),
             d.verdict.in_(_HANDLED),
             d.event != Trigger.SUBMITTED.value,  # an answer that only accepts the job
         )
         .group_by(d.event)
     )
-    by_type = [(int(events), int(failures)) for events, failures in _rows(session, d, query)]
+    sums: dict[str, tuple[int, int]] = {}
+    for decided in _decided_within(session, d, now - settings.alert_window):
+        for event, events, failures in _rows(session, d, counted.where(*decided)):
+            before = sums.get(event, (0, 0))
+            sums[event] = (before[0] + int(events), before[1] + int(failures))
+    by_type = list(sums.values())
     total = (sum(events for events, _ in by_type), sum(failures for _, failures in by_type))
     enough = [row for row in (total, *by_type) if row[0] >= settings.alert_min_sample]
     events, failures = max(enough or [total], key=_rate)
@@ -132,6 +137,17 @@ def occurrences_within(
         lasted = updated - opened
         total += occurrences * ((end - begin) / lasted if lasted else 1)
     return total
+
+
+def _decided_within(session: Session, d: Any, after: datetime) -> Iterable[tuple[sa.ColumnElement[bool], ...]]:
+    """Return the conditions of the deliveries decided since a time: of those that had just come, and of the others.
+
+    Ids find the first, and an index of those that waited finds the second; the literal makes databases recognise it.
+    """
+    waited = d.latency_ms >= sa.literal_column(str(WAITED_MS))
+    came = received_within(session, d, after=after - timedelta(milliseconds=WAITED_MS))
+    yield (*came, d.processed_at > after, sa.or_(d.latency_ms.is_(None), ~waited))
+    yield (waited, d.processed_at > after)
 
 
 def _rate(counted: tuple[int, int]) -> float:

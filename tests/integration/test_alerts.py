@@ -45,7 +45,13 @@ def check(host: Host) -> dict[str, AlertStatus]:
 
 def events(host: Host, count: int, failures: int = 0, **values: Any) -> None:
     """Callbacks that come now, of which some fail in a handler and are parked."""
-    row = {"source": "webhook", "event": "completed", "received_at": host.clock.now, **values}
+    row = {
+        "source": "webhook",
+        "event": "completed",
+        "received_at": host.clock.now,
+        "processed_at": host.clock.now,
+        **values,
+    }
     verdicts = ["dead"] * failures + [values.get("verdict", "processed")] * (count - failures)
     with host.app.app_context():
         host.db.session.execute(sa.insert(host.state.delivery_model), [{**row, "verdict": v} for v in verdicts])
@@ -197,13 +203,34 @@ def test_what_the_poller_brings_counts_as_well(host):
     assert check(host)["failure_rate"].raised
 
 
-def test_older_events_are_not_looked_at_however_late_they_were_written(host):
-    events(host, 30, 30, received_at=host.clock.now - timedelta(seconds=WINDOW + 1))
+def test_an_event_counts_when_it_was_decided(host):
+    now, earlier = host.clock.now, host.clock.now - timedelta(seconds=WINDOW + 60)
+    events(host, 30, 30, received_at=earlier, processed_at=now - timedelta(seconds=WINDOW + 1), latency_ms=59_000.0)
     events(host, 20)
-    earlier = host.clock.now - timedelta(seconds=WINDOW + 60)
-    events(host, 5, 5, received_at=earlier)  # their handlers took more than five minutes
+    events(host, 5, 5, received_at=earlier, latency_ms=1000.0 * (WINDOW + 60))  # they waited in the inbox
     alert = check(host)["failure_rate"]
-    assert (alert.value, alert.sample) == (0, 20)
+    assert (alert.value, alert.sample) == (0.2, 25)
+
+
+def test_events_that_waited_and_all_ended_dead_raise_it(hosts, database_url):
+    host = hosts(database_url, WEBHOOK_PROCESSING="worker")
+    host.publisher.broken = True
+    for task_id in [host.add_task() for _ in range(20)]:
+        host.post(task_id, completed(task_id), attempt=1)
+    host.clock.advance(360)
+    host.retry()
+    alert = check(host)["failure_rate"]
+    assert (alert.raised, alert.value, alert.sample) == (True, 1, 20)
+    while waits(host):
+        host.clock.advance(140)
+        host.retry()
+    alert = check(host)["failure_rate"]
+    assert (alert.raised, alert.value, alert.sample) == (True, 1, 20)
+    assert {row.verdict for row in host.deliveries()} == {"dead"}
+
+
+def waits(host: Host) -> bool:
+    return any(row.next_retry_at is not None for row in host.deliveries())
 
 
 def test_when_nothing_comes_any_more_it_is_cleared_after_a_window(host):

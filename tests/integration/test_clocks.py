@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.creators import Job, RemoteState, Report
+from flask_contenthub_webhook.signals import event_handled
 from tests.support.host import Host, completed
 from tests.support.receiver import Receiver
 from tests.support.skew import SKEWS, pass_time, set_clock
@@ -232,6 +233,29 @@ def test_times_in_the_history_are_those_of_the_database(servers: Servers):
         assert row.received_at <= row.processed_at
         assert 0 <= row.latency_ms < 30_000
         assert abs(one.task(task_id).finished_at - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+def test_the_time_to_an_effect_is_measured_by_one_clock(servers: Servers):
+    for one, other in servers.each_way:
+        seconds: list[float] = []
+        for host in (one, other):
+            host.connect(
+                event_handled,
+                lambda app, *, arrived_at=None, seconds=seconds, host=host, **extra: seconds.append(
+                    (host.state.clock() - arrived_at).total_seconds() if arrived_at else 0.0
+                ),
+            )
+        kept, task_id = one.add_task(), one.add_task()
+        one.publisher.broken = True
+        one.post(kept, completed(kept))
+        one.publisher.broken = False
+        one.post(task_id, completed(task_id))
+        pass_time(one, seconds=40)
+        assert work(other) == {"processed": 1}
+        failed, at_once, later = seconds
+        assert failed == 0
+        assert 0 <= at_once < 30
+        assert 40 <= later < 70
 
 
 def test_a_purge_takes_what_is_older_than_its_retention_and_nothing_else(servers: Servers):

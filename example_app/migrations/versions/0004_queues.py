@@ -42,6 +42,14 @@ def index_deliveries() -> None:
         postgresql_where=unsettled,
         sqlite_where=unsettled,
     )
+    waited = sa.text("latency_ms >= 60000")
+    op.create_index(
+        "ix_webhook_deliveries_waited",
+        "webhook_deliveries",
+        ["processed_at"],
+        postgresql_where=waited,
+        sqlite_where=waited,
+    )
 
 
 def create_forwards() -> None:
@@ -112,5 +120,6 @@ def downgrade() -> None:
     op.drop_table("webhook_forwards")
     op.drop_index("ix_webhook_deliveries_waiting", "webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_unsettled", "webhook_deliveries")
+    op.drop_index("ix_webhook_deliveries_waited", "webhook_deliveries")
     op.drop_column("webhook_deliveries", "claimed_until")
     op.drop_column("content_generation_tasks", "forward_to")

@@ -56,7 +56,9 @@ class Recorder:
 
     # --- receivers -------------------------------------------------------------------------------------------
 
-    def event_handled(self, _: Flask, *, received: ReceivedEvent, verdict: Verdict, **_extra: Any) -> None:
+    def event_handled(
+        self, _: Flask, *, received: ReceivedEvent, verdict: Verdict, arrived_at: datetime | None = None, **_extra: Any
+    ) -> None:
         """Count an event that was settled, or at which a handler failed."""
         instruments, source, event = self._instruments(), received.source, received.event
         if verdict in _FAILED:
@@ -66,7 +68,7 @@ class Recorder:
         instruments.deliveries.labels(source.value, received.scheme or _UNSIGNED, event.type, verdict.value).inc()
         if verdict is Verdict.PROCESSED:
             now = self._state.clock()
-            instruments.acceptance_to_effect.labels(source.value).observe(_seconds(received.received_at, now))
+            instruments.acceptance_to_effect.labels(source.value).observe(_seconds(arrived_at or now, now))
             if source is Source.WEBHOOK and event.occurred_at is not None:
                 instruments.creator_to_effect.observe(_seconds(event.occurred_at, now))
 

@@ -93,13 +93,17 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
     }
 
 
+NAMES_IN_INDEXES = ("id", "task_id", "verdict", "next_retry_at", "processed_at", "latency_ms")
+
+
 def new_indexes() -> dict[str, tuple[str, list[str], str | None]]:
     """By name: the table, the columns, and which rows are in it; nearly all rows are settled, and left out."""
-    d = {key: DELIVERY_NAMES.get(key, key) for key in ("id", "task_id", "verdict", "next_retry_at")}
+    d = {key: DELIVERY_NAMES.get(key, key) for key in NAMES_IN_INDEXES}
     unsettled = f"{quote(d['verdict'])} IN ('queued', 'failed', 'dead')"
     return {
         f"ix_{DELIVERIES}_waiting": (DELIVERIES, [d["task_id"], d["id"]], f"{quote(d['next_retry_at'])} IS NOT NULL"),
         f"ix_{DELIVERIES}_unsettled": (DELIVERIES, [d["verdict"], d["id"]], unsettled),
+        f"ix_{DELIVERIES}_waited": (DELIVERIES, [d["processed_at"]], f"{quote(d['latency_ms'])} >= 60000"),
         f"ix_{FORWARDS}_delivery_id": (FORWARDS, ["delivery_id"], None),
         f"ix_{FORWARDS}_next_try_at": (FORWARDS, ["next_try_at"], "next_try_at IS NOT NULL"),
         f"ix_{FORWARDS}_dead": (FORWARDS, ["status"], "status = 'dead'"),
