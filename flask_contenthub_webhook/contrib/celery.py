@@ -23,7 +23,6 @@ if importlib.util.find_spec("celery") is None:
 import contextlib
 import itertools
 import logging
-import os
 import threading
 import time
 import weakref
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 
 from ..core.cooldown import Cooldown
+from ..core.per_process import PerProcess
 from ..engine.retry import RetryReport, work_off
 from ..runtime.background import BackgroundThreads
 from ..storage.failure_log import log_unexpected
@@ -72,13 +72,11 @@ class CeleryEngine:
     def __init__(self, state: WebhookState, celery_app: Celery | None = None) -> None:
         self._state = state
         self._celery_app = celery_app
-        self._pid = os.getpid()
         self._missing_was_logged = False
-        self._sender = _Sender()
+        self._sender = PerProcess(_Sender)
         _engines[next(_numbers)] = self
         # Signals hold bound methods weakly, so an application can be garbage-collected.
         signals.import_modules.connect(self._register)
-        signals.worker_process_init.connect(self._reset_after_fork)
 
     @property
     def celery_app(self) -> Celery | None:
@@ -97,7 +95,7 @@ class CeleryEngine:
         elif celery_app.conf.task_always_eager:
             self._apply_eagerly(task_id)
         else:
-            self._sender.send(celery_app, (task_id, _engines_of(celery_app).index(self)))
+            self._sender.value.send(celery_app, (task_id, _engines_of(celery_app).index(self)))
 
     def apply(self, task_id: str) -> bool:
         """Apply all waiting events of a task; return False if there was none.
@@ -115,7 +113,7 @@ class CeleryEngine:
 
     def close(self) -> None:
         """Close the connection for wake-ups; the next wake-up opens another."""
-        self._sender.close()
+        self._sender.value.close()
 
     def try_broker(self, timeout: float) -> None:
         """Connect to the broker, for the doctor.
@@ -145,14 +143,6 @@ class CeleryEngine:
             ignore_result=True,
             shared=False,  # not shared with other Celery applications of the process
         )(_task_of(celery_app))
-
-    def _reset_after_fork(self, **_: Any) -> None:
-        """Drop the database connections that a prefork worker inherited."""
-        if os.getpid() == self._pid:  # the solo pool sends this signal without a fork
-            return
-        with self._state.app.app_context():
-            for engine in self._state.database.db.engines.values():
-                engine.dispose(close=False)
 
     def _apply_eagerly(self, task_id: str) -> None:
         try:
@@ -188,14 +178,9 @@ def _task_of(celery_app: Celery) -> Any:
 
 
 class _Sender:
-    """Sends this process's wake-ups in one thread; tasks that wait already are not added twice."""
+    """Sends wake-ups of one process in one thread; tasks that wait already are not added twice."""
 
     def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        """Initialize, again after a fork: the child has no thread, and must not use the connection."""
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._threads = BackgroundThreads(1)
         self._waiting: dict[_WakeUp, None] = {}
@@ -204,8 +189,6 @@ class _Sender:
         self._producer: Any = None
 
     def send(self, celery_app: Celery, wake_up: _WakeUp) -> None:
-        if self._pid != os.getpid():
-            self._begin()
         if self._cooldown.is_on(_monotonic()):
             return
         with self._lock:

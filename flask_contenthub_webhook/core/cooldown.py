@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from .backoff import jittered
+from .per_process import PerProcess
 
 __all__ = ["Cooldown", "Cooldowns", "Moment"]
 
@@ -15,6 +16,8 @@ Moment = TypeVar("Moment", datetime, timedelta)
 """A time: an aware ``datetime``, or what a monotonic clock shows, as a ``timedelta``."""
 
 _MOST_DOUBLINGS = 16
+_counting = PerProcess(threading.Lock)
+"""Held for a moment while a failure or a success is counted, of any cooldown."""
 
 
 class Cooldown(Generic[Moment]):
@@ -29,7 +32,6 @@ class Cooldown(Generic[Moment]):
 
     def __init__(self, first: timedelta, longest: timedelta, *, patience: int = 1, jitter: bool = True) -> None:
         self._first, self._longest, self._patience, self._jitter = first, longest, patience, jitter
-        self._lock = threading.Lock()
         self._failures = 0
         self._until: Moment | None = None
 
@@ -47,7 +49,7 @@ class Cooldown(Generic[Moment]):
         Returns:
             The end of the cooldown, or None before there has been one.
         """
-        with self._lock:
+        with _counting.value:
             if not self.is_on(now):
                 self._failures += 1
                 doublings = self._failures - self._patience
@@ -58,7 +60,7 @@ class Cooldown(Generic[Moment]):
 
     def succeeded(self) -> None:
         """Forget all failures."""
-        with self._lock:
+        with _counting.value:
             self._failures, self._until = 0, None
 
 
@@ -73,7 +75,7 @@ class Cooldowns(Generic[Moment]):
     def __init__(self, new: Callable[[], Cooldown[Moment]], *, most: int = 10_000) -> None:
         self._new: Callable[[], Cooldown[Moment]] = new
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
         self._cooldowns: dict[str, Cooldown[Moment]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -87,14 +89,14 @@ class Cooldowns(Generic[Moment]):
 
     def running(self, now: Moment) -> dict[str, Moment]:
         """Return the names that must be left alone, and until when."""
-        with self._lock:
+        with self._lock.value:
             return {
                 name: now + cooldown.remaining(now) for name, cooldown in self._cooldowns.items() if cooldown.is_on(now)
             }
 
     def failed(self, name: str, now: Moment) -> Moment | None:
         """Count a failure of a name; see :meth:`Cooldown.failed`."""
-        with self._lock:
+        with self._lock.value:
             cooldown = self._cooldowns.pop(name, None) or self._new()
             self._cooldowns[name] = cooldown  # at the end: the dictionary is in the order of the last failure
             if len(self._cooldowns) > self._most:
@@ -104,5 +106,5 @@ class Cooldowns(Generic[Moment]):
     def succeeded(self, name: str) -> None:
         """Forget the failures of a name."""
         if name in self._cooldowns:  # without the lock, for which every successful call would wait
-            with self._lock:
+            with self._lock.value:
                 self._cooldowns.pop(name, None)

@@ -1,4 +1,8 @@
-"""Values that must not survive a fork: locks, threads and connections of the parent process."""
+"""Values that must not survive a fork: locks, threads, connections and counts of work under way in the parent process.
+
+A lock that another thread of the parent held would stay locked in the child, and work under way there would never end.
+Nothing of the extension keeps such a value but in a :class:`PerProcess`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ __all__ = ["PerProcess"]
 
 T = TypeVar("T")
 
-_living: list[weakref.ref[PerProcess[Any]]] = []
+_living: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
 _is_hooked = False
 
 
@@ -26,7 +30,7 @@ class PerProcess(Generic[T]):
         self._make = make
         self.value = make()
         _hook()
-        _living.append(weakref.ref(self, _living.remove))
+        _living.add(self)
 
     def renew(self) -> None:
         """Replace the value, as after a fork."""
@@ -41,6 +45,5 @@ def _hook() -> None:
 
 
 def _renew_all() -> None:
-    for reference in _living:
-        if (owner := reference()) is not None:
-            owner.renew()
+    for owner in _living:
+        owner.renew()

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
+from ..core.per_process import PerProcess
+
 __all__ = ["Child", "Keeper"]
 
 logger = logging.getLogger(__name__)
@@ -112,44 +114,54 @@ def _log_file() -> IO[bytes]:
     return tempfile.TemporaryFile("a+b", buffering=0)
 
 
+class _Kept:
+    """The background children of one process, and the thread that waits for them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.children: list[Child] = []
+        self.thread: threading.Thread | None = None
+
+
 class Keeper:
     """Waits for background children, in a thread that calls ``on_end`` for each and ends with the last of them."""
 
     def __init__(self, on_end: Callable[[Child], None]) -> None:
         self._on_end = on_end
-        self._lock = threading.Lock()
-        self._children: list[Child] = []
-        self._thread: threading.Thread | None = None
+        self._kept = PerProcess(_Kept)
 
     def keep(self, child: Child) -> None:
         """Take over a child that is still running."""
-        with self._lock:
-            self._children.append(child)
-            if self._thread is None or not self._thread.is_alive():  # not alive after a fork
-                self._thread = threading.Thread(target=self._run, name="contenthub-creator-cli", daemon=True)
-                self._thread.start()
+        kept = self._kept.value
+        with kept.lock:
+            kept.children.append(child)
+            if kept.thread is None:
+                kept.thread = threading.Thread(
+                    target=self._run, args=(kept,), name="contenthub-creator-cli", daemon=True
+                )
+                kept.thread.start()
 
     def __len__(self) -> int:
-        return len(self._children)
+        return len(self._kept.value.children)
 
-    def _run(self) -> None:
+    def _run(self, kept: _Kept) -> None:
         while True:
-            for child in [child for child in self._children if child.has_ended()]:
-                self._release(child)
-            for child in self._children:
+            for child in [child for child in kept.children if child.has_ended()]:
+                self._release(kept, child)
+            for child in kept.children:
                 child.trim()
-            with self._lock:
-                if not self._children:
-                    self._thread = None
+            with kept.lock:
+                if not kept.children:
+                    kept.thread = None
                     return
             time.sleep(_KEEP_EVERY)
 
-    def _release(self, child: Child) -> None:
+    def _release(self, kept: _Kept, child: Child) -> None:
         try:
             self._on_end(child)
         except Exception:
             logger.exception("Reporting the end of a program failed.")
         finally:
             child.close()
-            with self._lock:
-                self._children.remove(child)
+            with kept.lock:
+                kept.children.remove(child)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 
 import httpcore
 import httpx
@@ -77,7 +76,7 @@ class Poster:
         self._timeout = timeout
         self._allowed = tuple(allowed)
         self._resolver = resolver
-        self._given_context = ssl_context
+        self._ssl_context = ssl_context
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post a JSON body, with further headers. Never raises: an exception becomes ``Answer.error``."""
@@ -127,9 +126,11 @@ class Poster:
     def _context(self, target: httpcore.URL) -> ssl.SSLContext | None:
         return self._trusted if target.scheme == b"https" else None
 
-    @cached_property
+    @property
     def _trusted(self) -> ssl.SSLContext:
-        return self._given_context if self._given_context is not None else httpx.create_ssl_context()
+        if self._ssl_context is None:  # not a cached_property, whose lock a forked child might find locked
+            self._ssl_context = httpx.create_ssl_context()
+        return self._ssl_context
 
 
 def _judge(status: int, words: str) -> str | None:

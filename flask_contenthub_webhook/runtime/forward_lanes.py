@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import timedelta
 
 from ..core.cooldown import Cooldown, Cooldowns
+from ..core.per_process import PerProcess
 
 __all__ = ["Lanes"]
 
@@ -22,29 +23,42 @@ _MOST_FAILING = 1000
 """URLs whose failures are remembered."""
 
 
+class _Traffic:
+    """The requests of one process that are under way."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.choosing = threading.Lock()
+        self.under_way: Counter[str] = Counter()
+
+
 class Lanes:
     """The lanes of one process, with a limit of concurrent requests over all URLs; safe for threads."""
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._under_way: Counter[str] = Counter()
+        self._traffic = PerProcess(_Traffic)
         self._cooldowns = Cooldowns[timedelta](
             lambda: Cooldown(_FIRST_PAUSE, _LONGEST_PAUSE, patience=_PATIENCE), most=_MOST_FAILING
         )
-        self._lock = threading.Lock()
-        self.choosing = threading.Lock()
-        """Hold it from looking for free lanes until one was entered."""
+
+    @property
+    def choosing(self) -> threading.Lock:
+        """The lock to hold from looking for free lanes until one was entered."""
+        return self._traffic.value.choosing
 
     @property
     def are_full(self) -> bool:
         """Return True if no further request may start."""
-        with self._lock:
-            return self._under_way.total() >= self._concurrency
+        traffic = self._traffic.value
+        with traffic.lock:
+            return traffic.under_way.total() >= self._concurrency
 
     def closed(self, now: timedelta) -> list[str]:
         """Return the URLs that nothing may be sent to now."""
-        with self._lock:
-            taken = [url for url, requests in self._under_way.items() if requests >= self._limit(url)]
+        traffic = self._traffic.value
+        with traffic.lock:
+            taken = [url for url, requests in traffic.under_way.items() if requests >= self._limit(url)]
         return sorted({*taken, *self.paused(now)})
 
     def paused(self, now: timedelta) -> dict[str, timedelta]:
@@ -53,15 +67,17 @@ class Lanes:
 
     def enter(self, url: str) -> None:
         """Note that a request starts."""
-        with self._lock:
-            self._under_way[url] += 1
+        traffic = self._traffic.value
+        with traffic.lock:
+            traffic.under_way[url] += 1
 
     def leave(self, url: str) -> None:
         """Note that a request ended in a way that says nothing about the next one."""
-        with self._lock:
-            self._under_way[url] -= 1
-            if not self._under_way[url]:
-                del self._under_way[url]
+        traffic = self._traffic.value
+        with traffic.lock:
+            traffic.under_way[url] -= 1
+            if not traffic.under_way[url]:
+                del traffic.under_way[url]
 
     def succeeded(self, url: str) -> None:
         """Note that a request ended well."""

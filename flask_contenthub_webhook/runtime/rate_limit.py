@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..core.outages import Outage
+from ..core.per_process import PerProcess
 from ..errors import ConfigurationError, RateLimited
 from .clock_watch import ClockWatch
 
@@ -48,6 +48,7 @@ class RateLimit:
         self._app = app
         self._watch = ClockWatch()
         self._outage = Outage("The storage of WEBHOOK_RATE_LIMIT")
+        self._own: PerProcess[list[RateLimiter]] = PerProcess(list)
         if not app.extensions.get("limiter"):  # the host's own Limiter has checked its storage itself
             _check_storage(*self._storage_and_strategy())
 
@@ -78,11 +79,17 @@ class RateLimit:
         if self._watch.set_by() and isinstance(self._strategy.storage, MemoryStorage):
             self._strategy.storage.reset()
 
-    @cached_property
+    @property
     def _strategy(self) -> RateLimiter:
         for limiter in self._app.extensions.get("limiter", ()):
             strategy: RateLimiter = limiter.limiter
             return strategy
+        own = self._own.value
+        if not own:
+            own.append(self._make_strategy())
+        return own[0]
+
+    def _make_strategy(self) -> RateLimiter:
         from limits.storage import storage_from_string
         from limits.strategies import STRATEGIES
 

@@ -13,6 +13,7 @@ from flask_sqlalchemy.session import Session as FlaskSession
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ..core.outages import Outage
 from ..core.per_process import PerProcess
@@ -52,7 +53,8 @@ class Database:
         self.outbox = outbox
         self.outage = Outage("The database")
         self._engine: Engine | None = None  # once it is known not to change
-        self._write_turn = PerProcess(threading.Lock)
+        self._is_used = False
+        self._write_turn = PerProcess(self._begin_process)
 
     @property
     def task_model(self) -> type[Any]:
@@ -63,6 +65,16 @@ class Database:
     def delivery_model(self) -> type[Any]:
         """The host's delivery model, or the default one."""
         return self.store.deliveries.model
+
+    def _begin_process(self) -> threading.Lock:
+        """Drop the connections that a forked child inherited, and pools whose locks may be held in the parent."""
+        if self._is_used:
+            with self.app.app_context():
+                for engine in self.db.engines.values():
+                    if not isinstance(engine.pool, StaticPool | SingletonThreadPool):  # a database in memory
+                        engine.dispose(close=False)
+        self._is_used = True
+        return threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

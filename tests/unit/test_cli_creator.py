@@ -177,7 +177,7 @@ def test_what_a_program_complains_about_for_ever_does_not_fill_the_disk(tmp_path
 
     creator.submit(JOB, wait=0)
 
-    (child,) = creator._keeper._children
+    (child,) = creator._keeper._kept.value.children
     eventually((tmp_path / "chatty.done").exists)
     eventually(lambda: os.fstat(child._errors.fileno()).st_size <= 1024 * 1024, "the log is cut short")
     child.kill()

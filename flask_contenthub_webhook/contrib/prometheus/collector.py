@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ...core.per_process import PerProcess
 from ...storage.failure_log import describe_briefly
 from . import catalogue
 from .catalogue import Metric
@@ -39,8 +40,7 @@ class DatabaseCollector(Collector):
         self._state = state
         self._max_age = max_age
         self._patience = patience
-        self._lock = threading.Lock()
-        self._latest: _Reader | None = None
+        self._readings = PerProcess(_Readings)
         self._was_up = True
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -55,10 +55,11 @@ class DatabaseCollector(Collector):
             yield from (_gauge(metric, value) for metric, value in reading.items())
 
     def _read(self) -> Reading | None:
-        with self._lock:
-            if self._latest is None or self._latest.is_older_than(self._max_age):
-                self._latest = _Reader(self._state)
-            reader = self._latest
+        readings = self._readings.value
+        with readings.lock:
+            if readings.latest is None or readings.latest.is_older_than(self._max_age):
+                readings.latest = _Reader(self._state)
+            reader = readings.latest
         if not reader.wait(self._patience):
             self._log_change(up=False, why=f"it did not answer within {self._patience:g} s")
             return None
@@ -74,6 +75,14 @@ class DatabaseCollector(Collector):
             logger.info("The database can be read for metrics again.")
         else:
             logger.warning("The database could not be read for metrics: %s", why)
+
+
+class _Readings:
+    """The latest reading of one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.latest: _Reader | None = None
 
 
 class _Reader:
@@ -97,7 +106,7 @@ class _Reader:
         return not self._thread.is_alive()
 
     def is_older_than(self, seconds: float) -> bool:
-        """Return True if it ended that long ago, or never will: it was started before this process was forked."""
+        """Return True if it ended that long ago, or its thread died."""
         if self._ended_at is None:
             return not self._thread.is_alive()
         return time.monotonic() - self._ended_at > seconds
