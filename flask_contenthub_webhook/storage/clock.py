@@ -106,6 +106,10 @@ class AgreedClock:
             compared = self._compared = self._compare(connection)
         return compared.ahead
 
+    def server_ahead(self, connection: sa.Connection) -> timedelta | None:
+        """Return how far the clock of a database server is ahead of the machine's, now; None if there is no server."""
+        return self._compare(connection).ahead if connection.dialect.name in _TIME_OF else None
+
     def bound(self, connection: sa.Connection, **from_now: timedelta) -> dict[str, Any]:
         """Return the parameters of a statement with :func:`moved` times, each given by its distance from now."""
         now = self.read()

@@ -32,12 +32,14 @@ from flask_contenthub_webhook import task_completed
 from flask_contenthub_webhook.cli import webhook_group
 from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
+from flask_contenthub_webhook.cli.checks.clock import check_clock
 from flask_contenthub_webhook.errors import InsecureConfiguration
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.cli.conftest import run, run_json
 from tests.cli.proxy import Fault, proxy
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import OTHER_SECRET, SECRET, Host, make_host
+from tests.support.skew import set_clock
 from tests.support.web_database import HostDatabase
 from tests.support.web_host import FACTORY
 
@@ -275,6 +277,20 @@ def test_clocks_that_are_apart_are_warned_about(setup):
 def test_the_creators_clock_is_looked_at_too(setup):
     with CreatorSimulator(clock=lambda: datetime.now(UTC) + timedelta(minutes=5)) as creator:
         assert "ahead of ours" in troubles(setup(CREATOR_API_BASE_URL=creator.base_url))["warn clock"]
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(10, "600 s behind ours"), (-10, "600 s ahead of ours")])
+def test_the_clock_of_the_database_is_compared(hosts, postgres_url, minutes, words):
+    host = set_clock(hosts(postgres_url), timedelta(minutes=minutes))
+    with httpx.Client() as client:
+        (finding,) = check_clock(DoctorContext(host.state, client))
+    assert finding.level == "warn"
+    assert f"The clock of the database is {words}; what is due" in finding.message
+
+    set_clock(host, timedelta(seconds=5))
+    with httpx.Client() as client:
+        (finding,) = check_clock(DoctorContext(host.state, client))
+    assert (finding.level, finding.message) == ("ok", "Our clock agrees with that of the database.")
 
 
 def test_a_misspelled_key_is_warned_about(setup):

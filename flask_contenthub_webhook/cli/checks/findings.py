@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import partial, wraps
@@ -80,7 +80,7 @@ class DoctorContext:
         except (KeyError, ValueError, TypeError):
             return
         theirs = theirs.replace(tzinfo=UTC) if theirs.tzinfo is None else theirs
-        self.skews[whose] = theirs - datetime.now(UTC)
+        self.skews[whose] = theirs - self.state.store.clock.wall()
 
 
 Check = Callable[[DoctorContext], list[Finding]]
