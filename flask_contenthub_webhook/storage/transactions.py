@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -52,9 +52,17 @@ class Database:
         self.store = store
         self.outbox = outbox
         self.outage = Outage("The database")
-        self._engine: Engine | None = None  # once it is known not to change
+        self._seen: tuple[Engine, Mapping[Any, Any], Any, Any] | None = None  # the engine, and what it depends on
         self._is_used = False
         self._write_turn = PerProcess(self._begin_process)
+
+    @property
+    def _engine(self) -> Engine | None:
+        """The engine of our tables, once it is known that no session chooses another; a test may replace either."""
+        if self._seen is None:
+            return None
+        engine, engines, key, sessions = self._seen
+        return engine if engines.get(key) is engine and self.db.session is sessions else None
 
     @property
     def task_model(self) -> type[Any]:
@@ -170,7 +178,9 @@ class Database:
                             begin_writing(connection, self._write_turn.value)
                         yield transaction
                     return
-                engine = self._engine = bind
+                key = self.store.tasks.table.metadata.info.get("bind_key")
+                self._seen = bind, self.db.engines, key, self.db.session
+                engine = bind
         with engine.connect() as connection, Transaction(self, connection) as transaction:
             if writes:
                 begin_writing(connection, self._write_turn.value)
