@@ -22,7 +22,6 @@ if importlib.util.find_spec("celery") is None:
 
 import contextlib
 import itertools
-import logging
 import threading
 import time
 import weakref
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 
 from ..core.cooldown import Cooldown
+from ..core.logs import get_logger
 from ..core.per_process import PerProcess
 from ..engine.retry import RetryReport, work_off
 from ..runtime.background import BackgroundThreads
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASK_NAME", "CeleryEngine"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TASK_NAME = "flask_contenthub_webhook.process"
 """Name of the Celery task, for the host's ``task_routes``; its first argument is a task id."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from ..core.logs import get_logger
 from ..core.redaction import Redactor, clean
 from ..errors import (
     ConfigurationError,
@@ -27,7 +27,7 @@ from .protocol import Job, RemoteState, Report
 
 __all__ = ["CliCreator"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PRIORITIES = {1: "low", 2: "normal", 3: "high", 4: "urgent"}
 _OPTIONS = {"imageSize": "--image-size"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..core.logs import get_logger
 from ..core.redaction import clean, storable
 from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear
 from .protocol import Creator, Job, RemoteState, Report
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedCreator", "job_name_trouble"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

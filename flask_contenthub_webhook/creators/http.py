@@ -9,7 +9,6 @@ avoided where possible, and a call whose connection was cut is not repeated soon
 from __future__ import annotations
 
 import json
-import logging
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +19,7 @@ from urllib.parse import quote
 import httpx
 
 from ..core.cooldown import Cooldown, Cooldowns
+from ..core.logs import get_logger
 from ..errors import (
     ConfigurationError,
     CreatorError,
@@ -35,7 +35,7 @@ from .singles import ask_one_by_one
 
 __all__ = ["HttpCreator"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LARGEST_REQUEST = 10 * 1024 * 1024
 _ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~-]{1,255}")

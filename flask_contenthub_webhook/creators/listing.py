@@ -6,19 +6,19 @@ than all wanted ones, and the list neither shrank nor lost its order meanwhile.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..core.logs import get_logger
 from ..errors import CreatorError, CreatorUnclear
 from .answers import read_row, read_time, row_id
 from .protocol import Report
 
 __all__ = ["PAGE_SIZE", "Walk", "walk_list"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PAGE_SIZE = 100
 """Tasks per page; the creator accepts no larger number."""

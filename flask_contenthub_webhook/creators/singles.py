@@ -7,11 +7,11 @@ and does not delay the others.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 
+from ..core.logs import get_logger
 from ..core.stopping import DaemonThreads, is_stopping
 from ..errors import CreatorError, CreatorUnreachable
 from .calls import ConnectionCut
@@ -19,7 +19,7 @@ from .protocol import Report
 
 __all__ = ["ask_one_by_one"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PATIENCE = 1 / 6
 """Share of the timeout for which a query may delay the others."""

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.events import Completed, Failed, Internal, Progress, error_of
+from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent, Row, attempt_of, check_belongs
 from ..core.state_machine import (
     COMPLETED_BEFORE,
@@ -42,7 +43,7 @@ from .task_changes import changes_of, stored_result
 
 __all__ = ["apply_event"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ROUNDS = 3
 """Tries of one transaction that lost a race; from the second on it locks the row before it reads."""
@@ -339,6 +340,8 @@ class _EventTransaction:
                 f" ({outcome.reason})" if outcome.reason else "",
                 extra={
                     "task_id": outcome.task_id,
+                    "attempt": delivery.get("attempt"),
+                    "remote_addr": self.received.remote_addr,
                     "delivery_id": outcome.delivery_id,
                     "source": self.received.source.value,
                     "status": outcome.status.value,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.backoff import jittered
+from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Verdict
 from ..errors import DatabaseUnavailable, HandlerFailed, without_parameters
@@ -21,7 +21,7 @@ from .handlers import HandlerError
 
 __all__ = ["keep_failure", "record_failure"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _MAX_ERROR_LENGTH = 10_000
 
@@ -41,7 +41,12 @@ def keep_failure(
     logger.error(
         "A handler failed; the event is kept and tried again.",
         exc_info=without_parameters(error.__cause__ or error),
-        extra={"task_id": error.task_id, "event": received.event.type, "handler": error.handler},
+        extra={
+            "task_id": error.task_id,
+            "attempt": error.attempt,
+            "event": received.event.type,
+            "handler": error.handler,
+        },
     )
     signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
     _announce(state, delivery_id)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
+from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent
 from ..errors import CreatorError, DatabaseUnavailable, RequestRefused
 from ..runtime.state import WebhookState
@@ -15,7 +15,7 @@ from .missing_result import fetch_missing_result
 
 __all__ = ["process", "process_inline", "process_many", "warn_if_slow"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def process(state: WebhookState, received: ReceivedEvent) -> Outcome:
@@ -73,5 +73,10 @@ def warn_if_slow(state: WebhookState, received: ReceivedEvent, took: float) -> N
             "Processing a callback took %.1f s, more than WEBHOOK_TIMEOUT (%g s).",
             took,
             state.settings.timeout,
-            extra={"task_id": received.task_id, "event": received.event.type, "seconds": took},
+            extra={
+                "task_id": received.task_id,
+                "attempt": received.attempt,
+                "event": received.event.type,
+                "seconds": took,
+            },
         )

@@ -7,7 +7,6 @@ its own, by the answer to its submission, or because the task ends while it runs
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.events import Progress
+from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import OPEN_STATES, Decision, TaskState, Trigger, Verdict
 from ..creators.protocol import Job, RemoteState
@@ -38,7 +38,7 @@ __all__ = [
     "until_told",
 ]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _MOST_EARLIER = 3
 _PATIENCE = timedelta(days=1)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.backoff import jittered
+from ..core.logs import get_logger
 from ..core.signatures import (
     STANDARD_ID_HEADER,
     STANDARD_SIGNATURE_HEADER,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ForwardReport", "forward_next", "send_due_forwards"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LEASE_MARGIN = timedelta(seconds=30)
 _LONGEST_PASS = 30.0

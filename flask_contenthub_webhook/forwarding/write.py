@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 from ..core.events import Event, Failed, Internal, error_of
 from ..core.filters import leave_out, matches, pick
 from ..core.forward_targets import ForwardTarget, read_targets
+from ..core.logs import get_logger
 from ..core.state_machine import Decision, TaskState
 from .send import forward_next
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["forwarded_event", "write_forwards"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ALWAYS = ("event", "taskId", "timestamp")
 _KICKS = "contenthub_webhook_forwards"

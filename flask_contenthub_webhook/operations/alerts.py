@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import signals
+from ..core.logs import get_logger
 from ..storage.rows import Row
 from .alert_kinds import FAILURE_RATE, KINDS, Kind
 from .alert_rule import Measure, is_raised
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AlertStatus", "check_alerts", "read_alerts"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _NEVER_CHECKED: Row = {
     "raised": False,

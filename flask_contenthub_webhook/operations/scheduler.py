@@ -6,7 +6,6 @@ Any number of processes may run the jobs at once, since every job claims its wor
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from apscheduler.job import Job as APSchedulerJob
 from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask
 
+from ..core.logs import get_logger
 from ..core.stopping import GRACE, DaemonThreads, stopped_by
 from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "stop_scheduler"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _LOOK_AT_CLOCK = 1.0
 """Seconds after which a clock that was set is noticed."""
@@ -152,6 +152,7 @@ def _build(state: WebhookState, threads: DaemonThreads) -> BackgroundScheduler:
             "interval",
             (state, job),
             id=job.name,
+            name=f"contenthub_webhook {job.name}",  # as it stands in the lines that APScheduler logs
             seconds=seconds,
             jitter=seconds / 10,
             next_run_time=datetime.now(scheduler.timezone),

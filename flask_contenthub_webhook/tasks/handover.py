@@ -6,7 +6,6 @@ crash at any point leaves a row that the next sweep finds.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.backoff import jittered
+from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import OPEN_STATES, Trigger
 from ..core.stopping import DaemonThreads, is_stopping
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SubmitReport", "submit_due", "submit_next"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PATIENCE_WITH_EARLIER = 3
 """Times that an attempt waits because the one before it could not be cancelled."""

@@ -7,7 +7,6 @@ that hangs does not delay other tasks.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
+from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Source
 from ..core.state_machine import TERMINAL_STATES, TaskState, Trigger, Verdict
 from ..core.stopping import DaemonThreads, is_stopping
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReconcileReport", "reconcile"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _MOST_IDS = 500
 _MISSING_LIMIT = 3

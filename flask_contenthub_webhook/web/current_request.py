@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +12,7 @@ from flask import Request
 from .. import signals
 from ..core.canonical import message_digest
 from ..core.events import Custom, parse_event
+from ..core.logs import get_logger, printable
 from ..core.received import ReceivedEvent, Source
 from ..core.redaction import storable
 from ..core.signatures import Credentials, Verified, carries_signature, verify
@@ -32,7 +32,7 @@ from .guards import read_body
 
 __all__ = ["CurrentRequest"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 _TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
@@ -157,9 +157,17 @@ class CurrentRequest:
         request = self.request
         if not (isinstance(refusal, DatabaseUnavailable) and self.state.database.outage.is_on):  # it counts them
             logger.warning(
-                "Callback refused: %s",
+                "Callback refused: %d %s: %s",
+                refusal.status,
                 refusal.code,
-                extra={"code": refusal.code, "status": refusal.status, "remote_addr": self.remote_addr},
+                printable(refusal.message),
+                extra={
+                    "code": refusal.code,
+                    "status": refusal.status,
+                    "task_id": self.task_id,
+                    "attempt": self.attempt,
+                    "remote_addr": self.remote_addr,
+                },
             )
         if isinstance(refusal, HandlerFailed | DatabaseUnavailable | InboxFull):
             return

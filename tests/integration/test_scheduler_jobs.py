@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -183,6 +184,15 @@ def test_starting_twice_is_starting_once(hub):
     assert first is not None
     assert {job.id for job in first.get_jobs()} == NAMES == {job.name for job in JOBS}
     assert len(first.get_jobs()) == len(NAMES)
+
+
+def test_the_lines_that_apscheduler_logs_name_our_jobs(hub, caplog):
+    with caplog.at_level(logging.INFO, "apscheduler"):
+        hub.webhook.start_scheduler(hub.app)
+        hub.webhook.stop_scheduler(hub.app)
+
+    for name in NAMES:
+        assert any(f'"contenthub_webhook {name}' in line for line in caplog.messages), name
 
 
 def test_starting_at_once_in_many_threads_is_starting_once(hub):
