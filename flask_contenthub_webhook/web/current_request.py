@@ -164,7 +164,7 @@ class CurrentRequest:
                 extra={
                     "code": refusal.code,
                     "status": refusal.status,
-                    "task_id": self.task_id,
+                    "task_id": self.task_id and storable(self.task_id),
                     "attempt": self.attempt,
                     "remote_addr": self.remote_addr,
                 },
