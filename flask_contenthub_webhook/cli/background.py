@@ -12,7 +12,8 @@ from flask import current_app
 from ..core.stopping import stopped_by, time_left
 from ..engine.worker import run_worker
 from ..errors import ConfigurationError
-from ..operations.scheduler import JOBS, run_scheduler
+from ..operations.jobs import JOBS, record_pass
+from ..operations.scheduler import run_scheduler
 from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
 from ..tasks.handover import submit_due
@@ -66,6 +67,7 @@ def reconcile_command(limit: int, *, once: bool, as_json: bool) -> None:
         _reconcile_until_stopped(state, limit)
         return
     report = reconcile(state, limit=limit)
+    record_pass(state, "reconcile")
     if as_json:
         print_document(asdict(report))
     else:
@@ -150,6 +152,7 @@ def _reconcile_until_stopped(state: WebhookState, limit: int) -> None:
 def _make_one_pass(state: WebhookState, limit: int) -> None:
     try:
         report = reconcile(state, limit=limit)
+        record_pass(state, "reconcile")
     except DATABASE_ERRORS as error:
         message = f"The pass failed and will be repeated. {describe_database_error(error)}"
         click.echo(escaped(message), err=True)

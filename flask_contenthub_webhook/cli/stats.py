@@ -1,4 +1,4 @@
-"""``flask webhook stats``: counts and latencies, in three statements."""
+"""``flask webhook stats``: counts, latencies and the last passes of the jobs, in four statements."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..core.state_machine import OPEN_STATES, TaskState, Verdict
+from ..operations.jobs import JobStatus, read_jobs
 from ..runtime.state import get_state
 from ..storage.queries import Row
 from ..storage.task_queries import read_latencies, sum_deliveries, sum_tasks
@@ -26,7 +27,10 @@ _SHARES = (0.5, 0.9, 0.95, 0.99)
 @since_option("Start of the recent time, by default 24h ago")
 @json_option
 def stats_command(since: datetime | None, *, as_json: bool) -> None:
-    """Count tasks by status, deliveries by source and verdict, and waiting and due work."""
+    """Count tasks by status, deliveries by source and verdict, and waiting and due work.
+
+    Exit code 1 when a periodic job has stopped running: the scheduler is dead, or the job fails.
+    """
     screen = None if as_json else Screen()
     state = get_state()
     now = state.now()
@@ -34,14 +38,19 @@ def stats_command(since: datetime | None, *, as_json: bool) -> None:
     tasks = sum_tasks(state.database, now)
     deliveries = sum_deliveries(state.database, since=since, now=now)
     latencies = read_latencies(state.database, since=since, shares=_SHARES)
-    document = _document(tasks, deliveries, latencies, since)
+    jobs = read_jobs(state)
+    document = _document(tasks, deliveries, latencies, jobs, since)
     if screen is None:
         print_document(document)
     else:
         _show(screen, document, deliveries)
+    if any(job.is_late for job in jobs):
+        raise click.exceptions.Exit(1)
 
 
-def _document(tasks: list[Row], deliveries: list[Row], latencies: Row, since: datetime) -> dict[str, Any]:
+def _document(
+    tasks: list[Row], deliveries: list[Row], latencies: Row, jobs: list[JobStatus], since: datetime
+) -> dict[str, Any]:
     by_status = dict.fromkeys((status.value for status in TaskState), 0) | {t["status"]: t["tasks"] for t in tasks}
     return {
         "since": since,
@@ -68,6 +77,7 @@ def _document(tasks: list[Row], deliveries: list[Row], latencies: Row, since: da
             **{f"p{share * 100:g}": latencies[f"p{share:g}"] for share in _SHARES},
             "max": latencies["max"],
         },
+        "jobs": {job.name: {"last_pass_at": job.last_pass_at, "is_late": job.is_late} for job in jobs},
     }
 
 
@@ -106,6 +116,11 @@ def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> No
                 (f"latency {name}", f"{ms:.1f} ms")
                 for name, ms in latency.items()
                 if name != "count" and ms is not None
+            ),
+            *(
+                (f"last pass of {name}", f"{moment(job['last_pass_at'])}, LATE: no scheduler is running, or it fails")
+                for name, job in document["jobs"].items()
+                if job["is_late"]
             ),
         ]
     )

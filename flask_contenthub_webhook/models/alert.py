@@ -1,4 +1,4 @@
-"""The table of alerts, which all processes share."""
+"""The table of alerts, which all processes share; it also keeps the last pass of each periodic job, as ``job:NAME``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class AlertMixin(TableMixin):
     changed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """When it was last raised or cleared."""
     checked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When a check last confirmed its state: any check while it is clear; one above its limit while it is raised."""
+    """When a check last confirmed its state: any check while it is clear; one above its limit while it is raised. For
+    a job, when its last pass ended."""
     value: Mapped[float | None] = mapped_column(sa.Double)
     """The measure, in the unit of the alert."""
     sample: Mapped[int] = mapped_column(sa.Integer, default=0)

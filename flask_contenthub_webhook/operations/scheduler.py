@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.executors.pool import BasePoolExecutor
@@ -19,56 +18,21 @@ from flask import Flask
 
 from ..core.logs import get_logger
 from ..core.stopping import GRACE, DaemonThreads, stopped_by
-from ..engine.retry import retry_due_deliveries
-from ..forwarding.send import send_due_forwards
 from ..runtime.clock_watch import ClockWatch
 from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
 from ..storage.failure_log import log_unexpected
-from ..tasks.handover import submit_due
-from ..tasks.reconcile import reconcile
-from .alerts import check_alerts
-from .purge import purge_regularly
+from .jobs import JOBS, Job, record_pass
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
     from ..runtime.state import WebhookState
 
-__all__ = ["JOBS", "Job", "run_scheduler", "start_scheduler", "stop_scheduler"]
+__all__ = ["run_scheduler", "start_scheduler", "stop_scheduler"]
 
 logger = get_logger(__name__)
 
 _LOOK_AT_CLOCK = 1.0
 """Seconds after which a clock that was set is noticed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A periodic job."""
-
-    name: str
-    work: Callable[[WebhookState], Any]
-    interval: Callable[[Settings], timedelta]
-
-
-def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
-    """Look more often than tasks come due, which costs one small statement."""
-    return max(settings.poll_interval / 3, timedelta(seconds=1))
-
-
-def _retry_interval(settings: Settings) -> timedelta:
-    """Look often if events wait in the inbox: the scheduler may be their only worker."""
-    return timedelta(seconds=10 if settings.processing == "inline" else 1)
-
-
-JOBS = (
-    Job("reconcile", reconcile, _a_third_of_the_poll_interval),
-    Job("submit", submit_due, lambda _: timedelta(seconds=5)),
-    Job("retry-deliveries", retry_due_deliveries, _retry_interval),
-    Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
-    Job("alerts", check_alerts, lambda settings: settings.alert_window / 10),
-    Job("purge", purge_regularly, lambda _: timedelta(hours=1)),
-)
 
 
 def start_scheduler(app: Flask) -> None:
@@ -164,6 +128,7 @@ def _run(state: WebhookState, job: Job) -> None:
     try:
         with state.app.app_context(), stopped_by(state.jobs.value.stopping):
             job.work(state)
+            record_pass(state, job.name)
     except Exception as error:  # noqa: BLE001 - it runs again
         message = f"The job {job.name} failed; it runs again at its next time."
         log_unexpected(state.database, logger, message, error, extra={"job": job.name})

@@ -57,6 +57,7 @@ class Jobs:
         stopping: set while they are being stopped, so that a long job ends early.
         lock: keeps two first requests from starting two schedulers.
         purge_memory: lets the purge skip what it has looked at already.
+        recorded: when the last pass of each job was recorded, by the monotonic clock.
     """
 
     scheduler: BackgroundScheduler | None = None
@@ -66,6 +67,7 @@ class Jobs:
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     purge_memory: Any = None
+    recorded: dict[str, timedelta] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -214,7 +214,7 @@ class TestReplay:
 
 
 class TestStats:
-    def test_everything_is_counted_in_three_statements(self, host):
+    def test_everything_is_counted_in_four_statements(self, host):
         now = host.clock()
         past, future = now - timedelta(minutes=1), now + timedelta(hours=1)
         host.add_task(status="pending", next_submit_at=past, next_poll_at=future)
@@ -229,7 +229,7 @@ class TestStats:
         with host.statements() as statements:
             stats = run_json(host, "stats")
 
-        assert len([statement for statement in statements if statement.startswith("SELECT")]) == 3
+        assert len([statement for statement in statements if statement.startswith("SELECT")]) == 4
         assert (
             stats["tasks"]["by_status"] | {"pending": 1, "submitted": 2, "completed": 1} == stats["tasks"]["by_status"]
         )

@@ -106,7 +106,7 @@ class TestWithoutRich:
             ("url", "t"),
             ("purge",),
             ("purge", "--yes"),
-            ("alerts", "--json"),
+            ("alerts", "--check", "--json"),
             ("deliveries", "list", "--json"),
         ],
     )

@@ -12,7 +12,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from flask_contenthub_webhook.operations.scheduler import JOBS
+from flask_contenthub_webhook.operations.jobs import JOBS
 from tests.cli.conftest import run
 from tests.cli.test_background import FLASK, RAN, env, prepared
 from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until

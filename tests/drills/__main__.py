@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import database_away
+from . import database_away, dead_scheduler
 
-DRILLS = {"database-away": database_away.drill}
+DRILLS = {"database-away": database_away.drill, "dead-scheduler": dead_scheduler.drill}
 
 
 def main(names: list[str]) -> None:

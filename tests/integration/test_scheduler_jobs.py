@@ -12,7 +12,7 @@ import pytest
 from flask import current_app, has_app_context
 
 from flask_contenthub_webhook.creators import RemoteState, Report
-from flask_contenthub_webhook.operations.scheduler import JOBS
+from flask_contenthub_webhook.operations.jobs import JOBS
 from tests.support.host import Host, at_once, completed
 from tests.support.processes import wait_until
 

@@ -13,7 +13,7 @@ from flask import Flask, g
 from flask_contenthub_webhook import task_completed
 from flask_contenthub_webhook.contrib.dashboard import create_dashboard
 from flask_contenthub_webhook.creators import RemoteState, Report
-from flask_contenthub_webhook.operations.scheduler import JOBS
+from flask_contenthub_webhook.operations.jobs import JOBS
 from flask_contenthub_webhook.storage.host_session import make_room
 from tests.support.host import PREFIX, Host, at_once, completed, failed, progress
 

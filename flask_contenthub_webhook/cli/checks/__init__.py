@@ -10,7 +10,7 @@ from .connections import check_connections
 from .creator import check_creator
 from .findings import DoctorContext, Finding, Level
 from .host import check_handlers, check_loggers
-from .operations import check_backlog, check_raised_alerts
+from .operations import check_backlog, check_jobs, check_raised_alerts
 from .schema import check_schema
 from .secret import check_secrets
 from .settings import check_enabled, check_keys, check_signatures
@@ -31,6 +31,7 @@ CHECKS = (
     check_handlers,
     check_loggers,
     check_backlog,
+    check_jobs,
     check_raised_alerts,
     check_celery,
     check_creator,

@@ -17,6 +17,7 @@ from ...core.state_machine import Verdict
 from ...engine.replay import replay
 from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
 from ...operations.alerts import read_alerts
+from ...operations.jobs import read_jobs
 from ...runtime.state import get_state
 from ...storage.failure_log import log_failure
 from ...storage.queries import reading
@@ -79,6 +80,7 @@ def overview() -> Response:
         backlog=backlog,
         alerts=[alert for alert in read_alerts(state) if alert.raised],
         jobs=next_runs(state),
+        late_jobs=[job for job in read_jobs(state) if job.is_late],
         kinds=KINDS,
         chart=_chart(numbers),
         range=range_,

@@ -124,6 +124,9 @@ DUE = _gauge("due", ("queue",), "Work that is due: deliveries, polls, submission
 LONGEST_DUE = _gauge(
     "longest_due_seconds", ("queue",), "Seconds for which the oldest of it has been due; 0: nothing is due."
 )
+LAST_PASS = _gauge(
+    "job_last_pass_timestamp_seconds", ("job",), "When a pass of the periodic job last ended, in Unix time."
+)
 ALERT_RAISED = _gauge("alert_raised", ("alert",), "1 while an alert is raised, 0 once it is cleared.")
 
 METRICS: tuple[Metric, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, Metric))

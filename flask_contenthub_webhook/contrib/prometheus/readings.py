@@ -6,7 +6,7 @@ same whether the history holds a thousand rows or a hundred million.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...storage.completion import literal
 from ...storage.inbox_statements import due_since
+from ...storage.job_passes import is_pass, job_of
 from ...storage.queries import count_where
 from . import catalogue
 from .catalogue import Metric
@@ -56,9 +57,7 @@ def read(state: WebhookState) -> Reading:
             ),
         )
         forwards = _rows(session, forward, _waiting(forward, forward.next_try_at, forward.status, now))
-        alerts = _rows(
-            session, alert, sa.select(alert.name.label("name"), alert.raised.label("raised")).limit(_MOST_ALERTS)
-        )
+        alerts = _rows(session, alert, sa.select(alert.name, alert.raised, alert.checked_at).limit(_MOST_ALERTS))
         dead_deliveries = _count_dead(session, delivery, delivery.verdict, among=UNSETTLED)
         dead_forwards = _count_dead(session, forward, forward.status)
     queues = (
@@ -76,8 +75,13 @@ def read(state: WebhookState) -> Reading:
         catalogue.DEAD_FORWARDS: dead_forwards,
         catalogue.DUE: {name: sum(row[due] for row in rows) for name, rows, due, _ in queues},
         catalogue.LONGEST_DUE: {name: _longest(rows, oldest, now) for name, rows, _, oldest in queues},
-        catalogue.ALERT_RAISED: {row["name"]: row["raised"] for row in alerts},
+        catalogue.ALERT_RAISED: {row["name"]: row["raised"] for row in alerts if not is_pass(row["name"])},
+        catalogue.LAST_PASS: _last_passes(alerts),
     }
+
+
+def _last_passes(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, float]:
+    return {job_of(row["name"]): row["checked_at"].timestamp() for row in rows if is_pass(row["name"])}
 
 
 # --- the statements ------------------------------------------------------------------------------------------

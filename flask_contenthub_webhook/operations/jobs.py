@@ -1,0 +1,102 @@
+"""The periodic jobs, and the last pass of each, which the database keeps so that a dead scheduler is noticed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import IntegrityError
+
+from ..engine.retry import retry_due_deliveries
+from ..forwarding.send import send_due_forwards
+from ..storage.job_passes import insert_pass, read_passes, update_pass
+from ..tasks.handover import submit_due
+from ..tasks.reconcile import reconcile
+from .alerts import check_alerts
+from .purge import purge_regularly
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..runtime.state import WebhookState
+
+__all__ = ["JOBS", "Job", "JobStatus", "read_jobs", "record_pass"]
+
+_RECORD_INTERVAL = timedelta(seconds=30)
+"""Time between two records of one job by one process; some jobs run every second."""
+_PATIENCE = timedelta(minutes=5)
+"""Time by which a pass may be late beyond two intervals: a restart, a long pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A periodic job."""
+
+    name: str
+    work: Callable[[WebhookState], Any]
+    interval: Callable[[Settings], timedelta]
+
+
+def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
+    """Look more often than tasks come due, which costs one small statement."""
+    return max(settings.poll_interval / 3, timedelta(seconds=1))
+
+
+def _retry_interval(settings: Settings) -> timedelta:
+    """Look often if events wait in the inbox: the scheduler may be their only worker."""
+    return timedelta(seconds=10 if settings.processing == "inline" else 1)
+
+
+JOBS = (
+    Job("reconcile", reconcile, _a_third_of_the_poll_interval),
+    Job("submit", submit_due, lambda _: timedelta(seconds=5)),
+    Job("retry-deliveries", retry_due_deliveries, _retry_interval),
+    Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
+    Job("alerts", check_alerts, lambda settings: settings.alert_window / 10),
+    Job("purge", purge_regularly, lambda _: timedelta(hours=1)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """The last pass of a job, made by any process.
+
+    Args:
+        name: of the job.
+        last_pass_at: when a pass last ended without an error; None if there was none yet.
+        is_late: True if the next pass should have come by now: after two intervals and five minutes.
+    """
+
+    name: str
+    last_pass_at: datetime | None
+    is_late: bool
+
+
+def record_pass(state: WebhookState, name: str) -> None:
+    """Record that a pass of a job has ended without an error.
+
+    Raises:
+        SQLAlchemyError: the database is down.
+    """
+    recorded, now = state.jobs.value.recorded, state.waited()
+    if name in recorded and timedelta() <= now - recorded[name] < _RECORD_INTERVAL:
+        return
+    model = state.models.alert
+    if not state.database.write(lambda tx: update_pass(tx, model, name, state.store.now(tx))):
+        with contextlib.suppress(IntegrityError):
+            state.database.write(lambda tx: insert_pass(tx, model, name, state.store.now(tx)))
+    recorded[name] = now
+
+
+def read_jobs(state: WebhookState) -> list[JobStatus]:
+    """Return the jobs with their last passes."""
+    now = state.now()
+    passes = state.database.ask(lambda tx: read_passes(tx, state.models.alert))
+    return [_status(job, passes.get(job.name), state.settings, now) for job in JOBS]
+
+
+def _status(job: Job, last: datetime | None, settings: Settings, now: datetime) -> JobStatus:
+    longest = 2 * job.interval(settings) + _PATIENCE
+    return JobStatus(name=job.name, last_pass_at=last, is_late=last is not None and now - last > longest)
