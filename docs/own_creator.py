@@ -23,6 +23,7 @@ class PressCreator:
         return self._call("GET", creator_task_id)
 
     result = status  # the answer brings both
+    idempotent = True  # and a second PUT under the same name starts no second job
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
         return {name: self.status(name) for name in creator_task_ids}  # a service with a list would read that

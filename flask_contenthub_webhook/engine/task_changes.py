@@ -148,12 +148,12 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
     earlier = list(task["earlier_creator_task_ids"] or ())
     if task["creator_task_id"] is not None:
         earlier = [*earlier, task["creator_task_id"]][-_MOST_EARLIER_NAMES:]
-    attempt, url = task["attempt"] + 1, task["callback_url"]
+    attempt = task["attempt"] + 1
     return {
         "attempt": attempt,
         "creator_task_id": _name_of_attempt(task["task_id"], attempt),
         "earlier_creator_task_ids": earlier,
-        "callback_url": None if url is None else settings.callback_urls.address(url, task["task_id"], attempt),
+        "callback_url": _callback_url(task, settings, attempt),
         "submitted_at": None,
         "submitting_since": None,
         "submit_tries": 0,
@@ -166,6 +166,15 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
         "next_poll_at": due + settings.poll_grace,
         "deadline_at": due + attempt_timeout(task, settings),
     }
+
+
+def _callback_url(task: Row, settings: Settings, attempt: int) -> str | None:
+    """Return the URL for an attempt; a task that was made by hand gets its first one, if callbacks are on."""
+    if task["callback_url"] is not None:
+        return settings.callback_urls.address(task["callback_url"], task["task_id"], attempt)
+    if not settings.enabled or settings.callback_base_url is None:
+        return None
+    return settings.callback_urls.build(task["task_id"], attempt)
 
 
 def _name_of_attempt(task_id: str, attempt: int) -> str:

@@ -76,6 +76,7 @@ class TestMadeByHand:
         retry(hub, task_id)
         assert sweep(hub).outcomes == {"submitted": 1}
         assert (hub.task(task_id).status, own(hub).cancelled) == ("submitted", [])
+        assert "attempt=2" in str(own(hub).jobs[0].callback_url)
 
 
 def test_a_job_that_the_list_shows_although_its_task_has_gone_on_is_cancelled(hub):
