@@ -33,6 +33,7 @@ from .filters import look_up
 from .state_machine import Trigger
 
 __all__ = [
+    "BUG_IN_CREATOR",
     "BUILT_IN_EVENTS",
     "EVENT_NAME",
     "EVENT_NAME_RULE",
@@ -59,6 +60,8 @@ EVENT_NAME_RULE = (
     "an event type has at most 64 lower-case letters, digits, dots, dashes and underscores, and is none of the "
     f"reserved {', '.join(_RESERVED)}"
 )
+BUG_IN_CREATOR = "BUG_IN_CREATOR"
+"""The ``error_code`` of an open task at which a method of the creator raised an unexpected exception."""
 _MAX_ID_LENGTH = 255
 _ID = f"text of 1 to {_MAX_ID_LENGTH} characters"
 

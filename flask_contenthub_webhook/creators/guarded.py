@@ -45,7 +45,7 @@ class GuardedCreator:
     def address(self) -> str | None:
         """The address of the service, without secrets, if the creator has one."""
         address = getattr(self._creator, "address", None)
-        return address[:_MAX_NAME] if isinstance(address, str) else None
+        return storable(address[:_MAX_NAME]) if isinstance(address, str) else None
 
     @property
     def is_idempotent(self) -> bool:

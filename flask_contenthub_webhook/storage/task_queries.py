@@ -7,6 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from ..core.events import BUG_IN_CREATOR
 from ..core.state_machine import OPEN_STATES, TaskState
 from .delivery_queries import latency_summary
 from .queries import Row, count_where, reading, select_all
@@ -122,8 +123,8 @@ def sum_open_tasks(database: Database) -> list[Row]:
         sa.select(
             task.creator_address.label("address"),
             sa.func.count().label("tasks"),
-            count_where(task.error_code == "BUG_IN_CREATOR").label("bugs"),
-            sa.func.max(sa.case((task.error_code == "BUG_IN_CREATOR", task.error_message))).label("bug"),
+            count_where(task.error_code == BUG_IN_CREATOR).label("bugs"),
+            sa.func.max(sa.case((task.error_code == BUG_IN_CREATOR, task.error_message))).label("bug"),
             count_where(sa.and_(is_pending, task.next_submit_at.is_(None))).label("handed_to_nobody"),
         )
         .where(task.next_poll_at.is_not(None), task.status.in_([state.value for state in OPEN_STATES]))

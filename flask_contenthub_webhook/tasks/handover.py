@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
 from ..core.backoff import jittered
+from ..core.events import BUG_IN_CREATOR
 from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import OPEN_STATES, Trigger
@@ -294,7 +295,7 @@ def _facts_of_loss(lost: CreatorError) -> dict[str, str]:
     """Return what the history, and for a bug the task, say of an answer that did not come."""
     facts = {"reason": f"The answer was lost, and the job may exist or not: {lost.message}"}
     return (
-        {**facts, "error_code": "BUG_IN_CREATOR", "error_message": lost.message}
+        {**facts, "error_code": BUG_IN_CREATOR, "error_message": lost.message}
         if isinstance(lost, CreatorBug)
         else facts
     )

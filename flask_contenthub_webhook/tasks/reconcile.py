@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
+from ..core.events import BUG_IN_CREATOR
 from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Source
 from ..core.state_machine import TERMINAL_STATES, TaskState, Trigger, Verdict
@@ -173,8 +174,7 @@ class _Pass:
                     still_open.append(task)
                     continue
                 self.counts["asked alone"] += report is None
-                is_known = not task["times_missing"] and task["submitting_since"] is None
-                if report is not None and report.state is RemoteState.OPEN and is_known:
+                if report is not None and report.state is RemoteState.OPEN and not _news_of(task):
                     still_open.append(task)
                 else:
                     work.append((task, pool.submit(self._settle, service, task, report)))
@@ -228,7 +228,7 @@ class _Pass:
         except CreatorError as error:
             logger.warning("A task could not be asked about: %s", error.message, extra={"task_id": task["task_id"]})
             if isinstance(error, CreatorBug) and task["error_message"] != error.message:
-                self._note(task, {"error_code": "BUG_IN_CREATOR", "error_message": error.message})
+                self._note(task, {"error_code": BUG_IN_CREATOR, "error_message": error.message})
             return "error"
         if report.state is RemoteState.MISSING and not _is_at_home(task, service):
             return "missing"  # it never knew this name
@@ -254,11 +254,10 @@ class _Pass:
     def _confirm(self, task: Row, report: Report) -> None:
         """Record that the service has the job, and the name that it gave it."""
         self.confirmed.add(task["task_id"])
-        values: dict[str, Any] = {"times_missing": 0} if task["times_missing"] else {}
-        if task["submitting_since"] is not None:
-            values |= {"submitting_since": None}
-            if report.creator_task_id is not None and job_name_trouble(report.creator_task_id) is None:
-                values |= {"creator_task_id": report.creator_task_id}
+        values = _news_of(task)
+        named = report.creator_task_id
+        if task["submitting_since"] is not None and named is not None and job_name_trouble(named) is None:
+            values |= {"creator_task_id": named}
         if values:
             self._note(task, values)
 
@@ -273,11 +272,18 @@ class _Pass:
 
     def _stop_ended(self, ended: list[Row]) -> None:
         """Tell the service once more of jobs that are no longer wanted, of which it could not be told at once."""
-        for task in ended:
-            if is_stopping():
+        end = time.monotonic() + 2 * self.state.settings.creator_timeout  # a service that hangs keeps no pass for long
+
+        def stop(task: Row) -> None:
+            if is_stopping() or time.monotonic() > end:
                 return
             if not stop_strays(self.state, task, all_names(task), current=True):
                 give_up_after_a_day(self.state, task, self.now)
+
+        if ended:
+            with DaemonThreads(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
+                for _ in pool.map(stop, ended):
+                    pass
 
     def _stop_what_went_on(self, open_: list[Row]) -> None:
         """Cancel jobs that the service still has open, although their tasks have gone on while it was asked."""
@@ -328,6 +334,16 @@ class _Pass:
         except RequestRefused as refusal:
             logger.warning("An answer was not applied: %s", refusal.message, extra={"task_id": received.task_id})
             return "error"
+
+
+def _news_of(task: Row) -> dict[str, Any]:
+    """Return the columns that change when the service says that it has the job, and that it is open."""
+    news: dict[str, Any] = {"times_missing": 0} if task["times_missing"] else {}
+    if task["submitting_since"] is not None:
+        news |= {"submitting_since": None}
+    if task["error_code"] == BUG_IN_CREATOR:
+        news |= {"error_code": None, "error_message": None}  # it is mended
+    return news
 
 
 def _can_be_asked_about(task: Row, service: GuardedCreator) -> bool:

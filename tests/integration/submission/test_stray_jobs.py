@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from flask_contenthub_webhook.creators import Job, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorUnclear, CreatorUnreachable
 from tests.support.host import Host, completed, failed, progress
 from tests.support.submission import (
+    BASE,
     LEASE,
     OPEN,
     Killed,
@@ -22,6 +24,7 @@ from tests.support.submission import (
     retry,
     submit,
     sweep,
+    with_own_creator,
 )
 
 NAMED = Report(state=RemoteState.OPEN, creator_task_id="press-7")
@@ -135,6 +138,33 @@ class TestACancellation:
         sweep(hub)
         cancel(hub, task_id)
         assert creator.cancelled == ["press-7"]
+
+    def test_of_a_second_attempt_that_was_never_handed_over_reaches_the_first(self, hub):
+        task_id = submit(hub)
+        sweep(hub)
+        first = hub.task(task_id).creator_task_id
+        hub.post(task_id, failed(task_id), attempt=1)
+        cancel(hub, task_id)
+        assert own(hub).cancelled == [first]
+        assert hub.task(task_id).next_poll_at is None
+
+    def test_of_many_is_told_in_bounded_time_by_a_service_that_hangs(self, hosts, sqlite_url, monkeypatch):
+        """A pass that waits for each of them would keep the poller from everything else."""
+        short = {"WEBHOOK_SUBMIT_THREADS": 0, "CREATOR_API_TIMEOUT": 0.1, "WEBHOOK_POLL_CONCURRENCY": 2}
+        host = with_own_creator(hosts(sqlite_url, WEBHOOK_CALLBACK_BASE_URL=BASE, **short))
+        hangs: list[str] = []
+
+        def hang(name: str) -> None:
+            hangs.append(name)
+            time.sleep(0.1)
+            raise CreatorUnclear
+
+        monkeypatch.setattr(own(host), "cancel", hang)
+        ended = {"status": "cancelled", "next_poll_at": host.clock.now, "finished_at": host.clock.now}
+        for number in range(40):
+            host.add_task(creator_task_id=f"press-{number}", **ended)
+        reconcile(host)
+        assert 1 <= len(hangs) < 40
 
 
 class TestAnEarlierAttempt:

@@ -137,6 +137,19 @@ class TestBugs:
         assert hub.post(task_id, completed(task_id), attempt=1).status_code == 200
         assert (hub.task(task_id).error_code, hub.task(task_id).error_message) == (None, None)
 
+    def test_that_are_mended_are_forgotten(self, hub, monkeypatch):
+        task_id = submit(hub)
+        sweep(hub)
+        with monkeypatch.context() as broken:
+            broken.setattr(own(hub), "statuses", lambda *_, **__: {})
+            broken.setattr(own(hub), "status", lambda _: raise_(KeyError("state")))
+            hub.clock.advance(130)
+            reconcile(hub)
+        own(hub).known[hub.task(task_id).creator_task_id] = OPEN
+        hub.clock.advance(130)
+        assert reconcile(hub).still_open == 1
+        assert (hub.task(task_id).error_code, hub.task(task_id).error_message) == (None, None)
+
 
 class TestTheApplicationContext:
     def test_is_there_in_every_call(self, hosts, database_url):
