@@ -30,6 +30,7 @@ from ..core.stopping import DaemonThreads, is_stopping
 from ..runtime.leases import renewed
 from ..storage.failure_log import log_failure
 from ..storage.forwards import DEAD, DELIVERED, WAITING
+from .pauses import bring_forward, pause, push_back_what_came_since
 from .post import Answer
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ _LOOK_AGAIN = 1.0
 """Seconds between claims while requests are under way, so that a URL that hangs does not delay the others."""
 _MOST_PATIENCE = timedelta(hours=1)
 """The longest Retry-After that is honoured."""
-_OTHERS_LATER = timedelta(seconds=30)
-"""Extra time that a paused URL's other events wait after the one that tries it first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def send_due_forwards(state: WebhookState, *, limit: int = 1000) -> ForwardRepor
     """Send due forwards, several at a time, with at most ``limit`` requests."""
     if not state.settings.forward_secrets:
         return ForwardReport()  # nothing is ever sent unsigned
-    _push_back_what_came_since(state)
+    push_back_what_came_since(state)
     first = _claim(state)
     return ForwardReport() if first is None else _send_side_by_side(state, first, limit)
 
@@ -107,6 +106,16 @@ def _send_side_by_side(state: WebhookState, first: Row, limit: int) -> ForwardRe
 
 
 def _claim(state: WebhookState) -> Row | None:
+    """Claim the first due forward whose URL may be sent to, even if it is postponed and the URL answers again."""
+    lanes, claimed = state.forward_lanes, _claim_due(state)
+    if claimed is not None or lanes.are_full:
+        return claimed
+    open_again = set(lanes.postponed()).difference(lanes.closed(state.waited()))
+    moved = sum(bring_forward(state, url) for url in open_again)
+    return _claim_due(state) if moved else None
+
+
+def _claim_due(state: WebhookState) -> Row | None:
     """Claim the first due forward whose URL may be sent to, for longer than a request takes."""
     lanes, lease = state.forward_lanes, _lease(state)
     with lanes.choosing:
@@ -136,12 +145,6 @@ def _renew(state: WebhookState, forward: Row) -> bool:
     return ours
 
 
-def _push_back_what_came_since(state: WebhookState) -> None:
-    """Postpone new events of paused URLs, for processes that do not know of the pause."""
-    for url, left in state.forward_lanes.paused(state.waited()).items():
-        _pause(state, url, left)
-
-
 # --- one forward ---------------------------------------------------------------------------------------------
 
 
@@ -154,13 +157,13 @@ def _send(state: WebhookState, forward: Row) -> str:
     except BaseException:
         lanes.leave(url)
         raise
-    pause = None
+    left_alone = None
     if answer.error is None:
-        lanes.succeeded(url)
+        lanes.succeeded(url, after_failures=forward["tries"] > 1)
     elif answer.final:
         lanes.leave(url)
     else:
-        pause = lanes.failed(url, state.waited())
+        left_alone = lanes.failed(url, state.waited())
     status, wait = _outcome(state, forward, answer)
     _log(forward, answer, status)
     try:
@@ -169,8 +172,10 @@ def _send(state: WebhookState, forward: Row) -> str:
         message = "An answer was not recorded; the event is sent again."
         log_failure(state.database, logger, message, error, extra=_names(forward))
         return "interrupted"
-    if pause is not None:
-        _pause(state, url, pause)
+    if left_alone is not None:
+        pause(state, url, left_alone)
+    elif answer.error is None and lanes.wants_postponed(url):
+        bring_forward(state, url)
     signals.send_quietly(signals.forward_tried, state.app, status=status)
     if settled and status != WAITING:
         _tell(state, forward["id"], status)
@@ -229,17 +234,6 @@ def _record(
         state.outbox.add_attempt(session, forward["id"], {**attempt, "started_at": now - took})
         session.commit()
     return settled
-
-
-def _pause(state: WebhookState, url: str, pause: timedelta) -> None:
-    """Postpone the forwards of a failing URL, so that every process leaves it alone."""
-    try:
-        with state.database.session() as session:
-            until = state.store.now(session) + pause
-            state.outbox.push_back(session, url, until=until, others_until=until + _OTHERS_LATER)
-            session.commit()
-    except SQLAlchemyError as error:
-        log_failure(state.database, logger, "The forwards of a failing URL could not be postponed.", error)
 
 
 def _tell(state: WebhookState, forward_id: int, outcome: str) -> None:

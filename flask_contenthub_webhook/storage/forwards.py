@@ -21,6 +21,9 @@ __all__ = ["DEAD", "DELIVERED", "WAITING", "Outbox"]
 
 WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
 
+_ROUNDS = 3
+"""Looks for a due forward, each of which another process may have taken before it was claimed."""
+
 
 class Outbox:
     """The statements over forwards and their tries.
@@ -61,14 +64,17 @@ class Outbox:
         connection, sql = self._prepare(session)
         times = self._clock.bound(connection, at_now=NOW, at_until=lease)
         window = {**times, "at_closed": list(closed)}
-        if sql.capabilities.returning:
+        if sql.capabilities.returning and sql.capabilities.skip_locked:
             return self._values(connection.execute(sql.claim, window).one_or_none())
         del window["at_until"]
-        due = connection.execute(sql.due, window).one_or_none()
-        if due is None:
-            return None
-        claimed = {"at_id": due.id, "at_tries": due.tries, **times}
-        return self.read(session, due.id) if connection.execute(sql.claim_one, claimed).rowcount == 1 else None
+        for _ in range(_ROUNDS):  # SQLite has one writer at a time, which does not search meanwhile
+            due = connection.execute(sql.due, window).one_or_none()
+            if due is None:
+                return None
+            claimed = {"at_id": due.id, "at_tries": due.tries, **times}
+            if connection.execute(sql.claim_one, claimed).rowcount == 1:
+                return self.read(session, due.id)
+        return None
 
     def renew(self, session: Session, forward: Row, until: datetime) -> bool:
         """Extend a claim; False if it was lost, or the forward was settled."""
@@ -92,13 +98,34 @@ class Outbox:
         claim = {"at_id": forward["id"], "at_tries": forward["tries"]}
         return connection.execute(sql.settle_claimed, {**values, **claim}).rowcount == 1
 
-    def push_back(self, session: Session, url: str, *, until: datetime, others_until: datetime) -> None:
-        """Postpone the rows of a URL: the oldest one is its next try, and the others wait for longer."""
+    def put_first(self, session: Session, url: str, at: datetime) -> None:
+        """Let the waiting row of a URL that is due first be due at this time, and no earlier."""
         connection, sql = self._prepare(session)
-        oldest = connection.execute(sql.oldest_waiting, {"at_url": url}).scalar_one_or_none()
-        if oldest is not None:
-            connection.execute(sql.push_back, {"at_url": url, "at_until": others_until, "at_probe": oldest})
-            connection.execute(sql.push_back_one, {"at_id": oldest, "at_until": until})
+        first = connection.execute(sql.first_of_url, {"at_url": url}).scalar_one_or_none()
+        if first is not None:
+            connection.execute(sql.put_at, {"at_id": first, "at_until": at})
+
+    def push_back(self, session: Session, url: str, *, until: datetime, untried_until: datetime, limit: int) -> int:
+        """Postpone some rows of a URL that are due earlier, except the first; return their number.
+
+        The rows are found before the transaction begins to write, since SQLite has one writer at a time.
+        """
+        connection, sql = self._prepare(session)
+        found = list(
+            connection.execute(sql.due_of_url, {"at_url": url, "at_until": until, "at_limit": limit}).scalars()
+        )
+        if found:
+            times = {"at_until": until, "at_untried": untried_until}
+            connection.execute(sql.push_back, {"at_ids": found, **times})
+        return len(found)
+
+    def bring_forward(self, session: Session, url: str, now: datetime, *, limit: int) -> int:
+        """Make some rows of a URL due that were never tried, and are due later; return their number."""
+        connection, sql = self._prepare(session)
+        found = list(connection.execute(sql.postponed, {"at_url": url, "at_now": now, "at_limit": limit}).scalars())
+        if found:
+            connection.execute(sql.bring_forward, {"at_ids": found, "at_now": now})
+        return len(found)
 
     def reset(self, session: Session, forward_id: int, now: datetime) -> bool:
         """Make a finished forward wait again; False if it is not finished."""
@@ -183,12 +210,24 @@ class _Statements:
                 *(sa.bindparam(f"at_{key}", type_=a[key].type) for key in given),
             ).where(a["forward_id"] == sa.bindparam("at_id")),
         )
-        self.oldest_waiting = sa.select(sa.func.min(f["id"])).where(
-            f["next_try_at"].is_not(None), f["url"] == sa.bindparam("at_url")
+        at_ids = sa.bindparam("at_ids", type_=f["id"].type, expanding=True)
+        at_limit = sa.bindparam("at_limit", type_=sa.Integer())
+        of_url = sa.select(f["id"]).where(f["url"] == sa.bindparam("at_url")).order_by(f["next_try_at"])
+        self.first_of_url = of_url.where(f["next_try_at"].is_not(None)).limit(1)
+        self.put_at = sa.update(forwards.table).where(by_id, is_waiting).values({f["next_try_at"]: at_until})
+        self.due_of_url = of_url.where(f["next_try_at"] < at_until).offset(1).limit(at_limit)
+        was_tried = f["tries"] > 0
+        self.push_back = (
+            sa.update(forwards.table)
+            .where(f["id"].in_(at_ids), f["next_try_at"] < at_until)
+            .values({f["next_try_at"]: sa.case((was_tried, at_until), else_=sa.bindparam("at_untried", type_=moment))})
         )
-        later = sa.update(forwards.table).where(f["next_try_at"] < at_until).values({f["next_try_at"]: at_until})
-        self.push_back = later.where(f["url"] == sa.bindparam("at_url"), f["id"] != sa.bindparam("at_probe"))
-        self.push_back_one = later.where(by_id)
+        self.postponed = of_url.where(f["next_try_at"] > at_now, ~was_tried).limit(at_limit)
+        self.bring_forward = (
+            sa.update(forwards.table)
+            .where(f["id"].in_(at_ids), f["next_try_at"] > at_now, ~was_tried)
+            .values({f["next_try_at"]: at_now})
+        )
         self.reset = (
             sa.update(forwards.table)
             .where(by_id, f["status"].in_((DELIVERED, DEAD)))
@@ -199,8 +238,7 @@ class _Statements:
             sa.select(*(f[key].label(key) for key in ("id", "created_at", "finished_at")))
             .where(f["id"] > sa.bindparam("at_id"))
             .order_by(f["id"])
-            .limit(sa.bindparam("at_limit", type_=sa.Integer()))
+            .limit(at_limit)
         )
-        at_ids = sa.bindparam("at_ids", type_=f["id"].type, expanding=True)
         self.delete = sa.delete(forwards.table).where(f["id"].in_(at_ids))
         self.delete_attempts = sa.delete(attempts.table).where(a["forward_id"].in_(at_ids))
