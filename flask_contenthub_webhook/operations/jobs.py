@@ -17,6 +17,7 @@ from ..tasks.handover import submit_due
 from ..tasks.reconcile import reconcile
 from .alerts import check_alerts
 from .purge import purge_regularly
+from .set_back import heed_clock
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -56,6 +57,7 @@ JOBS = (
     Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
     Job("alerts", check_alerts, lambda settings: settings.alert_window / 10),
     Job("purge", purge_regularly, lambda _: timedelta(hours=1)),
+    Job("clock", heed_clock, lambda _: timedelta(seconds=10)),
 )
 
 

@@ -57,6 +57,7 @@ class Jobs:
         stopping: set while they are being stopped, so that a long job ends early.
         lock: keeps two first requests from starting two schedulers.
         purge_memory: lets the purge skip what it has looked at already.
+        clock_memory: shows whether the database's clock was set back.
         recorded: when the last pass of each job was recorded, by the monotonic clock.
     """
 
@@ -67,6 +68,7 @@ class Jobs:
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     purge_memory: Any = None
+    clock_memory: Any = None
     recorded: dict[str, timedelta] = field(default_factory=dict)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.creators import Job, RemoteState, Report
+from flask_contenthub_webhook.operations.set_back import heed_clock
 from flask_contenthub_webhook.signals import event_handled
 from tests.support.host import Host, completed
 from tests.support.receiver import Receiver
@@ -277,3 +278,45 @@ def test_a_purge_takes_what_is_older_than_its_retention_and_nothing_else(servers
         pass_time(one, seconds=90)
         assert purge(other) == 20
         assert count() == 0
+
+
+# --- the clock of the database -----------------------------------------------------------------------------------
+
+
+def test_what_waits_when_the_clock_of_the_database_is_set_back_is_due_in_its_usual_time(
+    hosts: Callable[..., Host], database_url: str
+):
+    host = set_clock(with_own_creator(hosts(database_url, **CONFIG)), timedelta())
+    failing, open_ = host.add_task(), submit(host)
+    host.publisher.broken = True
+    host.post(failing, completed(failing))
+    host.publisher.broken = False
+    assert sweep(host).claimed == 1
+    waiting = submit(host)
+    with host.app.app_context(), host.state.database.session() as session:
+        assert host.state.store.claim_submissions(session, lease=timedelta(seconds=93), limit=1)  # and dies
+        session.commit()
+    assert heed_clock(host.state) == 0
+
+    pass_time(host, hours=-1)  # for what is in the database, the clock was set back
+    jobs = host.state.jobs.value
+    jobs.clock_memory = replace(jobs.clock_memory, database=jobs.clock_memory.database + HOUR)
+    assert heed_clock(host.state) == 5
+    assert heed_clock(host.state) == 0
+    assert work(host) == {}
+    pass_time(host, seconds=150)
+    assert work(host) == {"processed": 1}
+    assert sweep(host).claimed == 1
+    assert host.task(waiting).status == "submitted"
+    pass_time(host, seconds=800)
+    assert reconcile(host).claimed >= 1
+    assert host.task(open_).polls == 1
+
+
+def test_a_clock_of_one_server_that_is_set_back_moves_nothing(hosts: Callable[..., Host], postgres_url: str):
+    host = set_clock(with_own_creator(hosts(postgres_url, **CONFIG)), timedelta())
+    submit(host)
+    assert heed_clock(host.state) == 0
+    pass_time(host, hours=-1)
+    set_clock(host, -HOUR)
+    assert heed_clock(host.state) == 0

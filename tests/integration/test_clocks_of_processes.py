@@ -71,6 +71,22 @@ def test_a_scheduler_whose_clock_is_set_goes_on(database_url: str, tmp_path: Pat
         assert scheduler.end(signal.SIGTERM) == 0
 
 
+def test_a_retry_that_waits_when_the_clock_of_the_machine_is_set_back_is_due_soon(sqlite_url: str, tmp_path: Path):
+    with servers(sqlite_url, tmp_path) as made:
+        made.env |= {"WEBHOOK_RETRY_BACKOFF": "8,8,8", "CREATOR_API_TIMEOUT": "1"}
+        clock = FakeTime(tmp_path / "clock")
+        made.switch.write_text("raise")
+        scheduler = process(made, Scheduler, clock).start()
+        tasks = made.database.add_tasks(2)
+        made.complete(tasks)
+        made.wait(lambda: all(row.tries for row in made.deliveries()), "not each was tried", 60)
+        clock.set(-HOUR)
+        made.switch.write_text("")
+        made.wait_until_done(90)
+        assert made.database.contents(*tasks) == dict.fromkeys(tasks, 1)
+        assert "The clock of the database was set back by 3600 s" in scheduler.log
+
+
 def test_workers_whose_clocks_differ_do_each_event_once(postgres_url: str, tmp_path: Path):
     with servers(postgres_url, tmp_path) as made:
         for seconds in (-HOUR, -120, 120, TEN_MINUTES):

@@ -18,7 +18,7 @@ from tests.support.processes import wait_until
 
 Build = Callable[..., Host]
 BASE = "https://hub.example"
-NAMES = {"reconcile", "submit", "retry-deliveries", "forward", "alerts", "purge"}
+NAMES = {"reconcile", "submit", "retry-deliveries", "forward", "alerts", "purge", "clock"}
 PATIENCE = 60
 
 
@@ -271,6 +271,7 @@ def test_how_often_the_jobs_run_and_what_a_missed_time_means(hosts, sqlite_url):
         "forward": 5,
         "alerts": 30,
         "purge": 3600,
+        "clock": 10,
     }
     assert {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in jobs.values()} == {(True, 1, None)}
     host.webhook.stop_scheduler(host.app)

@@ -1,0 +1,49 @@
+"""Bring nearer what is due later than it can be: its time was written before the clock was set back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from .dialect import Capabilities
+from .rows import ModelTable
+
+__all__ = ["pull_in"]
+
+_PORTION = 500
+"""Rows that one statement changes, so that no other writer waits long."""
+
+
+def pull_in(
+    connection: sa.Connection,
+    table: ModelTable,
+    key: str,
+    until: datetime,
+    *,
+    capabilities: Capabilities,
+    lease: str | None = None,
+) -> int:
+    """Let a portion of the rows be due at a time that are due after it; rows that somebody has locked stay.
+
+    Args:
+        connection: in a transaction.
+        table: the rows.
+        key: the attribute that says when they are due.
+        until: the latest time that is possible.
+        capabilities: what the database can do.
+        lease: the attribute that says when their lease ends, if that is another one.
+
+    Returns:
+        The number of rows.
+    """
+    due, row_id = table.columns[key], table.columns["id"]
+    late = sa.select(row_id.label("id")).where(due > until).order_by(due).limit(_PORTION)
+    if capabilities.skip_locked:
+        late = late.with_for_update(skip_locked=True)
+    values: dict[sa.Column[object], object] = {due: until}
+    if lease is not None:
+        ends = table.columns[lease]
+        values[ends] = sa.case((ends.is_not(None), sa.literal(until, ends.type)), else_=sa.null())
+    change = sa.update(table.table).where(row_id.in_(sa.select(late.subquery("late").c.id))).values(values)
+    return connection.execute(change).rowcount
