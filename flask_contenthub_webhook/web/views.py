@@ -27,6 +27,7 @@ from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest
 from .guards import check_guards, drop_body
 from .responses import json_response, refusal_response, refused_item, success_body
+from .routing import add_route, drop_host_name
 
 __all__ = ["blueprint"]
 
@@ -54,7 +55,6 @@ def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
     return answer
 
 
-@blueprint.post("/callback/<path:task_id>", strict_slashes=False, merge_slashes=False)
 @_answering
 def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
     """Receive one event about one task."""
@@ -69,7 +69,6 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
     return success_body(process(current.state, received))
 
 
-@blueprint.post("/callbacks", strict_slashes=False, merge_slashes=False)
 @_answering
 def batch(current: CurrentRequest) -> dict[str, Any]:
     """Receive many events, each applied in its own transaction; answer with a result for each, in order."""
@@ -89,7 +88,6 @@ def batch(current: CurrentRequest) -> dict[str, Any]:
     }
 
 
-@blueprint.get("/health", strict_slashes=False, merge_slashes=False)
 def health() -> Response:
     """Show that this process answers, and how it is set up, without the database and without secrets."""
     settings = get_state().settings
@@ -126,6 +124,12 @@ def unrouted() -> Response | None:
     response = refusal_response(MethodNotAllowed())
     response.allow.update(problem.valid_methods or ())
     return response
+
+
+add_route(blueprint, "POST", "/callback/<path:task_id>", callback)
+add_route(blueprint, "POST", "/callbacks", batch)
+add_route(blueprint, "GET", "/health", health)
+blueprint.url_value_preprocessor(drop_host_name)
 
 
 def _results(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:

@@ -266,6 +266,7 @@ def make_host(
     after: Callable[[Flask], None] | None = None,
     create_tables: bool = True,
     models: Callable[[SQLAlchemy], Mapping[str, type[Any]]] | None = None,
+    flask: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Host:
     """Build a host application. By default it is enabled, has a secret and requires signatures.
@@ -279,9 +280,10 @@ def make_host(
         after: called with the application after that.
         create_tables: make the tables.
         models: makes the host's own models, as arguments of `init_app`.
+        flask: more arguments of `Flask`.
         **config: of the application; a WEBHOOK_ key given as `...` is left unset.
     """
-    app = Flask("host")
+    app = Flask("host", **(flask or {}))
     settings = {
         "SECRET_KEY": "sessions",
         "TESTING": True,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, request
+from flask.sansio.blueprints import BlueprintSetupState
 
+from ...errors import ConfigurationError
 from .access import Permission, check_permission
 from .forms import set_visitor_cookie
 from .views import add_views
@@ -35,10 +37,20 @@ def create_dashboard(*, permission: Permission | None = None, name: str = "conte
         name: of the blueprint.
     """
     blueprint = Blueprint(name, __name__, static_folder="static", static_url_path="/assets")
+    blueprint.record_once(_refuse_host_matching)
     blueprint.before_request(lambda: check_permission(permission))
     blueprint.after_request(_protect)
     add_views(blueprint)
     return blueprint
+
+
+def _refuse_host_matching(state: BlueprintSetupState) -> None:
+    """Refuse to be mounted where no page would ever be found."""
+    if state.app.url_map.host_matching:
+        raise ConfigurationError(
+            "The history pages cannot be mounted in an app with host_matching=True. Mount an app of their own beside "
+            "it, with the same database, for example by werkzeug.middleware.dispatcher.DispatcherMiddleware."
+        )
 
 
 def _protect(response: Response) -> Response:

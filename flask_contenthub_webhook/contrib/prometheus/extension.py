@@ -72,11 +72,17 @@ class WebhookMetrics:
                 Without it scrapes are only answered in debug mode and in tests.
 
         Raises:
-            ConfigurationError: PROMETHEUS_MULTIPROC_DIR is not a folder that can be written to.
+            ConfigurationError: PROMETHEUS_MULTIPROC_DIR is not a folder that can be written to; or ``path`` is given to
+                an application with host matching.
             RuntimeError: ``webhook.init_app`` was not called, or this was called before.
         """
         if _KEY in app.extensions:
             raise RuntimeError(f"WebhookMetrics are already set up for the app {app.name!r}.")
+        if path is not None and app.url_map.host_matching:
+            raise ConfigurationError(
+                "In an app with host_matching=True, add the route yourself instead of giving a path: "
+                "app.add_url_rule('/metrics', view_func=metrics.view, host=...)."
+            )
         state = get_state(app)
         database = DatabaseCollector(state)
         shown, instruments = _shared() if is_multiprocess() else _own(registry)
