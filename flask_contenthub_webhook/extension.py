@@ -115,13 +115,14 @@ class ContentHubWebhook:
             table_names: other names for our tables, by their usual names: ``{"webhook_alerts": "hub_alerts"}``.
 
         Raises:
-            ConfigurationError: a configuration value or a model cannot be used; names it.
+            ConfigurationError: a configuration value, a model or ``db`` cannot be used; names it.
             RuntimeError: the extension is already registered on this application.
         """
         if EXTENSION_KEY in app.extensions:
             raise RuntimeError(
                 f"A ContentHubWebhook is already registered on the app {app.name!r}; use that one instead."
             )
+        _check_is_flask_sqlalchemy(db)
         settings = load_settings(app.config, debug=app.debug or app.testing)
         check_certificate_support(settings.client_certs)
         models = complete_models(db, task_model=task_model, delivery_model=delivery_model, table_names=table_names)
@@ -230,6 +231,15 @@ def _caller() -> FrameType | None:
     """Return the frame that called the function that calls this one."""
     frame = inspect.currentframe()
     return frame.f_back.f_back if frame is not None and frame.f_back is not None else None
+
+
+def _check_is_flask_sqlalchemy(db: object) -> None:
+    if not all(hasattr(db, name) for name in ("Model", "metadata")):
+        raise ConfigurationError(
+            f"init_app needs the SQLAlchemy object of Flask-SQLAlchemy 3.1 or newer; a {type(db).__module__}."
+            f"{type(db).__qualname__} lacks what the models need. Flask-SQLAlchemy-Lite is not supported: replace its "
+            "object by flask_sqlalchemy.SQLAlchemy(model_class=Base), with the declarative base that you have."
+        )
 
 
 def _make_database(app: Flask, db: SQLAlchemy, settings: Settings, models: Models) -> Database:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import flask_sqlalchemy_lite
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session
+from sqlalchemy.orm import DeclarativeBase
 
-from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin, delivery_processed
+from flask_contenthub_webhook import ContentHubWebhook, DeliveryMixin, GenerationTaskMixin, delivery_processed
+from flask_contenthub_webhook.errors import ConfigurationError
 from tests.support.host import Host, completed
 
 Build = Callable[..., Host]
@@ -85,3 +88,21 @@ def test_a_test_of_the_hosts_may_undo_all_that_an_event_did(hosts: Build, databa
         outer.rollback()
     host.db._app_engines[host.app][None] = engine
     assert (host.task(task_id).status, host.contents(), host.deliveries()) == ("submitted", [], [])
+
+
+@pytest.mark.parametrize("wrong", ["Flask-SQLAlchemy-Lite", "something else"])
+def test_an_object_that_is_not_flask_sqlalchemys_is_refused_with_words(wrong: str):
+    db: Any = flask_sqlalchemy_lite.SQLAlchemy() if wrong == "Flask-SQLAlchemy-Lite" else object()
+
+    with pytest.raises(ConfigurationError, match=r"flask_sqlalchemy\.SQLAlchemy\(model_class=Base\)"):
+        ContentHubWebhook().init_app(Flask("host"), db)
+
+
+def test_a_declarative_base_of_flask_sqlalchemy_lite_moves_as_it_is(hosts: Build, sqlite_url: str):
+    class Base(DeclarativeBase):
+        pass
+
+    host = hosts(sqlite_url, db=SQLAlchemy(model_class=Base))
+    task_id = host.add_task()
+
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
