@@ -108,6 +108,7 @@ def _apply_once(
     state: WebhookState, received: ReceivedEvent, kept: Row | None, *, lock: bool
 ) -> tuple[Outcome, _Strays | None]:
     failure: HandlerError | None = None
+    one: _EventTransaction | None = None
     try:
         with state.database.transaction() as transaction:
             try:
@@ -116,7 +117,11 @@ def _apply_once(
             except HandlerError as error:
                 failure = error
                 raise
-    except SQLAlchemyError:
+    except SQLAlchemyError as error:
+        if one is not None and one.outcome is not None:
+            message = "The database went away after an event was applied; receivers may not have heard of it."
+            log_failure(state.database, logger, message, error)
+            return one.outcome, one.strays
         if failure is None:
             raise
         raise failure from failure.__cause__  # the rollback failed, too: the handler broke the connection
@@ -124,6 +129,9 @@ def _apply_once(
 
 class _EventTransaction:
     """The transaction in which one event is applied."""
+
+    outcome: Outcome | None = None
+    """Set once it is committed."""
 
     def __init__(
         self, state: WebhookState, transaction: Transaction, received: ReceivedEvent, kept: Row | None
@@ -158,7 +166,7 @@ class _EventTransaction:
         except HandlerError as error:
             error.task_id, error.attempt = task["task_id"], self._attempt_that_came(task, decision)
             raise
-        outcome = Outcome.of(decision, task, delivery)
+        self.outcome = outcome = Outcome.of(decision, task, delivery)
         self._announce(task, delivery, outcome)
         return outcome
 

@@ -49,7 +49,11 @@ def keep_failure(
         },
     )
     signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
-    _announce(state, delivery_id)
+    try:
+        _announce(state, delivery_id)
+    except SQLAlchemyError as trouble:
+        message = "The database went away after a failure was recorded; receivers may not have heard of it."
+        log_failure(state.database, logger, message, trouble)
     failed = HandlerFailed()
     failed.delivery_id = delivery_id
     return failed

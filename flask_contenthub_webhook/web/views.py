@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Request, Response, request
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug import exceptions
 
 from ..core.received import Outcome, ReceivedEvent
@@ -15,6 +17,7 @@ from ..core.state_machine import Verdict
 from ..core.strict_json import parse_object
 from ..engine.process import process, process_many
 from ..errors import (
+    DatabaseUnavailable,
     InvalidPayload,
     MethodNotAllowed,
     RequestRefused,
@@ -23,6 +26,7 @@ from ..errors import (
     SignatureMissing,
 )
 from ..runtime.state import get_state
+from ..storage.failure_log import log_failure
 from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest
 from .guards import check_guards, drop_body
@@ -30,6 +34,8 @@ from .responses import json_response, refusal_response, refused_item, success_bo
 from .routing import add_route, drop_host_name
 
 __all__ = ["blueprint"]
+
+logger = logging.getLogger(__name__)
 
 blueprint = Blueprint("contenthub_webhook", __name__)
 _ROUTES = ("callback", "callbacks", "health")
@@ -46,11 +52,15 @@ def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
         try:
             body = view(current, **arguments)
             return json_response(body, 202 if body.get("outcome") == Verdict.QUEUED else 200)
-        except RequestRefused as refusal:
-            if not current.was_read:
-                drop_body(state.settings, real)
-            current.record(refusal)
-            return refusal_response(refusal)
+        except RequestRefused as error:
+            refusal = error
+        except SQLAlchemyError as error:
+            log_failure(state.database, logger, "A request was not processed.", error)
+            refusal = DatabaseUnavailable()
+        if not current.was_read:
+            drop_body(state.settings, real)
+        current.record(refusal)
+        return refusal_response(refusal)
 
     return answer
 
