@@ -10,9 +10,9 @@ import pytest
 import trustme
 
 from docs.tables import HERE
+from tests.support.nginx import NJS, PROGRAM, Nginx
 
 FILES = HERE / "deployment"
-NGINX_MODULES = (Path("/usr/lib/nginx/modules"), Path("/usr/lib64/nginx/modules"))
 
 
 @pytest.mark.parametrize("unit", sorted(FILES.glob("*.service")), ids=lambda path: path.name)
@@ -30,25 +30,33 @@ def test_systemd_finds_nothing_wrong_but_the_missing_programs(unit: Path) -> Non
     assert len(ours) == 1
 
 
-def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-    module = next((found for folder in NGINX_MODULES if (found := folder / "ngx_http_js_module.so").exists()), None)
-    if nginx is None or module is None:
-        pytest.skip("nginx with njs is not on this machine")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("hub.example")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "fullchain.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    authority.cert_pem.write_to_path(tmp_path / "creators-ca.pem")
-    here = {"/etc/ssl/hub": tmp_path, "/etc/nginx/client_cert.js": FILES / "client_cert.js", "/var/log/nginx": tmp_path}
-    site = (FILES / "nginx.conf").read_text()
-    for there, path in here.items():
-        site = site.replace(there, str(path))
-    main = tmp_path / "nginx.conf"
-    main.write_text(
-        f"load_module {module};\npid {tmp_path}/pid;\nerror_log {tmp_path}/errors;\nevents {{}}\nhttp {{\n{site}\n}}\n"
-    )
+@pytest.mark.parametrize("name", ["hub-web", "hub-celery", "hub-scheduler"])
+def test_the_drop_in_for_metrics_is_accepted_beside_each_unit(name: str, tmp_path: Path) -> None:
+    unit = tmp_path / f"{name}.service"
+    shutil.copy(FILES / unit.name, unit)
+    drop_in = tmp_path / f"{name}.service.d" / "metrics.conf"
+    drop_in.parent.mkdir()
+    shutil.copy(FILES / "metrics.conf", drop_in)
 
-    tested = subprocess.run([nginx, "-t", "-c", main], capture_output=True, text=True, check=False, timeout=60)
+    test_systemd_finds_nothing_wrong_but_the_missing_programs(unit)
+
+
+def test_the_metrics_folder_outlives_a_restart_of_one_unit() -> None:
+    lines = (FILES / "metrics.conf").read_text().splitlines()
+
+    assert {"RuntimeDirectoryPreserve=yes", "Environment=PROMETHEUS_MULTIPROC_DIR=/run/hub-metrics"} <= set(lines)
+
+
+def test_the_script_for_commands_is_a_shell_script() -> None:
+    assert subprocess.run(["sh", "-n", FILES / "hub-flask"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(PROGRAM is None or NJS is None, reason="nginx with njs is not on this machine")
+def test_nginx_accepts_its_configuration() -> None:
+    nginx = Nginx(8000, trustme.CA())
+    try:
+        tested = nginx.test()
+    finally:
+        nginx.close()
 
     assert tested.returncode == 0, tested.stderr

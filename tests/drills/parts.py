@@ -90,8 +90,8 @@ def running(*arguments: str, app: str, env: Mapping[str, str], directory: Path) 
 
 
 def say(name: str, value: Any) -> None:
-    """Print a figure of a drill."""
-    print(f"  {name:<58} {value}", flush=True)  # noqa: T201 - what a drill is for
+    """Print a figure of a drill, past a redirection of what its parts print."""
+    print(f"  {name:<58} {value}", file=sys.__stdout__, flush=True)
 
 
 def eventually(condition: Callable[[], object], what: str, timeout: float = 60) -> None:

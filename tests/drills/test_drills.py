@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from . import database_away, dead_scheduler
+from tests.support.nginx import NJS, PROGRAM
+
+from . import database_away, dead_scheduler, nginx_alone
 
 pytestmark = pytest.mark.slow
 
@@ -17,3 +19,8 @@ def test_the_database_is_away(tmp_path: Path):
 
 def test_the_scheduler_is_dead(tmp_path: Path):
     dead_scheduler.drill(tmp_path)
+
+
+@pytest.mark.skipif(PROGRAM is None or NJS is None, reason="nginx with njs is not on this machine")
+def test_nginx_is_alone(tmp_path: Path):
+    nginx_alone.drill(tmp_path)
