@@ -37,9 +37,9 @@ def start_scheduler_with_first_request(app: Flask) -> None:
         jobs = get_state(app).jobs.value
         if jobs.was_started or app.testing:
             return
-        if _has_server_mark(request.environ) or (not _is_command_or_test() and _is_concurrent(request.environ)):
+        if _has_server_mark(request.environ) or (_may_be_a_servers(request.environ) and not _is_command()):
             start_scheduler(app)
-        elif not _is_command_or_test() and not jobs.was_doubted:
+        elif not jobs.was_doubted and not _is_command():
             jobs.was_doubted = True
             logger.warning(
                 "WEBHOOK_SCHEDULER_ENABLED is set, but the first request does not look like a server's, so the "
@@ -54,13 +54,13 @@ def _has_server_mark(environ: Mapping[str, Any]) -> bool:
     return not _SERVER_MARKS.isdisjoint(environ)
 
 
-def _is_concurrent(environ: Mapping[str, Any]) -> bool:
+def _may_be_a_servers(environ: Mapping[str, Any]) -> bool:
     """Tell whether several threads or processes serve: adapters from ASGI say so, Werkzeug's test client does not."""
-    return bool(environ.get("wsgi.multithread") or environ.get("wsgi.multiprocess"))
+    is_concurrent = environ.get("wsgi.multithread") or environ.get("wsgi.multiprocess")
+    return bool(is_concurrent) and "pytest" not in sys.modules
 
 
-def _is_command_or_test() -> bool:
-    """Tell whether a command of Flask's or a test runner made the request, through a client of the application."""
+def _is_command() -> bool:
+    """Tell whether a command of Flask's made the request, through a client of the application."""
     context = click.get_current_context(silent=True)
-    is_command = context is not None and context.find_object(ScriptInfo) is not None
-    return is_command or "pytest" in sys.modules
+    return context is not None and context.find_object(ScriptInfo) is not None

@@ -192,6 +192,13 @@ def test_a_server_that_does_not_name_itself_runs_one(settings, journal):
     assert NOT_CLEAR not in ended.stderr
 
 
+def test_below_pytest_an_unnamed_server_runs_none_and_says_so(settings, journal):
+    ended = script(settings, f"import httpx, pytest\n{_ASK_AS_THREADED}")
+
+    assert STARTED not in ended.stderr
+    assert ended.stderr.count(NOT_CLEAR) == 1
+
+
 def test_a_page_is_served_if_the_scheduler_cannot_start(settings, journal):
     """As in uWSGI without threads, whose module APScheduler looks at."""
     ended = script(

@@ -11,8 +11,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from a2wsgi import WSGIMiddleware
-from asgiref.wsgi import WsgiToAsgi
 from flask import Flask, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Text, select, text
@@ -93,5 +91,16 @@ def create_app() -> Flask:
 
 
 app = create_app()
-asgi = WsgiToAsgi(app)
-asgi_of_a2wsgi = WSGIMiddleware(app)
+
+
+def __getattr__(name: str) -> Any:
+    """Make the adapter that a server asks for; each needs a package of its own."""
+    if name == "asgi":
+        from asgiref.wsgi import WsgiToAsgi
+
+        return WsgiToAsgi(app)
+    if name == "asgi_of_a2wsgi":
+        from a2wsgi import WSGIMiddleware
+
+        return WSGIMiddleware(app)
+    raise AttributeError(name)
