@@ -162,11 +162,11 @@ def remember_name(state: WebhookState, seen: Row | None, task: Row, name: str) -
     ours = task["creator_task_id"]
     if seen is None or name == ours:
         return
-    changes: dict[str, Any] = {"creator_task_id": name}
-    if seen["attempt"] != task["attempt"]:
-        earlier = seen["earlier_creator_task_ids"] or ()
-        changes = {"earlier_creator_task_ids": [name if known == ours else known for known in earlier]}
-    state.database.write(lambda tx: state.store.compare_and_set(tx, seen, changes))
+    if seen["attempt"] == task["attempt"]:
+        state.database.write(lambda tx: state.store.note_answer(tx, task, {"creator_task_id": name}))
+        return
+    earlier = [name if known == ours else known for known in seen["earlier_creator_task_ids"] or ()]
+    state.database.write(lambda tx: state.store.compare_and_set(tx, seen, {"earlier_creator_task_ids": earlier}))
 
 
 def earlier_names(task: Row) -> Sequence[str]:

@@ -171,7 +171,8 @@ def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
             return settled
     names = earlier_names(task)
     if names and not stop_strays(state, task, names) and task["submit_tries"] < _PATIENCE_WITH_EARLIER:
-        return _postpone(state, task, CreatorUnreachable("A job of an earlier attempt could not be cancelled."))
+        waits = CreatorUnclear("A job of an earlier attempt could not be cancelled.")
+        return _postpone(state, task, waits, may_have_arrived=task["submitting_since"] is not None, pause=False)
     if not claim.mark_submitting(creator.address):
         return "moved on"
     try:
@@ -223,7 +224,7 @@ def _unclear(state: WebhookState, creator: GuardedCreator, task: Row, error: Cre
     """Leave it to the poller whether the creator has the job: calling again could start the work twice."""
     logger.warning("The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
     if creator.is_idempotent and not isinstance(error, CreatorBug):
-        return _postpone(state, task, error, may_have_arrived=True)
+        return _postpone(state, task, error, may_have_arrived=True, pause=False)
     _accepted(state, task, None, error)
     return "unclear"
 
@@ -321,9 +322,12 @@ def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
     return "refused"
 
 
-def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool = False) -> str:
+def _postpone(
+    state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool = False, pause: bool = True
+) -> str:
     backoff = state.settings.retry_backoff
-    state.creator_pause.failed(state.waited())
+    if pause:
+        state.creator_pause.failed(state.waited())
     wait = jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
     with state.database.session() as session:

@@ -183,6 +183,31 @@ class TestAnEarlierAttempt:
         assert own(hub).calls == ["submit", "statuses", "cancel", "submit"]
         assert own(hub).cancelled == [first]
 
+    def test_that_cannot_be_cancelled_delays_the_next_one_a_little(self, hub, monkeypatch):
+        """At most one job of a task may run; but a service without a working cancellation must not stop everything."""
+        task_id = submit(hub)
+        sweep(hub)
+        hub.post(task_id, failed(task_id), attempt=1)
+        real = own(hub).cancel
+        monkeypatch.setattr(own(hub), "cancel", lambda _: raise_(CreatorUnclear()))
+        hub.clock.advance(40)
+        assert sweep(hub).outcomes == {"unreachable": 1}
+        assert len(own(hub).jobs) == 1
+        monkeypatch.setattr(own(hub), "cancel", real)
+        hub.clock.advance(40)
+        assert sweep(hub).outcomes == {"submitted": 1}
+        assert own(hub).cancelled == [own(hub).jobs[0].creator_task_id]
+
+    def test_that_can_never_be_cancelled_delays_the_next_one_a_few_times(self, hub, monkeypatch):
+        task_id = submit(hub)
+        sweep(hub)
+        hub.post(task_id, failed(task_id), attempt=1)
+        monkeypatch.setattr(own(hub), "cancel", lambda _: raise_(NotImplementedError()))
+        for _ in range(4):
+            hub.clock.advance(150)
+            sweep(hub)
+        assert (hub.task(task_id).status, len(own(hub).jobs)) == ("submitted", 2)
+
     def test_that_shows_life_later_is_cancelled_once_more(self, hub):
         task_id, first, second = self.second_attempt(hub)
         own(hub).cancelled.clear()
