@@ -48,6 +48,8 @@ __all__ = ["ReconcileReport", "reconcile"]
 
 logger = get_logger(__name__)
 
+_LONG = 1.0
+"""Seconds of asking in which tasks may well have gone on; to find out costs a statement."""
 _MOST_IDS = 500
 _MISSING_LIMIT = 3
 """Consecutive answers without a task before it counts as lost."""
@@ -163,6 +165,7 @@ class _Pass:
         """Apply the answers; return the tasks that the service has not settled, and those that could not be queried."""
         if is_stopping():
             return [], tasks
+        began = time.monotonic()
         reports = self._ask_together(service, [task for task in tasks if _goes_by_name(task, service)])
         if reports is None:
             return [], tasks
@@ -183,7 +186,8 @@ class _Pass:
             by_outcome.setdefault(future.result(), []).append(task)
         open_, missing, unasked = by_outcome.pop("open"), by_outcome.pop("missing"), by_outcome.pop("error")
         self.counts.update({"still open": len(open_), "missing": len(missing)})
-        self._stop_what_went_on(open_)
+        if time.monotonic() - began >= _LONG:
+            self._stop_what_went_on(open_)
         self.applied.update({verdict: len(settled) for verdict, settled in by_outcome.items()})
         return open_ + missing, unasked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -88,6 +89,7 @@ def test_a_job_that_the_list_shows_although_its_task_has_gone_on_is_cancelled(hu
 
     def go_on() -> None:
         own(hub).on_statuses = lambda: None
+        threading.Event().wait(1.1)  # the service takes its time
         cancel(hub, task_id)
         retry(hub, task_id)
         sweep(hub)
