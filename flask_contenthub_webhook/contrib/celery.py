@@ -21,18 +21,20 @@ if importlib.util.find_spec("celery") is None:
     )
 
 import contextlib
-import itertools
+import os
+import select
 import threading
 import time
-import weakref
+from concurrent.futures import wait
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, signals
 
 from ..core.cooldown import Cooldown
 from ..core.logs import get_logger
 from ..core.per_process import PerProcess
+from ..core.stopping import DaemonThreads
 from ..engine.retry import RetryReport, work_off
 from ..runtime.background import BackgroundThreads
 from ..storage.failure_log import log_unexpected
@@ -51,11 +53,16 @@ _WakeUp = tuple[str, int]
 """The arguments of a message: a task id, and the number of the Flask application on its Celery application."""
 _TIMEOUT = 0.2
 """Seconds to wait for the broker in each step of sending a wake-up."""
+_GRACE = 4.0
+"""Seconds for which a worker that is to end waits for what it applies; Celery itself needs about three more."""
+_LOOK_EVERY = 0.5
+"""Seconds between two looks whether the worker is to end, while events are applied."""
 _PAUSE = timedelta(seconds=5)
 """Time without wake-ups after the broker failed; an outage costs each process one timeout per pause."""
-_engines: weakref.WeakValueDictionary[int, CeleryEngine] = weakref.WeakValueDictionary()
-"""The engines of this process, in the order of their registration."""
-_numbers = itertools.count()
+_KEY = "contenthub_webhook_engines"
+"""The attribute of a Celery application that keeps the engines of its Flask applications, where nobody else does."""
+_without_celery: list[CeleryEngine] = []
+"""Engines whose Flask application has no Celery application yet."""
 
 _MOST_WAITING = 10_000
 """Limit of wake-ups waiting to be sent in one process; further ones are left to the scheduler."""
@@ -74,7 +81,8 @@ class CeleryEngine:
         self._celery_app = celery_app
         self._missing_was_logged = False
         self._sender = PerProcess(_Sender)
-        _engines[next(_numbers)] = self
+        _without_celery.append(self)
+        _engines_of(self.celery_app)
         # Signals hold bound methods weakly, so an application can be garbage-collected.
         signals.import_modules.connect(self._register)
 
@@ -95,7 +103,8 @@ class CeleryEngine:
         elif celery_app.conf.task_always_eager:
             self._apply_eagerly(task_id)
         else:
-            self._sender.value.send(celery_app, (task_id, _engines_of(celery_app).index(self)))
+            engines = _engines_of(celery_app)
+            self._sender.value.send(celery_app, (task_id, engines.index(self) if self in engines else len(engines)))
 
     def apply(self, task_id: str) -> bool:
         """Apply all waiting events of a task; return False if there was none.
@@ -131,6 +140,19 @@ class CeleryEngine:
         registered = self.celery_app.control.inspect(timeout=timeout).registered() or {}
         return {name: TASK_NAME in tasks for name, tasks in registered.items()}
 
+    def apply_in_time(self, task_id: str) -> bool:
+        """Apply a task's events in another thread, which is abandoned if the worker is to end and it does not return.
+
+        What it had claimed is applied by the scheduler once the lease ends.
+        """
+        applying = DaemonThreads(1, "contenthub-celery").submit(self.apply, task_id)
+        while not applying.done() and not _Shutdown.has_begun():
+            wait([applying], timeout=_LOOK_EVERY)
+        if not wait([applying], timeout=_GRACE).done:
+            logger.warning("An event is left to the scheduler: this worker ends.", extra={"task_id": task_id})
+            return True
+        return applying.result()
+
     def _register(self, sender: Celery, **_: Any) -> None:
         """Register our task when a Celery program loads the tasks of its application."""
         celery_app = self.celery_app
@@ -162,8 +184,42 @@ class CeleryEngine:
         )
 
 
-def _engines_of(celery_app: Celery) -> list[CeleryEngine]:
-    return [engine for engine in list(_engines.values()) if engine.celery_app is celery_app]
+def _engines_of(celery_app: Celery | None) -> list[CeleryEngine]:
+    """Return the engines of a Celery application, in the order of their registration."""
+    if celery_app is None:
+        return []
+    engines: list[CeleryEngine] = vars(celery_app).setdefault(_KEY, [])
+    for engine in [engine for engine in _without_celery if engine.celery_app is celery_app]:
+        _without_celery.remove(engine)
+        engines.append(engine)
+    return engines
+
+
+class _Shutdown:
+    """The end of a Celery worker, as its children learn of it: there is something to read, and nobody reads it.
+
+    Celery tells only the parent of a prefork pool. ``pipe`` is made before the children are forked.
+    """
+
+    pipe: ClassVar[tuple[int, int] | None] = None
+
+    @classmethod
+    def prepare(cls, **_: Any) -> None:
+        if cls.pipe is None:
+            cls.pipe = os.pipe()
+
+    @classmethod
+    def begin(cls, **_: Any) -> None:
+        if cls.pipe is not None and not cls.has_begun():
+            os.write(cls.pipe[1], b"!")
+
+    @classmethod
+    def has_begun(cls) -> bool:
+        return cls.pipe is not None and bool(select.select([cls.pipe[0]], [], [], 0)[0])
+
+
+signals.worker_init.connect(_Shutdown.prepare)
+signals.worker_shutting_down.connect(_Shutdown.begin)
 
 
 def _task_of(celery_app: Celery) -> Any:
@@ -172,7 +228,7 @@ def _task_of(celery_app: Celery) -> Any:
     def process(task_id: str, number: int = 0) -> None:
         engines = _engines_of(celery_app)
         meant, others = engines[number : number + 1], engines[:number] + engines[number + 1 :]
-        any(engine.apply(task_id) for engine in meant + others)
+        any(engine.apply_in_time(task_id) for engine in meant + others)
 
     return process
 

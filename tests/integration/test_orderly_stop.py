@@ -16,13 +16,18 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from celery import Celery
+from flask import Flask
 
 from flask_contenthub_webhook import default_models
 from tests.support.busy_host import FACTORY, SUBMITTED, create_app
+from tests.support.celery_host import add_celery
+from tests.support.celery_worker import CeleryWorker, Pool
 from tests.support.gunicorn import Gunicorn
 from tests.support.processes import PROJECT_ROOT, Guard, clean_environment, wait_until
 from tests.support.raw_http import callback, completed
 from tests.support.receiver import Receiver, Reply
+from tests.support.redis import NO_REDIS, RedisServer, find_redis
 from tests.support.web_database import HostDatabase
 from tests.support.web_host import db
 
@@ -200,7 +205,32 @@ def test_the_worker(request: pytest.FixtureRequest, tmp_path: Path, receiver: Re
     assert_that_events_wait(site, task_ids)
 
 
-def post_thin_events(site: Site, *, processing: str) -> list[str]:
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    if find_redis() is None:
+        pytest.skip(NO_REDIS)
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
+def test_celery(postgres_url: str, tmp_path: Path, receiver: Receiver, redis: RedisServer, pool: Pool):
+    """As the worker; the events that it had in hand are the scheduler's once their leases end."""
+    site = Site(postgres_url, tmp_path, receiver, 60)
+    broker = {"TEST_HOST_BROKER": redis.url, "TEST_HOST_QUEUE": pool}
+    celery = add_celery(Flask("host"), redis.url, queue=pool)
+    environment = site.environment | {"WEBHOOK_PROCESSING": "celery"} | broker
+    with CeleryWorker(environment, pool=pool, concurrency=2, app="tests.support.busy_host:celery_app") as worker:
+        task_ids = post_thin_events(site, processing="celery", celery=celery)
+        busy = 1 if pool == "solo" else 2
+        wait_until(lambda: len(site.calls) >= busy, timeout=30, what="not busy", log=lambda: worker.log)
+        began = time.monotonic()
+        assert worker.stop(60) == 0
+        assert time.monotonic() - began < PROMISED
+    assert_that_events_wait(site, task_ids)
+
+
+def post_thin_events(site: Site, *, processing: str, celery: Celery | None = None) -> list[str]:
     """Accept a `completed` without its result for each of a hundred tasks."""
     task_ids = site.database.add_tasks(100, creator_task_id="job")
     app = create_app(
@@ -209,6 +239,8 @@ def post_thin_events(site: Site, *, processing: str) -> list[str]:
         WEBHOOK_SECRET_KEY=None,
         TESTING=True,
     )
+    if celery is not None:
+        app.extensions["celery"] = celery
     for task_id in task_ids:
         answer = app.test_client().post(
             callback(task_id),

@@ -281,3 +281,31 @@ def test_a_wake_up_with_a_number_that_this_worker_does_not_know_finds_its_event(
         celery.tasks[TASK_NAME].apply((task_id, number))
         assert host.task(task_id).status == "completed"
     host.close()
+
+
+@pytest.mark.parametrize("how", ["given", "found"])
+def test_a_celery_application_keeps_the_applications_that_only_it_knows(world: World, how: str):
+    """As where a module for the workers says `celery_app = create_app().extensions["celery"]`."""
+    celery = Celery("host", broker="memory://", set_as_current=False)
+    given = {"models": lambda _: {"celery": celery}} if how == "given" else {}
+
+    def find(app: Flask) -> None:
+        app.extensions["celery"] = celery
+
+    task_ids = []
+    for name in NAMES[:2]:
+        host = world.host(name, **given, before=find, create_tables=True, WEBHOOK_PROCESSING="celery")
+        task_ids.append(host.add_task())
+        host.connect(task_completed, host.publisher)
+        host.post(task_ids[-1], completed(task_ids[-1]), attempt=1)
+        host.close()
+        del host
+    gc.collect()
+    celery.loader.import_default_modules()
+    for number, task_id in enumerate(task_ids):
+        celery.tasks[TASK_NAME].apply((task_id, number))
+
+    hosts = [world.host(name) for name in NAMES[:2]]
+    assert [host.task(task_id).status for host, task_id in zip(hosts, task_ids, strict=True)] == ["completed"] * 2
+    for host in hosts:
+        host.close()

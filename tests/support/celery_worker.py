@@ -24,12 +24,15 @@ class CeleryWorker(Service):
         env: More environment variables; DATABASE_URL and TEST_HOST_BROKER are needed.
         pool: Celery's kind of workers.
         concurrency: How many of them.
+        app: Where the Celery application is.
     """
 
-    def __init__(self, env: Mapping[str, str], *, pool: Pool = "prefork", concurrency: int = 2) -> None:
+    def __init__(
+        self, env: Mapping[str, str], *, pool: Pool = "prefork", concurrency: int = 2, app: str = CELERY_APP
+    ) -> None:
         self._env = dict(env)
         self._command = [
-            *(sys.executable, "-m", "celery", "--app", CELERY_APP, "worker", "--loglevel", "INFO"),
+            *(sys.executable, "-m", "celery", "--app", app, "worker", "--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency)),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
