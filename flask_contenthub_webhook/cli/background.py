@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 from flask import current_app
 
-from ..core.stopping import stopped_by, time_left
+from ..core.stopping import DaemonThreads, stopped_by, time_left
 from ..engine.worker import run_worker
 from ..errors import ConfigurationError
 from ..operations.jobs import JOBS, record_pass
@@ -142,10 +143,11 @@ def _reconcile_until_stopped(state: WebhookState, limit: int) -> None:
 
     with stop_on_signals(stopped.set):
         click.echo(f"A pass every {interval:g} s, until SIGTERM or Ctrl-C.")
-        thread = threading.Thread(target=make_passes, name="contenthub-passes", daemon=True)
-        thread.start()
+        passes = DaemonThreads(1, "contenthub-passes").submit(make_passes)
+        passes.add_done_callback(lambda _: stopped.set())  # by an error
         wait_for_stop(stopped)
-        thread.join(time_left())
+        if wait([passes], timeout=time_left()).done:
+            passes.result()
     click.echo("Stopped.")
 
 

@@ -190,6 +190,22 @@ def test_the_scheduler(request: pytest.FixtureRequest, tmp_path: Path, receiver:
     site.assert_that_nothing_is_lost()
 
 
+def test_the_command_that_polls(sqlite_url: str, tmp_path: Path, receiver: Receiver):
+    site, now = Site(sqlite_url, tmp_path, receiver, 60), datetime.now(UTC)
+    task_ids = [
+        site.database.add_task(creator_task_id=f"job-{number}", next_poll_at=now, submitted_at=now)
+        for number in range(20)
+    ]
+    log = tmp_path / "log"
+    arguments = ("-m", "flask", "--app", "tests.support.busy_host", "webhook", "reconcile")
+    with command(*arguments, environment=site.environment, log=log, ready="A pass every") as process:
+        wait_until(lambda: len(site.calls) >= 8, timeout=30, what="not busy", log=log.read_text)
+        assert seconds_to_end(process) < PROMISED
+    assert log.read_text().endswith("Stopped.\n")
+    assert len(site.calls) < len(task_ids)
+    assert all(site.database.task(task_id).next_poll_at is not None for task_id in task_ids)
+
+
 @pytest.mark.parametrize("kind", ["postgres_url", "sqlite_url"])
 def test_the_worker(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver, kind: str):
     """Its threads wait for results that the service does not return; other events wait behind them."""
