@@ -45,5 +45,5 @@ def _hook() -> None:
 
 
 def _renew_all() -> None:
-    for owner in _living:
+    for owner in list(_living):  # a new value may hold others, which are new as well
         owner.renew()

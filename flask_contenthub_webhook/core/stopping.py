@@ -25,8 +25,8 @@ __all__ = ["GRACE", "DaemonThreads", "begin_to_end", "is_stopping", "stopped_by"
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GRACE = 7.0
-"""Seconds for which running work is waited for at an orderly stop; a server and Python need one or two more to end."""
+GRACE = 6.0
+"""Seconds for which running work is waited for at an orderly stop; a server and Python need up to three more to end."""
 
 
 class _Process:

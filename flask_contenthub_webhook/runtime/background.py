@@ -19,7 +19,7 @@ __all__ = ["BackgroundThreads", "can_run_threads"]
 
 logger = logging.getLogger(__name__)
 
-_LAST_START = 3.5
+_LAST_START = 3.0
 """Seconds in which an ending process still begins queued work; the rest is left to the next sweep."""
 
 

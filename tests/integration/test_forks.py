@@ -13,9 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from celery import Celery
 from flask import Flask
 
+from flask_contenthub_webhook.contrib.celery import CeleryEngine
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
+from flask_contenthub_webhook.runtime.state import CELERY_KEY
 from tests.support.host import Host, completed
 from tests.support.receiver import Receiver
 from tests.support.submission import BASE, submit, with_own_creator
@@ -35,7 +38,7 @@ def receiver() -> Iterator[Receiver]:
 
 def build(hosts: Build, url: str, receiver: Receiver) -> Host:
     """An application of which a callback uses nearly everything: it forwards, counts, limits and submits."""
-    return with_own_creator(
+    host = with_own_creator(
         hosts(
             url,
             after=lambda app: WebhookMetrics(app, path="/metrics"),
@@ -48,6 +51,8 @@ def build(hosts: Build, url: str, receiver: Receiver) -> Host:
             WEBHOOK_FORWARD_ALLOWED_NETWORKS="127.0.0.0/8",
         )
     )
+    host.app.extensions[CELERY_KEY] = CeleryEngine(host.state, Celery("host", broker="memory://", set_as_current=False))
+    return host
 
 
 def work(host: Host, *, thoroughly: bool = True) -> None:
@@ -83,14 +88,17 @@ def until(condition: Callable[[], bool]) -> None:
 
 def exit_code_of_child(work_of_child: Callable[[], None]) -> int:
     """Fork, and return the exit code of the child: 0 if it could do its work, 1 if that failed, -14 if it hung."""
+    unraisable: list[Any] = []  # from the hooks of the fork, which Python only prints
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
     child = os.fork()
+    sys.unraisablehook = hook
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(PATIENCE)
         code = 1
         try:
             work_of_child()
-            code = 0
+            code = 1 if unraisable else 0
         except BaseException:  # noqa: BLE001 - the child must not go on as a second pytest
             sys.excepthook(*sys.exc_info())
         finally:
