@@ -37,7 +37,7 @@ from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, p
 from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
 from .failures import keep_failure
-from .handlers import HandlerError, blame, call_handlers, handlers_of
+from .handlers import HandlerError, call_handlers, handlers_of
 from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
 from .task_changes import changes_of, stored_result
 
@@ -330,8 +330,10 @@ class _EventTransaction:
         """Commit; a deferred constraint or a session event of the host may still refuse what handlers wrote."""
         try:
             self.transaction.commit()
-        except BaseException as error:  # noqa: BLE001 - whatever the host's code raises
-            raise blame("commit", error, spare=_is_surroundings)  # noqa: B904 - its cause is set, or it is the same
+        except BaseException as error:
+            if _is_surroundings(error):
+                raise
+            raise HandlerError("commit") from error
 
     def _attempt_that_came(self, task: Row, decision: Decision) -> int:
         """Return the attempt of this event, so that a later try does not apply it to a later attempt."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..runtime.state import WebhookState
 
-__all__ = ["HandlerCall", "HandlerError", "blame", "call_handlers", "handlers_of"]
+__all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of"]
 
 _SIGNALS: Mapping[TaskState, NamedSignal | None] = {
     TaskState.PENDING: None,
@@ -96,23 +96,20 @@ def call_handlers(
     Raises:
         HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
     """
-    session = transaction.session()
-    with TransactionGuard(session, transaction.connection, task=task, delivery=delivery) as guard:
-        for call in calls:
-            try:
+    session, name = transaction.session(), ""
+    try:
+        with TransactionGuard(session, transaction.connection, task=task, delivery=delivery) as guard:
+            for call in calls:
+                name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
                 _require_run(app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments))
                 guard.check()
-            except BaseException as error:  # noqa: BLE001 - whatever a handler raises
-                raise blame(_name_of(call.function), error)  # noqa: B904 - its cause is set, or it is the same
-        try:
+            name = "flush"
             session.flush()
             guard.check()
-        except BaseException as error:  # noqa: BLE001 - likewise
-            raise blame("flush", error)  # noqa: B904 - likewise
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
+    except BaseException as error:
+        if ends_process(error):
+            raise
+        raise HandlerError(name) from error
 
 
 def _require_run(returned: object) -> None:
@@ -123,12 +120,3 @@ def _require_run(returned: object) -> None:
         if isinstance(returned, CoroutineType):
             returned.close()  # or Python warns that it was never awaited
         raise TypeError(f"The handler returned a {type(returned).__name__}; nothing of it has run.")
-
-
-def blame(name: str, error: BaseException, *, spare: Callable[[BaseException], bool] = ends_process) -> BaseException:
-    """Return what to raise for an exception: a :class:`HandlerError`, or itself if ``spare`` returns True for it."""
-    if spare(error):
-        return error
-    failure = HandlerError(name)
-    failure.__cause__ = error
-    return failure

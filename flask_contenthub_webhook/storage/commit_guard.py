@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, NoReturn, Self
-from weakref import WeakSet
 
 from flask import g, has_app_context
 from sqlalchemy import Connection, Engine
@@ -207,7 +206,7 @@ engine makes each statement of the application slower. If the name changes, :met
 the commit, too late to undo it; a test would fail."""
 
 _guarded: ContextVar[TransactionGuard | None] = ContextVar("contenthub_webhook_guard", default=None)
-_watched: WeakSet[Engine] = WeakSet()
+_WATCHED = "contenthub_webhook_watched"
 
 
 def watch_commits(db: SQLAlchemy) -> None:
@@ -218,10 +217,10 @@ def watch_commits(db: SQLAlchemy) -> None:
 
 def _watch_statements(engine: Engine) -> None:
     """Listen where it costs the least: at the dialect, not at the engine."""
-    if engine not in _watched:
+    if _WATCHED not in vars(engine.dialect):
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
             sa_event.listen(engine, name, _before_statement)
-        _watched.add(engine)
+        vars(engine.dialect)[_WATCHED] = True
 
 
 def _before_statement(_: object, statement: str, *rest: Any) -> None:
