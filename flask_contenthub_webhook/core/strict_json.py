@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import InvalidJSON, InvalidPayload
 
@@ -96,20 +96,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(literal: str) -> int:
-    return int(_bounded(literal))
+    if len(literal) > MAX_NUMBER_LENGTH:
+        _refuse_length(literal)
+    return int(literal)
 
 
 def _float(literal: str) -> float:
-    number = float(_bounded(literal))
+    if len(literal) > MAX_NUMBER_LENGTH:
+        _refuse_length(literal)
+    number = float(literal)
     if math.isinf(number):
         raise InvalidJSON(f"The number {literal} is too large.")
     return number
 
 
-def _bounded(literal: str) -> str:
-    if len(literal) > MAX_NUMBER_LENGTH:
-        raise InvalidJSON(f"A number has {len(literal)} characters; at most {MAX_NUMBER_LENGTH} are accepted.")
-    return literal
+def _refuse_length(literal: str) -> NoReturn:
+    raise InvalidJSON(f"A number has {len(literal)} characters; at most {MAX_NUMBER_LENGTH} are accepted.")
 
 
 def _constant(literal: str) -> float:
