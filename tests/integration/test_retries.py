@@ -315,7 +315,7 @@ def test_a_result_whose_delivery_was_settled_meanwhile_completes_nothing(any_hos
     row = break_once(host, task_id)
     held = read_delivery(host.state, row.id)
     assert held is not None
-    set_verdict(host.state, row.id, Verdict.IGNORED, reason="by another")
+    set_verdict(host.state, held, Verdict.IGNORED, reason="by another")
 
     with pytest.raises(AlreadySettled):
         apply_event(host.state, event_of_row(host.state, held), kept=held)
