@@ -9,12 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 __all__ = [
     "BigId",
     "Blob",
     "Json",
     "LongText",
+    "TimeOfDatabase",
     "UTCDateTime",
     "named",
     "quoted",
@@ -31,7 +34,7 @@ Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
 def utc_now() -> datetime:
-    """Return the current time, aware, in UTC."""
+    """Return the time of the machine, aware, in UTC."""
     return datetime.now(UTC)
 
 
@@ -73,6 +76,37 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
 
     def __repr__(self) -> str:
         return "DateTime(timezone=True)"
+
+
+class TimeOfDatabase(FunctionElement[datetime]):
+    """The default of a time that processes compare: the database's time, or some seconds after it.
+
+    Rows that a host makes by hand are due by the same clock as all others.
+    """
+
+    name = "time_of_database"
+    inherit_cache = True
+    type = UTCDateTime()
+
+    def __init__(self, after: int = 0) -> None:
+        super().__init__(sa.literal_column(str(after)))
+
+
+@compiles(TimeOfDatabase)
+def _of_machine(element: TimeOfDatabase, compiler: Any, **options: Any) -> str:
+    """Write it as SQLite keeps times, to the millisecond."""
+    seconds = compiler.process(element.clauses, **options)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '+{seconds} seconds')"
+
+
+@compiles(TimeOfDatabase, "postgresql")
+def _of_postgresql(element: TimeOfDatabase, compiler: Any, **options: Any) -> str:
+    return f"(statement_timestamp() + INTERVAL '{compiler.process(element.clauses, **options)} seconds')"
+
+
+@compiles(TimeOfDatabase, "mysql", "mariadb")
+def _of_mysql(element: TimeOfDatabase, compiler: Any, **options: Any) -> str:
+    return f"timestampadd(SECOND, {compiler.process(element.clauses, **options)}, utc_timestamp(6))"
 
 
 def named(kind: str, table: str, column: str = "") -> str:

@@ -79,6 +79,8 @@ def _field(declared: MappedColumn[Any], hint: Any) -> Any:
     if isinstance(default, sa.ColumnDefault) and default.is_callable:
         make = default.arg
         options = {"default_factory": lambda: make(None), "insert_default": make}
+    elif isinstance(default, sa.ColumnDefault) and default.is_clause_element:
+        options = {"default_factory": lambda: default.arg, "insert_default": default.arg}
     elif isinstance(default, sa.ColumnDefault):
         options = {"default": default.arg}
     elif type(None) in get_args(get_args(hint)[0]):

@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState
-from .columns import BigId, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+from .columns import BigId, Json, LongText, TimeOfDatabase, UTCDateTime, named, quoted, waiting_index
 from .mixin import Columns, TableMixin
 
 __all__ = ["GenerationTaskMixin"]
 
-_FIRST_POLL = timedelta(seconds=120)
+_FIRST_POLL = 120
 
 
 class GenerationTaskMixin(TableMixin):
@@ -78,7 +78,7 @@ class GenerationTaskMixin(TableMixin):
     """The number of times that the creator was not reached with this attempt."""
     submitted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The time at which the creator accepted the current attempt."""
-    next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=lambda: utc_now() + _FIRST_POLL)
+    next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=TimeOfDatabase(after=_FIRST_POLL))
     """The time of the next query of an open task; never null while the task is open. Of a task that has ended: the
     time at which the creator must be told again that its job is no longer wanted."""
     polls: Mapped[int] = mapped_column(sa.Integer, default=0)
@@ -86,8 +86,8 @@ class GenerationTaskMixin(TableMixin):
     times_missing: Mapped[int] = mapped_column(sa.Integer, default=0)
     """Consecutive answers of the creator that lacked the task."""
     deadline_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
-    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=TimeOfDatabase())
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=TimeOfDatabase())
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The time at which the task reached its terminal state."""
 

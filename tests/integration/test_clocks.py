@@ -139,6 +139,19 @@ def test_a_task_times_out_when_its_time_is_over(servers: Servers):
         assert one.task(task_id).status == "timeout"
 
 
+def test_a_task_made_by_hand_has_its_time(servers: Servers):
+    for one, other in servers.each_way:
+        task_id = one.add_task(creator_task_id=f"by-hand-{one is servers.right}", status="submitted")
+        own(other).known[one.task(task_id).creator_task_id] = OPEN
+        assert abs(one.task(task_id).created_at - datetime.now(UTC)) < timedelta(seconds=30)
+        pass_time(one, seconds=118)
+        assert reconcile(other).claimed == 0
+        pass_time(one, seconds=3)
+        assert (reconcile(other).claimed, one.task(task_id).status) == (1, "submitted")
+        pass_time(one, seconds=1800)
+        assert reconcile(other).timed_out == 1
+
+
 # --- the inbox ---------------------------------------------------------------------------------------------------
 
 
