@@ -35,6 +35,8 @@ TASKS, DELIVERIES = (model.__table__ for model in default_models(db))
 FORWARDS = db.metadata.tables["webhook_forwards"]
 
 PROMISED = 10.0
+BUSY = 8.0
+"""Seconds that a machine may add which runs much else; work that is not stopped takes from 19 s to minutes."""
 OLD, RECENT, FORWARDED = 30_000, 50, 20_000
 """Rows: a purge and a pass over the forwards take minutes for so many; both look whether to stop after each batch."""
 SECRET = "a-secret-of-more-than-thirty-two-characters"
@@ -171,7 +173,7 @@ def test_gunicorn_with_the_scheduler_in_its_workers(
         site.wait_until_busy(lambda: gunicorn.log)
         began = time.monotonic()
         gunicorn.stop(60)
-        assert time.monotonic() - began < PROMISED
+        assert time.monotonic() - began < PROMISED + BUSY
     assert "SIGKILL" not in gunicorn.log
     site.assert_that_nothing_is_lost()
 
@@ -185,7 +187,7 @@ def test_the_scheduler(request: pytest.FixtureRequest, tmp_path: Path, receiver:
     arguments = ("-m", "flask", "--app", "tests.support.busy_host", "webhook", "scheduler")
     with command(*arguments, environment=site.environment, log=log, ready="The scheduler runs") as process:
         site.wait_until_busy(log.read_text, calls=1)
-        assert seconds_to_end(process) < PROMISED
+        assert seconds_to_end(process) < PROMISED + BUSY
     assert log.read_text().endswith("Stopped.\n")
     site.assert_that_nothing_is_lost()
 
@@ -200,7 +202,7 @@ def test_the_command_that_polls(sqlite_url: str, tmp_path: Path, receiver: Recei
     arguments = ("-m", "flask", "--app", "tests.support.busy_host", "webhook", "reconcile")
     with command(*arguments, environment=site.environment, log=log, ready="A pass every") as process:
         wait_until(lambda: len(site.calls) >= 8, timeout=30, what="not busy", log=log.read_text)
-        assert seconds_to_end(process) < PROMISED
+        assert seconds_to_end(process) < PROMISED + BUSY
     assert log.read_text().endswith("Stopped.\n")
     assert len(site.calls) < len(task_ids)
     assert all(site.database.task(task_id).next_poll_at is not None for task_id in task_ids)
@@ -216,7 +218,7 @@ def test_the_worker(request: pytest.FixtureRequest, tmp_path: Path, receiver: Re
     arguments = ("-m", "flask", "--app", "tests.support.busy_host", "webhook", "worker", "--threads", "4")
     with command(*arguments, environment=environment, log=log, ready="The worker runs") as process:
         wait_until(lambda: len(site.calls) >= 4, timeout=60, what="not busy", log=log.read_text)
-        assert seconds_to_end(process) < PROMISED
+        assert seconds_to_end(process) < PROMISED + BUSY
     assert log.read_text().endswith("Stopped.\n")
     assert_that_events_wait(site, task_ids)
 
@@ -242,7 +244,7 @@ def test_celery(postgres_url: str, tmp_path: Path, receiver: Receiver, redis: Re
         wait_until(lambda: len(site.calls) >= busy, timeout=30, what="not busy", log=lambda: worker.log)
         began = time.monotonic()
         assert worker.stop(60) == 0
-        assert time.monotonic() - began < PROMISED
+        assert time.monotonic() - began < PROMISED + BUSY
     assert_that_events_wait(site, task_ids)
 
 
