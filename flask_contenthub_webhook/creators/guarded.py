@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.logs import get_logger
 from ..core.redaction import clean, storable
-from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear
+from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear, ends_process
 from .protocol import Creator, Job, RemoteState, Report
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ class GuardedCreator:
                 return call()
         except CreatorError as error:
             raise _with_storable_words(error) from error.__cause__
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if ends_process(error):
+                raise
             logger.exception("The creator %s has a bug in %s.", type(self._creator).__name__, method)
             raise self._bug(method, f"raised {type(error).__name__}: {_words_of(error)}") from error
 
@@ -153,7 +155,7 @@ def _with_storable_words(error: CreatorError) -> CreatorError:
     return error
 
 
-def _words_of(error: Exception) -> str:
+def _words_of(error: BaseException) -> str:
     try:
         return clean(str(error)).rstrip(".")
     except Exception:  # noqa: BLE001 - a host's error may do anything

@@ -103,7 +103,7 @@ class TestWords:
 
 
 class TestBugs:
-    @pytest.mark.parametrize("bug", [KeyError("id"), RuntimeError("broken"), TypeError()], ids=repr)
+    @pytest.mark.parametrize("bug", [KeyError("id"), RuntimeError("broken"), TypeError(), SystemExit(3)], ids=repr)
     def test_in_submit_are_shown_in_the_task_the_history_and_the_log(self, hub, caplog, bug):
         own(hub).on_submit = lambda _: raise_(bug)
         task_id = submit(hub)
