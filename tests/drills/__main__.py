@@ -9,9 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import database_away, dead_scheduler, nginx_alone
+from . import database_away, dead_scheduler, move, nginx_alone, restore
 
 DRILLS = {
+    "restore": restore.drill,
+    "move": move.drill,
     "database-away": database_away.drill,
     "dead-scheduler": dead_scheduler.drill,
     "nginx-alone": nginx_alone.drill,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.nginx import NJS, PROGRAM
 
-from . import database_away, dead_scheduler, nginx_alone
+from . import database_away, dead_scheduler, move, nginx_alone, restore
 
 pytestmark = pytest.mark.slow
 
@@ -24,3 +24,11 @@ def test_the_scheduler_is_dead(tmp_path: Path):
 @pytest.mark.skipif(PROGRAM is None or NJS is None, reason="nginx with njs is not on this machine")
 def test_nginx_is_alone(tmp_path: Path):
     nginx_alone.drill(tmp_path)
+
+
+def test_a_backup_is_restored(tmp_path: Path):
+    restore.drill(tmp_path)
+
+
+def test_the_service_moves(tmp_path: Path):
+    move.drill(tmp_path)

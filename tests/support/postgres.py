@@ -144,6 +144,28 @@ class PostgresServer(Service):
         """Drop a database of `create_database`, disconnecting whoever still uses it."""
         self._execute(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
 
+    def dump(self, url: str) -> bytes:
+        """Return a backup of a database by ``pg_dump``, which brings the whole of it back."""
+        return self._run("pg_dump", "--clean", "--if-exists", "--dbname", str(make_url(url).database))
+
+    def restore(self, url: str, dump: bytes) -> None:
+        """Bring a database back to its backup."""
+        self._run("psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", str(make_url(url).database), given=dump)
+
+    def _run(self, program: str, *arguments: str, given: bytes | None = None) -> bytes:
+        assert self._bin is not None
+        connection = ("--host", str(self.directory), "--port", str(_PORT), "--username", "postgres")
+        ended = subprocess.run(
+            [self._bin / program, *connection, *arguments],
+            input=given,
+            capture_output=True,
+            check=False,
+            env=clean_environment(LC_ALL="C"),
+        )
+        if ended.returncode:
+            raise ServerError(f"{program} failed:\n{ended.stderr.decode(errors='replace')}")
+        return ended.stdout
+
     def _remove_files(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
 
