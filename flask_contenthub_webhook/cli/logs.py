@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 
+from ..core.logs import NAMED_FIELDS
 from .terminal import escaped
 
 __all__ = ["show_logs"]
 
-_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"} | NAMED_FIELDS
 
 
 def show_logs() -> None:
@@ -24,7 +25,7 @@ def show_logs() -> None:
 
 
 class _WithExtras(logging.Formatter):
-    """Appends the structured fields of a record to its message."""
+    """Appends the structured fields of a record that its message does not name."""
 
     def format(self, record: logging.LogRecord) -> str:
         line, newline, traceback = super().format(record).partition("\n")

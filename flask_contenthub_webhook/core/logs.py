@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["get_logger", "printable"]
+__all__ = ["NAMED_FIELDS", "get_logger", "printable"]
 
 _WORDS: Mapping[str, str] = {
     "task_id": "task",
@@ -20,6 +20,7 @@ _WORDS: Mapping[str, str] = {
     "remote_addr": "from",
 }
 """Fields of ``extra`` that a line names, in this order, and the word in front of each."""
+NAMED_FIELDS = frozenset(_WORDS)
 _LONGEST = 100
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _SLICE = 0.5
 """Seconds within which a stop is noticed while listening."""
 _RECONNECT = 5.0
-_LONGEST_PROBE = 5.0
+_LONGEST_PROBE = 3.0
 """Seconds in which a notification must be heard; on a direct connection it takes milliseconds."""
 
 

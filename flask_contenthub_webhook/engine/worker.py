@@ -99,6 +99,7 @@ class Worker:
     def _look_out(self) -> None:
         """Wake a thread whenever something is due."""
         wait, was_due = _SHORTEST_WAIT, False
+        self._ring()  # what waits already does not wait for the listener, too
         with NotifyListener(self._state) as listener:
             while not self._stopped.is_set():
                 self._replace_dead_threads()

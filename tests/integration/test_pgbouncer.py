@@ -75,6 +75,7 @@ def test_the_worker_applies_events_all_the_same(hub: Site):
     hub.wait_until_done()
 
     assert hub.effects() == 3
+    hub.wait(lambda: NOT_HEARD in worker.log, "it does not say that it hears nothing")
     assert worker.log.count(NOT_HEARD) == 1
 
 
