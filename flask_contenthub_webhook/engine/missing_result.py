@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..core.events import Completed, parse_event
 from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
+from ..core.stopping import DaemonThreads
 from ..core.strict_json import check_value
 from ..creators.guarded import GuardedCreator
 from ..creators.protocol import RemoteState
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["fetch_missing_result"]
 
 
-def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> ReceivedEvent:
+def fetch_missing_result(
+    state: WebhookState, received: ReceivedEvent, *, patience: float | None = None
+) -> ReceivedEvent:
     """Return the event with the result that it lacked; unchanged if none is missing, or the creator has none.
 
     Args:
         state: the application's state.
         received: any event.
+        patience: seconds to wait for the creator; None waits for as long as its calls take.
 
     Raises:
         CreatorError: the creator cannot be asked now; the event should be tried again later.
@@ -46,7 +51,7 @@ def fetch_missing_result(state: WebhookState, received: ReceivedEvent) -> Receiv
     service = None if task is None or name is None else state.service_of(task)
     if name is None or service is None:  # unknown, completed or another task's: applying the event says so
         return received
-    fetched = _fetch(service, name, event)
+    fetched = _fetch(service, name, event) if patience is None else _fetch_in_time(service, name, event, patience)
     try:
         check_value(fetched)
         parsed = parse_event(
@@ -64,6 +69,13 @@ def _name_of(task: Row, received: ReceivedEvent) -> str | None:
     if named in {current, *(task["earlier_creator_task_ids"] or ())}:
         return named
     return current if received.task_is_authenticated or named == task["task_id"] else None
+
+
+def _fetch_in_time(creator: GuardedCreator, name: str, event: Completed, seconds: float) -> dict[str, object]:
+    fetching = DaemonThreads(1, "contenthub-result").submit(_fetch, creator, name, event)
+    if not wait([fetching], timeout=seconds).done:
+        raise CreatorUnclear("The callback says completed; the creator did not return its result in time.")
+    return fetching.result()
 
 
 def _fetch(creator: GuardedCreator, name: str, event: Completed) -> dict[str, object]:

@@ -17,6 +17,9 @@ __all__ = ["process", "process_inline", "process_many", "warn_if_slow"]
 
 logger = get_logger(__name__)
 
+_PATIENCE = 3.0
+"""Seconds that a request waits for a missing result; the sender, and a server that is to stop, wait for the request."""
+
 
 def process(state: WebhookState, received: ReceivedEvent) -> Outcome:
     """Apply a new event, or store it for a worker.
@@ -59,7 +62,7 @@ def process_inline(state: WebhookState, received: ReceivedEvent) -> Outcome:
     """Apply an event now, whatever WEBHOOK_PROCESSING says."""
     started = time.monotonic()
     try:
-        return apply_event(state, fetch_missing_result(state, received))
+        return apply_event(state, fetch_missing_result(state, received, patience=_PATIENCE))
     except CreatorError as error:
         return defer(state, received, error.message)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from flask_contenthub_webhook.errors import CreatorUnclear
 from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.support.host import Host, at_once, completed
 from tests.support.processes import wait_until
+from tests.support.submission import DONE, OwnCreator
 
 Build = Callable[..., Host]
 
@@ -278,3 +280,23 @@ def test_a_database_that_is_locked_means_come_again(hosts, sqlite_url):
         other.rollback()
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "database_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_request_does_not_wait_for_a_creator_that_hangs(hosts: Build, sqlite_url: str):
+    """Its server could not stop before it is answered."""
+    host, answered = hosts(sqlite_url), threading.Event()
+
+    class Hanging(OwnCreator):
+        def statuses(self, *_: Any, **__: Any) -> Any:
+            answered.wait(60)
+            return {"job": DONE}
+
+    host.state.creator = Hanging(host)
+    task_id = host.add_task(creator_task_id="job")
+    answer = host.post(task_id, completed(task_id, content=None), attempt=1)
+    assert not answered.is_set()
+    answered.set()
+
+    assert (answer.status_code, answer.get_json()["outcome"]) == (202, "queued")
+    assert retry_after_backoff(host) == {"processed": 1}
+    assert host.contents(task_id) == ["early"]
