@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_contenthub_webhook.testing import CreatorSimulator
 from tests.support.faketime import FakeTime, needs_faketime
 from tests.support.workers import Site, Worker, site
 
@@ -124,3 +126,24 @@ def test_a_retry_is_due_after_its_backoff_whichever_worker_failed(postgres_url: 
         made.wait(lambda: all(row.tries for row in made.deliveries()), "not each was tried", 60)
         made.switch.write_text("")
         assert_done_once(made, tasks)
+
+
+def test_two_schedulers_whose_clocks_differ_submit_and_poll_each_task_once(postgres_url: str, tmp_path: Path):
+    with (
+        CreatorSimulator(time_scale=0.02, work_time=(0.2, 1), restart_after=None) as creator,
+        servers(postgres_url, tmp_path) as made,
+    ):
+        made.env |= {"CREATOR_API_BASE_URL": creator.base_url, "WEBHOOK_POLL_INTERVAL": "3"}
+        for seconds in (-HOUR, TEN_MINUTES):
+            process(made, Scheduler, FakeTime(tmp_path / f"clock{seconds}", seconds)).start()
+        now = datetime.now(UTC)
+        job = {"topic": "Tea", "requirements": "R", "target_audience": "A"}
+        due = {"status": "pending", "next_submit_at": now, "next_poll_at": now + timedelta(minutes=2)}
+        tasks = [made.database.add_task(**job, **due, creator_task_id=str(uuid.uuid4())) for _ in range(10)]
+        made.wait(lambda: made.effects() >= len(tasks), "not each task was completed", 120)
+        assert made.database.contents(*tasks) == dict.fromkeys(tasks, 1)
+        assert len(creator.tasks) == len(tasks)
+        assert {made.database.task(task_id).attempt for task_id in tasks} == {1}
+        for task_id in tasks:
+            row = made.database.task(task_id)
+            assert now <= row.submitted_at <= row.finished_at <= datetime.now(UTC)
