@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import WebhookError
-from ..runtime.state import EXTENSION_KEY
+from ..runtime.state import EXTENSION_KEY, get_state
 from .terminal import escaped
 
 __all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "describe_database_error", "enter_app"]
@@ -61,7 +62,10 @@ class AppGroup(click.Group):
 
 
 def enter_app(ctx: click.Context) -> Flask:
-    """Load the application and push its context, unless the ``flask`` command has already done so."""
+    """Load the application and push its context, unless the ``flask`` command has already done so.
+
+    Parameters that say how long ago something was become times, by the database's clock.
+    """
     if not has_app_context():
         ctx.with_resource(ctx.ensure_object(ScriptInfo).load_app().app_context())
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -69,6 +73,9 @@ def enter_app(ctx: click.Context) -> Flask:
         raise WebhookError(
             f"ContentHubWebhook is not registered on the app {app.name!r}; call webhook.init_app(app, db) there."
         )
+    for name, value in ctx.params.items():
+        if isinstance(value, timedelta):  # ago
+            ctx.params[name] = get_state(app).now() - value
     return app
 
 

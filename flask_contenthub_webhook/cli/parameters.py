@@ -46,11 +46,16 @@ def limit_option() -> Callable[[F], F]:
     return click.option("--limit", type=kind, default=50, show_default=True, help="Maximum number of rows.")
 
 
-def read_moment(text: str) -> datetime:
-    """Parse a time: ``30m``, ``2h`` or ``7d`` ago, or a date and time in ISO 8601, UTC unless it names a zone."""
+def read_moment(text: str) -> datetime | timedelta:
+    """Parse a time: ``30m``, ``2h`` or ``7d`` ago, or a date and time in ISO 8601, UTC unless it names a zone.
+
+    The command gets a time for what is ago, too: by the database's clock, once it has the application.
+    """
     try:
         if match := _AGO.fullmatch(text.strip()):
-            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+            ago = timedelta(**{_UNITS[match[2]]: int(match[1])})
+            _ = datetime.now(UTC) - ago  # it must not be before the calendar begins
+            return ago
         at = datetime.fromisoformat(text.strip())
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from tests.cli.conftest import run, run_json
 from tests.support.host import SECRET, completed, failed, progress
+from tests.support.skew import pass_time, set_clock
 
 
 def listed(host, *arguments):
@@ -97,6 +98,7 @@ class TestDeliveries:
     def test_since_leaves_out_what_is_older(self, host, history):
         host.clock.advance(-7200)
         host.post(history[0], completed(history[0]))
+        host.clock.advance(7200)
 
         assert 6 not in [row["id"] for row in listed(host, "--since", "1h")]
 
@@ -325,3 +327,13 @@ def test_models_with_other_column_names_are_read_by_attribute(hosts, database_ur
     assert [row["verdict"] for row in listed(host, "--verdict", "processed")] == ["processed"]
     assert run(host, "stats").exit_code == 0
     assert SECRET not in run(host, "deliveries", "show", 1).output
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_time_ago_is_by_the_clock_of_the_database(hosts, postgres_url, hours):
+    host = set_clock(hosts(postgres_url), timedelta(hours=hours))
+    task_id = host.add_task()
+    host.post(task_id, completed(task_id))
+    assert [row["task_id"] for row in listed(host, "--since", "5m")] == [task_id]
+    pass_time(host, minutes=6)
+    assert listed(host, "--since", "5m") == []
