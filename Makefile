@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test chaos drills coverage lint format types docs bench growth latency dist release-check ci clean
+.PHONY: help setup demo serve test chaos drills hosts coverage lint format types docs bench growth latency dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ chaos: $(VENV)/.installed-test ## run the tests of kills, outages and races at t
 
 drills: $(VENV)/.installed-test ## take parts of a running installation away, and show what an operator meets (ARGS=database-away)
 	@$(BIN) -m tests.drills $(ARGS)
+
+hosts: $(VENV)/.installed-test ## run the tests of every shape of host with the lowest and the newest SQLAlchemy
+	.ci/hosts
 
 coverage: $(VENV)/.installed-test ## run all tests and show which lines and branches they miss
 	$(BIN) -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)

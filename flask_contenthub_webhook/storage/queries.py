@@ -19,6 +19,7 @@ __all__ = [
     "RowFilter",
     "count_where",
     "equal_to",
+    "id_of",
     "read_by_id",
     "reading",
     "select_all",
@@ -73,10 +74,15 @@ def count_where(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     return sa.func.count(sa.case((condition, 1)))
 
 
+def id_of(model: Any) -> sa.ColumnElement[int]:
+    """Return the id of a model, to compare with any number: a host's column may be a 32-bit INTEGER."""
+    return sa.type_coerce(model.id, sa.BigInteger())
+
+
 def read_by_id(database: Database, model: Any, row_id: int) -> Row | None:
     """Return every attribute of a row."""
     with reading(database) as read:
-        return read.row(select_all(model).where(model.id == row_id))
+        return read.row(select_all(model).where(id_of(model) == row_id))
 
 
 def equal_to(*wanted: tuple[Any, Any]) -> list[sa.ColumnElement[bool]]:
@@ -119,7 +125,7 @@ class FilteredRows:
     def page(self, *, before: int | None = None, limit: int) -> list[Row]:
         """Return the newest rows, or the newest of those with a smaller id than ``before``."""
         query = self._where(select_all(self.model, without=self.without)).order_by(self.model.id.desc()).limit(limit)
-        return self._rows(query if before is None else query.where(self.model.id < before))
+        return self._rows(query if before is None else query.where(id_of(self.model) < before))
 
     def counts(self) -> Row:
         """Count the rows (``matching``) and those that can be replayed (``replayable``); find the ``newest`` id."""

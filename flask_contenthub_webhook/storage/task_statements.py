@@ -73,7 +73,7 @@ class Statements:
         self.capabilities = capabilities
         wait = _lock_timeout_clause(dialect, options.lock_timeout)
         by_task_id = t["task_id"] == sa.bindparam("at_task_id")
-        by_delivery_id = d["id"] == sa.bindparam("at_id")
+        by_delivery_id = d["id"] == sa.bindparam("at_id", type_=sa.BigInteger())
 
         self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
         self.returned = [key for key in t if key not in {*_KNOWN_AT_COMPLETION, *self.cleared, *_SELDOM_READ}]

@@ -44,6 +44,20 @@ def downgrade():
 '''
 
 
+def init_migrations(app: Flask, directory: Path, template: str = "flask") -> None:
+    """Run `flask db init`, less what would set up the logging of this whole process, or warns."""
+    with app.app_context():
+        command.init(Config(str(directory / "alembic.ini")), str(directory), template=template)
+    env = directory / "env.py"
+    text = env.read_text()
+    deprecated = ".db.get_engine()" if template == "flask" else ".db.get_engine(bind=bind_key)"
+    engine = ".db.engine" if template == "flask" else ".db.engines.get(bind_key)"
+    for real, quiet in (("fileConfig(config.config_file_name)", ""), (deprecated, engine)):
+        assert real in text
+        text = text.replace(real, quiet)
+    env.write_text(text)
+
+
 class MigratingHost:
     """An application and its migrations folder.
 
@@ -93,17 +107,8 @@ class MigratingHost:
             self.init(template)
 
     def init(self, template: str = "flask") -> None:
-        """`flask db init`, less what would set up the logging of this whole process, or warns."""
-        with self.app.app_context():
-            command.init(Config(str(self.directory / "alembic.ini")), str(self.directory), template=template)
-        env = self.directory / "env.py"
-        text = env.read_text()
-        deprecated = ".db.get_engine()" if template == "flask" else ".db.get_engine(bind=bind_key)"
-        engine = ".db.engine" if template == "flask" else ".db.engines.get(bind_key)"
-        for real, quiet in (("fileConfig(config.config_file_name)", ""), (deprecated, engine)):
-            assert real in text
-            text = text.replace(real, quiet)
-        env.write_text(text)
+        """`flask db init`."""
+        init_migrations(self.app, self.directory, template)
 
     @property
     def versions(self) -> Path:

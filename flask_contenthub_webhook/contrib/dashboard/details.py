@@ -13,7 +13,7 @@ from ...core.redaction import redacted, redacted_body, redacted_content, redacte
 from ...core.state_machine import Verdict
 from ...models.delivery import DeliveryMixin
 from ...models.task import GenerationTaskMixin
-from ...storage.queries import Reading, Row
+from ...storage.queries import Reading, Row, id_of
 from .bodies import MOST_READ, Shown, show_body, show_json
 from .forwards import forwards_of
 from .listing import columns
@@ -70,7 +70,7 @@ def read_delivery_details(read: Reading, state: WebhookState, delivery_id: int) 
             *(getattr(model, key).label(key) for key in _DELIVERY_KEYS),
             sa.func.length(model.body).label("body_size"),
             sa.func.substr(model.body, 1, MOST_READ).label("beginning"),
-        ).where(model.id == delivery_id)
+        ).where(id_of(model) == delivery_id)
     )
     if row is None:
         return None

@@ -111,7 +111,7 @@ class Search:
         return [*self._inside(window), *self._holds_text()]
 
     def _inside(self, window: Span) -> list[sa.ColumnElement[bool]]:
-        id_ = self._model.id
+        id_ = self.lane.id
         return [id_ >= window.low, id_ <= window.high, *self._conditions]
 
     # --- text in bodies ------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ...operations.alerts import read_alerts
 from ...operations.jobs import read_jobs
 from ...runtime.state import get_state
 from ...storage.failure_log import log_failure
-from ...storage.queries import reading
+from ...storage.queries import id_of, reading
 from .access import NotPermitted
 from .bulk import Order, carry_out, make_plan
 from .charts import Chart, stacked_bars
@@ -160,7 +160,7 @@ def body(delivery_id: int) -> Response:
     """Send the body as a download, so that the browser does not show it."""
     state, model = get_state(), get_state().delivery_model
     with reading(state.database) as read:
-        row = read.first(state.database.db.select(model.body).where(model.id == delivery_id))
+        row = read.first(state.database.db.select(model.body).where(id_of(model) == delivery_id))
     if row is None or not row[0]:
         raise NotFound("There is no such delivery, or it has no body.")
     response = Response(redacted_body(bytes(row[0])), mimetype="application/octet-stream")

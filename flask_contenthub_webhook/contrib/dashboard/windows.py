@@ -18,7 +18,7 @@ from ...core.state_machine import UNSETTLED
 from ...models.columns import named
 from ...storage.delivery_queries import DeliveryFilter
 from ...storage.id_search import search_id
-from ...storage.queries import Reading
+from ...storage.queries import Reading, id_of
 
 __all__ = ["EVERYTHING", "MOST_ROWS", "Lane", "Span", "lane_of", "span_of"]
 
@@ -103,7 +103,7 @@ class Lane:
         self.down = down
         self.branches = tuple(branches)
         self.in_common = in_common
-        self.id = model.id
+        self.id = id_of(model)
         self._read = read
 
     @property
