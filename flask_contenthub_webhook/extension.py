@@ -126,6 +126,7 @@ class ContentHubWebhook:
         settings = load_settings(app.config, debug=app.debug or app.testing)
         check_certificate_support(settings.client_certs)
         models = complete_models(db, task_model=task_model, delivery_model=delivery_model, table_names=table_names)
+        _check_bind(app, models.task)
         database = _make_database(app, db, settings, models)
         state = _make_state(app, settings, database, creator, self._subscriptions.register(app), models=models)
         app.extensions[EXTENSION_KEY] = state
@@ -240,6 +241,13 @@ def _check_is_flask_sqlalchemy(db: object) -> None:
             f"{type(db).__qualname__} lacks what the models need. Flask-SQLAlchemy-Lite is not supported: replace its "
             "object by flask_sqlalchemy.SQLAlchemy(model_class=Base), with the declarative base that you have."
         )
+
+
+def _check_bind(app: Flask, task_model: type[Any]) -> None:
+    """Refuse a bind that the configuration lacks, if Flask-SQLAlchemy has read that already."""
+    bind = task_model.__table__.metadata.info.get("bind_key")
+    if bind is not None and "sqlalchemy" in app.extensions and bind not in (app.config.get("SQLALCHEMY_BINDS") or {}):
+        raise ConfigurationError(f"Our tables are in the bind {bind!r}, which SQLALCHEMY_BINDS does not have.")
 
 
 def _make_database(app: Flask, db: SQLAlchemy, settings: Settings, models: Models) -> Database:

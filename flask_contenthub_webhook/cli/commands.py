@@ -10,7 +10,7 @@ from typing import Any
 import click
 from flask import Flask, current_app, has_app_context
 from flask.cli import ScriptInfo
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import WebhookError
@@ -19,7 +19,7 @@ from .terminal import escaped
 
 __all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "describe_database_error", "enter_app"]
 
-DATABASE_ERRORS = (DBAPIError, PoolTimeout)
+DATABASE_ERRORS = (DBAPIError, PoolTimeout, UnboundExecutionError)
 """Errors of the database itself; any other error of SQLAlchemy is a bug."""
 
 _MISSING_SQLSTATES = {"42P01", "42703"}  # undefined table, undefined column

@@ -37,6 +37,7 @@ def start_anew(host: Host) -> None:
         else:
             for table in reversed(tables):
                 connection.execute(sa.delete(table))
+            connection.execute(sa.text("DELETE FROM sqlite_sequence"))
     host.clock.now = datetime.now(UTC)
     host.publisher.broken = False
     host.state.refusals = RefusalLog(host.state.database)

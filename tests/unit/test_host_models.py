@@ -308,6 +308,27 @@ def test_two_binds_are_refused_with_words(task_bind: str | None, delivery_bind: 
         register(db, task_model=task, delivery_model=delivery)
 
 
+def test_a_bind_that_is_not_configured_is_refused():
+    db = a_database()
+
+    with pytest.raises(ConfigurationError, match="in the bind 'jobs', which SQLALCHEMY_BINDS does not have"):
+        register(db, task_model=in_bind(db, GenerationTaskMixin, "jobs"))
+
+
+def test_the_doctor_tells_that_there_is_no_database_for_our_tables():
+    db, app = a_database(), Flask("host")
+    app.config.update(SQLALCHEMY_BINDS={"jobs": "sqlite://"}, TESTING=True, WEBHOOK_SECRET_KEY=SECRET)
+    db.init_app(app)
+    ContentHubWebhook().init_app(app, db)
+
+    result = app.test_cli_runner().invoke(args=["webhook", "doctor"])
+
+    assert result.exit_code == 1
+    assert "The database cannot be used: Bind key 'None' is not in 'SQLALCHEMY_BINDS'" in " ".join(
+        result.output.split()
+    )
+
+
 @pytest.mark.parametrize("where", ["the model", "the metadata"])
 def test_our_tables_are_in_the_schema_of_the_task(where: str):
     db = SQLAlchemy(metadata=sa.MetaData(schema="hub" if where == "the metadata" else None))
