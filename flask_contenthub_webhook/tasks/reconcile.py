@@ -297,7 +297,7 @@ class _Pass:
                 store, ids = self.state.store, [task["task_id"] for task in some]
                 now = self.state.database.ask(lambda tx: store.read_attempts(tx, ids))  # noqa: B023 - called at once
             except SQLAlchemyError as error:
-                logger.warning("Open jobs were not compared with their tasks.", exc_info=error)
+                log_failure(self.state.database, logger, "Open jobs were not compared with their tasks.", error)
                 return
             for task in some:
                 attempt, status = now.get(task["task_id"], (0, TaskState.CANCELLED))
