@@ -130,15 +130,17 @@ class InboxStatements:
         """
         d = self._deliveries.columns
         at_window = sa.bindparam("at_window", type_=sa.Integer())
-        is_new = d["next_retry_at"] < sa.literal(_END_OF_AT_ONCE, d["next_retry_at"].type)
-        since = due_since(d["next_retry_at"], d["received_at"])
+        waiting = self._deliveries.table.alias("w")
+        w = {key: waiting.c[column.key] for key, column in d.items()}
+        is_new = w["next_retry_at"] < sa.literal(_END_OF_AT_ONCE, d["next_retry_at"].type)
 
-        def oldest(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
-            rows = sa.select(d["id"].label("id"), d["task_id"].label("task_id"), since.label("since"))
-            rows = rows.where(*conditions).order_by(d["next_retry_at"]).limit(at_window)
+        def oldest(since: str, condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+            rows = sa.select(w["id"].label("id"), w["task_id"].label("task_id"), w[since].label("since"))
+            rows = rows.where(condition).order_by(w["next_retry_at"]).limit(at_window)
             return sa.select(rows.subquery())  # SQLite allows no LIMIT in a part of a UNION
 
-        window = sa.union_all(oldest(is_new), oldest(due, ~is_new)).subquery("due")
+        again = oldest("next_retry_at", (w["next_retry_at"] <= at_now) & ~is_new)
+        window = sa.union_all(oldest("received_at", is_new), again).subquery("due")
         turn = (sa.func.min(window.c.since), sa.func.min(window.c.id))
         queues = sa.select(window.c.task_id).group_by(window.c.task_id).order_by(*turn).limit(at_window)
         task_id = queues.subquery("queues").c.task_id
