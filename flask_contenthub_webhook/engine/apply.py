@@ -147,12 +147,15 @@ class _EventTransaction:
         self.attempt = received.attempt
         self.seen: Row | None = None
         self.strays: _Strays | None = None
+        self.may_have_copies = False
         self.ahead = self.store.clock.ahead(self.tx)
         self.now = state.clock() + self.ahead
 
     def apply(self, *, lock: bool) -> Outcome:
         try:
             task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
+            if self.may_have_copies or self.received.replay_of is not None:
+                self._settle_copies(task, decision, delivery)
             if self.state.creator is not None:
                 self._find_strays(task, decision)
         except SQLAlchemyError as error:
@@ -189,6 +192,7 @@ class _EventTransaction:
         )
         if written is None:
             return None
+        self.may_have_copies = written.has_failed
         decision = COMPLETED_BEFORE if written.is_repeat else COMPLETED_NOW
         return written.task, decision, {**(self.kept or SETTLED), **written.delivery}
 
@@ -202,6 +206,7 @@ class _EventTransaction:
         self.seen = seen
         check_belongs(self.received, seen)
         self.attempt = attempt_of(self.received, seen)
+        self.may_have_copies = self.trigger is not Trigger.PROGRESS or (self.kept or {}).get("tries", 0) > 0
         decision = self._decide(seen)
         if decision.refused:
             raise TransitionRefused(decision.reason)
@@ -281,6 +286,21 @@ class _EventTransaction:
         if self.kept is None:
             return self.store.insert_delivery(self.tx, values)
         return {**self.kept, **self.store.settle_delivery(self.tx, self.kept["id"], values)}
+
+    def _settle_copies(self, task: Row, decision: Decision, delivery: Row) -> None:
+        """Settle the copies of this message that failed before, and what it replays: they need no try of their own."""
+        received = self.received
+        is_settled = decision.verdict in {Verdict.PROCESSED, Verdict.DUPLICATE}
+        message = (received.digest, received.message_id) if is_settled else (None, None)
+        if message == (None, None) and received.replay_of is None:
+            return
+        self.store.copies.settle(
+            self.tx,
+            {"id": delivery["id"], "task_id": task["task_id"]},
+            message=message,
+            attempt=None if self.trigger is Trigger.COMPLETED else self.attempt,
+            replay_of=received.replay_of,
+        )
 
     def _blame_the_event(self, error: SQLAlchemyError) -> None:
         """Count it as this event's failure if a constraint or a trigger refuses its rows; others may pass."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.received import Outcome
-from ..core.state_machine import Verdict
 from ..errors import DatabaseUnavailable, DeliveryNotFound, WebhookError
 from ..runtime.state import WebhookState
-from .history import event_of_row, read_delivery, set_verdict
+from .history import event_of_row, read_delivery
 from .process import process_inline
 
 __all__ = ["BulkReplay", "replay", "replay_each"]
@@ -20,8 +19,8 @@ __all__ = ["BulkReplay", "replay", "replay_each"]
 def replay(state: WebhookState, delivery_id: int) -> Outcome:
     """Apply the event of a delivery again, as a new delivery with the source ``replay``.
 
-    A failed or dead delivery becomes ``replayed``, and is not tried again, once its replay was applied or turned out to
-    need no effect. If the replay itself is queued, the delivery stays as it is.
+    A failed or dead delivery becomes ``replayed``, and is not tried again, in the transaction in which its replay is
+    applied or turns out to need no effect, be it now or at a later try.
 
     Args:
         state: the application's state.
@@ -36,10 +35,7 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
     row = read_delivery(state, delivery_id)
     if row is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
-    applied = process_inline(state, event_of_row(state, row, replayed_at=state.clock()))
-    if applied.verdict is not Verdict.QUEUED and row["verdict"] in {Verdict.FAILED, Verdict.DEAD}:
-        set_verdict(state, row, Verdict.REPLAYED, reason=f"Replayed as delivery {applied.delivery_id}.")
-    return applied
+    return process_inline(state, event_of_row(state, row, replayed_at=state.clock()))
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.state_machine import COMPLETED_BEFORE, COMPLETED_NOW, UNSETTLED, TaskState
+from ..core.state_machine import COMPLETED_BEFORE, COMPLETED_NOW, UNSETTLED, TaskState, Verdict
 from .delivery_rows import decision_values
 from .dialect import Capabilities
 from .rows import ModelTable, Row
@@ -36,8 +36,10 @@ class Completion:
         returned: Sequence[str],
         capabilities: Capabilities,
     ) -> None:
-        self.alone = update.returning(*(tasks.columns[key] for key in returned)) if capabilities.returning else update
-        """The UPDATE of the task."""
+        self.alone = update
+        """The UPDATE of the task; it returns its columns, and whether an event of it failed before."""
+        if capabilities.returning:
+            self.alone = update.returning(*(tasks.columns[key] for key in returned), _has_failed(deliveries.columns))
         self._deliveries = deliveries
         self._previous = tasks.columns["previous_status"].key
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}
@@ -107,6 +109,13 @@ class Completion:
 def is_unsettled(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
     """Return the condition that the event of a history row has had no effect yet."""
     return sa.or_(*(d["verdict"] == literal(verdict.value) for verdict in UNSETTLED))
+
+
+def _has_failed(d: Mapping[str, sa.Column[Any]]) -> sa.Label[bool]:
+    """Return the expression of whether an event of the task failed, or was parked, and was not applied since."""
+    failed = sa.or_(*(d["verdict"] == literal(verdict.value) for verdict in (Verdict.FAILED, Verdict.DEAD)))
+    of_task = d["task_id"] == sa.bindparam("at_task_id")
+    return sa.select(sa.literal_column("1")).where(of_task, failed).exists().label("has_failed")
 
 
 def _literals(values: Row) -> list[sa.Label[Any]]:

@@ -16,6 +16,7 @@ from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
 from .clock import NOW, AgreedClock
 from .completion import FIRST, REPEAT, Completion
+from .copies import Copies
 from .dialect import Capabilities
 from .inbox import InboxStore
 from .rows import ModelTable, Row, Tx, leaves_columns_to_sqlalchemy
@@ -35,11 +36,13 @@ class Written(NamedTuple):
         task: attributes of the task; the others load when they are read.
         delivery: attributes of the history row.
         is_repeat: True if the task was completed before.
+        has_failed: True if events of the task may wait for another try, or are parked.
     """
 
     task: Row
     delivery: Row
     is_repeat: bool = False
+    has_failed: bool = False
 
 
 class Store:
@@ -71,6 +74,7 @@ class Store:
         self._features = capabilities
         self._prepared: Statements | None = None
         self.clock = clock or AgreedClock()
+        self.copies = Copies(self.deliveries)
         self.inbox = InboxStore(
             self.tasks,
             self.deliveries,
@@ -133,30 +137,31 @@ class Store:
         row = self.connection_of(tx).execute(statement, bound).one_or_none()
         if row is None:
             return None
-        *values, recorded_id = row
+        *values, has_failed, recorded_id = row
         if recorded_id is None:
             raise AlreadySettled
         returned = dict(zip(self._sql(tx).returned, values, strict=True))
         if returned["id"] is None:
             return _repeat(parameters, history, recorded_id)
         delivery = {**history, **FIRST, "status_before": returned["previous_status"], "id": recorded_id}
-        return Written(self._completed(tx, parameters, returned), delivery)
+        return Written(self._completed(tx, parameters, returned), delivery, has_failed=has_failed)
 
     def _complete_in_steps(
         self, tx: Tx, complete: Completion, parameters: dict[str, Any], history: Row, delivery_id: int | None
     ) -> Written | None:
         connection, capabilities = self.connection_of(tx), self._sql(tx).capabilities
         outcome = connection.execute(complete.alone, parameters)
-        task: Row | None = None
+        task, has_failed = None, True
         if not capabilities.returning:
             task = self.read_task(tx, parameters["at_task_id"]) if outcome.rowcount == 1 else None
         elif (row := outcome.one_or_none()) is not None:
-            task = self._completed(tx, parameters, dict(zip(self._sql(tx).returned, row, strict=True)))
+            *values, has_failed = row
+            task = self._completed(tx, parameters, dict(zip(self._sql(tx).returned, values, strict=True)))
         if task is not None:
             written = {**history, **FIRST, "status_before": task["previous_status"]}
             if delivery_id is None:
-                return Written(task, self.insert_delivery(tx, written))
-            return Written(task, self.settle_delivery(tx, delivery_id, written))
+                return Written(task, self.insert_delivery(tx, written), has_failed=has_failed)
+            return Written(task, self.settle_delivery(tx, delivery_id, written), has_failed=has_failed)
         if delivery_id is not None or not capabilities.insert_from_select:
             return None
         bound = _bound(history) | parameters
