@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -140,7 +141,7 @@ def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Thro
         with state.database.session() as session:
             oldest = state.outbox.oldest(session, after=after, limit=_PAGE)
         expired = [row["id"] for row in oldest if row["finished_at"] is not None and row["finished_at"] < before]
-        if not throttle.delete(expired, state.outbox.delete):
+        if not throttle.delete(expired, partial(state.outbox.delete, finished_before=before)):
             return
         if len(oldest) < _PAGE or oldest[-1]["created_at"] >= before:
             return

@@ -145,11 +145,11 @@ class Outbox:
         rows = connection.execute(sql.oldest, {"at_id": after, "at_limit": limit})
         return [dict(row._mapping) for row in rows]  # noqa: SLF001 - public, in spite of its name
 
-    def delete(self, session: Session, forward_ids: Sequence[int]) -> None:
-        """Delete forwards and their attempts."""
+    def delete(self, session: Session, forward_ids: Sequence[int], *, finished_before: datetime) -> None:
+        """Delete those of some forwards that finished earlier, and have not been replayed, with their attempts."""
         connection, sql = self._prepare(session)
+        connection.execute(sql.delete, {"at_ids": list(forward_ids), "at_before": finished_before})
         connection.execute(sql.delete_attempts, {"at_ids": list(forward_ids)})
-        connection.execute(sql.delete, {"at_ids": list(forward_ids)})
 
     # --- plumbing --------------------------------------------------------------------------------------------
 
@@ -240,5 +240,7 @@ class _Statements:
             .order_by(f["id"])
             .limit(at_limit)
         )
-        self.delete = sa.delete(forwards.table).where(f["id"].in_(at_ids))
-        self.delete_attempts = sa.delete(attempts.table).where(a["forward_id"].in_(at_ids))
+        finished_earlier = f["finished_at"] < sa.bindparam("at_before", type_=f["finished_at"].type)
+        self.delete = sa.delete(forwards.table).where(f["id"].in_(at_ids), finished_earlier)
+        is_gone = ~sa.exists().where(f["id"] == a["forward_id"])
+        self.delete_attempts = sa.delete(attempts.table).where(a["forward_id"].in_(at_ids), is_gone)

@@ -704,6 +704,26 @@ def test_old_finished_ones_go_with_the_history_and_their_tries_too(hub, receiver
     assert [attempt.forward_id for attempt in hub.attempts()] == [2]
 
 
+def test_one_that_is_replayed_while_a_purge_is_under_way_stays_with_its_tries(hub, receiver):
+    hub.complete(hub.submit(receiver.url()))
+    hub.send()
+    hub.host.clock.advance(91 * 86_400)
+    replayed: list[int] = []
+
+    def replay(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM webhook_forward") and not replayed:
+            replayed.append(1)
+            hub.replay(1)
+
+    sa.event.listen(hub.host.engine, "before_cursor_execute", replay)
+    with hub.host.app.app_context():
+        hub.host.webhook.purge()
+
+    assert replayed
+    assert hub.statuses() == ["waiting"]
+    assert [attempt.number for attempt in hub.attempts()] == [1]
+
+
 def test_without_a_secret_nothing_can_be_sent_on(hubs, sqlite_url):
     hub = hubs(sqlite_url, WEBHOOK_FORWARD_SECRET=...)
 
