@@ -23,6 +23,7 @@ from ..runtime.state import WebhookState
 from ..storage.database_errors import Trouble, trouble_of
 from ..storage.failure_log import log_failure
 from ..storage.inbox import Claimed
+from ..storage.inbox_statements import LOST
 from ..storage.store import AlreadySettled
 from .apply import apply_event
 from .failures import record_failure
@@ -165,7 +166,8 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
     """Apply a claimed delivery; return its verdict."""
     if not _is_still_ours(state, row):
         return Verdict.QUEUED
-    if row["tries"] > len(state.settings.retry_backoff):  # only expired claims count that far, see InboxStatements
+    # More tries alone may come from a longer WEBHOOK_RETRY_BACKOFF, under which another one was promised.
+    if row["error"] == LOST and row["tries"] > len(state.settings.retry_backoff):
         return _park(state, row, "Its worker died, or lost the database, each time that it was tried.")
     started = time.monotonic()
     try:

@@ -21,12 +21,14 @@ from .clock import moved
 from .dialect import Capabilities
 from .rows import ModelTable
 
-__all__ = ["AT_ONCE", "CHANNEL", "InboxStatements", "at_once", "due_since"]
+__all__ = ["AT_ONCE", "CHANNEL", "LOST", "InboxStatements", "at_once", "due_since"]
 
 AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 """Due at once, even if the clock is set back, and before all others."""
 _END_OF_AT_ONCE = datetime(1971, 1, 1, tzinfo=UTC)
 
+LOST = "Its worker died, or lost the database, while it was tried."
+"""The error of a delivery that is claimed after an expired lease."""
 CHANNEL = "contenthub_webhook"
 """The channel on which PostgreSQL wakes the workers."""
 
@@ -193,8 +195,13 @@ class InboxStatements:
     def _taken(self, at_until: sa.ColumnElement[Any]) -> dict[Any, Any]:
         """Return a claim's values; an expired lease counts as a try, so an event that kills its workers is parked."""
         d = self._deliveries.columns
-        tries = sa.case((d["claimed_until"].is_not(None), d["tries"] + 1), else_=d["tries"])
-        return {d["tries"]: tries, d["next_retry_at"]: at_until, d["claimed_until"]: at_until}
+        was_lost = d["claimed_until"].is_not(None)
+        return {
+            d["tries"]: sa.case((was_lost, d["tries"] + 1), else_=d["tries"]),
+            d["error"]: sa.case((was_lost, sa.literal(LOST, d["error"].type)), else_=d["error"]),
+            d["next_retry_at"]: at_until,
+            d["claimed_until"]: at_until,
+        }
 
 
 def _is_due(d: Mapping[str, sa.ColumnElement[Any]], at_now: Any) -> sa.ColumnElement[bool]:

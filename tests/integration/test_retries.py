@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_contenthub_webhook import task_failed, task_progress
+from flask_contenthub_webhook import task_completed, task_failed, task_progress
 from flask_contenthub_webhook.core.state_machine import Trigger, Verdict
 from flask_contenthub_webhook.engine.apply import apply_event
 from flask_contenthub_webhook.engine.history import event_of_row, read_delivery, set_verdict
@@ -518,3 +518,31 @@ def test_the_whole_life_of_tasks_is_the_same_whatever_the_database_can_do(any_ho
     assert len(host.contents()) == 2
     assert host.post_signed(gone, encode(completed(late)), "contenthub").status_code == 409
     assert host.post("unknown", completed("unknown")).status_code == 404
+
+
+def test_a_shorter_backoff_lets_what_waits_have_the_try_that_it_waits_for(hosts: Build, database_url: str):
+    host = hosts(database_url, WEBHOOK_RETRY_BACKOFF="30,60,120")
+    task_id, other = host.add_task(), host.add_task()
+    host.publisher.broken = True
+    for each in (task_id, other):
+        host.post(each, completed(each))
+    for _ in range(2):
+        host.clock.advance(67)
+        host.retry()
+    assert [(row.verdict, row.tries) for row in host.deliveries()] == [("failed", 3)] * 2
+
+    shorter = hosts(database_url, WEBHOOK_RETRY_BACKOFF="30", create_tables=False)
+    shorter.clock = shorter.state.clock = host.clock
+    shorter.clock.advance(133)
+    shorter.connect(task_completed, fail_for(other))
+    shorter.retry()
+
+    assert [(row.verdict, row.tries) for row in host.deliveries()] == [("processed", 3), ("dead", 4)]
+
+
+def fail_for(task_id: str) -> Callable[..., None]:
+    def fail(app: object, *, task: Any, **extra: object) -> None:
+        if task.task_id == task_id:
+            raise RuntimeError("broken still")
+
+    return fail
