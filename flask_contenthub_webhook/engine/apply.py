@@ -38,6 +38,7 @@ from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
 from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, handlers_of
+from .history import settle_copies
 from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
 from .task_changes import changes_of, stored_result
 
@@ -155,7 +156,8 @@ class _EventTransaction:
         try:
             task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
             if self.may_have_copies or self.received.replay_of is not None:
-                self._settle_copies(task, decision, delivery)
+                row = {"id": delivery["id"], "task_id": task["task_id"]}
+                settle_copies(self.store.copies, self.tx, self.received, decision, row, attempt=self.attempt)
             if self.state.creator is not None:
                 self._find_strays(task, decision)
         except SQLAlchemyError as error:
@@ -286,21 +288,6 @@ class _EventTransaction:
         if self.kept is None:
             return self.store.insert_delivery(self.tx, values)
         return {**self.kept, **self.store.settle_delivery(self.tx, self.kept["id"], values)}
-
-    def _settle_copies(self, task: Row, decision: Decision, delivery: Row) -> None:
-        """Settle the copies of this message that failed before, and what it replays: they need no try of their own."""
-        received = self.received
-        is_settled = decision.verdict in {Verdict.PROCESSED, Verdict.DUPLICATE}
-        message = (received.digest, received.message_id) if is_settled else (None, None)
-        if message == (None, None) and received.replay_of is None:
-            return
-        self.store.copies.settle(
-            self.tx,
-            {"id": delivery["id"], "task_id": task["task_id"]},
-            message=message,
-            attempt=None if self.trigger is Trigger.COMPLETED else self.attempt,
-            replay_of=received.replay_of,
-        )
 
     def _blame_the_event(self, error: SQLAlchemyError) -> None:
         """Count it as this event's failure if a constraint or a trigger refuses its rows; others may pass."""

@@ -9,14 +9,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.events import INTERNAL_EVENTS, Event, Internal, parse_event
 from ..core.received import ReceivedEvent, Row, Source
-from ..core.state_machine import Verdict
+from ..core.state_machine import Decision, Trigger, Verdict
 from ..core.strict_json import parse_object
 from ..errors import DatabaseUnavailable, ReplayRefused, RequestRefused
 from ..runtime.state import WebhookState
+from ..storage.copies import Copies
 from ..storage.delivery_rows import processing_times
 from ..storage.rows import is_row_id
 
-__all__ = ["event_of_row", "read_delivery", "set_verdict"]
+__all__ = ["event_of_row", "read_delivery", "set_verdict", "settle_copies"]
 
 
 def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
@@ -49,6 +50,26 @@ def set_verdict(state: WebhookState, row: Row, verdict: Verdict, *, reason: str)
         state.database.write(write)
     except SQLAlchemyError as error:
         raise DatabaseUnavailable from error
+
+
+def settle_copies(
+    copies: Copies, tx: Connection, received: ReceivedEvent, decision: Decision, row: Row, *, attempt: int | None
+) -> None:
+    """Settle the copies of a message that failed before, and what it replays: they need no try of their own.
+
+    Args:
+        copies: the statement.
+        tx: the transaction that applies the event.
+        received: the event.
+        decision: its effect.
+        row: ``id`` and ``task_id`` of its delivery.
+        attempt: the attempt that it belongs to.
+    """
+    is_settled = decision.verdict in {Verdict.PROCESSED, Verdict.DUPLICATE}
+    message = (received.digest, received.message_id) if is_settled else (None, None)
+    if message != (None, None) or received.replay_of is not None:
+        of_attempt = None if received.trigger is Trigger.COMPLETED else attempt
+        copies.settle(tx, row, message=message, attempt=of_attempt, replay_of=received.replay_of)
 
 
 def event_of_row(state: WebhookState, row: Row, *, replayed_at: datetime | None = None) -> ReceivedEvent:
