@@ -97,7 +97,6 @@ class _Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
     reasons: dict[str, _Reason] = field(default_factory=dict)
     is_timed: bool = False
-    is_written_at_exit: bool = False
 
 
 class RefusalLog:
@@ -193,9 +192,7 @@ class RefusalLog:
         if self._database.app.testing:
             return
         with memory.lock:
-            if not memory.is_written_at_exit:
-                atexit.register(self.flush)
-                memory.is_written_at_exit = True
+            _unwritten.add(self)
             if memory.is_timed or not can_run_threads():
                 return
             memory.is_timed = True
@@ -215,7 +212,18 @@ class RefusalLog:
                 tallies = [tally for reason in memory.reasons.values() for tally in reason.tallies]
                 if not any(tally.pending for tally in tallies):
                     memory.is_timed = False
+                    _unwritten.discard(self)
                     return
+
+
+_unwritten: set[RefusalLog] = set()
+"""The logs to write at the end of the process; they keep their applications, and only until they are written."""
+
+
+@atexit.register
+def _write_at_exit() -> None:
+    for log in list(_unwritten):
+        log.flush()
 
 
 def _kept_whole(body: bytes) -> bytes:
