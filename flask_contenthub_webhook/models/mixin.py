@@ -39,7 +39,10 @@ class TableMixin:
 @event.listens_for(TableMixin, "after_mapper_constructed", propagate=True)
 def _complete_table(mapper: Mapper[Any], model: type[TableMixin]) -> None:
     table = mapper.local_table
-    if mapper.inherits is not None or not isinstance(table, sa.Table):
+    parent = mapper.inherits
+    if parent is not None and (issubclass(parent.class_, TableMixin) or table is parent.local_table):
+        return
+    if not isinstance(table, sa.Table):
         return
     key = table.primary_key
     if key.name is None or isinstance(key.name, sa.schema.conv):  # by which a naming convention marks its names

@@ -243,6 +243,26 @@ def result_that_is_watched(db: SQLAlchemy) -> Models:
     return {"task_model": type("Job", (GenerationTaskMixin, db.Model), {"__tablename__": "jobs", **contents})}
 
 
+def tasks_that_are_jobs(db: SQLAlchemy) -> Models:
+    """Joined-table inheritance: a task is a row of two tables."""
+    job = type(
+        "Job",
+        (db.Model,),
+        {
+            "__tablename__": "jobs",
+            "id": mapped_column(sa.Integer, primary_key=True),
+            "kind": mapped_column(sa.String(9), nullable=False),
+            "__mapper_args__": {"polymorphic_on": "kind", "polymorphic_identity": "job"},
+        },
+    )
+    contents = {
+        "__tablename__": "generation_jobs",
+        "id": mapped_column(sa.ForeignKey("jobs.id"), primary_key=True),
+        "__mapper_args__": {"polymorphic_identity": "task"},
+    }
+    return {"task_model": type("GenerationJob", (GenerationTaskMixin, job), contents)}
+
+
 def later_related(db: SQLAlchemy) -> Models:
     contents = {"owner_id": mapped_column(sa.ForeignKey("owners.id"), nullable=True), "owner": relationship("Owner")}
     return {"task_model": type("Job", (GenerationTaskMixin, db.Model), {"__tablename__": "jobs", **contents})}
@@ -373,6 +393,7 @@ SHAPES: dict[str, Shape] = {
     "deferred columns": Shape(
         models=own(None, {"headers": lambda: deferred(mapped_column(sa.JSON(none_as_null=True)))})
     ),
+    "tasks that are jobs": Shape(models=tasks_that_are_jobs, migrated=True),
     "related models that come later": Shape(models=later_related, after=declare_owner, migrated=True),
     # sessions
     "a session class of the host's": Shape(db=in_session(class_=ChoosingSession)),

@@ -168,6 +168,20 @@ def test_table_args_of_the_hosts_base_are_added_too():
     assert names(task) == names_without_arguments() | {"mine"}
 
 
+def test_a_task_that_is_a_row_of_two_tables_is_constrained_and_its_subclasses_once():
+    db = a_database()
+    key = mapped_column(sa.Integer, primary_key=True)
+    job = type("Job", (db.Model,), {"__tablename__": "jobs", "id": key})
+    key = mapped_column(sa.ForeignKey("jobs.id"), primary_key=True)
+    task: Any = type("Task", (GenerationTaskMixin, job), {"__tablename__": "tasks", "id": key})
+    key = mapped_column(sa.ForeignKey("tasks.id"), primary_key=True)
+    special: Any = type("Special", (task,), {"__tablename__": "special", "id": key})
+
+    assert names_without_arguments() < names(task)
+    assert not names(special) & names_without_arguments()
+    assert len(special.__table__.constraints) == 2  # its keys
+
+
 def test_a_column_that_the_host_calls_otherwise_is_constrained_under_its_name():
     columns = {key: mapped_column(f"c_{key}", sa.String(40), nullable=False) for key in ("task_id", "status")}
     task: Any = type("Task", (GenerationTaskMixin, a_database().Model), {"__tablename__": "tasks", **columns})
