@@ -1,4 +1,4 @@
-"""The session of the host's request, while we need a second connection from the same pool.
+"""The session of the host's request, beside which we need one of our own, and a second connection from the same pool.
 
 A ``before_request`` function that reads the current user leaves a connection in ``db.session`` until the request ends.
 When as many requests hold one as the pool has, each would wait for a second one until the pool gives up. So when none
@@ -7,8 +7,8 @@ is left, what the host has only read ends early: its connection is free for us, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,9 +20,10 @@ from sqlalchemy.pool import QueuePool
 from .drivers import TransactionState, transaction_state
 
 if TYPE_CHECKING:
+    from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["OURS", "capacity", "make_room"]
+__all__ = ["OURS", "capacity", "context_of_ours", "make_room"]
 
 OURS = "contenthub_webhook"
 """Marks a session of ours in its ``info``: it is never ended from outside."""
@@ -53,6 +54,28 @@ def make_room(db: SQLAlchemy, bind_of: Callable[[Session], sa.Engine | sa.Connec
             session.expire_on_commit = False
             session.commit()  # unlike a rollback, it leaves the objects as they are
     session.expire_on_commit = expires
+
+
+@contextmanager
+def context_of_ours(app: Flask, db: SQLAlchemy) -> Iterator[None]:
+    """Push an application context in which nobody has used ``db.session`` yet.
+
+    A new context alone gives no new session if the host's ``scopefunc`` is that of the thread, or if its tests have put
+    a ``scoped_session`` in the place of ``db.session``. There, the host's own is kept aside until the context ends,
+    which would otherwise also remove it.
+    """
+    scoped: Any = db.session
+    registry = scoped.registry if isinstance(scoped, scoped_session) else None
+    hosts = None
+    try:
+        with app.app_context():
+            if registry is not None and registry.has():
+                hosts = registry()
+                registry.clear()
+            yield
+    finally:
+        if registry is not None and hosts is not None:
+            registry.set(hosts)
 
 
 def capacity(pool: sa.Pool) -> int | None:

@@ -19,7 +19,7 @@ from ..core.outages import Outage
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import commits_by_itself
-from .host_session import OURS, make_room
+from .host_session import OURS, context_of_ours, make_room
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -140,15 +140,15 @@ class Database:
     def session(self, *, has_connection: bool = False) -> Iterator[Session]:
         """Open ``db.session`` in a new application context; roll back at the end what is not committed.
 
-        Flask-SQLAlchemy scopes ``db.session`` to the application context. In a new one, handlers get the session of
-        this transaction, without anything that the host had begun before. Objects stay readable after the commit.
+        Handlers get the session of this transaction, without anything that the host had begun before. Objects stay
+        readable after the commit.
 
         Args:
             has_connection: True if it joins a connection that is there already.
         """
         if not has_connection:
             make_room(self.db, self.store.bind_of)
-        with self.app.app_context():
+        with context_of_ours(self.app, self.db):
             session = self.db.session()
             session.info[OURS] = True
             session.expire_on_commit = False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import flask_sqlalchemy_lite
 import pytest
-from flask import Flask
+import sqlalchemy as sa
+from flask import Flask, g
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, scoped_session, sessionmaker
 
 from flask_contenthub_webhook import ContentHubWebhook, DeliveryMixin, GenerationTaskMixin, delivery_processed
 from flask_contenthub_webhook.errors import ConfigurationError
@@ -87,6 +89,49 @@ def test_a_test_of_the_hosts_may_undo_all_that_an_event_did(hosts: Build, databa
         assert host.task(task_id).status == "completed"
         outer.rollback()
     host.db._app_engines[host.app][None] = engine
+    assert (host.task(task_id).status, host.contents(), host.deliveries()) == ("submitted", [], [])
+
+
+def test_a_session_for_each_thread_is_left_as_the_request_had_it(hosts: Build, database_url: str):
+    host = hosts(database_url, db=SQLAlchemy(session_options={"scopefunc": threading.get_ident}))
+    session, task_id, left = host.db.session, host.add_task(), []
+
+    @host.app.before_request
+    def use() -> None:
+        g.task = session.scalars(sa.select(host.state.task_model)).one()
+        g.unsaved = host.Content(task_id=task_id, body="the request's own")
+        session.add(g.unsaved)
+
+    @host.app.after_request
+    def look(response: Any) -> Any:
+        left.append(g.task in session and g.unsaved in session.new)
+        return response
+
+    host.publisher.broken = True
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 500
+    assert (host.contents(), host.task(task_id).status) == ([], "submitted")
+    host.publisher.broken = False
+    answers = [host.post(task_id, completed(task_id), attempt=1).get_json()["outcome"] for _ in range(2)]
+
+    assert answers == ["processed", "duplicate"]
+    assert (len(host.contents()), host.task(task_id).status) == (1, "completed")
+    assert left == [True, True, True]
+
+
+def test_a_test_of_the_hosts_may_put_a_session_of_its_own_in_the_place(hosts: Build, database_url: str):
+    """A ``scoped_session`` for the whole test, on a connection in a transaction that is rolled back in the end."""
+    host = hosts(database_url, db=SQLAlchemy())
+    task_id, hosts_own = host.add_task(), host.db.session
+    with host.engine.connect() as connection:
+        outer = connection.begin()
+        host.db.session = scoped_session(sessionmaker(bind=connection))
+        task = host.db.session.scalars(sa.select(host.state.task_model)).one()
+        assert host.post(task_id, completed(task_id), attempt=1).get_json()["outcome"] == "processed"
+        again = host.db.session.scalars(sa.select(host.state.task_model), execution_options={"populate_existing": True})
+        assert (again.one().status, task.task_id) == ("completed", task_id)
+        host.db.session.remove()
+        outer.rollback()
+    host.db.session = hosts_own
     assert (host.task(task_id).status, host.contents(), host.deliveries()) == ("submitted", [], [])
 
 
