@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.logs import get_logger
 from ..core.redaction import clean, storable
 from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear, ends_process
+from ..storage.host_session import context_of_ours
 from .protocol import Creator, Job, RemoteState, Report
 
 if TYPE_CHECKING:
     from flask import Flask
+    from flask_sqlalchemy import SQLAlchemy
 
 __all__ = ["GuardedCreator", "job_name_trouble"]
 
@@ -35,11 +37,13 @@ class GuardedCreator:
     Args:
         creator: the host's, or the configured one.
         app: the application.
+        db: the host's Flask-SQLAlchemy object.
     """
 
-    def __init__(self, creator: Creator, app: Flask) -> None:
+    def __init__(self, creator: Creator, app: Flask, db: SQLAlchemy) -> None:
         self._creator = creator
         self._app = app
+        self._db = db
 
     @property
     def address(self) -> str | None:
@@ -103,7 +107,7 @@ class GuardedCreator:
 
     def _call(self, method: str, call: Callable[[], T]) -> T:
         try:
-            with self._app.app_context():
+            with context_of_ours(self._app, self._db):
                 return call()
         except CreatorError as error:
             raise _with_storable_words(error) from error.__cause__

@@ -140,13 +140,13 @@ class WebhookState:
     @property
     def service(self) -> GuardedCreator | None:
         """The creator as the extension calls it: in an application context, with its answers checked."""
-        return None if self.creator is None else GuardedCreator(self.creator, self.app)
+        return None if self.creator is None else GuardedCreator(self.creator, self.app, self.database.db)
 
     @property
     def services(self) -> Sequence[GuardedCreator]:
         """Every creator that may have jobs of this application: the current one, and the one before a move."""
         creators = (self.creator, self.previous_creator)
-        return [GuardedCreator(creator, self.app) for creator in creators if creator is not None]
+        return [GuardedCreator(creator, self.app, self.database.db) for creator in creators if creator is not None]
 
     @property
     def current_address(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import flask_sqlalchemy_lite
@@ -116,6 +117,25 @@ def test_a_session_for_each_thread_is_left_as_the_request_had_it(hosts: Build, d
     assert answers == ["processed", "duplicate"]
     assert (len(host.contents()), host.task(task_id).status) == (1, "completed")
     assert left == [True, True, True]
+
+
+def test_a_session_for_each_thread_survives_a_call_of_the_service(hosts: Build, sqlite_url: str):
+    class Service:
+        cancelled = ""
+
+        def cancel(self, creator_task_id: str) -> None:
+            self.cancelled = creator_task_id
+
+    db = SQLAlchemy(session_options={"scopefunc": threading.get_ident})
+    host = hosts(sqlite_url, db=db, WEBHOOK_SUBMIT_THREADS=0)
+    task_id = host.add_task(creator_task_id="job-1", submitted_at=datetime.now(UTC))
+    host.state.creator = service = Service()  # type: ignore[assignment]
+    with host.app.app_context():
+        unsaved = host.Content(task_id=task_id, body="the request's own")
+        host.db.session.add(unsaved)
+        host.webhook.cancel(task_id)
+        assert service.cancelled == "job-1"
+        assert unsaved in host.db.session.new
 
 
 def test_a_test_of_the_hosts_may_put_a_session_of_its_own_in_the_place(hosts: Build, database_url: str):
