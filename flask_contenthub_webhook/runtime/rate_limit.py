@@ -32,7 +32,7 @@ class RateLimit:
         ConfigurationError: Flask-Limiter is not installed, the notation is wrong, or the storage cannot be used.
     """
 
-    def __init__(self, app: Flask, rate: str) -> None:
+    def __init__(self, app: Flask, rate: str, *, watch: ClockWatch | None = None) -> None:
         if importlib.util.find_spec("flask_limiter") is None:
             raise ConfigurationError(
                 "WEBHOOK_RATE_LIMIT needs Flask-Limiter: pip install 'flask-contenthub-webhook[ratelimit]'."
@@ -46,7 +46,7 @@ class RateLimit:
                 f"WEBHOOK_RATE_LIMIT is {rate!r}; it must be a rate such as 100/minute or '10 per second'."
             ) from None
         self._app = app
-        self._watch = ClockWatch()
+        self._watch = watch or ClockWatch()
         self._outage = Outage("The storage of WEBHOOK_RATE_LIMIT")
         self._own: PerProcess[list[RateLimiter]] = PerProcess(list)
         if not app.extensions.get("limiter"):  # the host's own Limiter has checked its storage itself

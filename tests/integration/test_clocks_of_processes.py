@@ -73,6 +73,23 @@ def test_a_scheduler_whose_clock_is_set_goes_on(database_url: str, tmp_path: Pat
         assert scheduler.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+def test_a_worker_whose_clock_is_set_goes_on(postgres_url: str, tmp_path: Path, seconds: int):
+    with servers(postgres_url, tmp_path) as made:
+        clock = FakeTime(tmp_path / "clock")
+        process(made, Worker, clock).start()
+        tasks = made.database.add_tasks(6)
+        made.complete(tasks[:2])
+        made.wait_until_done(60)
+        made.switch.write_text("raise")
+        made.complete(tasks[2:4])
+        made.wait(lambda: all(row.tries or row.verdict == "processed" for row in made.deliveries()), "no try", 60)
+        clock.set(seconds)
+        made.switch.write_text("")
+        made.complete(tasks[4:])
+        assert_done_once(made, tasks)
+
+
 def test_a_retry_that_waits_when_the_clock_of_the_machine_is_set_back_is_due_soon(sqlite_url: str, tmp_path: Path):
     with servers(sqlite_url, tmp_path) as made:
         made.env |= {"WEBHOOK_RETRY_BACKOFF": "8,8,8", "CREATOR_API_TIMEOUT": "1"}
