@@ -206,6 +206,7 @@ READ: dict[str, list[tuple[object, ...]]] = {
     "migrations install": [("--directory", "migrations", "--dry-run")],
     "purge": [(), ("--older-than", "3650", "--yes")],
     "reconcile": [("--once",)],
+    "recover": [("--since", "2h")],
     "send": [("asked-about",), ("asked-about", "--url", URL, "--scheme", "none")],
     "stats": [()],
     "hand-over": [()],
