@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,14 +53,15 @@ def count(host: Host, **values: Any) -> int:
 @contextmanager
 def changes(host: Host) -> Iterator[list[int]]:
     """The number of forwards that each transaction changed."""
-    made: list[int] = [0]
+    made: list[int] = []
+    under_way: Counter[int] = Counter()  # several threads send
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith(("UPDATE webhook_forwards", "WITH")):
-            made[-1] += max(cursor.rowcount, 0)
+            under_way[id(connection)] += max(cursor.rowcount, 0)
 
     def end(connection: Any) -> None:
-        made.append(0)
+        made.append(under_way.pop(id(connection), 0))
 
     sa.event.listen(host.engine, "after_cursor_execute", note)
     sa.event.listen(host.engine, "commit", end)

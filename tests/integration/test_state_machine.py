@@ -168,6 +168,7 @@ class Tasks(RuleBasedStateMachine):
         if effect is not None:
             self.model.apply(message, effect)
             self.kept[applied.delivery_id] = Kept(message, attempt, "processed")
+        self.drop_settled_copies()
 
     @rule(message=MESSAGES)
     def send_four_times(self, message: Message) -> None:
@@ -199,8 +200,10 @@ class Tasks(RuleBasedStateMachine):
         report = retry_due_deliveries(self.host.state)
 
         due = sorted(key for key, kept in self.kept.items() if kept.verdict == "failed")
-        assert report.claimed == len(due)
-        for delivery_id in due:
+        self.drop_settled_copies()
+        tried = [delivery_id for delivery_id in due if delivery_id in self.kept]
+        assert report.claimed == len(tried)
+        for delivery_id in tried:
             kept = self.kept[delivery_id]
             effect = self.model.effect_of(kept.message, kept.attempt)
             if effect is not None and self.broken:
@@ -230,6 +233,16 @@ class Tasks(RuleBasedStateMachine):
             self.model.apply(kept.message, effect)
         if kept.verdict in {"failed", "dead"}:
             del self.kept[delivery_id]
+        self.drop_settled_copies()
+
+    def drop_settled_copies(self) -> None:
+        """Forget the copies of a message that were settled together with the one that was applied."""
+        rows = {row.id: row for row in self.host.deliveries(self.task_id)}
+        for delivery_id, kept in list(self.kept.items()):
+            row = rows[delivery_id]
+            if kept.verdict in {"failed", "dead"} and (row.reason or "").startswith("Applied as delivery "):
+                assert row.verdict == "duplicate"
+                del self.kept[delivery_id]
 
     @invariant()
     def they_agree(self) -> None:

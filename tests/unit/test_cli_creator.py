@@ -143,7 +143,7 @@ def test_all_children_are_watched_by_one_thread_that_ends_with_them(cli, creator
     for number in range(5):
         creator.submit(Job(creator_task_id=f"{number}"), wait=0)
 
-    watcher = creator._keeper._thread
+    watcher = creator._keeper._kept.value.thread
     assert len(creator._keeper) == 5
     assert watcher is not None
     watcher.join(20)

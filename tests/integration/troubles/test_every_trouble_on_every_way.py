@@ -325,7 +325,8 @@ def test_a_poisoned_event_harms_nobody_and_ends_dead(
     host_of: HostOf, name: str, way: Callable[[Host, list[str]], None]
 ):
     host, trouble = host_of(WAYS[way]), TROUBLES[name]
-    due = {"next_poll_at": host.clock.now - timedelta(seconds=1), "submitted_at": host.clock.now}
+    now = host.clock.now
+    due = {"next_poll_at": now - timedelta(seconds=1), "submitted_at": now, "deadline_at": now + timedelta(hours=1)}
     tasks = [host.add_task(creator_task_id=f"job-{number}", **due) for number in range(6)]
     poisoned, healthy = tasks[2], [*tasks[:2], *tasks[3:]]
     handler = Poison(host, trouble, poisoned)

@@ -24,21 +24,26 @@ def test_a_thread_of_the_worker_that_dies_is_replaced(hosts: Build, sqlite_url: 
     try:
         wait_until(of_worker, timeout=10, what="no thread", log=str)
         (victim,) = of_worker()
-        killed = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(victim.ident or 0), ctypes.py_object(SystemExit)
-        )
-        assert killed == 1
-        first, second = host.add_task(), host.add_task()
-        host.post(first, completed(first))  # wakes it to its death
-        wait_until(lambda: not victim.is_alive(), timeout=10, what="it lives", log=str)
-        host.post(second, completed(second))
-        wait_until(lambda: len(host.contents()) == 2, timeout=20, what="nobody took its place", log=str)
+        posted = 0
+        while victim.is_alive() and posted < 10:  # what hits it inside a pass ends the pass only
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident or 0), ctypes.py_object(SystemExit))
+            post_another(host)  # wakes it to its death
+            posted += 1
+            victim.join(3)
+        assert not victim.is_alive()
+        post_another(host)
+        wait_until(lambda: len(host.contents()) == posted + 1, timeout=20, what="nobody took its place", log=str)
         assert of_worker() != [victim]
     finally:
         worker.stop()
         runner.join(20)
     assert not runner.is_alive()
     assert "died; another one takes its place" in caplog.text
+
+
+def post_another(host: Host) -> None:
+    task_id = host.add_task()
+    host.post(task_id, completed(task_id))
 
 
 def of_worker() -> list[threading.Thread]:
