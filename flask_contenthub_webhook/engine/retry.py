@@ -187,7 +187,7 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
     except DatabaseUnavailable:
         raise
     except TransitionRefused as refusal:  # a cancellation, of a task that has ended meanwhile
-        set_verdict(state, row["id"], Verdict.IGNORED, reason=refusal.message)
+        set_verdict(state, row, Verdict.IGNORED, reason=refusal.message)
         return Verdict.IGNORED
     except (RequestRefused, ReplayRefused) as error:
         logger.exception("Delivery %s can never be applied; it is parked.", row["id"])
