@@ -21,6 +21,8 @@ from ..core.filters import Where, matches
 __all__ = ["Subscription", "Subscriptions"]
 
 _KEY = "contenthub_webhook_subscriptions"
+_IMPORT = "importlib._bootstrap"
+"""In the name of the frozen file whose functions execute a module that is imported."""
 
 
 class Subscription(NamedTuple):
@@ -96,7 +98,7 @@ def _app_meant_by(caller: FrameType | None) -> Flask | None:
         if apps:
             return next(iter(apps.values())) if len(apps) == 1 else None
         frame = frame.f_back
-    is_import = frame is not None and frame.f_globals.get("__name__") != "__main__"
+    is_import = frame is not None and frame.f_back is not None and _IMPORT in frame.f_back.f_code.co_filename
     return current_app._get_current_object() if has_app_context() and not is_import else None  # type: ignore[attr-defined]
 
 
