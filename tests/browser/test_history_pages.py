@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if COUNT > 10_000 else 
 @pytest.fixture
 def eventful(host):
     """A day in the life of a host: the id of a task that went through a lot, and the delivery that failed."""
-    write_history(host, 400, lasting=timedelta(hours=24))
+    write_history(host, 400, lasting=timedelta(hours=26))
     task_id = host.add_task(topic=EVIL, creator_task_id="creators-own", callback_url="https://hub.example/x?token=A")
     for percentage in (10, 40):
         host.post(task_id, progress(task_id, percentage), attempt=1)
