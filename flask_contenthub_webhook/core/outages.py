@@ -21,7 +21,7 @@ _TRACEBACK_AGAIN = 600.0
 
 
 class Outage:
-    """What one process says about something that is away, such as the database; safe for threads.
+    """The log lines of one process about something that is away, such as the database; safe for threads.
 
     Everything that needs it reports here, so an outage costs a traceback and a line a minute, whatever the load.
 

@@ -45,24 +45,13 @@ def event_of_report(state: WebhookState, task: Row, report: Report, source: Sour
 
 def lost_event(state: WebhookState, task: Row) -> ReceivedEvent:
     """Return the failure of a job that the creator accepted and no longer knows."""
-    payload = _failure(
-        task["creator_task_id"],
-        "LOST_BY_CREATOR",
-        "The creator accepted the job, but no longer knows it.",
-        retryable=True,
-    )
-    return _received(state, task, parse_event(payload), Source.POLL)
+    return _given_up(state, task, "LOST_BY_CREATOR", "The creator accepted the job, but no longer knows it.")
 
 
 def unanswered_event(state: WebhookState, task: Row) -> ReceivedEvent:
     """Return the failure of an attempt whose submission was not answered, at its deadline."""
-    payload = _failure(
-        task["creator_task_id"],
-        "SUBMISSION_UNANSWERED",
-        "The answer to the submission was lost, and nothing was heard of the job until its deadline.",
-        retryable=True,
-    )
-    return _received(state, task, parse_event(payload), Source.POLL)
+    message = "The answer to the submission was lost, and nothing was heard of the job until its deadline."
+    return _given_up(state, task, "SUBMISSION_UNANSWERED", message)
 
 
 def failed_event(
@@ -76,6 +65,12 @@ def failed_event(
     except (RequestRefused, TypeError, ValueError):  # no database could keep the creator's words
         payload = _failure(task["creator_task_id"], storable(code), storable(message), retryable=False)
     return _received(state, task, parse_event(payload), source)
+
+
+def _given_up(state: WebhookState, task: Row, code: str, message: str) -> ReceivedEvent:
+    """Return a failure that the poller finds, and that another attempt may mend."""
+    payload = _failure(task["creator_task_id"], code, message, retryable=True)
+    return _received(state, task, parse_event(payload), Source.POLL)
 
 
 def _parse(state: WebhookState, creator_task_id: str, payload: dict[str, Any], raw: bytes) -> Event:
