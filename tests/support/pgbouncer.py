@@ -15,7 +15,7 @@ from typing import Self
 from sqlalchemy import make_url
 
 from .postgres import PostgresServer
-from .processes import Guard, Service, clean_environment, wait_until
+from .processes import Guard, Service, accepts_connections, clean_environment, wait_until
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 _USER = "nobody"
@@ -73,7 +73,9 @@ class PgBouncer(Service):
             )
         self._guard = Guard(self._process.pid, signal.SIGTERM)
         try:
-            wait_until(self._answers, timeout=60, what="PgBouncer did not start", log=lambda: self.log)
+            wait_until(
+                lambda: accepts_connections(self.port), timeout=60, what="PgBouncer did not start", log=lambda: self.log
+            )
         except BaseException:
             self.stop()
             raise
@@ -90,10 +92,3 @@ class PgBouncer(Service):
             self._process.wait()
         self._guard.release()
         self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True

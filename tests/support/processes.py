@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -88,6 +89,15 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """Our environment without what would configure the application, plus `extra`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(HOST_VARIABLES)}
     return inherited | extra
+
+
+def accepts_connections(port: int) -> bool:
+    """True if something listens on this port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float, what: str, log: Callable[[], str]) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 
 import pytest
 
-from .processes import PROJECT_ROOT, Guard, ServerError, Service, clean_environment, wait_until
+from .processes import PROJECT_ROOT, Guard, ServerError, Service, accepts_connections, clean_environment, wait_until
 
 _HOST = "tests.support.served_host"
 _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", "--no-control-socket")
@@ -139,7 +139,7 @@ class Served(Service):
             )
         self._guard = Guard(self._process.pid, signal.SIGTERM)
         try:
-            self.wait_for(self._answers, "an answer")
+            self.wait_for(lambda: accepts_connections(self.port), "an answer")
         except BaseException:
             self.stop()
             raise
@@ -167,10 +167,3 @@ class Served(Service):
         self._process.wait()
         self._guard.release()
         self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
