@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import Host, make_host
+from tests.support.mariadb import NO_MARIADB, PROGRAM, MariaDBServer
 from tests.support.postgres import PostgresServer
 from tests.support.processes import HOST_VARIABLES
 
@@ -77,6 +78,25 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     yield url
     postgres.start()
     postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDBServer]:
+    """One MariaDB for the whole run, started when the first test asks for it; skips where none is installed."""
+    if PROGRAM is None:
+        pytest.skip(NO_MARIADB)
+    with MariaDBServer() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
+    """The URL of a MariaDB database made for this test."""
+    mariadb.start()  # a test that failed in the middle of an outage must not spoil this one
+    url = mariadb.create_database()
+    yield url
+    mariadb.start()
+    mariadb.drop_database(url)
 
 
 @pytest.fixture
