@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .cli import CliCreator
 from .http import HttpCreator
-from .protocol import Creator, Job, RemoteState, Report
+from .named import Creators
+from .protocol import Callback, Creator, Job, RemoteState, Report
 
-__all__ = ["CliCreator", "Creator", "HttpCreator", "Job", "RemoteState", "Report"]
+__all__ = ["Callback", "CliCreator", "Creator", "Creators", "HttpCreator", "Job", "RemoteState", "Report"]

@@ -1,4 +1,4 @@
-"""The interface of a creator: five methods, and the values that they exchange.
+"""The interface of a creator: five methods, two for callbacks in its own words, and the values that they exchange.
 
 To use another service, write a class with these methods; nothing else in the package knows how a creator is called. A
 creator does not use the database, and is never called while a transaction is open.
@@ -12,7 +12,27 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, Self, runtime_checkable
 
-__all__ = ["Creator", "Job", "RemoteState", "Report"]
+from .headers import CaseInsensitive
+
+__all__ = ["Callback", "Creator", "Job", "RemoteState", "Report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A request of a service that reports in its own words.
+
+    Args:
+        headers: by names in any case.
+        body: the raw bytes.
+        query: the parameters of the URL.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "headers", CaseInsensitive(self.headers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +41,9 @@ class Job:
 
     Args:
         creator_task_id: the id that the creator should use; a new UUID for every attempt.
+        task_id: our id of the task, the same for every attempt. A service that keeps metadata with a job should be
+            given it, and return it as :attr:`Report.task_id`.
+        attempt: the number of the attempt, from 1.
         topic: what to write about.
         requirements: how to write it.
         target_audience: whom to write for.
@@ -33,6 +56,8 @@ class Job:
     """
 
     creator_task_id: str
+    task_id: str = ""
+    attempt: int = 1
     topic: str | None = None
     requirements: str | None = None
     target_audience: str | None = None
@@ -48,6 +73,8 @@ class Job:
         """Return the current attempt of a task's row, or, by its name, an earlier one."""
         return cls(
             creator_task_id=creator_task_id or task["creator_task_id"],
+            task_id=task["task_id"],
+            attempt=_attempt_of(task, creator_task_id),
             topic=task["topic"],
             requirements=task["requirements"],
             target_audience=task["target_audience"],
@@ -58,6 +85,12 @@ class Job:
             callback_events=tuple(task["callback_events"] or ()),
             options=task["creator_options"] or {},
         )
+
+
+def _attempt_of(task: Mapping[str, Any], name: str | None) -> int:
+    earlier = list(task["earlier_creator_task_ids"] or ())
+    back = len(earlier) - earlier.index(name) if name in earlier else 0
+    return int(task["attempt"]) - back
 
 
 class RemoteState(StrEnum):
@@ -82,7 +115,9 @@ class Report:
             :meth:`Creator.result`.
         error: the error object of a failed job, with at least ``message``.
         raw: the answer as received, for the history.
-        creator_task_id: after a submission, the creator's own id of the job, if it did not keep ours.
+        creator_task_id: the creator's own id of the job, if it did not keep ours: after a submission, in a callback.
+        task_id: our id of the task, if the service has kept :attr:`Job.task_id`.
+        progress: the progress object of an open job, with at least ``percentage``, from 0 to 100.
     """
 
     state: RemoteState
@@ -90,6 +125,8 @@ class Report:
     error: Mapping[str, Any] | None = None
     raw: bytes = b""
     creator_task_id: str | None = None
+    task_id: str | None = None
+    progress: Mapping[str, Any] | None = None
 
 
 @runtime_checkable
@@ -108,6 +145,17 @@ class Creator(Protocol):
     - ``keeps_names = True``: the service knows each job by ``job.creator_task_id``;
     - ``find(job, *, since=None) -> Report``: looks up a job that was not submitted before ``since``. MISSING means that
       no such job was ever started; ``creator_task_id`` is the service's own name for it.
+
+    A creator whose service calls back in its own words has one or two more methods:
+
+    - ``read_callback(callback: Callback) -> Report | None``: what the service says; None if it is about no job of ours.
+      It is given what the history keeps: the raw body, and the headers without secrets. It may ask the service;
+    - ``verify_callback(callback: Callback) -> str | None``: raises unless the service sent the callback; returns the
+      service's id of the message, if it has one. Without this method, only the token of a task's own URL is believed.
+
+    Further optional attributes hold for the tasks of this creator alone: ``required_result_fields``, ``poll_interval``,
+    ``poll_grace`` and ``poll_max_interval`` (in seconds), in the place of the configuration keys of these names, and
+    ``callbacks = False`` for a service that is only polled.
 
     ``address``, if present, is kept with each submitted task: the text tells one installation of a service from
     another.

@@ -31,6 +31,8 @@ class GenerationTaskMixin(TableMixin):
     """The creator's name of the current attempt."""
     earlier_creator_task_ids: Mapped[list[str]] = mapped_column(Json, default=list)
     """The creator's names of the attempts before, the last ones of them."""
+    creator_name: Mapped[str | None] = mapped_column(sa.String(16))
+    """The creator that the task is for, by its name in ``Creators``; None if there is only one."""
     creator_address: Mapped[str | None] = mapped_column(sa.String(255))
     """The address of the creator that has the current attempt, if it has one; after a move it differs from today's."""
 

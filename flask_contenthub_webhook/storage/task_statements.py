@@ -29,6 +29,7 @@ _SELDOM_READ = {
     "priority",
     "version",
     "earlier_creator_task_ids",
+    "creator_name",
     "creator_address",
     "max_retries",
     "timeout_seconds",

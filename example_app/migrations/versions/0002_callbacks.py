@@ -39,6 +39,7 @@ def add_task_columns() -> None:
         for old, new in RENAMED.items():
             tasks.alter_column(old, new_column_name=new, existing_type=sa.DateTime(), existing_nullable=True)
         tasks.add_column(sa.Column("creator_task_id", sa.String(255), nullable=True))
+        tasks.add_column(sa.Column("creator_name", sa.String(16), nullable=True))
         tasks.add_column(sa.Column("creator_address", sa.String(255), nullable=True))
         tasks.add_column(sa.Column("earlier_creator_task_ids", sa.JSON(), nullable=True))
         tasks.add_column(sa.Column("previous_status", sa.String(16), nullable=True))
@@ -162,6 +163,7 @@ def downgrade() -> None:
         tasks.alter_column("id", existing_type=BigId, type_=sa.Integer(), existing_nullable=False)
         for column in (
             "creator_task_id",
+            "creator_name",
             "creator_address",
             "earlier_creator_task_ids",
             "previous_status",

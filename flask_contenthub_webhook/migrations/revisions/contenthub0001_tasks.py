@@ -102,6 +102,7 @@ def task_columns() -> list[sa.Column[Any]]:
         sa.Column(name("task_id"), sa.String(36), nullable=False),
         sa.Column(name("creator_task_id"), sa.String(255), nullable=True),
         sa.Column(name("earlier_creator_task_ids"), sa.JSON(), nullable=False),
+        sa.Column(name("creator_name"), sa.String(16), nullable=True),
         sa.Column(name("creator_address"), sa.String(255), nullable=True),
         sa.Column(name("topic"), sa.String(500), nullable=True),
         sa.Column(name("requirements"), sa.Text(), nullable=True),

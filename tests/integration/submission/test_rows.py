@@ -40,6 +40,8 @@ class TestTheRow:
         assert own(hub).jobs == [
             Job(
                 creator_task_id=task.creator_task_id,
+                task_id=task_id,
+                attempt=1,
                 topic="Tea",
                 requirements="R",
                 target_audience="A",
