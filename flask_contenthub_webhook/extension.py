@@ -18,7 +18,9 @@ from .core.filters import Where, parse_where
 from .core.received import Outcome
 from .core.state_machine import Verdict
 from .creators.configured import configured_creator, previous_creator
+from .creators.named import Creators
 from .creators.protocol import Creator
+from .creators.registry import Registry
 from .engine.replay import replay
 from .engine.retry import RetryReport, retry_due_deliveries
 from .errors import ConfigurationError
@@ -97,7 +99,7 @@ class ContentHubWebhook:
         *,
         task_model: type[Any] | None = None,
         delivery_model: type[Any] | None = None,
-        creator: Creator | None = None,
+        creator: Creator | Creators | None = None,
         celery: Celery | None = None,
         table_names: Mapping[str, str] | None = None,
     ) -> None:
@@ -108,8 +110,8 @@ class ContentHubWebhook:
             db: the host's Flask-SQLAlchemy object; the models live in its metadata.
             task_model: a model with the columns of ``GenerationTaskMixin``; by default one is made.
             delivery_model: a model with the columns of ``DeliveryMixin``; by default one is made.
-            creator: the service that does the jobs; by default an ``HttpCreator`` for CREATOR_API_BASE_URL, or a
-                ``CliCreator`` for CREATOR_CLI_PATH.
+            creator: the service that does the jobs, or several of them as ``Creators``; by default an ``HttpCreator``
+                for CREATOR_API_BASE_URL, or a ``CliCreator`` for CREATOR_CLI_PATH.
             celery: the Celery application that applies events under WEBHOOK_PROCESSING=celery; by default what is in
                 ``app.extensions["celery"]`` when the first event comes.
             table_names: other names for our tables, by their usual names: ``{"webhook_alerts": "hub_alerts"}``.
@@ -127,7 +129,7 @@ class ContentHubWebhook:
         check_certificate_support(settings.client_certs)
         models = complete_models(db, task_model=task_model, delivery_model=delivery_model, table_names=table_names)
         _check_bind(app, models.task)
-        database = _make_database(app, db, settings, models)
+        database = _make_database(app, db, settings, models, Registry(creator, settings))
         state = _make_state(app, settings, database, creator, self._subscriptions.register(app), models=models)
         app.extensions[EXTENSION_KEY] = state
         watch_commits(db)
@@ -250,14 +252,16 @@ def _check_bind(app: Flask, task_model: type[Any]) -> None:
         raise ConfigurationError(f"Our tables are in the bind {bind!r}, which SQLALCHEMY_BINDS does not have.")
 
 
-def _make_database(app: Flask, db: SQLAlchemy, settings: Settings, models: Models) -> Database:
+def _make_database(app: Flask, db: SQLAlchemy, settings: Settings, models: Models, creators: Registry) -> Database:
     """Build the database object: the statements over the models, and their transactions."""
-    clock = AgreedClock()
+    clock, usual = AgreedClock(), creators.default_settings.poll_intervals
+    own = {entry.column: entry.settings.poll_intervals for entry in creators.entries if entry.column is not None}
     store = Store(
         models.task,
         models.delivery,
         lock_timeout=settings.timeout,
-        poll_intervals=settings.poll_intervals,
+        poll_intervals=usual,
+        own_intervals={name: times for name, times in own.items() if times != usual},
         clock=clock,
     )
     return Database(app, db, store, Outbox(models.task, models.forward, models.forward_attempt, clock=clock))
@@ -267,7 +271,7 @@ def _make_state(
     app: Flask,
     settings: Settings,
     database: Database,
-    creator: Creator | None,
+    creator: Creator | Creators | None,
     subscriptions: list[Subscription],
     *,
     models: Models,

@@ -110,7 +110,7 @@ def worker_command(threads: int | None, batch: int | None) -> None:
 def scheduler_command() -> None:
     """Run the periodic jobs until SIGTERM or Ctrl-C; a running job is finished first. You may run any number."""
     show_logs()
-    settings = get_state().settings
+    settings = get_state().registry.pacing
 
     def announce() -> None:
         for job in JOBS:
@@ -132,7 +132,7 @@ def _state_with_service() -> WebhookState:
 
 def _reconcile_until_stopped(state: WebhookState, limit: int) -> None:
     show_logs()
-    interval = next(job.interval(state.settings) for job in JOBS if job.name == "reconcile").total_seconds()
+    interval = next(job.interval(state.registry.pacing) for job in JOBS if job.name == "reconcile").total_seconds()
     stopped = threading.Event()
 
     def make_passes() -> None:

@@ -11,6 +11,7 @@ from ..core.logs import get_logger
 from ..core.redaction import clean, storable
 from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear, ends_process
 from ..storage.host_session import context_of_ours
+from .named import ALONE
 from .protocol import Creator, Job, RemoteState, Report
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ class GuardedCreator:
         creator: the host's, or the configured one.
         app: the application.
         db: the host's Flask-SQLAlchemy object.
+        name: its name in ``Creators``, or the name of an only one.
     """
 
-    def __init__(self, creator: Creator, app: Flask, db: SQLAlchemy) -> None:
+    def __init__(self, creator: Creator, app: Flask, db: SQLAlchemy, *, name: str = ALONE) -> None:
+        self.name = name
         self._creator = creator
         self._app = app
         self._db = db

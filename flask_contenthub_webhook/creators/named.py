@@ -10,7 +10,7 @@ from ..core.signatures import SCHEMES
 from ..errors import ConfigurationError
 from .protocol import Creator
 
-__all__ = ["ALONE", "Creators", "can_read_callbacks", "named_creators"]
+__all__ = ["ALONE", "Creators", "can_read_callbacks"]
 
 ALONE = "creator"
 """The name of an application's only creator in its URLs; its tasks have none."""
@@ -65,13 +65,6 @@ class Creators(Mapping[str, Creator]):
     def __len__(self) -> int:
         """Return the number of creators."""
         return len(self._creators)
-
-
-def named_creators(creator: Creator | Creators | None) -> Mapping[str, Creator]:
-    """Return the creators of an application by name; an only one is called :data:`ALONE`."""
-    if creator is None:
-        return {}
-    return creator if isinstance(creator, Creators) else {ALONE: creator}
 
 
 def can_read_callbacks(creator: Any) -> bool:

@@ -214,9 +214,10 @@ class _EventTransaction:
             raise TransitionRefused(decision.reason)
         task = seen
         if decision.verdict is Verdict.PROCESSED:
-            values = changes_of(self.received, decision, seen, settings=self.state.settings, now=self.now)
-            if (service := self.state.service) is not None:
-                values |= until_told(self.trigger, seen, self.state.settings, self.now)
+            settings = self.state.settings_for(seen)
+            values = changes_of(self.received, decision, seen, settings=settings, now=self.now)
+            if (service := self.state.service_for(seen)) is not None:
+                values |= until_told(self.trigger, seen, settings, self.now)
                 if service.keeps_names and self.trigger is Trigger.PROGRESS:
                     values.pop("creator_task_id", None)
             if not self.store.compare_and_set(self.tx, seen, values):
@@ -273,6 +274,8 @@ class _EventTransaction:
             return
         if is_ending and task["next_poll_at"] is None:
             self.store.keep_due(self.tx, task, self.now + self.state.settings.poll_grace)
+        if "creator_name" not in task:  # it was completed without reading it
+            task = {**(self.store.read_task(self.tx, task["task_id"]) or {"creator_name": None}), **task}
         self.strays = _Strays(task, names, current=is_ending)
 
     # --- the history -----------------------------------------------------------------------------------------

@@ -49,13 +49,15 @@ def fetch_missing_result(
         raise DatabaseUnavailable from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
     service = None if task is None or name is None else state.service_of(task)
-    if name is None or service is None:  # unknown, completed or another task's: applying the event says so
+    if (
+        task is None or name is None or service is None
+    ):  # unknown, completed or another task's: applying the event says so
         return received
     fetched = _fetch(service, name, event) if patience is None else _fetch_in_time(service, name, event, patience)
     try:
         check_value(fetched)
         parsed = parse_event(
-            {**event.payload, "result": fetched}, required_fields=state.settings.required_result_fields
+            {**event.payload, "result": fetched}, required_fields=state.settings_for(task).required_result_fields
         )
     except RequestRefused:
         return received

@@ -121,7 +121,7 @@ def stop_strays(state: WebhookState, task: Row, names: Sequence[str], *, current
     Returns:
         True if the service was told of all of them; the log has the rest.
     """
-    if current and state.creator_pause.is_on(state.waited()):
+    if current and state.pause_of(state.service_for(task)).is_on(state.waited()):
         return False  # the poller tells it later
     told = [_stop(state, task, name) for name in dict.fromkeys(names)]
     if current and all(told):
@@ -177,7 +177,7 @@ def earlier_names(task: Row) -> Sequence[str]:
 def _stop(state: WebhookState, task: Row, name: str) -> bool:
     facts = {"task_id": task["task_id"], "creator_task_id": name}
     told = True
-    for service in state.services:
+    for service in state.services_for(task):
         try:
             _cancel(state, service, task, name)
         except CreatorRefused as refusal:  # it has ended, or is not known there
@@ -185,8 +185,8 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
         except CreatorError as error:
             told = False
             state.strays_told.succeeded(name)
-            if isinstance(error, CreatorUnreachable) and service.address == state.current_address:
-                state.creator_pause.failed(state.waited())
+            if isinstance(error, CreatorUnreachable):
+                state.pause_of(service).failed(state.waited())
             logger.warning("The service was not told that a job is no longer wanted: %s", error.message, extra=facts)
         except SQLAlchemyError as error:
             told = False

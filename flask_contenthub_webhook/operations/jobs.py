@@ -96,7 +96,7 @@ def read_jobs(state: WebhookState) -> list[JobStatus]:
     """Return the jobs with their last passes."""
     now = state.now()
     passes = state.database.ask(lambda tx: read_passes(tx, state.models.alert))
-    return [_status(job, passes.get(job.name), state.settings, now) for job in JOBS]
+    return [_status(job, passes.get(job.name), state.registry.pacing, now) for job in JOBS]
 
 
 def _status(job: Job, last: datetime | None, settings: Settings, now: datetime) -> JobStatus:

@@ -110,7 +110,7 @@ def _build(state: WebhookState, threads: DaemonThreads) -> BackgroundScheduler:
         timezone="UTC",
     )
     for job in JOBS:
-        seconds = job.interval(state.settings).total_seconds()
+        seconds = job.interval(state.registry.pacing).total_seconds()
         scheduler.add_job(
             _run,
             "interval",

@@ -54,7 +54,10 @@ def heed_clock(state: WebhookState) -> int:
 
 def _pull_in_everything(state: WebhookState, now: datetime) -> int:
     tasks, deliveries, forwards = state.store.tasks, state.store.deliveries, state.outbox.forwards
-    soon, poll = now + _longest_wait(state.settings), now + _longest_poll(state.settings)
+    soon = now + _longest_wait(state.settings)
+    poll = (
+        now + state.registry.longest_poll + _longest_backoff(state.settings)
+    )  # after the grace that follows a backoff
     return sum(
         (
             _pull_in(state, deliveries, "next_retry_at", soon, lease="claimed_until"),
@@ -84,11 +87,6 @@ def _longest_wait(settings: Settings) -> timedelta:
         timedelta(seconds=settings.forward_timeout + 30),
         settings.celery_grace,
     )
-
-
-def _longest_poll(settings: Settings) -> timedelta:
-    """Return the longest time until a poll: after the grace that follows a backoff."""
-    return max(*settings.poll_intervals, settings.poll_grace) + _longest_backoff(settings)
 
 
 def _longest_backoff(settings: Settings) -> timedelta:

@@ -15,7 +15,9 @@ from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
 from ..core.stopping import DaemonThreads
 from ..creators.guarded import GuardedCreator
+from ..creators.named import ALONE, Creators
 from ..creators.protocol import Creator
+from ..creators.registry import Registered, Registry
 from ..models.defaults import Models
 from ..storage.clock import Clock
 from ..storage.forwards import Outbox
@@ -37,6 +39,7 @@ EXTENSION_KEY = "contenthub_webhook"
 CELERY_KEY = "contenthub_webhook_celery"
 """The key of the Celery engine in ``app.extensions``, under WEBHOOK_PROCESSING=celery."""
 
+_PREVIOUS = "before the move"
 Waker = Callable[[str], None]
 """Wakes an applier of events for one task; never raises."""
 
@@ -78,13 +81,13 @@ class WebhookState:
 
     Args:
         app: the real application object; the sender of all signals.
-        creator: the service that does the jobs; None if the host only receives. Call it through :attr:`service`.
+        creator: the services that do the jobs; None if the host only receives. Call them through :meth:`service_of`.
         previous_creator: the service before a move; its jobs are awaited, and it gets no new ones.
         subscriptions: the handlers registered with ``webhook.on``; see :class:`.Subscriptions`.
         post: sends one forwarded event to a URL.
         submit_threads: hand over tasks that were just submitted.
         forward_threads: forward events that were just applied.
-        creator_pause: leaves the creator alone after it was down.
+        pauses: leave a creator alone after it was down, by name; see :meth:`pause_of`.
         strays_told: jobs that showed life although no open task wants them, and that were cancelled a moment ago.
         wake: called after an event was accepted for later.
     """
@@ -93,7 +96,7 @@ class WebhookState:
     settings: Settings
     database: Database
     models: Models
-    creator: Creator | None
+    creator: Creator | Creators | None
     subscriptions: list[Subscription]
     post: Callable[[str, bytes, Mapping[str, str]], Any]
     rate: RateLimit | None
@@ -102,15 +105,14 @@ class WebhookState:
     submit_threads: BackgroundThreads
     forward_threads: BackgroundThreads
     forward_lanes: Lanes
-    creator_pause: Cooldown[timedelta] = field(
-        default_factory=lambda: Cooldown(timedelta(seconds=5), timedelta(minutes=5))
-    )
+    pauses: dict[str, Cooldown[timedelta]] = field(default_factory=dict)
     strays_told: Cooldowns[timedelta] = field(
         default_factory=lambda: Cooldowns(lambda: Cooldown(timedelta(minutes=1), timedelta(hours=1)))
     )
     wake: Waker = _wake_nobody
     previous_creator: Creator | None = None
     jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
+    _registry: Registry | None = field(default=None, init=False)
 
     @property
     def clock(self) -> Clock:
@@ -138,25 +140,76 @@ class WebhookState:
         return self.store.clock.waited()
 
     @property
+    def registry(self) -> Registry:
+        """The creators by name, each with the settings of its tasks."""
+        if self._registry is None or self._registry.source is not self.creator:
+            self._registry = Registry(self.creator, self.settings)
+        return self._registry
+
+    @property
     def service(self) -> GuardedCreator | None:
-        """The creator as the extension calls it: in an application context, with its answers checked."""
-        return None if self.creator is None else GuardedCreator(self.creator, self.app, self.database.db)
+        """The only creator, or the first one; None if there is none."""
+        return None if self.registry.first is None else self.guarded(self.registry.first)
 
     @property
     def services(self) -> Sequence[GuardedCreator]:
-        """Every creator that may have jobs of this application: the current one, and the one before a move."""
-        creators = (self.creator, self.previous_creator)
-        return [GuardedCreator(creator, self.app, self.database.db) for creator in creators if creator is not None]
+        """Every creator that may have jobs of this application: the current ones, and the one before a move."""
+        return [*(self.guarded(entry) for entry in self.registry.entries), *self._previous]
 
-    @property
-    def current_address(self) -> str | None:
-        """The address of the current creator, if it has one."""
-        return None if self.service is None else self.service.address
+    def service_for(self, task: Mapping[str, Any]) -> GuardedCreator | None:
+        """Return the creator that a task is for; None if there is none at all, or none of that name any more."""
+        entry = self.registry.of(task["creator_name"])
+        return None if entry is None else self.guarded(entry)
+
+    def services_for(self, task: Mapping[str, Any]) -> Sequence[GuardedCreator]:
+        """Return every creator that may have jobs of a task: the one that it is for, and the one before a move."""
+        service = self.service_for(task)
+        return self._previous if service is None else [service, *self._previous]
 
     def service_of(self, task: Mapping[str, Any]) -> GuardedCreator | None:
-        """Return the creator that has the current attempt of a task; None if there is none at all."""
-        known = {service.address: service for service in reversed(self.services)}
-        return known.get(task["creator_address"]) or self.service
+        """Return the creator that has the current attempt of a task; None if there is none."""
+        known = {service.address: service for service in reversed(self.services_for(task))}
+        return known.get(task["creator_address"]) or self.service_for(task)
+
+    def settings_for(self, task: Mapping[str, Any]) -> Settings:
+        """Return the configuration as it holds for a task: its creator may have settings of its own."""
+        registry = self.registry
+        entry = registry.of(task["creator_name"])
+        return registry.default_settings if entry is None else entry.settings
+
+    def pause_of(self, service: GuardedCreator | None) -> Cooldown[timedelta]:
+        """Return the pause of a creator; each has its own, so that one that is down stops no other."""
+        name = ALONE if service is None else service.name
+        return self.pauses.setdefault(name, Cooldown(timedelta(seconds=5), timedelta(minutes=5)))
+
+    @property
+    def creator_pause(self) -> Cooldown[timedelta]:
+        """The pause of the only creator, or of the first one."""
+        return self.pause_of(self.service)
+
+    def resting(self) -> Sequence[str]:
+        """Return the creators that are left alone now, by the ``creator_name`` of their tasks; empty text is none."""
+        if not self.pauses:
+            return ()
+        now, names = self.waited(), []
+        for entry in self.registry.entries:
+            if self.pause_of(self.guarded(entry)).is_on(now):
+                names += [entry.column or ""] if entry is not self.registry.first else [entry.column or "", ""]
+        return tuple(dict.fromkeys(names))
+
+    def is_resting(self) -> bool:
+        """Tell whether every creator is left alone now."""
+        resting = self.resting()
+        return bool(resting) and all((entry.column or "") in resting for entry in self.registry.entries)
+
+    def guarded(self, entry: Registered) -> GuardedCreator:
+        """Return a creator as the extension calls it: in an application context, with its answers checked."""
+        return GuardedCreator(entry.creator, self.app, self.database.db, name=entry.name)
+
+    @property
+    def _previous(self) -> Sequence[GuardedCreator]:
+        previous = self.previous_creator
+        return [] if previous is None else [GuardedCreator(previous, self.app, self.database.db, name=_PREVIOUS)]
 
     @property
     def store(self) -> Store:

@@ -5,7 +5,7 @@ A callback costs one UPDATE, one INSERT, what the handlers write, and one COMMIT
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -52,8 +52,8 @@ class Store:
         task_model: a model with the columns of ``GenerationTaskMixin``.
         delivery_model: a model with the columns of ``DeliveryMixin``.
         lock_timeout: seconds to wait for a row lock, on databases that have such a setting per transaction.
-        poll_intervals: time to a task's next query: without callbacks, then after the first, second, ... query; the
-            last one repeats.
+        poll_intervals: time to a task's next query: without callbacks, then after each query; the last one repeats.
+        own_intervals: the same for creators that have their own, by ``creator_name``.
         capabilities: what the database can do; detected on the first connection by default.
         clock: the application's and the database's.
     """
@@ -65,12 +65,13 @@ class Store:
         *,
         lock_timeout: float,
         poll_intervals: Sequence[timedelta] = (timedelta(seconds=30), timedelta(seconds=600)),
+        own_intervals: Mapping[str, Sequence[timedelta]] | None = None,
         capabilities: Capabilities | None = None,
         clock: AgreedClock | None = None,
     ) -> None:
         self.tasks = ModelTable(task_model)
         self.deliveries = ModelTable(delivery_model)
-        self._options = Options(f"{max(1, round(lock_timeout * 1000))}ms", tuple(poll_intervals))
+        self._options = Options.of(lock_timeout, poll_intervals, own_intervals or {})
         self._features = capabilities
         self._prepared: Statements | None = None
         self.clock = clock or AgreedClock()
@@ -224,23 +225,20 @@ class Store:
         at = {"at_task_id": seen["task_id"], "at_version": seen["version"]}
         return self._changes(tx, self._sql(tx).compare_and_set, self.tasks, values, at)
 
-    # --- tasks that are due for submission or a query -----------------------------------------------------------
+    # --- tasks that are due (``without`` some, by ``creator_name``; empty text is none) ---------------------------
 
-    def claim_submissions(self, tx: Tx, *, lease: timedelta, limit: int) -> list[Row]:
-        """Claim pending tasks that are due for submission, for the time of a lease; the caller commits."""
-        sql = self._sql(tx)
+    def claim_submissions(self, tx: Tx, *, lease: timedelta, limit: int, without: Sequence[str] = ()) -> list[Row]:
+        """Claim due pending tasks for a lease, ``without`` those of creators that rest; the caller commits."""
         times = self.clock.bound(self.connection_of(tx), at_due=NOW, at_until=lease)
-        return self._claim_tasks(tx, sql.submissions, {**times, "at_limit": limit})
+        return self._claim_tasks(tx, self._sql(tx).submissions, {**times, "at_limit": limit}, without)
 
-    def claim_polls(self, tx: Tx, *, early: timedelta = NOW, limit: int) -> list[Row]:
+    def claim_polls(self, tx: Tx, *, early: timedelta = NOW, limit: int, without: Sequence[str] = ()) -> list[Row]:
         """Claim open tasks due for a query, and set the time of their next one; the caller commits.
 
-        They may be claimed ``early``, which does not apply to tasks without callbacks or at their deadline.
+        Only tasks with callbacks and before their deadline are claimed ``early``.
         """
-        sql = self._sql(tx)
-        next_ = {f"at_next_{number}": interval for number, interval in enumerate(self._options.poll_intervals)}
-        times = self.clock.bound(self.connection_of(tx), at_now=NOW, at_due=early, **next_)
-        return self._claim_tasks(tx, sql.polls, {**times, "at_limit": limit})
+        times = self.clock.bound(self.connection_of(tx), at_now=NOW, at_due=early, **self._options.bound_intervals())
+        return self._claim_tasks(tx, self._sql(tx).polls, {**times, "at_limit": limit}, without)
 
     def renew_submission(self, tx: Tx, task: Row, until: datetime) -> bool:
         """Extend the lease of a submission; False if it was lost, or the task moved on."""
@@ -272,8 +270,10 @@ class Store:
         """Let a task that has ended no longer be due."""
         self._changes(tx, self._sql(tx).change_ended, self.tasks, {"next_poll_at": None}, _attempt(task))
 
-    def _claim_tasks(self, tx: Tx, claim: Claim, parameters: dict[str, Any]) -> list[Row]:
+    def _claim_tasks(self, tx: Tx, claim: Claim, parameters: dict[str, Any], without: Sequence[str] = ()) -> list[Row]:
         connection = self.connection_of(tx)
+        if without:
+            claim, parameters = claim.of_others, {**parameters, "at_without": list(without)}
         if self._sql(tx).capabilities.returning:
             return [self._task_values(row) for row in connection.execute(claim.all_due, parameters)]
         due = connection.execute(claim.select_due, parameters).all()

@@ -56,6 +56,21 @@ class Options(NamedTuple):
 
     lock_timeout: str
     poll_intervals: tuple[timedelta, ...]
+    own_intervals: Mapping[str, tuple[timedelta, ...]]
+    """Of creators that have their own, by ``creator_name``."""
+
+    @classmethod
+    def of(
+        cls, lock_timeout: float, poll_intervals: Sequence[timedelta], own: Mapping[str, Sequence[timedelta]]
+    ) -> Options:
+        """Return the options as the statements need them; the time for a lock is in seconds."""
+        milliseconds = max(1, round(lock_timeout * 1000))
+        return cls(f"{milliseconds}ms", tuple(poll_intervals), {name: tuple(times) for name, times in own.items()})
+
+    def bound_intervals(self) -> dict[str, timedelta]:
+        """Return the times that the statement of the polls binds, by name."""
+        sets = [self.poll_intervals, *self.own_intervals.values()]
+        return {_at_next(group, number): time for group, times in enumerate(sets) for number, time in enumerate(times)}
 
 
 class Statements:
@@ -144,7 +159,7 @@ class Statements:
             capabilities,
             due="next_poll_at",
             soon=_may_be_early(t),
-            changes={"next_poll_at": _next_poll(t, len(options.poll_intervals)), "polls": t["polls"] + 1},
+            changes={"next_poll_at": _next_poll(t, options), "polls": t["polls"] + 1},
         )
 
         self.insert_delivery = sa.insert(deliveries.table)
@@ -202,6 +217,7 @@ class Claim:
         changes: dict[str, Any],
         status: TaskState | None = None,
         soon: sa.ColumnElement[bool] | None = None,
+        of_others: bool = False,
     ) -> None:
         t = tasks.columns
         is_due = [t[due] <= moved("at_due", t[due].type)]
@@ -209,6 +225,13 @@ class Claim:
             is_due.append(t["status"] == status.value)
         if soon is not None:
             is_due.append(soon)
+        if of_others:
+            is_due.append(sa.func.coalesce(t["creator_name"], "").not_in(sa.bindparam("at_without", expanding=True)))
+        else:
+            self.of_others = Claim(
+                tasks, capabilities, due=due, changes=changes, status=status, soon=soon, of_others=True
+            )
+            """The same without the tasks of creators that rest, whose names are bound as ``at_without``."""
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
         self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
         candidates = self.select_due.with_only_columns(t["id"].label("due_id"))
@@ -229,15 +252,29 @@ def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
     return sa.or_(t["next_poll_at"] <= at_now, sa.and_(t["callback_url"].is_not(None), ahead))
 
 
-def _next_poll(t: Mapping[str, sa.Column[Any]], steps: int) -> sa.ColumnElement[Any]:
+def _next_poll(t: Mapping[str, sa.Column[Any]], options: Options) -> sa.ColumnElement[Any]:
     """Return the time of the next query: later with each one, but not past a deadline that is ahead."""
+    next_ = _regular_poll(t, 0, len(options.poll_intervals))
+    own = [
+        (t["creator_name"] == literal(name), _regular_poll(t, group, len(times)))
+        for group, (name, times) in enumerate(options.own_intervals.items(), 1)
+    ]
+    if own:
+        next_ = sa.case(*own, else_=next_)
+    deadline_is_ahead = t["deadline_at"] > moved("at_now", t["next_poll_at"].type)
+    return sa.case((sa.and_(deadline_is_ahead, t["deadline_at"] < next_), t["deadline_at"]), else_=next_)
+
+
+def _regular_poll(t: Mapping[str, sa.Column[Any]], group: int, steps: int) -> sa.ColumnElement[Any]:
     type_ = t["next_poll_at"].type
-    without_callbacks, *backed_off = (moved(f"at_next_{number}", type_) for number in range(steps))
+    without_callbacks, *backed_off = (moved(_at_next(group, number), type_) for number in range(steps))
     last = backed_off.pop()
     doubling = sa.case(*((t["polls"] == count, time) for count, time in enumerate(backed_off)), else_=last)
-    next_ = sa.case((t["callback_url"].is_(None), without_callbacks), else_=doubling if backed_off else last)
-    deadline_is_ahead = t["deadline_at"] > moved("at_now", type_)
-    return sa.case((sa.and_(deadline_is_ahead, t["deadline_at"] < next_), t["deadline_at"]), else_=next_)
+    return sa.case((t["callback_url"].is_(None), without_callbacks), else_=doubling if backed_off else last)
+
+
+def _at_next(group: int, number: int) -> str:
+    return f"at_next_{number}" if group == 0 else f"at_next_{number}_{group}"
 
 
 def _lock_timeout_clause(dialect: sa.Dialect, lock_timeout: str) -> Sequence[sa.ColumnElement[bool]]:

@@ -7,7 +7,7 @@ Polls and submit responses are then processed like callbacks. A result that the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import Event, parse_event
@@ -40,7 +40,8 @@ def event_of_report(state: WebhookState, task: Row, report: Report, source: Sour
             )
         case _:
             return None
-    return _received(state, task, _parse(state, creator_task_id, payload, report.raw), source)
+    fields = state.settings_for(task).required_result_fields
+    return _received(state, task, _parse(creator_task_id, payload, report.raw, fields), source)
 
 
 def lost_event(state: WebhookState, task: Row) -> ReceivedEvent:
@@ -73,11 +74,11 @@ def _given_up(state: WebhookState, task: Row, code: str, message: str) -> Receiv
     return _received(state, task, parse_event(payload), Source.POLL)
 
 
-def _parse(state: WebhookState, creator_task_id: str, payload: dict[str, Any], raw: bytes) -> Event:
+def _parse(creator_task_id: str, payload: dict[str, Any], raw: bytes, fields: Collection[str]) -> Event:
     try:
         check_value(payload)
         json.dumps(payload, allow_nan=False)
-        return parse_event(payload, required_fields=state.settings.required_result_fields)
+        return parse_event(payload, required_fields=fields)
     except (RequestRefused, TypeError, ValueError) as refusal:
         kept = raw[:_MAX_KEPT_ANSWER].decode("utf-8", errors="replace").replace("\0", "\ufffd")
         message = f"The creator's answer is not a valid result: {refusal}"

@@ -76,40 +76,40 @@ def submit_next(state: WebhookState) -> SubmitReport:
 
 def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
     """Hand over due tasks, several at a time and at most ``limit``; any number of processes may do so at once."""
-    creator = state.service
-    if creator is None:
+    if state.creator is None:
         return SubmitReport()
-    if state.creator_pause.is_on(state.waited()):
+    if state.is_resting():
         return SubmitReport(paused=True)
     first = _claim_one(state)
     if first is None:
         return SubmitReport()
-    outcomes = [_hand_over(state, creator, first)]
+    outcomes = [_hand_over(state, first)]
     left = limit - 1
-    if left and not is_stopping() and not state.creator_pause.is_on(state.waited()):
+    if left and not is_stopping() and not state.is_resting():
         threads = min(left, state.settings.poll_concurrency)
         shares = [left // threads + (number < left % threads) for number in range(threads)]
         with DaemonThreads(threads, "contenthub-submit") as pool:
-            for more in pool.map(lambda share: _hand_over_some(state, creator, share), shares):
+            for more in pool.map(lambda share: _hand_over_some(state, share), shares):
                 outcomes += more
-    return SubmitReport(len(outcomes), Counter(outcomes), state.creator_pause.is_on(state.waited()))
+    return SubmitReport(len(outcomes), Counter(outcomes), state.is_resting())
 
 
-def _hand_over_some(state: WebhookState, creator: GuardedCreator, most: int) -> list[str]:
-    """Hand over one thread's share of a sweep; a creator that is down ends it."""
+def _hand_over_some(state: WebhookState, most: int) -> list[str]:
+    """Hand over one thread's share of a sweep; if every creator is down, it ends."""
     outcomes: list[str] = []
-    while len(outcomes) < most and not is_stopping() and not state.creator_pause.is_on(state.waited()):
+    while len(outcomes) < most and not is_stopping() and not state.is_resting():
         task = _claim_one(state)
         if task is None:
             break
-        outcomes.append(_hand_over(state, creator, task))
+        outcomes.append(_hand_over(state, task))
     return outcomes
 
 
 def _claim_one(state: WebhookState) -> Row | None:
+    resting = state.resting()
     try:
         with state.database.session() as session:
-            claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1)
+            claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1, without=resting)
             session.commit()
     except SQLAlchemyError as error:
         message = "No task could be claimed for submission; the next sweep tries again."
@@ -124,10 +124,13 @@ def _lease(state: WebhookState) -> timedelta:
     return timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout) + _LEASE_MARGIN
 
 
-def _hand_over(state: WebhookState, creator: GuardedCreator, task: Row) -> str:
+def _hand_over(state: WebhookState, task: Row) -> str:
     """Hand over one task; if the database fails, it is found again when the lease ends."""
-    claim = _Claim(state, task)
+    claim, creator = _Claim(state, task), state.service_for(task)
     try:
+        if creator is None:
+            gone = CreatorUnreachable(f"There is no creator named {task['creator_name']}; init_app was given others.")
+            return _postpone(state, task, gone, may_have_arrived=task["submitting_since"] is not None, pause=False)
         with renewed(claim.renew, every=_lease(state) / 3):
             return _call(state, creator, claim)
     except SQLAlchemyError as error:
@@ -180,11 +183,11 @@ def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
     except CreatorUnreachable as error:
         return _postpone(state, task, error)
     except CreatorRefused as error:
-        state.creator_pause.succeeded()
+        state.pause_of(creator).succeeded()
         return _refused(state, task, error)
     except CreatorError as error:
         return _unclear(state, creator, task, error)
-    state.creator_pause.succeeded()
+    state.pause_of(creator).succeeded()
     if trouble := job_name_trouble(report.creator_task_id):
         return _misnamed(state, task, report, trouble)
     _accepted(state, task, report)
@@ -200,8 +203,9 @@ def _look_for_it(state: WebhookState, task: Row) -> str | None:
     if not was_interrupted and task["attempt"] == 1:
         return None
     address, since = task["creator_address"], state.by_own_clock(task["submitting_since"] or task["created_at"])
-    asked = [service for service in state.services if service.can_find]
-    cannot_tell = len(asked) < len(state.services) or address not in {None, *(service.address for service in asked)}
+    services = state.services_for(task)
+    asked = [service for service in services if service.can_find]
+    cannot_tell = len(asked) < len(services) or address not in {None, *(service.address for service in asked)}
     for service in asked:
         try:
             found = service.find(Job.of(task), since=since)
@@ -327,7 +331,7 @@ def _postpone(
 ) -> str:
     backoff = state.settings.retry_backoff
     if pause:
-        state.creator_pause.failed(state.waited())
+        state.pause_of(state.service_for(task)).failed(state.waited())
     wait = jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
     with state.database.session() as session:

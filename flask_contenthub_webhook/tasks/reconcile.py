@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -102,13 +102,13 @@ class _Pass:
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
         state = self.state
-        if state.creator is not None and state.creator_pause.is_on(state.waited()):
+        if state.is_resting():
             return ReconcileReport(paused=True)  # nothing is claimed, so it stays due
         claimed = self._claim(limit)
         self._stop_ended([task for task in claimed if task["status"] in TERMINAL_STATES])
         unsettled: list[Row] = []
         unasked: list[Row] = []
-        askable: dict[str | None, tuple[GuardedCreator, list[Row]]] = {}
+        askable: dict[tuple[str, str | None], tuple[GuardedCreator, list[Row]]] = {}
         for task in claimed:
             service = state.service_of(task)
             if task["status"] in TERMINAL_STATES:
@@ -116,9 +116,8 @@ class _Pass:
             if service is None or not _can_be_asked_about(task, service):
                 unsettled.append(task)
             else:
-                askable.setdefault(service.address, (service, []))[1].append(task)
-        for service, tasks in askable.values():
-            answered, failed = self._ask(service, tasks)
+                askable.setdefault((service.name, service.address), (service, []))[1].append(task)
+        for answered, failed in self._ask_each(list(askable.values())):
             unsettled += answered
             unasked += failed
         self._time_out(unsettled, unasked)
@@ -143,23 +142,31 @@ class _Pass:
         walk through the creator's list at nearly every pass.
         """
         claimed: list[Row] = []
-        batch, early = self.state.settings.poll_batch, timedelta()
+        batch, early, resting = self.state.settings.poll_batch, timedelta(), self.state.resting()
         try:
             while len(claimed) < limit and not is_stopping():
                 with self.state.database.session() as session:
-                    rows = self.state.store.claim_polls(session, early=early, limit=min(batch, limit - len(claimed)))
+                    most = min(batch, limit - len(claimed))
+                    rows = self.state.store.claim_polls(session, early=early, limit=most, without=resting)
                     session.commit()
                 claimed += rows
                 if len(rows) < batch:
                     if early or not claimed:
                         break
-                    early = self.state.settings.poll_lookahead
+                    early = self.state.registry.poll_lookahead
         except SQLAlchemyError as error:
             message = "Due tasks could not be claimed; the next pass tries again."
             log_failure(self.state.database, logger, message, error)
         return claimed
 
     # --- asking ----------------------------------------------------------------------------------------------
+
+    def _ask_each(self, askable: Sequence[tuple[GuardedCreator, list[Row]]]) -> Sequence[tuple[list[Row], list[Row]]]:
+        """Ask every service about its tasks, all at once, so that one that hangs does not delay the others."""
+        if len(askable) < 2:  # noqa: PLR2004
+            return [self._ask(service, tasks) for service, tasks in askable]
+        with DaemonThreads(len(askable), "contenthub-services") as pool:
+            return list(pool.map(lambda one: self._ask(*one), askable))
 
     def _ask(self, service: GuardedCreator, tasks: list[Row]) -> tuple[list[Row], list[Row]]:
         """Apply the answers; return the tasks that the service has not settled, and those that could not be queried."""
@@ -202,14 +209,12 @@ class _Pass:
             reports = service.statuses([task["creator_task_id"] for task in tasks], since=since)
         except (CreatorUnreachable, CreatorRefused) as error:
             logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
-            if service.address == self.state.current_address:
-                self.state.creator_pause.failed(self.state.waited())
+            self.state.pause_of(service).failed(self.state.waited())
             return None
         except CreatorError as error:
             logger.warning("The creator could not be asked about many tasks at once: %s", error.message)
             return {}
-        if service.address == self.state.current_address:
-            self.state.creator_pause.succeeded()
+        self.state.pause_of(service).succeeded()
         return reports
 
     def _settle(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
@@ -306,11 +311,11 @@ class _Pass:
 
     def _time_out(self, unsettled: list[Row], unasked: list[Row]) -> None:
         """Give up overdue tasks, after one more query, or after the creator could not be queried for a long time."""
-        settings = self.state.settings
-        given_up = [task for task in unsettled if not has_time_left(task, settings, self.now)]
-        given_up += [
-            task for task in unasked if not has_time_left(task, settings, self.now - settings.poll_max_interval)
-        ]
+        given_up = [task for task in unsettled if not has_time_left(task, self.state.settings, self.now)]
+        for task in unasked:
+            settings = self.state.settings_for(task)
+            if not has_time_left(task, settings, self.now - settings.poll_max_interval):
+                given_up.append(task)
         for task in given_up:
             if is_stopping():
                 return

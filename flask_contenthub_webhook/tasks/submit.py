@@ -26,6 +26,7 @@ from .arguments import MAX_RETRIES, check_flag, check_host_fields, check_number,
 from .handover import submit_next
 
 if TYPE_CHECKING:
+    from ..creators.registry import Registered
     from ..runtime.state import WebhookState
 
 __all__ = ["cancel", "retry", "submit"]
@@ -37,6 +38,7 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
     state: WebhookState,
     /,
     *,
+    creator: str | None = None,
     topic: str | None = None,
     requirements: str | None = None,
     target_audience: str | None = None,
@@ -56,6 +58,7 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
     """Write a new task into ``db.session``; it is handed to the creator right after the commit.
 
     Args:
+        creator: the name of the service in ``Creators``; needed if there are several.
         topic: what to write about, at most 500 characters.
         requirements: how to write it.
         target_audience: whom to write for, at most 500 characters.
@@ -79,13 +82,9 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
 
     Raises:
         ConfigurationError: there is no creator, no base URL for callbacks, or no secret to forward with.
-        ValueError: a value cannot be stored; the message names it.
+        ValueError: a value cannot be stored, or there is no such creator; the message names it.
     """
-    if state.creator is None:
-        raise ConfigurationError(
-            "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
-            "init_app."
-        )
+    chosen = _creator_named(state, creator)
     check_number("priority", priority, 1, 4, words="1 (low), 2, 3 or 4 (urgent)")
     check_flag("auto_approve", auto_approve)
     if max_retries is not None:
@@ -109,14 +108,15 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
         **columns,
         **given,
         task_id=task_id,
+        creator_name=chosen.column,
         creator_task_id=str(uuid.uuid4()),
         priority=priority,
         auto_approve=auto_approve,
         max_retries=max_retries,
         timeout_seconds=None if timeout is None else round(timeout),
-        callback_url=_callback_url(state, task_id, callback_url),
+        callback_url=_callback_url(state, chosen, task_id, callback_url),
         next_submit_at=now,
-        next_poll_at=now + state.settings.poll_grace,
+        next_poll_at=now + chosen.settings.poll_grace,
         deadline_at=now + (state.settings.task_timeout if timeout is None else timedelta(seconds=timeout)),
         created_at=now,
         updated_at=now,
@@ -158,9 +158,24 @@ def cancel(state: WebhookState, task_id: str) -> Outcome:
     return apply_event(state, ReceivedEvent.internal(Trigger.CANCELLED, task_id, Source.HOST, state.clock()))
 
 
-def _callback_url(state: WebhookState, task_id: str, explicit: str | None) -> str | None:
+def _creator_named(state: WebhookState, name: object) -> Registered:
+    entries = state.registry.entries
+    if not entries:
+        raise ConfigurationError(
+            "There is no creator to submit to: set CREATOR_API_BASE_URL (or CREATOR_CLI_PATH), or pass creator= to "
+            "init_app."
+        )
+    if name is None and len(entries) == 1:
+        return entries[0]
+    for entry in entries:
+        if name is not None and name in {entry.column, entry.name}:
+            return entry
+    raise ValueError(f"creator is {name!r}; it must be one of {', '.join(entry.name for entry in entries)}.")
+
+
+def _callback_url(state: WebhookState, creator: Registered, task_id: str, explicit: str | None) -> str | None:
     """Build it from the argument, WEBHOOK_CALLBACK_BASE_URL, or (in debug only) the root of the current request."""
-    settings = state.settings
+    settings = creator.settings
     if not settings.enabled:
         return None  # callbacks would be refused; such tasks are only polled
     base = explicit if explicit is not None else settings.callback_base_url

@@ -265,7 +265,7 @@ def make_host(
     before: Callable[[Flask], None] | None = None,
     after: Callable[[Flask], None] | None = None,
     create_tables: bool = True,
-    models: Callable[[SQLAlchemy], Mapping[str, type[Any]]] | None = None,
+    models: Callable[[SQLAlchemy], Mapping[str, Any]] | None = None,
     flask: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Host:
@@ -279,7 +279,7 @@ def make_host(
         before: called with the application before the extension is registered.
         after: called with the application after that.
         create_tables: make the tables.
-        models: makes the host's own models, as arguments of `init_app`.
+        models: makes the host's own models, and other arguments of `init_app`.
         flask: more arguments of `Flask`.
         **config: of the application; a WEBHOOK_ key given as `...` is left unset.
     """
