@@ -68,6 +68,11 @@ class Job:
     callback_events: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def prompt(self) -> str:
+        """The topic and the requirements as one text, for a service that takes no more."""
+        return "\n\n".join(filter(None, (self.topic, self.requirements)))
+
     @classmethod
     def of(cls, task: Mapping[str, Any], *, creator_task_id: str | None = None) -> Self:
         """Return the current attempt of a task's row, or, by its name, an earlier one."""

@@ -7,7 +7,6 @@ import hmac
 import io
 import json
 import re
-import time
 from typing import Any
 
 from werkzeug.formparser import FormDataParser
@@ -55,11 +54,11 @@ class FakeElevenLabs(FakeService):
             data["transcription"] = self.document(job)
         else:
             data["error"] = {"message": job.error}
-        return {"type": "speech_to_text_transcription", "event_timestamp": int(time.time()), "data": data}
+        return {"type": "speech_to_text_transcription", "event_timestamp": int(self.clock()), "data": data}
 
     def signed(self, job: PaidJob, url: str, body: bytes, *, forged: bool) -> Message:  # noqa: ARG002 - it names no job
         """See :meth:`.FakeService.signed`."""
-        now = str(int(time.time()))
+        now = str(int(self.clock()))
         key = OTHER_KEY if forged else self.secret
         signature = hmac.new(key.encode(), f"{now}.".encode() + body, hashlib.sha256).hexdigest()
         return Message(url, {"ElevenLabs-Signature": f"t={now},v0={signature}"}, body)

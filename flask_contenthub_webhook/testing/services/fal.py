@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,7 @@ class FakeFal(FakeService):
 
     def signed(self, job: PaidJob, url: str, body: bytes, *, forged: bool) -> Message:
         """See :meth:`.FakeService.signed`."""
-        timestamp = str(int(time.time()))
+        timestamp = str(int(self.clock()))
         parts = (job.id, "user-1", timestamp, hashlib.sha256(body).hexdigest())
         key = self._stranger if forged else self._key
         headers = {

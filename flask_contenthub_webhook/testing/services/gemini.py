@@ -63,7 +63,7 @@ class FakeGemini(FakeService):
     def event(self, job: PaidJob) -> dict[str, Any]:
         """See :meth:`.FakeService.event`."""
         failure = {"error_code": "INTERNAL", "error_message": job.error} if job.state == "failed" else {}
-        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock()))
         data = {"id": job.id, **failure}
         return {"type": f"interaction.{_STATES[job.state]}", "version": "v1", "timestamp": moment, "data": data}
 
@@ -71,7 +71,7 @@ class FakeGemini(FakeService):
         """See :meth:`.FakeService.signed`."""
         import jwt
 
-        now = int(time.time())
+        now = int(self.clock())
         claims = {
             "iss": "https://generativelanguage.googleapis.com",
             "aud": self.audience,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 from .service import OTHER_KEY, Answer, FakeService, Message, PaidJob, Request
@@ -83,14 +82,14 @@ class FakeOpenAI(FakeService):
             "batch.failed": webhooks.BatchFailedWebhookEvent,
             "batch.cancelled": webhooks.BatchCancelledWebhookEvent,
         }[name]
-        values = {"id": f"evt_{job.id}", "object": "event", "created_at": int(time.time()), "type": name}
+        values = {"id": f"evt_{job.id}", "object": "event", "created_at": int(self.clock()), "type": name}
         event: dict[str, Any] = made.model_validate({**values, "data": {"id": job.id}}).model_dump()
         return event
 
     def signed(self, job: PaidJob, url: str, body: bytes, *, forged: bool) -> Message:
         """See :meth:`.FakeService.signed`."""
         key = OTHER_KEY if forged else self.secret
-        return Message(url, standard_headers(key.encode(), f"wh_{job.id}", body), body)
+        return Message(url, standard_headers(key.encode(), f"wh_{job.id}", body, now=self.clock()), body)
 
     def _response(self, job: PaidJob) -> Any:
         from openai.types.responses import Response

@@ -93,7 +93,7 @@ class FakeReplicate(FakeService):
     def signed(self, job: PaidJob, url: str, body: bytes, *, forged: bool) -> Message:
         """See :meth:`.FakeService.signed`."""
         key = OTHER_KEY if forged else self.secret
-        return Message(url, standard_headers(key.encode(), f"msg_{job.id}_{job.state}", body), body)
+        return Message(url, standard_headers(key.encode(), f"msg_{job.id}_{job.state}", body, now=self.clock()), body)
 
 
 def _problem(status: int, detail: str) -> dict[str, Any]:

@@ -101,12 +101,14 @@ class FakeService(ABC):
         """What it signs with, if that is a shared secret."""
         self.jobs: dict[str, PaidJob] = {}
         """Every job that was started, in order."""
-        self.requests: list[str] = []
-        """Method and path of everything it was asked."""
+        self.requests: list[Request] = []
+        """Everything it was asked."""
         self.cut: Literal["before", "after"] | None = None
         """Cut the connection of the next submissions, before a job is started or after that."""
         self.away: int | None = None
         """Answer everything with this status and a page, as a gateway does."""
+        self.clock: Callable[[], float] = time.time
+        """The time that webhooks bear."""
         self.before_answering: Callable[[PaidJob], object] = lambda _: None
         """Called when a job has been started, and its submission not yet been answered."""
         self._lock = threading.RLock()
@@ -131,6 +133,11 @@ class FakeService(ABC):
     def last(self) -> PaidJob:
         """The job that was started last."""
         return list(self.jobs.values())[-1]
+
+    @property
+    def asked(self) -> list[str]:
+        """Method and path of everything it was asked."""
+        return [f"{request.method} {request.path}" for request in self.requests]
 
     @property
     def alive(self) -> list[PaidJob]:
@@ -186,7 +193,7 @@ class FakeService(ABC):
     def serve(self, request: Request) -> Answer | None:
         """Answer a request, or return None to cut the connection."""
         with self._lock:
-            self.requests.append(f"{request.method} {request.path}")
+            self.requests.append(request)
             if self.away is not None:
                 return self.away, "<html>Bad gateway</html>"
             known = len(self.jobs)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import time
 
 __all__ = ["standard_headers"]
 
 
-def standard_headers(key: bytes, message_id: str, body: bytes) -> dict[str, str]:
-    """Return the headers that sign a body now."""
-    timestamp = str(int(time.time()))
+def standard_headers(key: bytes, message_id: str, body: bytes, *, now: float) -> dict[str, str]:
+    """Return the headers that sign a body."""
+    timestamp = str(int(now))
     signature = hmac.digest(key, b".".join((message_id.encode(), timestamp.encode(), body)), hashlib.sha256)
     return {
         "webhook-id": message_id,

@@ -257,7 +257,7 @@ def test_every_service_counts_what_it_is_asked_and_can_be_away(service):
     service.away = 502
     answer = httpx.get(f"{service.base_url}/anything")
     assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
-    assert (service.requests, service.jobs) == (["GET /anything"], {})
+    assert (service.asked, service.jobs) == (["GET /anything"], {})
 
 
 @on(FakeRunPod)

@@ -1,0 +1,111 @@
+# ruff: noqa: D102 - the protocol says what the methods do
+"""fal's queue, through the official SDK; the extra is ``fal``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ..creators import Callback, Job, RemoteState, Report, UnknownJob, service_errors
+from .fal_keys import FalKeys
+
+if TYPE_CHECKING:
+    from fal_client import SyncClient, SyncRequestHandle
+
+__all__ = ["FalQueue"]
+
+_STATES = {"IN_QUEUE": "open", "IN_PROGRESS": "open", "COMPLETED": "completed"}
+_HEADERS = {"hint": "X-Fal-Runner-Hint", "priority": "X-Fal-Queue-Priority", "start_timeout": "X-Fal-Request-Timeout"}
+_FAILED = (400, 422)
+
+
+class FalQueue:
+    """Each task is a request to the ``application`` that the options of ``submit`` name, with their ``arguments``.
+
+    fal posts to the task's own URL. It has no idempotency key, and the SDK no list, so a request whose submission was
+    not answered waits for its webhook. The SDK would repeat a submission up to ten times; this class sends everything
+    once, over the SDK's connections. It names a job ``application/requests/ID``.
+
+    Args:
+        client: the SDK's client.
+        keys: the URL of the key set that verifies webhooks; by default fal's.
+    """
+
+    required_result_fields = ("raw",)
+
+    def __init__(self, client: SyncClient, *, keys: str | None = None) -> None:
+        self._client = client
+        self.verify_callback = FalKeys(keys).verify
+
+    def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - it is answered at once
+        from fal_client.client import QUEUE_URL_FORMAT
+
+        options = {"arguments": {"prompt": job.prompt}, "path": "", "headers": {}, **job.options}
+        application = options["application"]
+        headers = {name: str(options[option]) for option, name in _HEADERS.items() if option in options}
+        url = httpx.URL(f"{QUEUE_URL_FORMAT}{application}/{options['path'].lstrip('/')}".rstrip("/"))
+        if job.callback_url is not None:
+            hook = httpx.URL(job.callback_url).copy_merge_params({"application": application})
+            url = url.copy_merge_params({"fal_webhook": str(hook)})
+        handle = self._client.get_handle(application, "")
+        said = _ask(handle, "POST", url, json=options["arguments"], headers=headers | options["headers"]).json()
+        return Report(state=RemoteState.OPEN, creator_task_id=f"{application}/requests/{said['request_id']}")
+
+    def status(self, creator_task_id: str) -> Report:
+        handle = self._handle(creator_task_id)
+        try:
+            said = _ask(handle, "GET", handle.status_url).json()
+        except UnknownJob:
+            return Report(state=RemoteState.MISSING)
+        if said.get("error"):
+            return _failed(creator_task_id, said["error"], said)
+        return Report(state=RemoteState(_STATES.get(said["status"], said["status"])), raw=json.dumps(said).encode())
+
+    def result(self, creator_task_id: str) -> Report:
+        handle = self._handle(creator_task_id)
+        answer = _ask(handle, "GET", handle.response_url, may_have_failed=True)
+        said = answer.json()
+        return (
+            _failed(creator_task_id, said.get("detail"), said) if answer.is_error else _completed(creator_task_id, said)
+        )
+
+    def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:  # noqa: ARG002
+        return {}
+
+    def cancel(self, creator_task_id: str) -> None:
+        handle = self._handle(creator_task_id)
+        _ask(handle, "PUT", handle.cancel_url)
+
+    def read_callback(self, callback: Callback) -> Report | None:
+        said = json.loads(callback.body)
+        name = f"{callback.query['application']}/requests/{said['request_id']}"
+        if said["status"] != "OK":
+            return _failed(name, said["error"], said)
+        if said["payload"] is None:  # fal could not put the answer into the webhook: it is fetched
+            return Report(state=RemoteState.COMPLETED, creator_task_id=name, raw=callback.body)
+        return _completed(name, said["payload"])
+
+    def _handle(self, name: str) -> SyncRequestHandle:
+        return self._client.get_handle(*name.rsplit("/requests/", 1))
+
+
+def _ask(handle: SyncRequestHandle, method: str, url: Any, *, may_have_failed: bool = False, **more: Any) -> Any:
+    with service_errors():
+        answer = handle.client.request(method, url, timeout=30, **more)
+        answer.json()
+        return answer if may_have_failed and answer.status_code in _FAILED else answer.raise_for_status()
+
+
+def _completed(name: str, said: Any) -> Report:
+    text = said.get("output") if isinstance(said, dict) else said
+    result = {"content": text if isinstance(text, str) else json.dumps(said), "raw": said}
+    return Report(state=RemoteState.COMPLETED, result=result, raw=json.dumps(said).encode(), creator_task_id=name)
+
+
+def _failed(name: str, words: Any, said: Any) -> Report:
+    error = {"message": words if isinstance(words, str) else json.dumps(words), "details": {"said": said}}
+    return Report(state=RemoteState.FAILED, error=error, raw=json.dumps(said).encode(), creator_task_id=name)

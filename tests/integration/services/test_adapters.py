@@ -1,0 +1,303 @@
+"""The adapters on the official SDKs, each against the fake of its service; no application is involved."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from flask_contenthub_webhook.contrib.fal import FalQueue
+from flask_contenthub_webhook.contrib.openai import OpenAIResponses
+from flask_contenthub_webhook.contrib.replicate import ReplicatePredictions
+from flask_contenthub_webhook.creators import Callback, Creator, Job, RemoteState
+from flask_contenthub_webhook.errors import (
+    CreatorRefused,
+    CreatorUnclear,
+    CreatorUnreachable,
+    SignatureExpired,
+    SignatureInvalid,
+    SignatureMissing,
+)
+from flask_contenthub_webhook.testing.services import FakeFal, FakeOpenAI, FakeReplicate, FakeService, Message
+
+OPEN, COMPLETED, FAILED = RemoteState.OPEN, RemoteState.COMPLETED, RemoteState.FAILED
+URL = "https://hub.example/callback/7?attempt=1&token=abcdefgh"
+OPTIONS: dict[type[FakeService], dict[str, Any]] = {
+    FakeOpenAI: {"model": "gpt-5"},
+    FakeReplicate: {"model": "owner/name"},
+    FakeFal: {"application": "fal-ai/any-llm/chat"},
+}
+MAKE: dict[type[FakeService], Callable[[Any], Creator]] = {
+    FakeOpenAI: lambda fake: OpenAIResponses(fake.client(), webhook_secret=fake.webhook_secret),
+    FakeReplicate: lambda fake: ReplicatePredictions(fake.client(), webhook_secret=fake.webhook_secret),
+    FakeFal: lambda fake: FalQueue(fake.client(), keys=fake.jwks_url),
+}
+
+
+def job(fake: FakeService, **options: Any) -> Job:
+    return Job(
+        creator_task_id="ours",
+        task_id="7",
+        topic="Tea",
+        requirements="short",
+        callback_url=URL,
+        callback_events=("completed", "failed", "progress"),
+        options={**OPTIONS[type(fake)], **options},
+    )
+
+
+@pytest.fixture
+def fake(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with request.param(webhook_url="https://hub.example/callbacks/openai") as running:
+        yield running
+
+
+@pytest.fixture
+def creator(fake: FakeService) -> Any:
+    return MAKE[type(fake)](fake)
+
+
+def on(*kinds: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("fake", kinds, indirect=True, ids=lambda kind: kind.__name__)
+
+
+each = on(*OPTIONS)
+
+
+def received(message: Message, **changed: Any) -> Callback:
+    query = dict(part.split("=") for part in message.url.partition("?")[2].split("&") if part)
+    query = {name: value.replace("%2F", "/") for name, value in query.items()}
+    return Callback(**{"headers": message.headers, "body": message.body, "query": query, **changed})
+
+
+@each
+def test_a_job_from_submission_to_result(fake, creator):
+    report = creator.submit(job(fake), wait=3)
+    name = report.creator_task_id
+    assert (report.state, creator.status(name).state, len(fake.jobs)) == (OPEN, OPEN, 1)
+    assert isinstance(creator, Creator)
+    assert "Tea\n\nshort" in json.dumps(fake.last.asked).replace("\\n", "\n")
+
+    fake.complete(fake.last, "# Tea")
+    assert creator.status(name).state is COMPLETED
+    result = dict(creator.result(name).result or {})
+    assert result["content"] == "# Tea"
+    assert "# Tea" in json.dumps(result["raw"])
+
+
+@each
+def test_its_webhook(fake, creator):
+    name = creator.submit(job(fake), wait=3).creator_task_id
+    callback = received(fake.message(fake.complete(fake.last, "# Tea")))
+    assert creator.verify_callback(callback)
+    report = creator.read_callback(callback)
+    assert (report.state, report.creator_task_id, report.result["content"]) == (COMPLETED, name, "# Tea")
+
+
+@each
+def test_a_webhook_by_another_key_or_with_another_body_is_not_believed(fake, creator):
+    creator.submit(job(fake), wait=3)
+    fake.complete(fake.last)
+    for callback in (
+        received(fake.message(fake.last, forged=True)),
+        received(fake.message(fake.last), body=b"{}"),
+        received(fake.message(fake.last), headers={}),
+    ):
+        with pytest.raises((SignatureInvalid, SignatureMissing, ValueError, openai.InvalidWebhookSignatureError)):
+            creator.verify_callback(callback)
+
+
+@each
+def test_a_failure_in_the_words_of_the_service(fake, creator):
+    name = creator.submit(job(fake), wait=3).creator_task_id
+    fake.fail(fake.last, "the model is overloaded")
+    for report in (creator.status(name), creator.read_callback(received(fake.message(fake.last)))):
+        assert (report.state, report.error["message"]) == (FAILED, "the model is overloaded")
+        assert report.error.get("details", {}).get("retryable") is not False
+
+
+@each
+def test_a_cancelled_job(fake, creator):
+    name = creator.submit(job(fake), wait=3).creator_task_id
+    creator.cancel(name)
+    assert fake.alive == []
+
+
+@each
+def test_an_unknown_job_is_missing(fake, creator):
+    name = creator.submit(job(fake), wait=3).creator_task_id
+    assert creator.status(name + "0").state is RemoteState.MISSING
+
+
+@each
+def test_a_refusal_in_the_words_of_the_service(fake, creator):
+    if isinstance(fake, FakeFal):
+        with pytest.raises(CreatorRefused, match="not found"):
+            creator.cancel("fal-ai/flux/requests/none")
+        return
+    asked = job(fake, model=None) if isinstance(fake, FakeOpenAI) else job(fake, input="text")
+    with pytest.raises(CreatorRefused, match="required"):
+        creator.submit(asked, wait=3)
+
+
+@each
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_a_lost_answer_is_not_asked_for_again_by_the_sdk(fake, creator, cut):
+    fake.cut = cut
+    with pytest.raises(CreatorUnclear):
+        creator.submit(job(fake), wait=3)
+    assert len(fake.requests) == 1
+    assert len(fake.jobs) == (cut == "after")
+
+
+@each
+@pytest.mark.parametrize(
+    ("status", "error"), [(200, CreatorUnclear), (404, CreatorUnclear), (502, CreatorUnclear), (500, CreatorUnclear)]
+)
+def test_the_page_of_a_gateway_says_nothing_about_a_job(fake, creator, status, error):
+    name = creator.submit(job(fake), wait=3).creator_task_id
+    fake.away = status
+    for call in (lambda: creator.status(name), lambda: creator.submit(job(fake), wait=3), lambda: creator.result(name)):
+        asked = len(fake.requests)
+        with pytest.raises(error):
+            call()
+        assert len(fake.requests) == asked + 1
+
+
+@each
+def test_no_connection_means_not_delivered(fake, creator):
+    fake.__exit__()
+    fresh = type(fake)()
+    fresh._server.server_close()
+    fresh_creator: Any = MAKE[type(fake)](fresh)
+    with pytest.raises(CreatorUnreachable):
+        fresh_creator.submit(job(fake), wait=3)
+    fresh._clients.close()
+
+
+# --- what is particular to one -----------------------------------------------------------------------------------
+
+
+@on(FakeOpenAI)
+def test_openai_runs_a_batch_where_the_options_name_a_file(fake, creator):
+    options = {"completion_window": "24h", "endpoint": "/v1/responses", "input_file_id": "file-in"}
+    asked = Job(creator_task_id="ours", task_id="7", options=options)
+    name = creator.submit(asked, wait=3).creator_task_id
+    assert (name[:6], creator.status(name).state, creator.status(name).task_id) == ("batch_", OPEN, "7")
+    fake.complete(fake.last, "out")
+    report = creator.read_callback(received(fake.message(fake.last)))
+    assert (report.state, report.result["content"]) == (COMPLETED, "file-out")
+    fake.fail(fake.last, "line 3 is no JSON")
+    report = creator.status(name)
+    assert (report.error["message"], report.error["details"]) == ("line 3 is no JSON", {"retryable": False})
+
+
+@on(FakeOpenAI)
+def test_openai_keeps_our_id_and_the_metadata_of_the_options(fake, creator):
+    name = creator.submit(job(fake, metadata={"customer": "4"}, input=[{"role": "user", "content": "Tea"}]), wait=3)
+    assert fake.last.asked["metadata"] == {"customer": "4", "contenthub_task": "7"}
+    assert fake.last.asked["input"] == [{"role": "user", "content": "Tea"}]
+    assert creator.status(name.creator_task_id).task_id == "7"
+
+
+@on(FakeOpenAI)
+def test_an_openai_event_about_something_else_is_about_no_job_of_ours(fake, creator):
+    fake.client().responses.create(model="gpt-5", input="of another application", background=True)
+    assert creator.read_callback(received(fake.message(fake.complete(fake.last)))) is None
+    other = {"id": "evt_1", "type": "fine_tuning.job.succeeded", "data": {"id": "ft_1"}}
+    assert creator.read_callback(Callback(body=json.dumps(other).encode())) is None
+
+
+@on(FakeReplicate)
+def test_replicate_lists_many_at_once(fake, creator):
+    names = [creator.submit(job(fake), wait=3).creator_task_id for _ in range(3)]
+    fake.complete(fake.last)
+    del fake.requests[:]
+    reports = creator.statuses(names)
+    assert [reports[name].state for name in names] == [OPEN, OPEN, COMPLETED]
+    assert fake.asked == ["GET /v1/predictions"]
+
+
+@on(FakeReplicate)
+def test_replicate_reports_progress_from_the_log_if_that_was_asked_for(fake, creator):
+    creator.submit(job(fake), wait=3)
+    assert (fake.last.callback_url, fake.last.asked["webhook_events_filter"]) == (URL, ["start", "logs", "completed"])
+    fake.logs[fake.last.id] = " 40%|####      | 20/50 [00:02<00:03]"
+    report = creator.read_callback(received(fake.message(fake.last)))
+    assert (report.state, report.progress) == (OPEN, {"percentage": 40.0})
+
+
+@on(FakeReplicate)
+@pytest.mark.parametrize("kind", ["version", "model", "deployment"])
+def test_replicate_takes_each_kind_of_model_and_answers_at_once(fake, kind):
+    creator = MAKE[FakeReplicate](fake)
+    wanted = Job(creator_task_id="ours", topic="Tea", options={kind: "owner/name"})
+    assert creator.submit(wanted, wait=3).state is OPEN
+    assert "Prefer" not in fake.requests[0].headers
+    assert "webhook" not in fake.last.asked
+
+
+@on(FakeFal)
+def test_fal_options_reach_the_queue(fake, creator):
+    creator.submit(job(fake, arguments={"image": 1}, path="/edit", priority="low", headers={"X-A": "b"}), wait=3)
+    assert (fake.requests[0].path, fake.last.asked) == ("/fal-ai/any-llm/chat/edit", {"image": 1})
+    assert (fake.requests[0].headers["X-Fal-Queue-Priority"], fake.requests[0].headers["X-A"]) == ("low", "b")
+    assert fake.last.callback_url == f"{URL}&application=fal-ai%2Fany-llm%2Fchat"
+
+
+@on(FakeFal)
+def test_a_fal_answer_that_did_not_fit_into_the_webhook_is_left_to_be_fetched(fake, creator):
+    creator.submit(job(fake), wait=3)
+    fake.complete(fake.last, "# Tea").broken = True
+    report = creator.read_callback(received(fake.message(fake.last)))
+    assert (report.state, report.result) == (COMPLETED, None)
+    assert creator.result(report.creator_task_id).result["content"] == "# Tea"
+
+
+@on(FakeFal)
+def test_fal_keys_are_fetched_once_and_again_for_a_new_key_at_most_once_a_minute(fake, creator):
+    def fetched() -> int:
+        asked: list[str] = fake.asked
+        return asked.count("GET /.well-known/jwks.json")
+
+    keys = creator.verify_callback.__self__
+    creator.submit(job(fake), wait=3)
+    fake.complete(fake.last)
+    for _ in range(3):
+        assert creator.verify_callback(received(fake.message(fake.last))) == fake.last.id
+    assert fetched() == 1
+    fake.rotate()
+    for _ in range(3):
+        with pytest.raises(SignatureInvalid):
+            creator.verify_callback(received(fake.message(fake.last)))
+    assert fetched() == 1
+    keys._fetched_at -= 61
+    assert creator.verify_callback(received(fake.message(fake.last)))
+    for _ in range(3):
+        with pytest.raises(SignatureInvalid):
+            creator.verify_callback(received(fake.message(fake.last, forged=True)))
+    assert fetched() == 2
+    keys._fetched_at -= 86_401
+    assert creator.verify_callback(received(fake.message(fake.last)))
+    assert fetched() == 3
+
+
+@on(FakeFal)
+def test_fal_keys_that_cannot_be_fetched_prove_nothing_either_way(fake, creator):
+    creator.submit(job(fake), wait=3)
+    message = fake.message(fake.complete(fake.last))
+    fake.away = 503
+    with pytest.raises(CreatorUnreachable):
+        creator.verify_callback(received(message))
+
+
+@each
+def test_an_old_webhook_has_expired(fake, creator):
+    creator.submit(job(fake), wait=3)
+    fake.clock = lambda: time.time() - 301
+    with pytest.raises((SignatureExpired, ValueError, openai.InvalidWebhookSignatureError)):
+        creator.verify_callback(received(fake.message(fake.complete(fake.last))))
