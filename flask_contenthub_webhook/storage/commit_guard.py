@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from flask import g, has_app_context
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, ExceptionContext
 from sqlalchemy import event as sa_event
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from .drivers import TransactionState, transaction_state
+from .database_errors import ends_transaction, is_lock_timeout
+from .drivers import MYSQL, TransactionState, transaction_state
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -32,6 +33,13 @@ _ENDS_TRANSACTION = re.compile(
 )
 _ENDS_IT_LATER = re.compile(rf";\s*(?:{_END})\b", re.IGNORECASE)
 """A command after another one; not END, which also closes the body of a trigger or a function."""
+_COMMITS_FIRST = re.compile(
+    r"(?>\s|--[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)*+(?:BEGIN|START\s+TRANSACTION|SET\s+(?:\w+\s+|@@(?:\w+\.)?)?AUTOCOMMIT"
+    r"|(?:CREATE|DROP)(?!\s+(?:OR\s+REPLACE\s+)?TEMPORARY)|ALTER|RENAME|TRUNCATE|(?:UN)?LOCK\s+TABLES?|ANALYZE|OPTIMIZE"
+    r"|REPAIR|CHECK\s+TABLE|CACHE\s+INDEX|LOAD\s+INDEX|FLUSH|RESET|GRANT|REVOKE|INSTALL|UNINSTALL|XA)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Statements before which MySQL and MariaDB commit by themselves."""
 _QUOTED = re.compile(
     r"""\bE'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|(\$\w*\$).*?\1|--[^\n]*|/\*.*?\*/""",
     re.IGNORECASE | re.DOTALL,
@@ -83,6 +91,10 @@ _ENDED = (
 _COMMITTED = (
     "The handler called db.session.commit(); the extension commits, together with the task's new status. "
     "Use db.session.flush() for generated keys, or begin_nested() for a savepoint."
+)
+_COMMITTED_FIRST = (
+    "The handler executed a statement before which MySQL and MariaDB commit by themselves, such as CREATE, ALTER or "
+    "LOCK TABLES. Change tables elsewhere; CREATE TEMPORARY TABLE is allowed."
 )
 _FAILED = (
     "A statement of a handler failed, and the handler hid its error; nothing of this transaction can be kept. "
@@ -146,10 +158,12 @@ class TransactionGuard:
         self.connection = connection
         self.session = session
         self.app_context = _app_context()
-        self._dialect, self._driver = connection.dialect.name, connection.connection.dbapi_connection
+        self._dialect, self._driver = connection.dialect.name, cast("Any", connection.connection.dbapi_connection)
         self._transactions = session.get_transaction(), connection.get_transaction()
         self._rows = _Row("task", task, _TASK_STATE), _Row("delivery", delivery, _DELIVERY_STATE)
         self._found: CommitForbidden | None = None
+        self.lost: BaseException | None = None
+        """The error of the database that ended the transaction, even if the handler hid it."""
         self._token: Token[TransactionGuard | None] | None = None
 
     def __enter__(self) -> Self:
@@ -176,13 +190,40 @@ class TransactionGuard:
         """Return the state of the transaction as the driver knows it."""
         return transaction_state(self._dialect, self._driver)
 
+    def before_statement(self, statement: str) -> None:
+        """Refuse what would end the transaction, and anything after the database has ended it."""
+        if self.lost is not None:
+            raise self.lost
+        if _ends_transaction(statement) or self.state() is TransactionState.NONE:
+            self.refuse()
+        if self._dialect in MYSQL and _COMMITS_FIRST.match(statement):
+            self.refuse(_COMMITTED_FIRST)
+
+    def after_error(self, context: ExceptionContext) -> None:
+        """Note an error with which the database has ended the transaction: no savepoint brings it back."""
+        error = context.original_exception
+        ended = context.is_disconnect or ends_transaction(error) or self.state() is TransactionState.NONE
+        if ended or (is_lock_timeout(error) and self._rolls_back_on_timeout()):
+            self.lost = self.lost or context.sqlalchemy_exception or error
+
+    def _rolls_back_on_timeout(self) -> bool:
+        cursor = self._driver.cursor()
+        try:
+            cursor.execute("SELECT @@innodb_rollback_on_timeout")
+            return bool(cursor.fetchone()[0])
+        finally:
+            cursor.close()
+
     def check(self) -> None:
         """Raise if a handler did something that could not be refused at once, or hid its refusal.
 
         Raises:
             CommitForbidden: the transaction has ended, or will keep nothing.
             StateChangeForbidden: the task or the delivery was deleted, or its state assigned.
+            DBAPIError: the database ended the transaction, and the handler hid the error; the event may be tried again.
         """
+        if self.lost is not None:
+            raise self.lost
         if self._found is not None:
             raise self._found
         ours, drivers = self.session.get_transaction(), self.connection.get_transaction()
@@ -220,6 +261,7 @@ def _watch_statements(engine: Engine) -> None:
     if _WATCHED not in vars(engine.dialect):
         for name in ("do_execute", "do_executemany", "do_execute_no_params"):
             sa_event.listen(engine, name, _before_statement)
+        sa_event.listen(engine, "handle_error", _after_error)
         vars(engine.dialect)[_WATCHED] = True
 
 
@@ -227,8 +269,13 @@ def _before_statement(_: object, statement: str, *rest: Any) -> None:
     guard, context = _guarded.get(), rest[-1]
     if guard is None or context.root_connection is not guard.connection:
         return
-    if _ends_transaction(statement) or guard.state() is TransactionState.NONE:
-        guard.refuse()
+    guard.before_statement(statement)
+
+
+def _after_error(context: ExceptionContext) -> None:
+    guard = _guarded.get()
+    if guard is not None and context.connection is guard.connection:
+        guard.after_error(context)
 
 
 def _before_commit(session: Session) -> None:

@@ -9,7 +9,15 @@ from sqlalchemy import exc
 
 from .drivers import error_code, error_message
 
-__all__ = ["Trouble", "is_connection_useless", "is_contention", "trouble_of"]
+__all__ = [
+    "Trouble",
+    "ends_transaction",
+    "is_connection_useless",
+    "is_contention",
+    "is_lock_timeout",
+    "row_refusal",
+    "trouble_of",
+]
 
 
 class Trouble(Enum):
@@ -33,13 +41,24 @@ _MEANINGS: Mapping[str | int, Trouble] = {
     "26000": Trouble.RETRY,  # a prepared statement does not exist: a pooler gave us another server connection
     "42P05": Trouble.RETRY,  # a prepared statement exists already, of another client of the pooler
     "25006": Trouble.UNAVAILABLE,  # read-only: a standby, or the primary before a failover
-    # MySQL and MariaDB: PyMySQL, mysqlclient
+    # MySQL and MariaDB: PyMySQL, mysqlclient, mysql-connector
     1213: Trouble.RETRY,  # deadlock
+    1020: Trouble.RETRY,  # a row changed since it was read: innodb_snapshot_isolation
+    1412: Trouble.RETRY,  # the definition of a table changed meanwhile
+    1615: Trouble.RETRY,  # a prepared statement has to be prepared again
     1205: Trouble.BUSY,  # lock wait timeout
+    1317: Trouble.BUSY,  # interrupted by KILL QUERY
     1969: Trouble.BUSY,  # MariaDB's max_statement_time
     3024: Trouble.BUSY,  # MySQL's max_execution_time
-    1290: Trouble.UNAVAILABLE,  # --read-only
-    1836: Trouble.UNAVAILABLE,  # read-only mode
+    3572: Trouble.BUSY,  # NOWAIT
+    1053: Trouble.RETRY,  # the server shuts down, and may be back: a pooled connection learns of it late
+    1927: Trouble.RETRY,  # the connection was killed
+    2006: Trouble.RETRY,  # the server has gone away
+    2013: Trouble.RETRY,  # the connection was lost during the query
+    2055: Trouble.RETRY,  # the connection was lost, with an error of the system
+    4031: Trouble.RETRY,  # MySQL closed a connection that was idle
+    1153: Trouble.STATEMENT,  # a packet bigger than max_allowed_packet
+    2020: Trouble.STATEMENT,  # the same, found by the client's library
     # SQLite
     "SQLITE_BUSY_SNAPSHOT": Trouble.RETRY,
     "SQLITE_BUSY": Trouble.BUSY,
@@ -48,8 +67,23 @@ _MEANINGS: Mapping[str | int, Trouble] = {
 }
 _SERVER_CLASSES = {"08", "53", "57", "58", "XX"}
 """Classes of SQLSTATEs that are about the server: connection, resources, operator, system, bugs."""
-_USELESS = {"57P01", "57P02", "57P03", "25006", 1290, 1836}
+_SERVER_NUMBERS = {
+    *(1021, 1030, 1037, 1038, 1114),  # disk full, engine, memory, table full
+    *(1040, 1041, 1042, 1043, 1129, 1130, 1158, 1159, 1160, 1161, 1203, 1226),  # connections and the network
+    *(1044, 1045, 1049, 1698),  # an account, or a database, that is not there
+    *(1077, 1078, 1079, 1080),  # shutting down
+    *(1036, 1290, 1792, 1836),  # read-only
+    *(1047, 1105, 1180, 1194, 1195, 1206),  # Galera not ready, unknown, error at a commit, tables crashed, locks full
+}
+"""Errors of a MySQL or MariaDB server that are about the server."""
+_FIRST_OF_STATEMENTS, _FIRST_OF_CLIENT, _END_OF_CLIENT = 1021, 2000, 3000
+"""Numbers of MySQL's errors: of files and of the engine, of statements and of the server, of the client, and again."""
+_USELESS = {"57P01", "57P02", "57P03", "25006", 1053, 1290, 1836, 1927, 2006, 2013, 2055, 4031}
 _UNDEFINED_CLASS = "42"
+_UNDEFINED_NUMBERS = {1046, 1051, 1054, 1064, 1109, 1142, 1143, 1146, 1305, 1370}
+_ENDS_TRANSACTION = {1020, 1206, 1213}
+"""InnoDB rolls back the whole transaction, savepoints included; what follows is a new one."""
+_LOCK_TIMEOUT = 1205
 _LOCK_NOT_AVAILABLE = "55P03"
 _SQLSTATE_LENGTH = 5
 
@@ -71,6 +105,8 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
         return _MEANINGS[code]
     if isinstance(code, str) and len(code) == _SQLSTATE_LENGTH:
         return Trouble.UNAVAILABLE if code[:2] in _SERVER_CLASSES else Trouble.STATEMENT
+    if isinstance(code, int):
+        return Trouble.UNAVAILABLE if _is_about_server(code) else Trouble.STATEMENT
     if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError):
         return Trouble.UNAVAILABLE
     return Trouble.STATEMENT
@@ -83,6 +119,8 @@ def row_refusal(error: exc.SQLAlchemyError) -> RowRefused | None:
     code = error_code(error.orig)
     if isinstance(code, str) and len(code) == _SQLSTATE_LENGTH:
         is_refusal = code[:2] != _UNDEFINED_CLASS
+    elif isinstance(code, int):
+        is_refusal = code not in _UNDEFINED_NUMBERS
     else:
         is_refusal = isinstance(error, exc.IntegrityError | exc.DataError)
     return RowRefused(error_message(error.orig)) if is_refusal else None
@@ -104,7 +142,7 @@ def is_contention(error: exc.SQLAlchemyError) -> bool:
     if trouble is not Trouble.RETRY:
         return trouble is Trouble.BUSY
     code = error_code(error.orig) if isinstance(error, exc.DBAPIError) and not error.connection_invalidated else "08"
-    return not (isinstance(code, str) and code[:2] in _SERVER_CLASSES)
+    return code not in _USELESS and not (isinstance(code, str) and code[:2] in _SERVER_CLASSES)
 
 
 def is_connection_useless(error: exc.SQLAlchemyError) -> bool:
@@ -113,3 +151,18 @@ def is_connection_useless(error: exc.SQLAlchemyError) -> bool:
     SQLAlchemy itself detects most lost connections, but not a read-only server, nor, with pg8000, a shutdown.
     """
     return isinstance(error, exc.DBAPIError) and error_code(error.orig) in _USELESS
+
+
+def ends_transaction(error: BaseException) -> bool:
+    """Tell whether a server has rolled back the whole transaction because of an error, though it lets it go on."""
+    return error_code(error) in _ENDS_TRANSACTION
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Tell whether InnoDB gave up waiting for a lock; its setting decides whether that ended the transaction."""
+    return error_code(error) == _LOCK_TIMEOUT
+
+
+def _is_about_server(number: int) -> bool:
+    is_client = _FIRST_OF_CLIENT <= number < _END_OF_CLIENT
+    return number < _FIRST_OF_STATEMENTS or is_client or number in _SERVER_NUMBERS

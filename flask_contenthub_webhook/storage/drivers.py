@@ -7,7 +7,18 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-__all__ = ["TransactionState", "commits_by_itself", "error_code", "error_message", "transaction_state"]
+__all__ = [
+    "MYSQL",
+    "TransactionState",
+    "commits_by_itself",
+    "error_code",
+    "error_message",
+    "set_autocommit",
+    "transaction_state",
+]
+
+MYSQL = frozenset({"mysql", "mariadb"})
+"""The names under which SQLAlchemy knows MySQL and MariaDB."""
 
 
 class TransactionState(Enum):
@@ -21,6 +32,8 @@ class TransactionState(Enum):
 
 _LIBPQ = (TransactionState.NONE, TransactionState.OPEN, TransactionState.OPEN, TransactionState.FAILED)
 """In the order of libpq's PQTRANS_IDLE, _ACTIVE, _INTRANS and _INERROR: psycopg and psycopg2."""
+_IN_TRANSACTION = 1
+"""The bit of MySQL's status flags, which PyMySQL keeps."""
 _PROTOCOL = {b"I": TransactionState.NONE, b"T": TransactionState.OPEN, b"E": TransactionState.FAILED}
 """The letters of the server's ReadyForQuery, which pg8000 keeps."""
 
@@ -31,14 +44,16 @@ def error_code(error: BaseException | None) -> str | int | None:
     Args:
         error: what the driver raised.
     """
+    first = next(iter(getattr(error, "args", ())), None)
+    if isinstance(
+        first, int
+    ):  # PyMySQL, mysqlclient, mysql-connector; most of their SQLSTATEs are HY000, which is none
+        return first
     for attribute in ("sqlstate", "pgcode", "sqlite_errorname"):  # psycopg, psycopg2, sqlite3
         if code := getattr(error, attribute, None):
             return str(code)
-    first = next(iter(getattr(error, "args", ())), None)
-    if isinstance(first, dict):  # pg8000: the fields of the server's ErrorResponse, by their letters
-        code = first.get("C")
-        return code if isinstance(code, str) else None
-    return first if isinstance(first, int) else None  # PyMySQL, mysqlclient
+    code = first.get("C") if isinstance(first, dict) else None  # pg8000: the fields of the server's ErrorResponse
+    return code if isinstance(code, str) else None
 
 
 def error_message(error: BaseException | None) -> str:
@@ -52,6 +67,11 @@ def transaction_state(dialect: str, driver: Any) -> TransactionState:
     """Return the state of the transaction of a driver's connection."""
     if dialect == "sqlite":
         return TransactionState.OPEN if getattr(driver, "in_transaction", True) else TransactionState.NONE
+    if dialect in MYSQL:
+        flags = getattr(driver, "server_status", None)  # mysqlclient keeps them for itself
+        if not isinstance(flags, int):
+            return TransactionState.UNKNOWN
+        return TransactionState.OPEN if flags & _IN_TRANSACTION else TransactionState.NONE
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     if isinstance(status, int):
         return _LIBPQ[status] if status < len(_LIBPQ) else TransactionState.UNKNOWN
@@ -59,10 +79,21 @@ def transaction_state(dialect: str, driver: Any) -> TransactionState:
 
 
 def commits_by_itself(connection: Connection) -> bool:
-    """Tell whether PostgreSQL commits each statement on this connection (AUTOCOMMIT).
+    """Tell whether a server commits each statement on this connection (AUTOCOMMIT).
 
     SQLite's transactions begin with a BEGIN of our own, whatever the driver does.
     """
-    if connection.dialect.name != "postgresql":
-        return False
-    return getattr(connection.connection.dbapi_connection, "autocommit", False) is True
+    driver: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "postgresql":
+        return getattr(driver, "autocommit", False) is True
+    if connection.dialect.name in MYSQL and hasattr(driver, "get_autocommit"):
+        return bool(driver.get_autocommit())
+    return False
+
+
+def set_autocommit(driver: Any, on: bool) -> None:
+    """Let a driver's connection commit each statement, or no longer."""
+    if callable(driver.autocommit):  # PyMySQL, mysqlclient
+        driver.autocommit(on)
+    else:
+        driver.autocommit = on

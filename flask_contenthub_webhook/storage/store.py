@@ -51,7 +51,7 @@ class Store:
     Args:
         task_model: a model with the columns of ``GenerationTaskMixin``.
         delivery_model: a model with the columns of ``DeliveryMixin``.
-        lock_timeout: seconds to wait for a row lock, on databases that have such a setting per transaction.
+        lock_timeout: seconds to wait for a lock, on database servers.
         poll_intervals: time to a task's next query: without callbacks, then after each query; the last one repeats.
         own_intervals: the same for creators that have their own, by ``creator_name``.
         capabilities: what the database can do; detected on the first connection by default.
@@ -71,6 +71,7 @@ class Store:
     ) -> None:
         self.tasks = ModelTable(task_model)
         self.deliveries = ModelTable(delivery_model)
+        self.lock_timeout = lock_timeout
         self._options = Options.of(lock_timeout, poll_intervals, own_intervals or {})
         self._features = capabilities
         self._prepared: Statements | None = None
@@ -190,8 +191,7 @@ class Store:
         parameters = {"at_task_id": task_id}
         if lock and sql.lock_by_writing is not None:
             connection.execute(sql.lock_by_writing, parameters)
-        statement = sql.task_by_id_locked if lock else sql.task_by_id
-        row = connection.execute(statement, parameters).one_or_none()
+        row = connection.execute(sql.task_by_id_locked if lock else sql.task_by_id, parameters).one_or_none()
         if row is None and id_may_be_creators:
             row = connection.execute(sql.task_by_creator_id, parameters).first()
         return None if row is None else self._task_values(row)
@@ -209,8 +209,8 @@ class Store:
 
     def read_attempts(self, tx: Tx, task_ids: Collection[str]) -> dict[str, tuple[int, str]]:
         """Return the current attempt and the status of tasks, by our ids."""
-        rows = self.connection_of(tx).execute(self._sql(tx).attempts, {"at_task_ids": list(task_ids)})
-        return {task_id: (attempt, status) for task_id, attempt, status in rows}
+        found = self.connection_of(tx).execute(self._sql(tx).attempts, {"at_task_ids": list(task_ids)})
+        return {task_id: (attempt, status) for task_id, attempt, status in found}
 
     def task_of(self, session: Session, values: Row) -> Any:
         """Load the object of a task from a row with at least ``task_id``; None if the task is gone."""

@@ -18,8 +18,9 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from ..core.outages import Outage
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
-from .drivers import commits_by_itself
+from .drivers import commits_by_itself, set_autocommit
 from .host_session import OURS, context_of_ours, make_room
+from .lock_waits import bound_lock_waits, connect
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -175,16 +176,20 @@ class Database:
                     connection = self.store.connection_of(session)
                     with Transaction(self, connection, session) as transaction:
                         if writes:
-                            begin_writing(connection, self._write_turn.value)
+                            self._begin_writing(connection)
                         yield transaction
                     return
                 key = self.store.tasks.table.metadata.info.get("bind_key")
                 self._seen = bind, self.db.engines, key, self.db.session
                 engine = bind
-        with engine.connect() as connection, Transaction(self, connection) as transaction:
+        with connect(engine) as connection, Transaction(self, connection) as transaction:
             if writes:
-                begin_writing(connection, self._write_turn.value)
+                self._begin_writing(connection)
             yield transaction
+
+    def _begin_writing(self, connection: Connection) -> None:
+        begin_writing(connection, self._write_turn.value)
+        bound_lock_waits(connection, self.store.lock_timeout)
 
 
 class Transaction:
@@ -220,10 +225,10 @@ class Transaction:
             self._database.outage.worked(logger)
 
     def __enter__(self) -> Self:
-        """Make PostgreSQL keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
+        """Make a server keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
         if commits_by_itself(self.connection):
             self._in_autocommit = self.connection.connection.dbapi_connection
-            self._in_autocommit.autocommit = False
+            set_autocommit(self._in_autocommit, False)
         return self
 
     def __exit__(
@@ -240,7 +245,7 @@ class Transaction:
             if self._in_autocommit is not None:
                 with suppress(Exception):  # the connection may be lost; then nobody gets it again
                     self._in_autocommit.rollback()
-                    self._in_autocommit.autocommit = True
+                    set_autocommit(self._in_autocommit, True)
             if isinstance(error, SQLAlchemyError):
                 _drop_useless(self.connection, error)
 

@@ -338,15 +338,24 @@ def _make_tables(engine: sa.Engine) -> None:
     connection = engine.raw_connection()
     try:
         driver: Any = connection.driver_connection
-        run = driver.executescript if engine.dialect.name == "sqlite" else driver.execute
-        run(_tables_script(engine.dialect.name))
+        statements = _tables_statements(engine.dialect.name)
+        match engine.driver:
+            case "pysqlite":
+                driver.executescript(";\n".join(statements))
+            case "psycopg":
+                driver.execute(";\n".join(statements))
+            case _:  # one at a time
+                cursor = driver.cursor()
+                for statement in statements:
+                    cursor.execute(statement)
+                cursor.close()
         connection.commit()
     finally:
         connection.close()
 
 
 @functools.cache
-def _tables_script(dialect: str) -> str:
+def _tables_statements(dialect: str) -> list[str]:
     statements: list[sa.schema.ExecutableDDLElement] = []
     for table in _shared_database().metadata.sorted_tables:
         statements += [
@@ -354,7 +363,7 @@ def _tables_script(dialect: str) -> str:
             *(sa.schema.CreateIndex(index, if_not_exists=True) for index in table.indexes),
         ]
     speaks = make_url(f"{dialect}://").get_dialect()()
-    return ";\n".join(str(statement.compile(dialect=speaks)) for statement in statements)
+    return [str(statement.compile(dialect=speaks)) for statement in statements]
 
 
 def _content_model(db: SQLAlchemy) -> type[Any]:

@@ -13,9 +13,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from flask_contenthub_webhook.storage.database_errors import Trouble, is_connection_useless, trouble_of
+from flask_contenthub_webhook.storage.database_errors import (
+    Trouble,
+    is_connection_useless,
+    is_contention,
+    row_refusal,
+    trouble_of,
+)
 from flask_contenthub_webhook.storage.drivers import error_code
-from tests.support.database_drivers import POSTGRES_DRIVERS, through
+from tests.support.database_drivers import MARIADB_DRIVERS, POSTGRES_DRIVERS, through, through_mysql
+from tests.support.mariadb import MariaDBServer
 from tests.support.postgres import PostgresServer
 
 SQLSTATES = {
@@ -68,13 +75,71 @@ def test_an_error_of_postgresql_means_the_same_through_each_driver(connections: 
     assert is_connection_useless(caught.value) is (code in {"57P01", "25006"})
 
 
+NUMBERS = {
+    1213: Trouble.RETRY,  # deadlock
+    1020: Trouble.RETRY,  # changed since it was read
+    1205: Trouble.BUSY,  # lock wait timeout
+    1969: Trouble.BUSY,  # max_statement_time
+    1317: Trouble.BUSY,  # KILL QUERY
+    1290: Trouble.UNAVAILABLE,  # --read-only
+    1040: Trouble.UNAVAILABLE,  # too many connections
+    1114: Trouble.UNAVAILABLE,  # the disk is full
+    1062: Trouble.STATEMENT,  # unique
+    1366: Trouble.STATEMENT,  # outside the character set
+    1406: Trouble.STATEMENT,  # too long
+    1644: Trouble.STATEMENT,  # SIGNAL in a trigger
+    4025: Trouble.STATEMENT,  # CHECK
+    1146: Trouble.STATEMENT,  # no such table
+    1054: Trouble.STATEMENT,  # no such column
+}
+
+
+@pytest.fixture(scope="module", params=MARIADB_DRIVERS)
+def mariadb_connection(request: pytest.FixtureRequest, mariadb: MariaDBServer) -> Any:
+    url = mariadb.create_database()
+    engine = sa.create_engine(through_mysql(url, request.param))
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+    mariadb.drop_database(url)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_an_error_of_mariadb_means_the_same_through_each_driver(mariadb_connection: Any, number: int):
+    with pytest.raises(exc.DBAPIError) as caught:
+        mariadb_connection.exec_driver_sql(
+            f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'made up'"
+        )
+    mariadb_connection.rollback()
+
+    assert error_code(caught.value.orig) == number
+    assert trouble_of(caught.value) is NUMBERS[number]
+    assert is_contention(caught.value) is (number in {1213, 1020, 1205, 1969, 1317})
+    assert is_connection_useless(caught.value) is (number == 1290)
+    assert (row_refusal(caught.value) is not None) is (number in {1062, 1366, 1406, 1644, 4025})
+
+
+def test_a_killed_connection_of_mariadb_is_a_lost_one(mariadb_connection: Any, mariadb: MariaDBServer):
+    number = mariadb_connection.exec_driver_sql("SELECT connection_id()").scalar_one()
+    mariadb.execute(f"KILL {number}")
+    with pytest.raises(exc.DBAPIError) as caught:
+        [mariadb_connection.exec_driver_sql("SELECT 1").all() for _ in range(2)]  # it may answer once more
+    mariadb_connection.rollback()
+
+    assert trouble_of(caught.value) is Trouble.RETRY
+    assert not is_contention(caught.value)
+
+
 @pytest.mark.parametrize(
     ("error", "number", "trouble"),
     [
-        (pymysql.err.OperationalError(1213, "Deadlock found"), 1213, Trouble.RETRY),
-        (pymysql.err.OperationalError(1205, "Lock wait timeout"), 1205, Trouble.BUSY),
+        (pymysql.err.OperationalError(2006, "gone away"), 2006, Trouble.RETRY),
+        (pymysql.err.OperationalError(2013, "lost"), 2013, Trouble.RETRY),
+        (pymysql.err.OperationalError(2055, "lost, with a system error"), 2055, Trouble.RETRY),
+        (pymysql.err.OperationalError(1927, "killed"), 1927, Trouble.RETRY),
+        (pymysql.err.OperationalError(1153, "packet"), 1153, Trouble.STATEMENT),
+        (pymysql.err.OperationalError(3572, "NOWAIT"), 3572, Trouble.BUSY),
         (pymysql.err.OperationalError(3024, "Query execution was interrupted"), 3024, Trouble.BUSY),
-        (pymysql.err.OperationalError(1969, "max_statement_time exceeded"), 1969, Trouble.BUSY),
         (pymysql.err.OperationalError(1290, "--read-only"), 1290, Trouble.UNAVAILABLE),
         (pymysql.err.OperationalError(2003, "Can't connect"), 2003, Trouble.UNAVAILABLE),
         (pymysql.err.ProgrammingError(1064, "syntax"), 1064, Trouble.STATEMENT),
@@ -86,7 +151,7 @@ def test_an_error_of_mysql_is_told_by_its_number(error: Exception, number: int, 
 
     assert error_code(error) == number
     assert trouble_of(made) is trouble
-    assert is_connection_useless(made) is (number == 1290)
+    assert is_connection_useless(made) is (number in {1290, 2006, 2013, 2055, 1927})
 
 
 def test_an_error_of_sqlite_is_told_by_its_name(tmp_path: Any):
