@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ..creators import Callback, Job, RemoteState, Report, UnknownJob, service_errors
+from ..errors import CreatorUnclear
 from .fal_keys import FalKeys
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class FalQueue:
         headers = {name: str(options[option]) for option, name in _HEADERS.items() if option in options}
         url = httpx.URL(f"{QUEUE_URL_FORMAT}{application}/{options['path'].lstrip('/')}".rstrip("/"))
         if job.callback_url is not None:
-            hook = httpx.URL(job.callback_url).copy_merge_params({"application": application})
-            url = url.copy_merge_params({"fal_webhook": str(hook)})
+            url = url.copy_merge_params({"fal_webhook": job.callback_url})
         handle = self._client.get_handle(application, "")
         said = _ask(handle, "POST", url, json=options["arguments"], headers=headers | options["headers"]).json()
         return Report(state=RemoteState.OPEN, creator_task_id=f"{application}/requests/{said['request_id']}")
@@ -62,16 +62,14 @@ class FalQueue:
         except UnknownJob:
             return Report(state=RemoteState.MISSING)
         if said.get("error"):
-            return _failed(creator_task_id, said["error"], said)
+            return _failed(said["error"], said)
         return Report(state=RemoteState(_STATES.get(said["status"], said["status"])), raw=json.dumps(said).encode())
 
     def result(self, creator_task_id: str) -> Report:
         handle = self._handle(creator_task_id)
         answer = _ask(handle, "GET", handle.response_url, may_have_failed=True)
         said = answer.json()
-        return (
-            _failed(creator_task_id, said.get("detail"), said) if answer.is_error else _completed(creator_task_id, said)
-        )
+        return _failed(said.get("detail"), said) if answer.is_error else _completed(said)
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:  # noqa: ARG002
         return {}
@@ -81,31 +79,35 @@ class FalQueue:
         _ask(handle, "PUT", handle.cancel_url)
 
     def read_callback(self, callback: Callback) -> Report | None:
-        said = json.loads(callback.body)
-        name = f"{callback.query['application']}/requests/{said['request_id']}"
+        said = json.loads(callback.body)  # it names no application, and so not the job; the URL names the task
         if said["status"] != "OK":
-            return _failed(name, said["error"], said)
+            return _failed(said["error"], said)
         if said["payload"] is None:  # fal could not put the answer into the webhook: it is fetched
-            return Report(state=RemoteState.COMPLETED, creator_task_id=name, raw=callback.body)
-        return _completed(name, said["payload"])
+            return Report(state=RemoteState.COMPLETED, raw=callback.body)
+        return _completed(said["payload"])
 
     def _handle(self, name: str) -> SyncRequestHandle:
-        return self._client.get_handle(*name.rsplit("/requests/", 1))
+        application, _, request_id = name.rpartition("/requests/")
+        if not application:
+            raise CreatorUnclear("Only fal knows the name of this job.")
+        return self._client.get_handle(application, request_id)
 
 
 def _ask(handle: SyncRequestHandle, method: str, url: Any, *, may_have_failed: bool = False, **more: Any) -> Any:
     with service_errors():
         answer = handle.client.request(method, url, timeout=30, **more)
+        if not (may_have_failed and answer.status_code in _FAILED):
+            answer.raise_for_status()
         answer.json()
-        return answer if may_have_failed and answer.status_code in _FAILED else answer.raise_for_status()
+        return answer
 
 
-def _completed(name: str, said: Any) -> Report:
+def _completed(said: Any) -> Report:
     text = said.get("output") if isinstance(said, dict) else said
     result = {"content": text if isinstance(text, str) else json.dumps(said), "raw": said}
-    return Report(state=RemoteState.COMPLETED, result=result, raw=json.dumps(said).encode(), creator_task_id=name)
+    return Report(state=RemoteState.COMPLETED, result=result, raw=json.dumps(said).encode())
 
 
-def _failed(name: str, words: Any, said: Any) -> Report:
+def _failed(words: Any, said: Any) -> Report:
     error = {"message": words if isinstance(words, str) else json.dumps(words), "details": {"said": said}}
-    return Report(state=RemoteState.FAILED, error=error, raw=json.dumps(said).encode(), creator_task_id=name)
+    return Report(state=RemoteState.FAILED, error=error, raw=json.dumps(said).encode())

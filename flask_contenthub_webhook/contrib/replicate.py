@@ -35,7 +35,7 @@ class ReplicatePredictions:
     prediction whose submission was not answered waits for its webhook.
 
     Args:
-        client: the SDK's client.
+        client: the SDK's client. Its repeats of questions are turned off: they wait for as long as a Retry-After says.
         webhook_secret: of the account: ``client.webhooks.default.secret().key``.
     """
 
@@ -43,6 +43,7 @@ class ReplicatePredictions:
 
     def __init__(self, client: Client, *, webhook_secret: str) -> None:
         self._client, self._secret = client, webhook_secret
+        client._client._transport.max_attempts = 1  # noqa: SLF001 - the SDK has no setting for it
 
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - it is answered at once
         kinds = {"model": self._client.models, "deployment": self._client.deployments}
