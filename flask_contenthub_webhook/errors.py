@@ -23,6 +23,7 @@ __all__ = [
     "CreatorUnreachable",
     "DatabaseUnavailable",
     "DeliveryNotFound",
+    "EventUnreadable",
     "ForwardNotFound",
     "HandlerFailed",
     "InboxFull",
@@ -42,6 +43,7 @@ __all__ = [
     "TaskNotFound",
     "TransitionRefused",
     "UnknownEvent",
+    "UnknownSender",
     "UnsupportedMediaType",
     "WebhookDisabled",
     "WebhookError",
@@ -134,6 +136,10 @@ class RouteNotFound(RequestRefused, code="route_not_found", status=404):
     """There is no such route."""
 
 
+class UnknownSender(RequestRefused, code="unknown_sender", status=404):
+    """There is no creator of this name that calls back in its own words."""
+
+
 class MethodNotAllowed(RequestRefused, code="method_not_allowed", status=405):
     """This route does not accept this method; the Allow header names those that it accepts."""
 
@@ -199,6 +205,10 @@ class HandlerFailed(RequestRefused, code="handler_failed", status=500):
 
 class InboxFull(RequestRefused, code="inbox_full", status=503, retry_after=10):
     """Too many events are waiting; send this one again later."""
+
+
+class EventUnreadable(RequestRefused, code="event_unreadable", status=503, retry_after=10):
+    """The event cannot be read, or matched with its task, at the moment; send it again."""
 
 
 class DatabaseUnavailable(RequestRefused, code="database_unavailable", status=503, retry_after=5):

@@ -25,13 +25,16 @@ class CallbackURLs:
     prefix: str
     secret: str | None = field(repr=False)
 
-    def build(self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None) -> str:
+    def build(
+        self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None, sender: str | None = None
+    ) -> str:
         """Build the URL under which the creator reports on one attempt of a task.
 
         Args:
             task_id: our id of the task.
             attempt: the attempt, from 1; None makes a URL for whichever attempt is current when the sender uses it.
             base_url: replaces the configured one.
+            sender: the name of the creator, if its events have to be told from those of others.
 
         Raises:
             ConfigurationError: there is no base URL.
@@ -43,20 +46,25 @@ class CallbackURLs:
                 "for example https://hub.example.com."
             )
         path = f"{self.prefix}/callback/{quote(task_id, safe='')}"
-        return self.address(f"{base.rstrip('/')}{path}", task_id, attempt)
+        return self.address(f"{base.rstrip('/')}{path}", task_id, attempt, sender)
 
-    def address(self, url: str, task_id: str, attempt: int | None) -> str:
-        """Set ``attempt`` and ``token`` of a URL that leads to this application.
+    def address(self, url: str, task_id: str, attempt: int | None, sender: str | None = None) -> str:
+        """Set ``sender``, ``attempt`` and ``token`` of a URL that leads to this application.
 
         Args:
             url: an absolute URL, such as one of an earlier attempt; the rest of its query stays.
             task_id: our id of the task.
             attempt: the attempt, from 1; None for the current one.
+            sender: as for :meth:`build`; None leaves the one that the URL has.
         """
         parts = urlsplit(url)
-        query = [(name, value) for name, value in parse_qsl(parts.query, True) if name not in {"attempt", "token"}]
+        given = parse_qsl(parts.query, True)
+        sender = sender or next((value for name, value in given if name == "sender"), None)
+        query = [(name, value) for name, value in given if name not in {"sender", "attempt", "token"}]
+        if sender is not None:
+            query.append(("sender", sender))
         if attempt is not None:
             query.append(("attempt", str(attempt)))
         if self.secret is not None:
-            query.append(("token", sign_url(self.secret, task_id, attempt)))
+            query.append(("token", sign_url(self.secret, task_id, attempt, sender)))
         return urlunsplit(parts._replace(query=urlencode(query)))

@@ -28,6 +28,7 @@ class Credentials:
         token: the ``token`` of the callback URL; None if it has none.
         task_id: the task id of the callback URL's path, or of the batch item.
         attempt: the ``attempt`` of the callback URL; None if it has none.
+        sender: the ``sender`` of the callback URL; None if it has none.
     """
 
     headers: Headers = field(default_factory=dict[str, str], repr=False)
@@ -35,6 +36,7 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
     task_id: str = ""
     attempt: int | None = None
+    sender: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class ReceivedEvent:
         headers: the request headers, secrets redacted.
         remote_addr: the client's address.
         replay_of: the delivery that is being applied again.
+        is_vouched_for: True if its sender is known to be the one that the task was submitted to.
         from_history: True if it was restored from a history row; its task was checked when the row was written.
     """
 
@@ -69,6 +70,7 @@ class ReceivedEvent:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     remote_addr: str | None = None
     replay_of: int | None = None
+    is_vouched_for: bool = False
     from_history: bool = False
 
     def __post_init__(self) -> None:
@@ -124,6 +126,7 @@ class ReceivedEvent:
             headers=row["headers"] or {},
             remote_addr=row["remote_addr"],
             replay_of=row["id"] if is_replay else row["replay_of"],
+            is_vouched_for=row["verdict"] != Verdict.REJECTED,
             from_history=True,
         )
 
@@ -133,6 +136,11 @@ class ReceivedEvent:
         return self.task_is_authenticated and (
             not self.from_history or self.scheme == "url" or self.source is not Source.WEBHOOK
         )
+
+    @property
+    def came_by_callback(self) -> bool:
+        """True if somebody outside sent it in our own format, so that it may be about another sender's task."""
+        return not self.is_vouched_for and self.source in {Source.WEBHOOK, Source.REPLAY}
 
     @property
     def trigger(self) -> Trigger:

@@ -56,13 +56,14 @@ STANDARD_SIGNATURE_HEADER = "webhook-signature"
 _URL_LABEL = b"flask_contenthub_webhook url token v1"
 
 
-def sign_url(secret: Secret, task_id: str, attempt: int | None) -> str:
+def sign_url(secret: Secret, task_id: str, attempt: int | None, sender: str | None = None) -> str:
     """Make the token of a callback URL, for senders that cannot sign.
 
     Args:
         secret: the secret; text is used as it is, including ``whsec_``.
         task_id: the task that the URL belongs to.
         attempt: the attempt in the URL; None if it has none.
+        sender: the sender in the URL; None if it has none.
 
     Returns:
         43 URL-safe characters.
@@ -73,15 +74,16 @@ def sign_url(secret: Secret, task_id: str, attempt: int | None) -> str:
     # The secret is the message here and the key elsewhere (HKDF's extract step), so no text that a sender
     # signs with it can yield this key.
     key = _hmac(_URL_LABEL, _key(secret))
-    # The attempt has no colon, so the first one ends it. Hexadecimal, because decimal raises on huge numbers.
+    # The attempt has no slash, and neither of the two a colon. Hexadecimal, because decimal raises on huge numbers.
     numbered = "-" if attempt is None else f"{attempt:x}"
-    token = _hmac(key, _utf8(f"{numbered}:{task_id}"))
+    named = numbered if sender is None else f"{numbered}/{sender.replace(':', '')}"
+    token = _hmac(key, _utf8(f"{named}:{task_id}"))
     return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
-def verify_url(secret: Secret, task_id: str, attempt: int | None, token: str) -> bool:
-    """Return True if :func:`sign_url` made this token for this task and attempt. An empty secret makes none."""
-    return bool(secret) and hmac.compare_digest(_utf8(sign_url(secret, task_id, attempt)), _utf8(token))
+def verify_url(secret: Secret, task_id: str, attempt: int | None, token: str, sender: str | None = None) -> bool:
+    """Return True if :func:`sign_url` made this token for this task, attempt and sender. An empty secret makes none."""
+    return bool(secret) and hmac.compare_digest(_utf8(sign_url(secret, task_id, attempt, sender)), _utf8(token))
 
 
 def check_url(
@@ -91,7 +93,8 @@ def check_url(
     token = credentials.token
     if token is None:
         return None
-    if any(verify_url(secret, credentials.task_id, credentials.attempt, token) for secret in secrets):
+    task_id, attempt, sender = credentials.task_id, credentials.attempt, credentials.sender
+    if any(verify_url(secret, task_id, attempt, token, sender) for secret in secrets):
         return Verified("url")
     raise SignatureInvalid("url: the token does not belong to this callback URL.")
 

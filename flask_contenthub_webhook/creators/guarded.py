@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.logs import get_logger
 from ..core.redaction import clean, storable
-from ..errors import CreatorBug, CreatorError, CreatorRefused, CreatorUnclear, ends_process
+from ..errors import (
+    CreatorBug,
+    CreatorError,
+    CreatorRefused,
+    CreatorUnclear,
+    SignatureExpired,
+    SignatureInvalid,
+    SignatureMissing,
+    ends_process,
+)
 from ..storage.host_session import context_of_ours
 from .named import ALONE
-from .protocol import Creator, Job, RemoteState, Report
+from .protocol import Callback, Creator, Job, RemoteState, Report
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -65,6 +75,11 @@ class GuardedCreator:
         return getattr(self._creator, "keeps_names", False) is True
 
     @property
+    def verifies_callbacks(self) -> bool:
+        """True if the creator tells callbacks of its service from others by itself."""
+        return callable(getattr(self._creator, "verify_callback", None))
+
+    @property
     def can_find(self) -> bool:
         """True if the creator can look up a job whose submission was not answered."""
         return self.keeps_names or callable(getattr(self._creator, "find", None))
@@ -104,6 +119,40 @@ class GuardedCreator:
     def cancel(self, creator_task_id: str) -> None:
         """See :meth:`.protocol.Creator.cancel`."""
         self._call("cancel", lambda: self._creator.cancel(creator_task_id))
+
+    def verify_callback(self, callback: Callback) -> str | None:
+        """Return the service's id of a callback that it sent, if it has one.
+
+        Raises:
+            SignatureInvalid: the creator raised, or returned anything that is not an id; a bug lets nothing in, and
+                the words of its error, which may hold the right signature, are for nobody.
+        """
+        verify: Callable[[Callback], Any] = getattr(self._creator, "verify_callback")  # noqa: B009 - it is optional
+        try:
+            with context_of_ours(self._app, self._db):
+                said = verify(callback)
+        except (SignatureExpired, SignatureInvalid, SignatureMissing):
+            raise
+        except BaseException as error:
+            if ends_process(error):
+                raise
+            logger.debug("A callback was not verified.", exc_info=True)
+            raise SignatureInvalid(f"{self.name}: the callback was not verified ({type(error).__name__}).") from error
+        if said is None or isinstance(said, str):
+            return _message_id(said)
+        logger.error("%s", self._bug("verify_callback", f"returned a {type(said).__name__}").message)
+        raise SignatureInvalid(f"{self.name}: the callback was not verified.")
+
+    def read_callback(self, callback: Callback) -> Report | None:
+        """Return what a callback says; None if it is about no job of ours."""
+        read: Callable[[Callback], Any] = getattr(self._creator, "read_callback")  # noqa: B009 - it is optional
+        said = self._call("read_callback", lambda: read(callback))
+        report = None if said is None else self._checked("read_callback", said)
+        if report is None or report.state is RemoteState.MISSING:
+            return None
+        if trouble := job_name_trouble(report.creator_task_id) or job_name_trouble(report.task_id):
+            raise self._bug("read_callback", f"returned a name that {trouble}")
+        return report
 
     def _report(self, method: str, call: Callable[[], Report]) -> Report:
         return self._checked(method, self._call(method, call))
@@ -151,6 +200,14 @@ def job_name_trouble(name: object) -> str | None:
     if len(name) > _MAX_NAME:
         return f"has {len(name)} characters; at most {_MAX_NAME} can be kept"
     return None if storable(name) == name else "contains NUL or half of a surrogate pair, which no database keeps"
+
+
+def _message_id(said: str | None) -> str | None:
+    """Return the id as it can be kept; one that is too long, or has other characters, as its digest."""
+    if not said:
+        return None
+    is_plain = len(said) <= _MAX_NAME and said.isascii() and said.isprintable()
+    return said if is_plain else f"sha256:{hashlib.sha256(said.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _with_storable_words(error: CreatorError) -> CreatorError:

@@ -122,6 +122,7 @@ class Report:
         raw: the answer as received, for the history.
         creator_task_id: the creator's own id of the job, if it did not keep ours: after a submission, in a callback.
         task_id: our id of the task, if the service has kept :attr:`Job.task_id`.
+        attempt: its attempt, if the service has kept :attr:`Job.attempt`.
         progress: the progress object of an open job, with at least ``percentage``, from 0 to 100.
     """
 
@@ -131,6 +132,7 @@ class Report:
     raw: bytes = b""
     creator_task_id: str | None = None
     task_id: str | None = None
+    attempt: int | None = None
     progress: Mapping[str, Any] | None = None
 
 

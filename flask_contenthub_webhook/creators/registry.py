@@ -84,6 +84,15 @@ class Registry:
         """Return the creator that a URL names, also by the name that it had as the only one; None for any other."""
         return self._by_name.get(name) or (self.first if name == ALONE else None)
 
+    def columns_of(self, entry: Registered) -> tuple[str, ...]:
+        """Return the names that a creator has in the rows of its tasks; empty text stands for none."""
+        own = (entry.column or "",)
+        return (*own, "") if entry is self.first and entry.column is not None else own
+
+    def url_name(self, entry: Registered | None) -> str | None:
+        """Return the name that a creator has in the URLs of its tasks; None if it needs none there."""
+        return entry.name if entry is not None and (entry.reads or entry.column is not None) else None
+
     def reader_of(self, task: Mapping[str, Any]) -> Registered | None:
         """Return the creator of a task if its service reports in its own words, and so is the only one to believe."""
         entry = self.of(task["creator_name"])

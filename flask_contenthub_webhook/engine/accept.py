@@ -20,6 +20,7 @@ from ..errors import DatabaseUnavailable, RequestRefused, TaskNotFound
 from ..storage.delivery_rows import delivery_values
 from ..storage.failure_log import log_failure
 from ..storage.inbox_statements import at_once
+from .belonging import check_sender, may_be_anothers
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -114,7 +115,7 @@ def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: boo
     kept = None
     if named is not None:
         del values["attempt"]
-    if named is not None or not _lacks_attempt(received):
+    if (named is not None or not _lacks_attempt(received)) and not may_be_anothers(state, received):
         kept = state.store.inbox.accept(tx, ours, values, creator_task_id=named, notify=notify)
     if kept is None:
         applied = _write_known(state, tx, received, now, due=_first_due(state, now))
@@ -128,7 +129,7 @@ def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: boo
 def _accept_many(state: WebhookState, tx: Tx, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
     now = state.store.now(tx)
     tasks = state.store.find_tasks(tx, {received.task_id for received in batch})
-    checked = [_checked(received, _found(received, tasks)) for received in batch]
+    checked = [_checked(state, received, _found(received, tasks)) for received in batch]
     rows = [
         _values(state, tx, received, now) | _task_columns(state, tx, received, task)
         for received, task in zip(batch, checked, strict=True)
@@ -144,7 +145,7 @@ def _write_known(
     state: WebhookState, tx: Tx, received: ReceivedEvent, now: datetime, *, due: datetime, reason: str | None = None
 ) -> Outcome:
     task = _checked(
-        received, state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
+        state, received, state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
     )
     if isinstance(task, RequestRefused):
         raise task
@@ -163,11 +164,12 @@ def _found(received: ReceivedEvent, tasks: Mapping[str, Row]) -> Row | None:
     return task if task is not None and (received.id_may_be_creators or task["task_id"] == received.task_id) else None
 
 
-def _checked(received: ReceivedEvent, task: Row | None) -> Row | RequestRefused:
+def _checked(state: WebhookState, received: ReceivedEvent, task: Row | None) -> Row | RequestRefused:
     if task is None:
         return TaskNotFound()
     try:
         check_belongs(received, task)
+        check_sender(state, received, task)
     except RequestRefused as refusal:
         return refusal
     return task

@@ -36,6 +36,7 @@ from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, t
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
+from .belonging import check_sender, may_be_anothers
 from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, handlers_of
 from .history import settle_copies
@@ -181,6 +182,8 @@ class _EventTransaction:
         """Complete an open task, or record a repeat, without reading first, as for nearly every callback."""
         if self.trigger is not Trigger.COMPLETED or lock or self.event.notes:
             return None
+        if may_be_anothers(self.state, self.received):
+            return None
         ours = self.received.task_id
         named = None if self.received.task_is_authenticated or self.event.task_id == ours else self.event.task_id
         written = self.store.complete(
@@ -207,6 +210,7 @@ class _EventTransaction:
             raise TaskNotFound
         self.seen = seen
         check_belongs(self.received, seen)
+        check_sender(self.state, self.received, seen)
         self.attempt = attempt_of(self.received, seen)
         self.may_have_copies = self.trigger is not Trigger.PROGRESS or (self.kept or {}).get("tries", 0) > 0
         decision = self._decide(seen)
@@ -214,8 +218,8 @@ class _EventTransaction:
             raise TransitionRefused(decision.reason)
         task = seen
         if decision.verdict is Verdict.PROCESSED:
-            settings = self.state.settings_for(seen)
-            values = changes_of(self.received, decision, seen, settings=settings, now=self.now)
+            settings, sender = self.state.settings_for(seen), self.state.url_name_for(seen)
+            values = changes_of(self.received, decision, seen, settings=settings, now=self.now, sender=sender)
             if (service := self.state.service_for(seen)) is not None:
                 values |= until_told(self.trigger, seen, settings, self.now)
                 if service.keeps_names and self.trigger is Trigger.PROGRESS:
@@ -284,7 +288,8 @@ class _EventTransaction:
         """Return the history row's columns that do not depend on the decision; for a waiting row, the changed ones."""
         if self.kept is None:
             return delivery_values(self.received, task_id, self.now, ahead=self.ahead)
-        return {**processing_times(self.received.received_at, self.now), **SETTLED}
+        read_only_now = {} if self.kept["event"] == self.event.type else {"event": self.event.type}
+        return {**processing_times(self.received.received_at, self.now), **SETTLED, **read_only_now}
 
     def _write_history(self, values: Row) -> Row:
         """Write a new row, or bring the row of an earlier try up to date."""

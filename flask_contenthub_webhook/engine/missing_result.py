@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,17 +10,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..core.events import Completed, parse_event
 from ..core.received import ReceivedEvent
 from ..core.state_machine import TaskState
-from ..core.stopping import DaemonThreads
 from ..core.strict_json import check_value
 from ..creators.guarded import GuardedCreator
 from ..creators.protocol import RemoteState
 from ..errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
+from .patience import in_time
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
 __all__ = ["fetch_missing_result"]
+
+_LATE = "The callback says completed; the creator did not return its result in time."
 
 
 def fetch_missing_result(
@@ -53,7 +54,7 @@ def fetch_missing_result(
         task is None or name is None or service is None
     ):  # unknown, completed or another task's: applying the event says so
         return received
-    fetched = _fetch(service, name, event) if patience is None else _fetch_in_time(service, name, event, patience)
+    fetched = in_time(lambda: _fetch(service, name, event), patience, late=_LATE)
     try:
         check_value(fetched)
         parsed = parse_event(
@@ -71,13 +72,6 @@ def _name_of(task: Row, received: ReceivedEvent) -> str | None:
     if named in {current, *(task["earlier_creator_task_ids"] or ())}:
         return named
     return current if received.task_is_authenticated or named == task["task_id"] else None
-
-
-def _fetch_in_time(creator: GuardedCreator, name: str, event: Completed, seconds: float) -> dict[str, object]:
-    fetching = DaemonThreads(1, "contenthub-result").submit(_fetch, creator, name, event)
-    if not wait([fetching], timeout=seconds).done:
-        raise CreatorUnclear("The callback says completed; the creator did not return its result in time.")
-    return fetching.result()
 
 
 def _fetch(creator: GuardedCreator, name: str, event: Completed) -> dict[str, object]:

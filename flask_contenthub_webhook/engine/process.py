@@ -12,13 +12,11 @@ from ..runtime.state import WebhookState
 from .accept import accept, accept_many, defer
 from .apply import apply_event
 from .missing_result import fetch_missing_result
+from .patience import PATIENCE
 
 __all__ = ["process", "process_inline", "process_many", "warn_if_slow"]
 
 logger = get_logger(__name__)
-
-_PATIENCE = 3.0
-"""Seconds that a request waits for a missing result; the sender, and a server that is to stop, wait for the request."""
 
 
 def process(state: WebhookState, received: ReceivedEvent) -> Outcome:
@@ -62,7 +60,7 @@ def process_inline(state: WebhookState, received: ReceivedEvent) -> Outcome:
     """Apply an event now, whatever WEBHOOK_PROCESSING says."""
     started = time.monotonic()
     try:
-        return apply_event(state, fetch_missing_result(state, received, patience=_PATIENCE))
+        return apply_event(state, fetch_missing_result(state, received, patience=PATIENCE))
     except CreatorError as error:
         return defer(state, received, error.message)
     finally:

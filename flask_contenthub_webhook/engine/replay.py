@@ -10,8 +10,9 @@ from typing import Any
 from ..core.received import Outcome
 from ..errors import DatabaseUnavailable, DeliveryNotFound, WebhookError
 from ..runtime.state import WebhookState
-from .history import event_of_row, read_delivery
+from .history import read_delivery
 from .process import process_inline
+from .restore import event_of_row
 
 __all__ = ["BulkReplay", "replay", "replay_each"]
 
@@ -29,6 +30,7 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
     Raises:
         DeliveryNotFound: there is no such row.
         ReplayRefused: the row was refused without authentication, or holds no valid event.
+        CreatorError: the creator that translates its body cannot do so now.
         HandlerFailed: a handler raised again; the new row is tried again later.
         DatabaseUnavailable: nothing was written.
     """

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import signals
-from ..core.received import Row
+from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Verdict
 from ..core.stopping import is_stopping
 from ..errors import CreatorError, DatabaseUnavailable, HandlerFailed, ReplayRefused, RequestRefused, TransitionRefused
@@ -27,9 +27,11 @@ from ..storage.inbox_statements import LOST
 from ..storage.store import AlreadySettled
 from .apply import apply_event
 from .failures import record_failure
-from .history import event_of_row, read_delivery, set_verdict
+from .history import read_delivery, set_verdict
 from .missing_result import fetch_missing_result
 from .process import warn_if_slow
+from .restore import event_of_row
+from .senders import NotOurs, unread_event
 
 __all__ = ["RetryReport", "retry_due_deliveries", "work_off"]
 
@@ -171,10 +173,11 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
         return _park(state, row, "Its worker died, or lost the database, each time that it was tried.")
     started = time.monotonic()
     try:
-        received = event_of_row(state, row)
+        received: ReceivedEvent | None = None
         try:
-            received = fetch_missing_result(state, received)
+            received = fetch_missing_result(state, received := event_of_row(state, row))
         except CreatorError as error:
+            received = received or unread_event(state, row)
             _, verdict = record_failure(
                 state, received, error.message, row, task_id=received.task_id, attempt=received.attempt
             )
@@ -186,6 +189,9 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
         return _verdict_of(state, row)
     except DatabaseUnavailable:
         raise
+    except NotOurs as refusal:
+        set_verdict(state, row, Verdict.IGNORED, reason=refusal.message)
+        return Verdict.IGNORED
     except TransitionRefused as refusal:  # a cancellation, of a task that has ended meanwhile
         set_verdict(state, row, Verdict.IGNORED, reason=refusal.message)
         return Verdict.IGNORED

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from ..config.settings import Settings
 from ..core.backoff import jittered
-from ..core.events import Completed, Event, Progress, error_of
+from ..core.events import Completed, Event, Failed, Progress, error_of
 from ..core.filters import pick
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Decision, TaskState, Trigger
@@ -21,7 +21,13 @@ _MOST_EARLIER_NAMES = 50
 
 
 def changes_of(
-    received: ReceivedEvent, decision: Decision, task: Row, *, settings: Settings, now: datetime
+    received: ReceivedEvent,
+    decision: Decision,
+    task: Row,
+    *,
+    settings: Settings,
+    now: datetime,
+    sender: str | None = None,
 ) -> dict[str, Any]:
     """Return the columns of a task that an event changes, with their new values.
 
@@ -31,6 +37,7 @@ def changes_of(
         task: the row as it was read.
         settings: the app's configuration.
         now: the time of the change.
+        sender: the name of its creator in callback URLs.
     """
     changes: dict[str, Any] = {"updated_at": now}
     if decision.to is not None:
@@ -43,10 +50,10 @@ def changes_of(
         case TaskState.FAILED:
             changes |= _settled(now) | _error_columns(event)
         case TaskState.PENDING if received.trigger is Trigger.RETRY:
-            changes |= _next_attempt(task, settings, due=now) | {"finished_at": None}
+            changes |= _next_attempt(event, task, settings, due=now, sender=sender) | {"finished_at": None}
         case TaskState.PENDING:
             due = now + _backoff(task, settings)
-            changes |= _next_attempt(task, settings, due=due) | _error_columns(event)
+            changes |= _next_attempt(event, task, settings, due=due, sender=sender) | _error_columns(event)
         case TaskState.SUBMITTED:
             changes |= _accepted(event, task, settings, now)
         case TaskState.PROCESSING:
@@ -102,7 +109,6 @@ def _error_columns(event: Event) -> dict[str, Any]:
 
 def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
     """Start the attempt's deadline, and the time until its first poll: the creator has the job, or may have it."""
-    patience = settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
     said = event.payload
     was_lost = "reason" in said
     changes = {
@@ -110,11 +116,16 @@ def _accepted(event: Event, task: Row, settings: Settings, now: datetime) -> dic
         "submitted_at": now,
         "submitting_since": (task["submitting_since"] or now) if was_lost else None,
         "next_submit_at": None,
-        "next_poll_at": now + patience,
+        "next_poll_at": now + _patience(task, settings),
         "polls": 0,
         "deadline_at": now + attempt_timeout(task, settings),
     }
     return changes | {key: said[key] for key in ("creator_address", "error_code", "error_message") if key in said}
+
+
+def _patience(task: Row, settings: Settings) -> timedelta:
+    """Return the time from a sign of life to the next poll."""
+    return settings.poll_grace if task["callback_url"] is not None else settings.poll_interval
 
 
 def _sign_of_life(event: Event, task: Row, settings: Settings, now: datetime) -> dict[str, Any]:
@@ -124,7 +135,7 @@ def _sign_of_life(event: Event, task: Row, settings: Settings, now: datetime) ->
         "progress": dict(event.progress),
         "progress_percentage": event.percentage,
         "progress_at": event.occurred_at,
-        "next_poll_at": now + settings.poll_grace,
+        "next_poll_at": now + _patience(task, settings),
         "polls": 0,
         "times_missing": 0,
         **_confirmation(event, task, settings, now),
@@ -143,17 +154,20 @@ def _confirmation(event: Event, task: Row, settings: Settings, now: datetime) ->
     return changes
 
 
-def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, Any]:
+def _next_attempt(event: Event, task: Row, settings: Settings, *, due: datetime, sender: str | None) -> dict[str, Any]:
     """Go back to pending: a new attempt is due, and gets its full time from then on."""
     earlier = list(task["earlier_creator_task_ids"] or ())
-    if task["creator_task_id"] is not None:
-        earlier = [*earlier, task["creator_task_id"]][-_MOST_EARLIER_NAMES:]
+    name = task["creator_task_id"]
+    if isinstance(event, Failed) and task["submitting_since"] is not None and event.task_id != task["task_id"]:
+        name = event.task_id  # the answer that had it is missing
+    if name is not None:
+        earlier = [*earlier, name][-_MOST_EARLIER_NAMES:]
     attempt = task["attempt"] + 1
     return {
         "attempt": attempt,
         "creator_task_id": _name_of_attempt(task["task_id"], attempt),
         "earlier_creator_task_ids": earlier,
-        "callback_url": _callback_url(task, settings, attempt),
+        "callback_url": _callback_url(task, settings, attempt, sender),
         "submitted_at": None,
         "submitting_since": None,
         "submit_tries": 0,
@@ -168,13 +182,13 @@ def _next_attempt(task: Row, settings: Settings, *, due: datetime) -> dict[str, 
     }
 
 
-def _callback_url(task: Row, settings: Settings, attempt: int) -> str | None:
+def _callback_url(task: Row, settings: Settings, attempt: int, sender: str | None) -> str | None:
     """Return the URL for an attempt; a task that was made by hand gets its first one, if callbacks are on."""
     if task["callback_url"] is not None:
         return settings.callback_urls.address(task["callback_url"], task["task_id"], attempt)
     if not settings.enabled or settings.callback_base_url is None:
         return None
-    return settings.callback_urls.build(task["task_id"], attempt)
+    return settings.callback_urls.build(task["task_id"], attempt, sender=sender)
 
 
 def _name_of_attempt(task_id: str, attempt: int) -> str:

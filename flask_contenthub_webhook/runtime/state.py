@@ -177,6 +177,10 @@ class WebhookState:
         entry = registry.of(task["creator_name"])
         return registry.default_settings if entry is None else entry.settings
 
+    def url_name_for(self, task: Mapping[str, Any]) -> str | None:
+        """Return the name that the creator of a task has in its callback URL; None if it needs none there."""
+        return self.registry.url_name(self.registry.of(task["creator_name"]))
+
     def pause_of(self, service: GuardedCreator | None) -> Cooldown[timedelta]:
         """Return the pause of a creator; each has its own, so that one that is down stops no other."""
         name = ALONE if service is None else service.name
@@ -191,10 +195,10 @@ class WebhookState:
         """Return the creators that are left alone now, by the ``creator_name`` of their tasks; empty text is none."""
         if not self.pauses:
             return ()
-        now, names = self.waited(), []
+        now, names = self.waited(), list[str]()
         for entry in self.registry.entries:
             if self.pause_of(self.guarded(entry)).is_on(now):
-                names += [entry.column or ""] if entry is not self.registry.first else [entry.column or "", ""]
+                names += self.registry.columns_of(entry)
         return tuple(dict.fromkeys(names))
 
     def is_resting(self) -> bool:

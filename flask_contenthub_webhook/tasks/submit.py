@@ -175,7 +175,7 @@ def _creator_named(state: WebhookState, name: object) -> Registered:
 
 def _callback_url(state: WebhookState, creator: Registered, task_id: str, explicit: str | None) -> str | None:
     """Build it from the argument, WEBHOOK_CALLBACK_BASE_URL, or (in debug only) the root of the current request."""
-    settings = creator.settings
+    settings, sender = creator.settings, state.registry.url_name(creator)
     if not settings.enabled:
         return None  # callbacks would be refused; such tasks are only polled
     base = explicit if explicit is not None else settings.callback_base_url
@@ -184,9 +184,9 @@ def _callback_url(state: WebhookState, creator: Registered, task_id: str, explic
     if base is not None and (urlsplit(base).scheme not in {"http", "https"} or not urlsplit(base).hostname):
         raise ValueError(f"callback_url is {base!r}; it must be an absolute http or https URL.")
     if base is not None and "{task_id}" in base:
-        url = settings.callback_urls.address(base.replace("{task_id}", task_id), task_id, 1)
+        url = settings.callback_urls.address(base.replace("{task_id}", task_id), task_id, 1, sender)
     else:
-        url = settings.callback_urls.build(task_id, 1, base_url=_checked_base(base))
+        url = settings.callback_urls.build(task_id, 1, base_url=_checked_base(base), sender=sender)
     check_texts(state.store.tasks, callback_url=url)
     return url
 

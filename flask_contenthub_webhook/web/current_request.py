@@ -16,6 +16,7 @@ from ..core.logs import get_logger, printable
 from ..core.received import ReceivedEvent, Source
 from ..core.redaction import storable
 from ..core.signatures import Credentials, Verified, carries_signature, verify
+from ..creators.registry import Registered
 from ..errors import (
     DatabaseUnavailable,
     HandlerFailed,
@@ -24,6 +25,8 @@ from ..errors import (
     RequestRefused,
     SignatureMissing,
     TaskNotFound,
+    UnknownSender,
+    WebhookDisabled,
 )
 from ..runtime.refusals import Refusal
 from ..runtime.state import WebhookState
@@ -48,6 +51,8 @@ class CurrentRequest:
     headers: dict[str, str] = field(default_factory=dict)
     task_id: str | None = None
     attempt_text: str | None = None
+    sender: Registered | None = None
+    sender_text: str | None = None
     body: bytes = b""
     was_read: bool = False
     verified: Verified | None = None
@@ -116,7 +121,26 @@ class CurrentRequest:
             token=token,
             task_id=self.task_id or "",
             attempt=self.attempt,
+            sender=self.sender_text,
         )
+
+    def check_attempt(self) -> None:
+        """Refuse an attempt that is not a number.
+
+        Raises:
+            InvalidPayload: it is not one.
+        """
+        if self.attempt_text is not None and self.attempt is None:
+            raise InvalidPayload(f"`attempt` must be a whole number from 1, not {self.attempt_text[:40]!a}.")
+
+    def check_task_id(self) -> None:
+        """Refuse a task id that cannot be one of ours; some databases would choke on it.
+
+        Raises:
+            TaskNotFound: it cannot be one.
+        """
+        if self.task_id is not None and not _TASK_ID.fullmatch(self.task_id):
+            raise TaskNotFound
 
     def event(self, payload: dict[str, Any], *, id_may_be_creators: bool = False) -> ReceivedEvent:
         """Parse the event.
@@ -127,13 +151,10 @@ class CurrentRequest:
             TaskNotFound: the task id cannot be one of ours.
         """
         state, attempt, task_id = self.state, self.attempt, self.task_id or ""
-        if self.attempt_text is not None and attempt is None:
-            raise InvalidPayload(f"`attempt` must be a whole number from 1, not {self.attempt_text[:40]!a}.")
-        event = parse_event(
-            payload, custom_types=state.custom_events, required_fields=state.settings.required_result_fields
-        )
-        if not _TASK_ID.fullmatch(task_id):  # some databases would choke on it
-            raise TaskNotFound
+        self.check_attempt()
+        settings = state.registry.default_settings if self.sender is None else self.sender.settings
+        event = parse_event(payload, custom_types=state.custom_events, required_fields=settings.required_result_fields)
+        self.check_task_id()
         # In a signed batch the attempt is signed with the event, so equal failures of two attempts are two messages.
         tells_attempt = id_may_be_creators and attempt is not None and not isinstance(event, Custom)
         return ReceivedEvent(
@@ -151,6 +172,21 @@ class CurrentRequest:
             headers=self.headers,
             remote_addr=self.remote_addr,
         )
+
+    def find_sender(self, name: str) -> Registered:
+        """Return the creator that the URL names.
+
+        Raises:
+            UnknownSender: there is none of this name.
+            WebhookDisabled: it is only polled.
+        """
+        self.sender = self.state.registry.sender(name)
+        if self.sender is None:
+            raise UnknownSender
+        if not self.sender.settings.enabled:
+            raise WebhookDisabled(f"Callbacks of {self.sender.name} are disabled.")
+        self.sender_text = name
+        return self.sender
 
     def record(self, refusal: RequestRefused) -> None:
         """Make a refusal visible: in the log, in the history (bounded), and to the host by a signal."""

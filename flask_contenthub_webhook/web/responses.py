@@ -9,6 +9,7 @@ from flask import Response
 
 from ..core.received import Outcome
 from ..core.state_machine import Verdict
+from ..engine.senders import Ignored
 from ..errors import HandlerFailed, RequestRefused
 
 __all__ = ["json_response", "refusal_response", "refused_item", "success_body"]
@@ -37,6 +38,18 @@ def success_body(outcome: Outcome) -> dict[str, Any]:
             "will_retry": outcome.will_retry,
             "reason": outcome.reason or None,
         },
+    }
+
+
+def ignored_body(ignored: Ignored) -> dict[str, Any]:
+    """Return the body of a 200 for an event that is about no job of this application."""
+    details = {"task_id": ignored.task_id, "status": None, "late": False, "will_retry": False}
+    return {
+        "success": True,
+        "message": "The event has no effect; it is recorded.",
+        "outcome": Verdict.IGNORED.value,
+        "delivery_id": ignored.delivery_id,
+        "details": {**details, "reason": ignored.reason},
     }
 
 

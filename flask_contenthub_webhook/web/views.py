@@ -1,4 +1,4 @@
-"""The HTTP routes: one callback, a batch, health."""
+"""The HTTP routes: one callback, one of a service in its own words, a batch, health."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from ..errors import (
     RouteNotFound,
     SignatureInvalid,
     SignatureMissing,
+    UnknownSender,
 )
 from ..runtime.state import get_state
 from ..storage.failure_log import log_failure
 from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest
 from .guards import check_guards, drop_body
+from .own_words import receive_own_words
 from .responses import json_response, refusal_response, refused_item, success_body
 from .routing import add_route, drop_host_name
 
@@ -70,6 +72,8 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
     """Receive one event about one task."""
     current.task_id = task_id.removesuffix("/")
     check_guards(current.state, current.request)
+    if (sender := current.request.args.get("sender")) is not None and current.find_sender(sender).reads:
+        return receive_own_words(current)
     schemes, token = current.state.settings.signature_schemes, current.request.args.get("token")
     current.refuse_unsigned(schemes, token)
     current.read_body()
@@ -77,6 +81,15 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
     current.verify(schemes, token)
     received = current.event(parse_object(current.body))
     return success_body(process(current.state, received))
+
+
+@_answering
+def callback_of_sender(current: CurrentRequest, sender: str) -> dict[str, Any]:
+    """Receive one event of a service in its own words, at the URL for all its jobs."""
+    check_guards(current.state, current.request)
+    if not current.find_sender(sender).reads:
+        raise UnknownSender
+    return receive_own_words(current)
 
 
 @_answering
@@ -138,6 +151,7 @@ def unrouted() -> Response | None:
 
 add_route(blueprint, "POST", "/callback/<path:task_id>", callback)
 add_route(blueprint, "POST", "/callbacks", batch)
+add_route(blueprint, "POST", "/callbacks/<sender>", callback_of_sender)
 add_route(blueprint, "GET", "/health", health)
 blueprint.url_value_preprocessor(drop_host_name)
 

@@ -13,8 +13,9 @@ from flask import Flask
 from flask_contenthub_webhook import task_completed, task_failed, task_progress
 from flask_contenthub_webhook.core.state_machine import Trigger, Verdict
 from flask_contenthub_webhook.engine.apply import apply_event
-from flask_contenthub_webhook.engine.history import event_of_row, read_delivery, set_verdict
+from flask_contenthub_webhook.engine.history import read_delivery, set_verdict
 from flask_contenthub_webhook.engine.replay import replay
+from flask_contenthub_webhook.engine.restore import event_of_row
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.errors import DeliveryNotFound, HandlerFailed, ReplayRefused
 from flask_contenthub_webhook.storage.store import AlreadySettled

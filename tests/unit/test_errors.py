@@ -26,10 +26,12 @@ CONTRACT = {  # as in docs/http.md
     "method_not_allowed": 405,
     "task_not_found": 404,
     "unknown_event": 400,
+    "unknown_sender": 404,
     "task_mismatch": 409,
     "handler_failed": 500,
     "inbox_full": 503,
     "database_unavailable": 503,
+    "event_unreadable": 503,
 }
 
 
