@@ -38,16 +38,17 @@ _PAUSED = "the service was down and is left alone for now"
 def hand_over_command(limit: int, *, as_json: bool) -> None:
     """Hand over due tasks to the service, once: those past their backoff, and those left by a crash.
 
-    Exit code 1 when the service could not be reached, or is left alone because it was down.
+    Exit code 1 when the database failed, or the service could not be reached or is left alone because it was down.
     """
     report = submit_due(_state_with_service(), limit=limit)
     if as_json:
-        print_document({"claimed": report.claimed, "outcomes": report.outcomes, "paused": report.paused})
+        print_document({field: getattr(report, field) for field in ("claimed", "outcomes", "trouble", "paused")})
     else:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in report.outcomes.most_common())
-        details = f"{f' ({outcomes})' if outcomes else ''}{f'; {_PAUSED}' if report.paused else ''}"
+        reason = _PAUSED if report.paused else report.trouble
+        details = f"{f' ({outcomes})' if outcomes else ''}{f'; {reason}' if reason else ''}"
         click.echo(f"Due: {counted(report.claimed, 'task', 'tasks')}{details}.")
-    if report.paused or report.outcomes["unreachable"]:
+    if report.trouble or report.paused or report.outcomes["unreachable"]:
         raise click.exceptions.Exit(1)
 
 
@@ -58,8 +59,8 @@ def hand_over_command(limit: int, *, as_json: bool) -> None:
 def reconcile_command(limit: int, *, once: bool, as_json: bool) -> None:
     """Poll the service about every task that is due, and apply its answers.
 
-    With --once: exit code 1 when a poll failed, or the service is left alone because it was down. Without: a pass as
-    often as the scheduler makes one; exit code 0 after SIGTERM.
+    With --once: exit code 1 when the database or a poll failed, or the service is left alone because it was down.
+    Without: a pass as often as the scheduler makes one; exit code 0 after SIGTERM.
     """
     state = _state_with_service()
     if not once:
@@ -73,7 +74,7 @@ def reconcile_command(limit: int, *, once: bool, as_json: bool) -> None:
         print_document(asdict(report))
     else:
         click.echo(_summary(report))
-    if report.errors or report.paused:
+    if report.errors or report.trouble or report.paused:
         raise click.exceptions.Exit(1)
 
 
@@ -164,9 +165,10 @@ def _make_one_pass(state: WebhookState, limit: int) -> None:
 
 
 def _summary(report: ReconcileReport) -> str:
+    reason = _PAUSED if report.paused else report.trouble
     applied = ", ".join(f"{count} {verdict}" for verdict, count in report.applied.items()) or "none"
     return (
         f"{report.claimed} due, {report.asked} asked, applied: {applied}, {report.still_open} still open, "
         f"{report.missing} missing, {report.timed_out} timed out, {report.errors} failed"
-        f"{f'; {_PAUSED}' if report.paused else ''} ({report.seconds:.2f} s)."
+        f"{f'; {reason}' if reason else ''} ({report.seconds:.2f} s)."
     )

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..errors import WebhookError
 from ..runtime.state import EXTENSION_KEY, get_state
+from ..storage.database_errors import lacks_schema
 from .terminal import escaped
 
 __all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "describe_database_error", "enter_app"]
@@ -22,8 +23,6 @@ __all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "describ
 DATABASE_ERRORS = (DBAPIError, PoolTimeout, UnboundExecutionError)
 """Errors of the database itself; any other error of SQLAlchemy is a bug."""
 
-_MISSING_SQLSTATES = {"42P01", "42703"}  # undefined table, undefined column
-_MISSING_MYSQL = {1146, 1054}
 _NOT_MIGRATED = (
     "The database lacks tables or columns of this version ({message}). Run `flask webhook migrations install` and then "
     "`flask db upgrade`; `flask webhook doctor` lists what is missing."
@@ -93,23 +92,9 @@ def clean_errors() -> Iterator[None]:
 def describe_database_error(error: Exception) -> str:
     """Return a database error as one sentence, with a remedy if there is one."""
     message = _first_line(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
-    if _is_about_missing_schema(error):
+    if lacks_schema(error):
         return _NOT_MIGRATED.format(message=message)
     return f"The database cannot be used: {message}"
-
-
-def _is_about_missing_schema(error: Exception) -> bool:
-    if not isinstance(error, DBAPIError):
-        return False
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    number = next(iter(getattr(error.orig, "args", ())), None)
-    message = str(error.orig)
-    return (
-        state in _MISSING_SQLSTATES
-        or number in _MISSING_MYSQL
-        or message.startswith(("no such table", "no such column"))
-        or "has no column named" in message
-    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -47,7 +47,7 @@ class Outage:
         self,
         logger: Logger,
         message: str,
-        error: BaseException,
+        error: BaseException | None,
         *,
         kind: str = "",
         brief: str = "",
@@ -58,7 +58,7 @@ class Outage:
         Args:
             logger: of the module whose work failed.
             message: the work that failed, and its consequence.
-            error: what was raised.
+            error: what was raised; None for what needs no traceback, and then ``kind`` and ``brief`` are needed.
             kind: of the error; each kind has a traceback, at most one in ten minutes. Its class by default.
             brief: the error in a few words, without values. Its class by default.
             extra: the fields of the log line.

@@ -16,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..core.backoff import jittered
 from ..core.received import Outcome, ReceivedEvent, Row, attempt_of, check_belongs
 from ..core.state_machine import TaskState, Trigger, Verdict
-from ..errors import DatabaseUnavailable, RequestRefused, TaskNotFound
+from ..errors import RequestRefused, TaskNotFound
+from ..storage.database_errors import unavailable
 from ..storage.delivery_rows import delivery_values
 from ..storage.failure_log import log_failure
 from ..storage.inbox_statements import at_once
@@ -53,7 +54,7 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
         applied = state.database.write_one(lambda tx: _accept(state, tx, received, notify=notify))
     except SQLAlchemyError as error:
         log_failure(state.database, logger, "The database did not take an event.", error)
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
     state.backpressure.added(1, notified=notify)
     state.wake(applied.task_id)
     return applied
@@ -74,7 +75,7 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
         outcomes = state.database.write(lambda tx: _accept_many(state, tx, batch))
     except SQLAlchemyError as error:
         log_failure(state.database, logger, "The database did not take a batch.", error)
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
     kept = sum(isinstance(outcome, Outcome) for outcome in outcomes)
     state.backpressure.added(kept, notified=bool(kept))
     for task_id in {outcome.task_id for outcome in outcomes if isinstance(outcome, Outcome)}:
@@ -98,7 +99,7 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
     try:
         return state.database.write(lambda tx: _defer(state, tx, received, reason))
     except SQLAlchemyError as error:
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
 
 
 def _defer(state: WebhookState, tx: Tx, received: ReceivedEvent, reason: str) -> Outcome:

@@ -32,7 +32,7 @@ from ..core.state_machine import (
 from ..errors import DatabaseUnavailable, TaskNotFound, TransitionRefused, ends_process
 from ..forwarding.write import write_forwards
 from ..runtime.state import WebhookState
-from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, trouble_of
+from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, trouble_of, unavailable
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
@@ -87,7 +87,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
             if trouble_of(error) is Trouble.RETRY and number + 1 < _ROUNDS:
                 continue
             log_failure(state.database, logger, "The database did not take an event.", error)
-            raise DatabaseUnavailable from error
+            raise unavailable(error) from error
         else:
             if strays is not None:
                 strays.stop_soon(state)

@@ -15,6 +15,7 @@ from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Verdict
 from ..errors import DatabaseUnavailable, HandlerFailed, without_parameters
 from ..runtime.state import WebhookState
+from ..storage.database_errors import unavailable
 from ..storage.delivery_rows import delivery_values, processing_times
 from ..storage.failure_log import log_failure
 from .handlers import HandlerError
@@ -37,7 +38,7 @@ def keep_failure(
     except SQLAlchemyError as trouble:
         message = "The failure could not be recorded; the sender must send the event again."
         log_failure(state.database, logger, message, trouble)
-        return DatabaseUnavailable()
+        return unavailable(trouble)
     logger.error(
         "A handler failed; the event is kept and tried again.",
         exc_info=without_parameters(error.__cause__ or error),

@@ -7,9 +7,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Decision, Trigger, Verdict
-from ..errors import DatabaseUnavailable
 from ..runtime.state import WebhookState
 from ..storage.copies import Copies
+from ..storage.database_errors import unavailable
 from ..storage.delivery_rows import processing_times
 from ..storage.rows import is_row_id
 
@@ -27,7 +27,7 @@ def read_delivery(state: WebhookState, delivery_id: int) -> Row | None:
     try:
         return state.database.ask(lambda tx: state.store.read_delivery(tx, delivery_id))
     except SQLAlchemyError as error:
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
 
 
 def set_verdict(state: WebhookState, row: Row, verdict: Verdict, *, reason: str) -> None:
@@ -45,7 +45,7 @@ def set_verdict(state: WebhookState, row: Row, verdict: Verdict, *, reason: str)
     try:
         state.database.write(write)
     except SQLAlchemyError as error:
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
 
 
 def settle_copies(

@@ -45,14 +45,14 @@ def process_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Ou
     outcomes: list[Outcome | RequestRefused] = []
     for received in batch:
         if outcomes and isinstance(outcomes[-1], DatabaseUnavailable):
-            outcomes.append(DatabaseUnavailable())  # waiting once is enough
+            outcomes.append(outcomes[-1])  # waiting once is enough
             continue
         try:
             outcomes.append(process_inline(state, received))
         except RequestRefused as refusal:
             outcomes.append(refusal)
-    if outcomes and all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes):
-        raise DatabaseUnavailable
+    if outcomes and isinstance(outcomes[0], DatabaseUnavailable):
+        raise outcomes[0]
     return outcomes
 
 

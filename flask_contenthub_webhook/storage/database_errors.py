@@ -7,6 +7,7 @@ from enum import Enum
 
 from sqlalchemy import exc
 
+from ..errors import DatabaseUnavailable
 from .drivers import error_code, error_message
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "is_connection_useless",
     "is_contention",
     "is_lock_timeout",
+    "lacks_schema",
     "row_refusal",
     "trouble_of",
+    "unavailable",
 ]
 
 
@@ -84,6 +87,9 @@ _UNDEFINED_NUMBERS = {1046, 1051, 1054, 1064, 1109, 1142, 1143, 1146, 1305, 1370
 _ENDS_TRANSACTION = {1020, 1206, 1213}
 """InnoDB rolls back the whole transaction, savepoints included; what follows is a new one."""
 _LOCK_TIMEOUT = 1205
+_MISSING = {"42P01", "42703", 1146, 1054}
+"""Undefined table and column: PostgreSQL, then MySQL and MariaDB."""
+_MISSING_IN_SQLITE = ("no such table", "no such column", "has no column named")
 _LOCK_NOT_AVAILABLE = "55P03"
 _SQLSTATE_LENGTH = 5
 
@@ -124,6 +130,21 @@ def row_refusal(error: exc.SQLAlchemyError) -> RowRefused | None:
     else:
         is_refusal = isinstance(error, exc.IntegrityError | exc.DataError)
     return RowRefused(error_message(error.orig)) if is_refusal else None
+
+
+def lacks_schema(error: BaseException) -> bool:
+    """Tell whether the database lacks a table or a column, as it does before `flask db upgrade`."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    message = error_message(error.orig)
+    return error_code(error.orig) in _MISSING or any(words in message for words in _MISSING_IN_SQLITE)
+
+
+def unavailable(error: exc.SQLAlchemyError) -> DatabaseUnavailable:
+    """Return the refusal of what could not be stored; the sender sends it again."""
+    if not lacks_schema(error):
+        return DatabaseUnavailable()
+    return DatabaseUnavailable("The database is behind this version of the application: run `flask db upgrade`.")
 
 
 def is_commit_refused(error: exc.SQLAlchemyError) -> bool:

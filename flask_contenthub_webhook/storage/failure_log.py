@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import DatabaseUnavailable, without_parameters
-from .database_errors import Trouble, is_contention, trouble_of
+from .database_errors import Trouble, is_contention, lacks_schema, trouble_of
 from .drivers import error_code, error_message
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["describe_briefly", "log_failure", "log_unexpected"]
 
 _LONGEST_MESSAGE = 200
+_BEHIND = "The database is behind this version: run `flask db upgrade`"
 
 
 def log_failure(
@@ -25,7 +26,8 @@ def log_failure(
 ) -> None:
     """Log that some work failed because of the database; every module does it by this function.
 
-    Another transaction in the way costs a line without a traceback. All else counts as an outage: see :class:`.Outage`.
+    Another transaction in the way, and a database before its upgrade, cost a line without a traceback. All but the
+    former counts as an outage: see :class:`.Outage`.
 
     Args:
         database: the application's database.
@@ -38,7 +40,8 @@ def log_failure(
     if isinstance(error, SQLAlchemyError) and is_contention(error):
         logger.warning("%s %s", message, brief, extra=extra)
         return
-    database.outage.failed(logger, message, without_parameters(error), kind=_kind_of(error), brief=brief, extra=extra)
+    shown = None if lacks_schema(error) else without_parameters(error)
+    database.outage.failed(logger, message, shown, kind=_kind_of(error), brief=brief, extra=extra)
 
 
 def log_unexpected(
@@ -54,12 +57,15 @@ def log_unexpected(
 def describe_briefly(error: BaseException) -> str:
     """Return the class of an error and the first line of the driver's message, without statements and values."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return f"{type(cause).__name__}: {error_message(cause)[:_LONGEST_MESSAGE].strip()}"
+    brief = f"{type(cause).__name__}: {error_message(cause)[:_LONGEST_MESSAGE].strip()}"
+    return f"{_BEHIND} ({brief})" if lacks_schema(error) else brief
 
 
 def _kind_of(error: BaseException) -> str:
     """Return one kind for a database that is away, however it shows, and others for what it does not understand."""
     if not isinstance(error, SQLAlchemyError) or trouble_of(error) is not Trouble.STATEMENT:
         return "away"
+    if lacks_schema(error):
+        return "behind"
     code = error_code(error.orig) if isinstance(error, DBAPIError) else None
     return f"{type(error).__name__} {code}"

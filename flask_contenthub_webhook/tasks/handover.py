@@ -36,7 +36,7 @@ from ..errors import (
     RequestRefused,
 )
 from ..runtime.leases import renewed
-from ..storage.failure_log import log_failure
+from ..storage.failure_log import describe_briefly, log_failure
 from .creator_events import event_of_report, failed_event
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ class SubmitReport:
         claimed: the number of due tasks that this sweep claimed.
         outcomes: how many of them were ``submitted``, ``refused``, ``unreachable``, ``unclear``,
             ``moved on`` or ``interrupted``.
+        trouble: the database's error, in a line, if no task could be claimed.
         paused: True if the creator is left alone because it was down a moment ago.
     """
 
     claimed: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    trouble: str = ""
     paused: bool = False
 
 
@@ -81,6 +83,8 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
     if state.is_resting():
         return SubmitReport(paused=True)
     first = _claim_one(state)
+    if isinstance(first, str):
+        return SubmitReport(trouble=first)
     if first is None:
         return SubmitReport()
     outcomes = [_hand_over(state, first)]
@@ -91,7 +95,7 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
         with DaemonThreads(threads, "contenthub-submit") as pool:
             for more in pool.map(lambda share: _hand_over_some(state, share), shares):
                 outcomes += more
-    return SubmitReport(len(outcomes), Counter(outcomes), state.is_resting())
+    return SubmitReport(len(outcomes), Counter(outcomes), paused=state.is_resting())
 
 
 def _hand_over_some(state: WebhookState, most: int) -> list[str]:
@@ -99,23 +103,24 @@ def _hand_over_some(state: WebhookState, most: int) -> list[str]:
     outcomes: list[str] = []
     while len(outcomes) < most and not is_stopping() and not state.is_resting():
         task = _claim_one(state)
-        if task is None:
+        if task is None or isinstance(task, str):
             break
         outcomes.append(_hand_over(state, task))
     return outcomes
 
 
-def _claim_one(state: WebhookState) -> Row | None:
+def _claim_one(state: WebhookState) -> Row | str | None:
+    """Claim the next task, if one is due; what the database says against it is a text."""
     resting = state.resting()
     try:
         with state.database.session() as session:
             claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1, without=resting)
             session.commit()
+            return claimed[0] if claimed else None
     except SQLAlchemyError as error:
         message = "No task could be claimed for submission; the next sweep tries again."
         log_failure(state.database, logger, message, error)
-        return None
-    return claimed[0] if claimed else None
+        return describe_briefly(error)
 
 
 def _lease(state: WebhookState) -> timedelta:

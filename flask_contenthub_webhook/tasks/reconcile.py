@@ -37,7 +37,7 @@ from ..errors import (
     HandlerFailed,
     RequestRefused,
 )
-from ..storage.failure_log import log_failure, log_unexpected
+from ..storage.failure_log import describe_briefly, log_failure, log_unexpected
 from .creator_events import event_of_report, lost_event, unanswered_event
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class ReconcileReport:
         missing: the creator did not know them.
         timed_out: ran out of time.
         errors: could not be queried, or their answer could not be applied; they are due again.
+        trouble: the database's error, in a line, if it stopped the claiming.
         paused: True if the creator is left alone because it was down a moment ago.
         seconds: the duration of the pass.
     """
@@ -80,6 +81,7 @@ class ReconcileReport:
     missing: int = 0
     timed_out: int = 0
     errors: int = 0
+    trouble: str = ""
     paused: bool = False
     seconds: float = 0.0
 
@@ -98,6 +100,7 @@ class _Pass:
         self.applied: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.confirmed: set[str] = set()
+        self.trouble = ""
 
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
@@ -130,6 +133,7 @@ class _Pass:
             missing=self.counts["missing"],
             timed_out=self.counts["timed out"],
             errors=len(unasked),
+            trouble=self.trouble,
             seconds=time.monotonic() - started,
         )
 
@@ -157,6 +161,7 @@ class _Pass:
         except SQLAlchemyError as error:
             message = "Due tasks could not be claimed; the next pass tries again."
             log_failure(self.state.database, logger, message, error)
+            self.trouble = describe_briefly(error)
         return claimed
 
     # --- asking ----------------------------------------------------------------------------------------------

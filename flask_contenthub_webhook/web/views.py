@@ -17,7 +17,6 @@ from ..core.state_machine import Verdict
 from ..core.strict_json import parse_object
 from ..engine.process import process, process_many
 from ..errors import (
-    DatabaseUnavailable,
     InvalidPayload,
     MethodNotAllowed,
     RequestRefused,
@@ -27,6 +26,7 @@ from ..errors import (
     UnknownSender,
 )
 from ..runtime.state import get_state
+from ..storage.database_errors import unavailable
 from ..storage.failure_log import log_failure
 from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest
@@ -58,7 +58,7 @@ def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
             refusal = error
         except SQLAlchemyError as error:
             log_failure(state.database, logger, "A request was not processed.", error)
-            refusal = DatabaseUnavailable()
+            refusal = unavailable(error)
         if not current.was_read:
             drop_body(state.settings, real)
         current.record(refusal)
