@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test chaos drills hosts coverage lint format types docs bench growth latency dist release-check ci clean
+.PHONY: help setup demo serve test chaos drills hosts coverage lint format types docs bench growth latency bench-upgrade dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -29,7 +29,7 @@ test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name
 	$(BIN) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(VENV)/.installed-test ## run the tests of kills, outages and races at their full sizes, a quarter of an hour
-	SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 \
+	SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 CHAOS_CUTS=12 \
 		$(BIN) -m pytest tests/chaos -rP $(ARGS)
 
 drills: $(VENV)/.installed-test ## take parts of a running installation away, and show what an operator meets (ARGS=database-away)
@@ -64,6 +64,9 @@ growth: $(VENV)/.installed-bench ## measure a callback as the tables grow to 1,0
 
 latency: $(VENV)/.installed-bench ## measure the time from acceptance to effect (ARGS="--mode celery")
 	@$(BIN) -m benchmarks.latency $(ARGS)
+
+bench-upgrade: $(VENV)/.installed-test ## upgrade a table in use, and show who waits (ARGS="--database mariadb --rows 100000")
+	@$(BIN) -m benchmarks.upgrade $(ARGS)
 
 dist: $(VENV)/.installed-release ## build the sdist and the wheel into dist, and look at them
 	rm -rf dist

@@ -44,6 +44,15 @@ def downgrade():
 '''
 
 
+def revision_source(
+    revision: str, down_revision: str | None, upgrade: str, downgrade: str = "pass", doc: str = "The host's."
+) -> str:
+    """Return the text of a revision with these bodies of its two functions."""
+    return _REVISION.format(
+        doc=doc, revision=revision, down_revision=down_revision, upgrade=upgrade, downgrade=downgrade
+    )
+
+
 def init_migrations(app: Flask, directory: Path, template: str = "flask") -> None:
     """Run `flask db init`, less what would set up the logging of this whole process, or warns."""
     with app.app_context():
@@ -124,9 +133,7 @@ class MigratingHost:
         folder: Path | None = None,
     ) -> None:
         """A revision of the host's own."""
-        text = _REVISION.format(
-            doc=doc, revision=revision, down_revision=down_revision, upgrade=upgrade, downgrade=downgrade
-        )
+        text = revision_source(revision, down_revision, upgrade, downgrade, doc)
         ((folder or self.versions) / f"{revision}_host.py").write_text(text)
 
     def install(self, **options: Any) -> list[InstalledRevision]:
