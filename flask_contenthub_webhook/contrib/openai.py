@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIResponses"]
 
-_TASK = "contenthub_task"
+_TASK, _ATTEMPT = "contenthub_task", "contenthub_attempt"
 _OPEN = ("queued", "in_progress", "validating", "finalizing", "cancelling")
 _STATES = dict.fromkeys(_OPEN, "open") | dict.fromkeys(("incomplete", "expired"), "failed")
 _MAY_SUCCEED_LATER = {"server_error", "rate_limit_exceeded", "vector_store_timeout", "expired"}
@@ -40,7 +40,7 @@ class OpenAIResponses:
         self._secret = webhook_secret
 
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - a background response is answered at once
-        metadata = {**job.options.get("metadata", {}), _TASK: job.task_id}
+        metadata = {**job.options.get("metadata", {}), _TASK: job.task_id, _ATTEMPT: str(job.attempt)}
         if "input_file_id" in job.options:
             return self._report(self._client.batches.create, **{**job.options, "metadata": metadata})
         options = {"input": job.prompt, **job.options, "background": True, "metadata": metadata}
@@ -80,6 +80,7 @@ class OpenAIResponses:
             said = call(*args, **options)
         if isinstance(said, str):
             raise CreatorUnclear("OpenAI answers with a page.")
+        ours = said.metadata or {}
         return Report(
             state=RemoteState(_STATES.get(said.status, said.status)),
             result={"content": _content(said), "raw": said.to_dict(mode="json")}
@@ -88,7 +89,8 @@ class OpenAIResponses:
             error=_error(said) if _STATES.get(said.status, said.status) == "failed" else None,
             raw=said.to_json().encode(),
             creator_task_id=said.id,
-            task_id=(said.metadata or {}).get(_TASK),
+            task_id=ours.get(_TASK),
+            attempt=int(ours[_ATTEMPT]) if _ATTEMPT in ours else None,
         )
 
 

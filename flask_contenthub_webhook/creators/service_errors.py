@@ -55,8 +55,7 @@ def _translated(error: BaseException) -> CreatorError | None:
         if names & _NOT_SENT:
             return CreatorUnreachable(f"The service cannot be connected to: {words}")
         return CreatorUnclear(f"The service did not answer: {words}") if names & _NO_ANSWER else None
-    said = _document(response) if response is not None else vars(error)  # Replicate's errors keep no more
-    words, code = _words(said), getattr(error, "code", None) or status
+    words, code = _words(_document(error, response)), getattr(error, "code", None) or status
     if status in _NOT_TAKEN:
         return CreatorUnreachable(f"The service accepts no requests at the moment ({status}): {words or 'no words'}")
     if 400 <= status < 500 and words:  # noqa: PLR2004
@@ -74,7 +73,10 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _document(response: Any) -> Any:
+def _document(error: BaseException, response: Any) -> Any:
+    """Return what the service said as JSON; None for a page."""
+    if response is None:  # Replicate's errors keep no more than this
+        return getattr(error, "detail", None) or getattr(error, "title", None)
     try:
         return response.json()
     except ValueError:
@@ -83,6 +85,6 @@ def _document(response: Any) -> Any:
 
 def _words(said: Any) -> str:
     """Return the words of an error document, however it spells them; an httpx error's own would show the whole URL."""
-    while isinstance(said, Mapping):
-        said = next((said[name] for name in _WORDS if said.get(name)), "")
+    while isinstance(said, Mapping) and (names := [name for name in _WORDS if said.get(name)]):
+        said = said[names[0]]
     return clean(said if isinstance(said, str) else json.dumps(said)) if said else ""

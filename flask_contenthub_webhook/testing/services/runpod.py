@@ -48,4 +48,4 @@ class FakeRunPod(FakeService):
 
     def signed(self, job: PaidJob, url: str, body: bytes, *, forged: bool) -> Message:  # noqa: ARG002 - it names no job
         """See :meth:`.FakeService.signed`."""
-        return Message(re.sub(r"token=\w{4}", "token=0000", url) if forged else url, {}, body)
+        return Message(re.sub(r"token=[^&]{4}", "token=0000", url) if forged else url, {}, body)

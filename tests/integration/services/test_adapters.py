@@ -206,7 +206,7 @@ def test_openai_runs_a_batch_where_the_options_name_a_file(fake, creator):
 @on(FakeOpenAI)
 def test_openai_keeps_our_id_and_the_metadata_of_the_options(fake, creator):
     name = creator.submit(job(fake, metadata={"customer": "4"}, input=[{"role": "user", "content": "Tea"}]), wait=3)
-    assert fake.last.asked["metadata"] == {"customer": "4", "contenthub_task": "7"}
+    assert fake.last.asked["metadata"] == {"customer": "4", "contenthub_task": "7", "contenthub_attempt": "1"}
     assert fake.last.asked["input"] == [{"role": "user", "content": "Tea"}]
     assert creator.status(name.creator_task_id).task_id == "7"
 
