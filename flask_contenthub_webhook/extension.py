@@ -47,6 +47,7 @@ from .storage.transactions import Database
 from .tasks.handover import submit_due
 from .tasks.reconcile import reconcile
 from .tasks.submit import cancel, retry, submit
+from .web.callback_tokens import callback_url, check_token
 from .web.client_certificates import check_certificate_support
 from .web.exemptions import exempt_from_host_checks
 from .web.views import blueprint
@@ -182,9 +183,16 @@ class ContentHubWebhook:
 
         return subscribe
 
-    def callback_url(self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None) -> str:
-        """Return the URL under which the creator reports on a task; see :meth:`.CallbackURLs.build`."""
-        return get_state().settings.callback_urls.build(task_id, attempt, base_url=base_url)
+    def callback_url(
+        self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None, creator: str | None = None
+    ) -> str:
+        """Return the URL under which the creator reports on a task; see :meth:`.CallbackURLs.build`.
+
+        With several creators, ``creator`` is the name of the task's; by default the first one.
+        """
+        return callback_url(get_state(), task_id, attempt, base_url=base_url, creator=creator)
+
+    check_token = _of_current_app(check_token)
 
     # --- tasks -----------------------------------------------------------------------------------------------
 

@@ -46,6 +46,13 @@ filter_options = with_options(
     click.option("--event", "events", multiple=True, metavar="TYPE", help="Only this event type. Repeatable."),
     choice_option("--verdict", "verdicts", Verdict, "with this verdict"),
     choice_option("--source", "sources", Source, "from this source"),
+    click.option(
+        "--scheme",
+        "schemes",
+        multiple=True,
+        metavar="NAME",
+        help="Only what this signature scheme, or the creator of this name, vouched for. Repeatable.",
+    ),
     since_option("Received since"),
 )
 

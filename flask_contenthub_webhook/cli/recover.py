@@ -45,7 +45,8 @@ def recover_command(since: datetime, *, as_json: bool) -> None:
         f"{counted(recovered.waiting, 'task that waits', 'tasks that wait')} for submission, and about "
         f"{counted(recovered.submitted, 'submitted one', 'submitted ones')}."
     )
-    if recovered.waiting and (state.service is None or not (state.service.can_find or state.service.is_idempotent)):
+    services = state.services
+    if recovered.waiting and not (services and all(each.can_find or each.is_idempotent for each in services)):
         click.echo(
             "The service cannot be asked for a job by our name of it: tasks that wait count as submitted, and end by a "
             "callback or at their deadline.",

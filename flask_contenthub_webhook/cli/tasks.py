@@ -8,6 +8,7 @@ import click
 
 from ..core.redaction import redacted, redacted_task
 from ..core.state_machine import TaskState
+from ..creators.registry import Registry
 from ..errors import TaskNotFound
 from ..runtime.state import get_state
 from ..storage.delivery_queries import DeliveryFilter, filter_deliveries
@@ -27,26 +28,47 @@ _JSON_COLUMNS = ("creator_options", "progress", "result")
 
 @click.group("tasks", cls=AppGroup, invoke_without_command=True, short_help="List and show tasks.")
 @choice_option("--status", "statuses", TaskState, "in this state")
+@click.option("--creator", "creators", multiple=True, metavar="NAME", help="Only tasks for this creator. Repeatable.")
 @since_option("Created since")
 @limit_option()
 @json_option
 @click.pass_context
 def tasks_group(
-    ctx: click.Context, statuses: tuple[str, ...], since: datetime | None, limit: int, *, as_json: bool
+    ctx: click.Context,
+    statuses: tuple[str, ...],
+    creators: tuple[str, ...],
+    since: datetime | None,
+    limit: int,
+    *,
+    as_json: bool,
 ) -> None:
     """List tasks, newest first; `tasks show ID` shows one."""
     if ctx.invoked_subcommand is not None:
         return
     screen = None if as_json else Screen()
-    tasks = redacted(read_tasks(get_state().database, statuses=statuses, since=since, limit=limit))
+    registry = get_state().registry
+    columns = _columns_of(registry, creators)
+    tasks = redacted(read_tasks(get_state().database, statuses=statuses, creators=columns, since=since, limit=limit))
+    has_several = not registry.is_lone
     if screen is None:
         print_document({"tasks": tasks})
         return
     screen.table(
-        ["!task", "!status", ">attempt", "topic", "!created", "!updated", "!deadline", "error"],
+        [
+            "!task",
+            *(["!creator"] if has_several else []),
+            "!status",
+            ">attempt",
+            "topic",
+            "!created",
+            "!updated",
+            "!deadline",
+            "error",
+        ],
         [
             (
                 task["task_id"],
+                *([task["creator_name"]] if has_several else []),
                 task["status"],
                 task["attempt"],
                 task["topic"],
@@ -60,6 +82,15 @@ def tasks_group(
     )
     more = "; there may be more, see --limit" if len(tasks) == limit else ""
     screen.say(f"{counted(len(tasks), 'task', 'tasks')}{more}.")
+
+
+def _columns_of(registry: Registry, names: tuple[str, ...]) -> list[str]:
+    """Return the names that creators have in the rows of their tasks; one that is gone has its own."""
+    columns: list[str] = []
+    for name in names:
+        entry = registry.sender(name)
+        columns += [name] if entry is None else registry.columns_of(entry)
+    return columns
 
 
 @tasks_group.command("show")

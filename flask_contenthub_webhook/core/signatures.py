@@ -109,7 +109,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "standard": Scheme(
         authenticates="body",
         reads=f"`{STANDARD_ID_HEADER}`, `{STANDARD_TIMESTAMP_HEADER}`, `{STANDARD_SIGNATURE_HEADER}` (also `svix-*`)",
-        used_by="Standard Webhooks: Svix, OpenAI, Replicate",
+        used_by="Standard Webhooks: Svix and others, with our events in them",
         check=check_standard,
         sign=lambda body, secret, message_id, timestamp: {
             STANDARD_ID_HEADER: message_id,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from .. import signals
 from ..core.canonical import message_digest
 from ..core.events import Custom, Event
 from ..core.received import Outcome, ReceivedEvent, Row, Source
@@ -192,7 +193,9 @@ def _ignore(state: WebhookState, words: OwnWords) -> Ignored:
         values |= {"verdict": Verdict.IGNORED.value, "reason": _NOT_OURS}
         return int(state.store.insert_delivery(tx, values)["id"])
 
-    return Ignored(_in_database(lambda: state.database.write(write)), words.task_id)
+    ignored = Ignored(_in_database(lambda: state.database.write(write)), words.task_id)
+    signals.send_quietly(signals.event_handled, state.app, received=_unread(words, ""), verdict=Verdict.IGNORED)
+    return ignored
 
 
 # --- reading -------------------------------------------------------------------------------------------------

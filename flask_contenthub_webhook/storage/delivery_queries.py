@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.received import Source
+from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
 from .queries import FilteredRows, RowFilter, equal_to
 from .transactions import Database
@@ -25,6 +26,7 @@ class DeliveryFilter(RowFilter):
     events: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 
@@ -35,6 +37,7 @@ class DeliveryFilter(RowFilter):
             (model.event, self.events),
             (model.verdict, self.verdicts),
             (model.source, self.sources),
+            (model.scheme, self.schemes),
         )
         if self.since is not None:
             conditions.append(model.received_at >= self.since)
@@ -50,10 +53,13 @@ def filter_deliveries(database: Database, criteria: DeliveryFilter) -> FilteredR
 
 
 def can_be_replayed(delivery: Any) -> sa.ColumnElement[bool]:
-    """Return the condition for a body that was authenticated; a replay may still be refused when it is tried."""
+    """Return the condition for a body that was authenticated; a replay may still be refused when it is tried.
+
+    Our own format names no task that the URL did not; in a service's own words, the body may tell the task.
+    """
     return sa.and_(
         sa.func.length(delivery.body) > 0,
-        delivery.task_id.is_not(None),
+        sa.or_(delivery.task_id.is_not(None), delivery.scheme.not_in(list(SCHEMES))),
         sa.or_(delivery.verdict != Verdict.REJECTED.value, delivery.scheme.is_not(None)),
     )
 

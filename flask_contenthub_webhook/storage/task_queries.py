@@ -25,6 +25,7 @@ __all__ = [
 
 _TASK_LIST = (
     "task_id",
+    "creator_name",
     "status",
     "attempt",
     "topic",
@@ -42,13 +43,19 @@ _TASK_LIST = (
 
 
 def read_tasks(
-    database: Database, *, statuses: Sequence[str] = (), since: datetime | None = None, limit: int
+    database: Database,
+    *,
+    statuses: Sequence[str] = (),
+    creators: Sequence[str] = (),
+    since: datetime | None = None,
+    limit: int,
 ) -> list[Row]:
     """Return the newest tasks, without their results.
 
     Args:
         database: the application's database.
         statuses: states; none matches all.
+        creators: names of creators, as the tasks have them; empty text stands for none, and no name matches all.
         since: the earliest time of creation.
         limit: the greatest number of tasks.
     """
@@ -56,6 +63,8 @@ def read_tasks(
     query = sa.select(*(getattr(task, key).label(key) for key in _TASK_LIST)).order_by(task.id.desc()).limit(limit)
     if statuses:
         query = query.where(task.status.in_(statuses))
+    if creators:
+        query = query.where(sa.func.coalesce(task.creator_name, "").in_(creators))
     if since is not None:
         query = query.where(task.created_at >= since)
     with reading(database) as read:
@@ -116,11 +125,12 @@ def read_latencies(database: Database, *, since: datetime, shares: Sequence[floa
 
 
 def sum_open_tasks(database: Database) -> list[Row]:
-    """Count open tasks by the address of their service: all, those that met a bug, and those handed to nobody."""
+    """Count open tasks by creator and address: all, those that met a bug, and those handed to nobody."""
     task = database.task_model
     is_pending = task.status == TaskState.PENDING.value
     query = (
         sa.select(
+            task.creator_name.label("creator"),
             task.creator_address.label("address"),
             sa.func.count().label("tasks"),
             count_where(task.error_code == BUG_IN_CREATOR).label("bugs"),
@@ -128,7 +138,7 @@ def sum_open_tasks(database: Database) -> list[Row]:
             count_where(sa.and_(is_pending, task.next_submit_at.is_(None))).label("handed_to_nobody"),
         )
         .where(task.next_poll_at.is_not(None), task.status.in_([state.value for state in OPEN_STATES]))
-        .group_by(task.creator_address)
+        .group_by(task.creator_name, task.creator_address)
     )
     with reading(database) as read:
         return read.rows(query)

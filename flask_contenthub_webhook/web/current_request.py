@@ -31,13 +31,13 @@ from ..errors import (
 from ..runtime.refusals import Refusal
 from ..runtime.state import WebhookState
 from .batches import BatchItem
+from .callback_tokens import ATTEMPT, read_attempt
 from .guards import read_body
 
 __all__ = ["CurrentRequest"]
 
 logger = get_logger(__name__)
 
-_ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 _TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -61,7 +61,7 @@ class CurrentRequest:
     def attempt(self) -> int | None:
         """The attempt that the request names; None if it names none, or an invalid one."""
         text = self.attempt_text
-        return int(text) if text is not None and _ATTEMPT.fullmatch(text) else None
+        return int(text) if text is not None and ATTEMPT.fullmatch(text) else None
 
     @property
     def scheme(self) -> str | None:
@@ -130,8 +130,7 @@ class CurrentRequest:
         Raises:
             InvalidPayload: it is not one.
         """
-        if self.attempt_text is not None and self.attempt is None:
-            raise InvalidPayload(f"`attempt` must be a whole number from 1, not {self.attempt_text[:40]!a}.")
+        read_attempt(self.attempt_text)
 
     def check_task_id(self) -> None:
         """Refuse a task id that cannot be one of ours; some databases would choke on it.

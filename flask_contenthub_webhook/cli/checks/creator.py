@@ -8,7 +8,8 @@ import shutil
 import httpx
 
 from ...core.redaction import redacted_url
-from ...creators import CliCreator, HttpCreator
+from ...creators import CliCreator, Creators, HttpCreator
+from ...creators.registry import Registered
 from ..http import describe_connection_error
 from .findings import DoctorContext, Finding, check, fail, ok, warn
 
@@ -19,6 +20,8 @@ __all__ = ["check_creator"]
 def check_creator(context: DoctorContext) -> list[Finding]:
     """Ask an HTTP service for its health, or look for the program of a CLI one; a host's own creator is not checked."""
     creator, settings = context.state.creator, context.state.settings
+    if isinstance(creator, Creators):
+        return [_describe(context, entry) for entry in context.state.registry.entries]
     if creator is None:
         return [
             warn(
@@ -30,7 +33,19 @@ def check_creator(context: DoctorContext) -> list[Finding]:
         return [_ask(context, settings.creator_base_url)]
     if isinstance(creator, CliCreator) and settings.creator_cli_path is not None:
         return [_look_for(settings.creator_cli_path)]
-    return [ok(f"The app's own creator is used ({type(creator).__name__}); it was not called.")]
+    return [_describe(context, entry) for entry in context.state.registry.entries]
+
+
+def _describe(context: DoctorContext, entry: Registered) -> Finding:
+    """Name a creator of the host's, and the URL for all of its jobs."""
+    named = "The app's own creator is used" if entry.column is None else f"The creator {entry.name} is used"
+    message = f"{named} ({type(entry.creator).__name__}); it was not called."
+    base, prefix = context.state.settings.callback_base_url, context.state.settings.url_prefix
+    has_url = entry.reads and entry.settings.enabled and context.state.guarded(entry).verifies_callbacks
+    if has_url and base is not None:
+        url = redacted_url(f"{base.rstrip('/')}{prefix}/callbacks/{entry.name}")
+        message += f" A webhook for all its jobs goes to {url}."
+    return ok(message)
 
 
 def _ask(context: DoctorContext, base_url: str) -> Finding:

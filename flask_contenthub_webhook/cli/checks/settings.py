@@ -58,7 +58,9 @@ def check_signatures(context: DoctorContext) -> Iterator[Finding]:
             "Set WEBHOOK_REQUIRE_SIGNATURE=true. The results of tasks that were submitted without a token in their "
             "callback URL then arrive by polling.",
         )
-    elif "url" not in settings.signature_schemes and isinstance(context.state.creator, HttpCreator):
+    elif "url" not in settings.signature_schemes and any(
+        isinstance(entry.creator, HttpCreator) for entry in context.state.registry.entries
+    ):
         yield warn(
             "Callbacks must be signed, but WEBHOOK_SIGNATURE_SCHEMES leaves out url, and content-creator cannot sign "
             "otherwise: its callbacks are refused.",

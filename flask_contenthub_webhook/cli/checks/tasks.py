@@ -16,16 +16,23 @@ def check_tasks(context: DoctorContext) -> Iterator[Finding]:
     """Count the open tasks that will not end by themselves in a good way."""
     state = context.state
     rows = sum_open_tasks(state.database)
+    entries = state.registry.entries
     known = [service.address for service in state.services]
+    before_a_move = known[len(entries) :]
     for row in rows:
         tasks = counted(row["tasks"], "open task", "open tasks")
-        if row["address"] is not None and row["address"] not in known:
+        if row["creator"] is not None and state.registry.of(row["creator"]) is None:
+            yield warn(
+                f"For the creator {row['creator']}, which is no longer configured: {tasks}.",
+                "Pass it to init_app again, under this name, until none is left. Otherwise deadlines end them.",
+            )
+        elif row["address"] is not None and row["address"] not in known:
             yield warn(
                 f"Submitted at {row['address']}, which is no longer configured: {tasks}.",
                 "If that service still runs, set CREATOR_API_PREVIOUS_URL to its address. If it is the present one "
                 "under another name, nothing is to be done. Otherwise callbacks or deadlines end them.",
             )
-        elif row["address"] in known[1:]:
+        elif row["address"] is not None and row["address"] in before_a_move:
             yield ok(f"Still at {row['address']}: {tasks}. Keep CREATOR_API_PREVIOUS_URL until none is left.")
     if bugs := sum(row["bugs"] for row in rows):
         words = next(row["bug"] for row in rows if row["bug"])
@@ -42,5 +49,6 @@ def check_tasks(context: DoctorContext) -> Iterator[Finding]:
         )
     if not rows:
         yield ok("There are no open tasks.")
-    elif not bugs and not orphans and all(row["address"] in {None, *known[:1]} for row in rows):
-        yield ok(f"{counted(sum(row['tasks'] for row in rows), 'open task', 'open tasks')}, all with this service.")
+    elif not bugs and not orphans and all(row["address"] in {None, *known[: len(entries)]} for row in rows):
+        tasks = counted(sum(row["tasks"] for row in rows), "open task", "open tasks")
+        yield ok(f"{tasks}, all with {'this service' if len(entries) == 1 else 'these services'}.")

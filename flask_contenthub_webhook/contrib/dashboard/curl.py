@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ...core.redaction import redacted_url
+from ...core.signatures import SCHEMES
 from ...storage.queries import Row
 
 if TYPE_CHECKING:
@@ -52,9 +53,13 @@ def curl_command(settings: Settings, delivery: Row, body: bytes, size: int) -> s
 
 def _url(settings: Settings, delivery: Row) -> str:
     base = redacted_url(settings.callback_base_url or _SOMEWHERE).rstrip("/")
+    sender = None if delivery["scheme"] in {None, *SCHEMES} else str(delivery["scheme"])
+    if sender is not None and delivery["task_id"] is None:
+        return f"{base}{settings.url_prefix}/callbacks/{quote(sender, safe='')}"
     url = f"{base}{settings.url_prefix}/callback/{quote(delivery['task_id'] or '', safe='', errors='replace')}"
-    query = [f"attempt={delivery['attempt']}"] if delivery["attempt"] is not None else []
-    query += ["token=REDACTED"] if delivery["scheme"] == "url" else []
+    query = [] if sender is None else [f"sender={quote(sender, safe='')}"]
+    query += [f"attempt={delivery['attempt']}"] if delivery["attempt"] is not None else []
+    query += ["token=REDACTED"] if sender is not None or delivery["scheme"] == "url" else []
     return f"{url}?{'&'.join(query)}" if query else url
 
 

@@ -15,6 +15,7 @@ from ...core.received import Source
 from ...core.redaction import redacted_body
 from ...core.state_machine import Verdict
 from ...engine.replay import replay
+from ...engine.senders import is_in_own_words
 from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
 from ...operations.alerts import read_alerts
 from ...operations.jobs import read_jobs
@@ -141,7 +142,7 @@ def delivery(delivery_id: int, *, status: int = 200, problem: str = "") -> Respo
         raise NotFound(f"There is no delivery {delivery_id}; it may have been purged.")
     can_be_replayed = (
         details.size > 0
-        and details.row["task_id"] is not None
+        and (details.row["task_id"] is not None or is_in_own_words(details.row))
         and (details.row["verdict"] != Verdict.REJECTED or details.row["scheme"] is not None)
     )
     return page(
