@@ -34,8 +34,8 @@ class GeminiInteractions:
         self._call("POST", f"/interactions/{creator_task_id}/cancel")
 
     def verify_callback(self, callback):
-        token = callback.headers["Webhook-Signature"]
-        key = self._keys.get_signing_key_from_jwt(token)
+        with service_errors():  # the keys are fetched
+            key = self._keys.get_signing_key_from_jwt(token := callback.headers["Webhook-Signature"])
         jwt.decode(token, key, algorithms=["RS256"], audience=self._audience)
         return callback.headers["Webhook-Id"]
 

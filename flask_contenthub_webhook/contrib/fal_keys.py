@@ -43,7 +43,7 @@ class FalKeys:
 
         Raises:
             RequestRefused: fal has not signed it, or not within the last five minutes.
-            CreatorError: the keys cannot be fetched.
+            CreatorError: the keys cannot be fetched now.
         """
         try:
             signed = [callback.headers[name] for name in _SIGNED]

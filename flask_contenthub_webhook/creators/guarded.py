@@ -15,6 +15,7 @@ from ..errors import (
     CreatorError,
     CreatorRefused,
     CreatorUnclear,
+    EventUnreadable,
     SignatureExpired,
     SignatureInvalid,
     SignatureMissing,
@@ -124,6 +125,7 @@ class GuardedCreator:
         """Return the service's id of a callback that it sent, if it has one.
 
         Raises:
+            EventUnreadable: the creator cannot tell now, such as without the keys of its service.
             SignatureInvalid: the creator raised, or returned anything that is not an id; a bug lets nothing in, and
                 the words of its error, which may hold the right signature, are for nobody.
         """
@@ -133,6 +135,9 @@ class GuardedCreator:
                 said = verify(callback)
         except (SignatureExpired, SignatureInvalid, SignatureMissing):
             raise
+        except CreatorError as error:
+            logger.warning("A callback could not be verified: %s", _with_storable_words(error).message)
+            raise EventUnreadable from error
         except BaseException as error:
             if ends_process(error):
                 raise

@@ -158,7 +158,8 @@ class Creator(Protocol):
     - ``read_callback(callback: Callback) -> Report | None``: what the service says; None if it is about no job of ours.
       It is given what the history keeps: the raw body, and the headers without secrets. It may ask the service;
     - ``verify_callback(callback: Callback) -> str | None``: raises unless the service sent the callback; returns the
-      service's id of the message, if it has one. Without this method, only the token of a task's own URL is believed.
+      service's id of the message, if it has one. One of the errors above means that it cannot be told now. Without
+      this method, only the token of a task's own URL is believed.
 
     Further optional attributes hold for the tasks of this creator alone: ``required_result_fields``, ``poll_interval``,
     ``poll_grace`` and ``poll_max_interval`` (in seconds), in the place of the configuration keys of these names, and

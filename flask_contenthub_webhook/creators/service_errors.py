@@ -13,7 +13,14 @@ from ..errors import CreatorError, CreatorRefused, CreatorUnclear, CreatorUnreac
 __all__ = ["UnknownJob", "service_errors"]
 
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "WriteTimeout", "UnsupportedProtocol"}
-_NO_ANSWER = {"TransportError", "DecodingError", "TooManyRedirects", "APIConnectionError", "JSONDecodeError"}
+_NO_ANSWER = {
+    "TransportError",
+    "DecodingError",
+    "TooManyRedirects",
+    "APIConnectionError",
+    "PyJWKClientConnectionError",
+    "JSONDecodeError",
+}
 _WORDS = ("message", "detail", "error", "title")
 _NOT_TAKEN = {408, 425, 429, 503, 521, 523, 525, 526, 530}
 

@@ -294,6 +294,14 @@ class TestNotBelieved:
         talker(lone).on_verify = lambda _: raise_(error)
         assert talk(lone, project("creator"), words(job)).status_code == 401
 
+    def test_one_that_cannot_be_verified_now_is_sent_again(self, lone: Host) -> None:
+        task_id, job = submitted(lone, None)
+        talker(lone).on_verify = lambda _: raise_(CreatorUnreachable("no keys"))
+        for path in (project("creator"), url_of(lone, task_id)):
+            answer = talk(lone, path, words(job))
+            assert (answer.status_code, answer.json["error"]["code"]) == (503, "event_unreadable")
+        assert lone.task(task_id).status == "submitted"
+
     def test_a_refusal_in_our_own_words_is_passed_on(self, lone: Host) -> None:
         _, job = submitted(lone, None)
         talker(lone).on_verify = lambda _: raise_(SignatureExpired("too old"))

@@ -22,7 +22,15 @@ from flask_contenthub_webhook.errors import (
     SignatureInvalid,
     SignatureMissing,
 )
-from flask_contenthub_webhook.testing.services import FakeFal, FakeOpenAI, FakeReplicate, FakeService, Message
+from flask_contenthub_webhook.testing.services import (
+    FakeFal,
+    FakeGemini,
+    FakeOpenAI,
+    FakeReplicate,
+    FakeService,
+    Message,
+)
+from tests.support.services import SERVICES
 
 OPEN, COMPLETED, FAILED = RemoteState.OPEN, RemoteState.COMPLETED, RemoteState.FAILED
 URL = "https://hub.example/callback/7?attempt=1&token=abcdefgh"
@@ -315,3 +323,15 @@ def test_an_old_webhook_has_expired(fake, creator):
     fake.clock = lambda: time.time() - 301
     with pytest.raises((SignatureExpired, ValueError, openai.InvalidWebhookSignatureError)):
         creator.verify_callback(received(fake.message(fake.complete(fake.last))))
+
+
+def test_gemini_keys_that_cannot_be_fetched_prove_nothing_either_way():
+    with FakeGemini() as fake:
+        creator: Any = SERVICES["gemini"].make(fake)
+        creator.submit(Job(creator_task_id="ours", callback_url=URL, options={"model": "gemini"}), wait=3)
+        message = fake.message(fake.complete(fake.last))
+        fake.away = 503
+        with pytest.raises(CreatorUnclear):
+            creator.verify_callback(received(message))
+        fake.away = None
+        assert creator.verify_callback(received(message))

@@ -237,6 +237,24 @@ def test_what_only_a_url_vouches_for_is_refused_at_the_common_url(world: World, 
     assert world.send(message) == "processed"
 
 
+@pytest.mark.parametrize("name", ["openai", "gemini", "assemblyai"])
+def test_a_thin_event_is_not_lost_while_its_service_is_away(world: World, name: str):
+    """It is kept where its URL names the task; at the common URL, the service is asked to send it again."""
+    case = Case(world, name)
+    message = case.fake.message(case.fake.complete(case.submit(), "# Tea"))
+    case.fake.away = 502
+    answer = message.send()
+    case.fake.away = None
+    if case.service.has_one_url:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "event_unreadable")
+        assert world.send(message) == "processed"
+    else:
+        assert (answer.status_code, answer.json()["outcome"]) == (202, "queued")
+        case.host.clock.advance(LEASE)
+        case.host.retry()
+    case.ends_well("# Tea")
+
+
 # --- the application ---------------------------------------------------------------------------------------------
 
 
