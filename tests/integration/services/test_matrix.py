@@ -241,7 +241,9 @@ def test_what_only_a_url_vouches_for_is_refused_at_the_common_url(world: World, 
 def test_a_thin_event_is_not_lost_while_its_service_is_away(world: World, name: str):
     """It is kept where its URL names the task; at the common URL, the service is asked to send it again."""
     case = Case(world, name)
-    message = case.fake.message(case.fake.complete(case.submit(), "# Tea"))
+    job = case.fake.complete(case.submit(), "# Tea")
+    assert world.send(case.fake.message(job, forged=True)) == "signature_invalid"  # and public keys have been fetched
+    message = case.fake.message(job)
     case.fake.away = 502
     answer = message.send()
     case.fake.away = None
