@@ -15,10 +15,13 @@ from sqlalchemy.sql.functions import FunctionElement
 __all__ = [
     "BigId",
     "Blob",
+    "HostDateTime",
     "Json",
     "LongText",
+    "OneOf",
     "TimeOfDatabase",
     "UTCDateTime",
+    "database_now",
     "named",
     "quoted",
     "utc_now",
@@ -78,6 +81,39 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
         return "DateTime(timezone=True)"
 
 
+class _AsTheColumnIs(sa.types.TypeEngine[str]):
+    """PostgreSQL's TIMESTAMP WITH TIME ZONE, of which values are sent as text, and without naming their type."""
+
+    __visit_name__ = "TIMESTAMP"
+    timezone = True
+    precision = None
+
+    def literal_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the function that quotes a value."""
+        return "'{}'".format
+
+
+class HostDateTime(UTCDateTime):
+    """A point in time of a column that a host may have had before, with a time zone or without one.
+
+    PostgreSQL takes a value without a type for one of the column's type, and ignores the offset of UTC where the column
+    has no time zone. As a TIMESTAMPTZ it would be moved into the zone of the session.
+    """
+
+    __module__ = "sqlalchemy.types"
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Send PostgreSQL text."""
+        return _AsTheColumnIs() if dialect.name == "postgresql" else super().load_dialect_impl(dialect)
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        """Convert to UTC; refuse a naive time, which could mean anything."""
+        value = super().process_bind_param(value, dialect)
+        return value.isoformat(sep=" ") if value is not None and dialect.name == "postgresql" else value
+
+
 class TimeOfDatabase(FunctionElement[datetime]):
     """The default of a time that processes compare: the database's time, or some seconds after it.
 
@@ -107,6 +143,41 @@ def _of_postgresql(element: TimeOfDatabase, compiler: Any, **options: Any) -> st
 @compiles(TimeOfDatabase, "mysql", "mariadb")
 def _of_mysql(element: TimeOfDatabase, compiler: Any, **options: Any) -> str:
     return f"timestampadd(SECOND, {compiler.process(element.clauses, **options)}, utc_timestamp(6))"
+
+
+class OneOf(FunctionElement[bool]):
+    """The condition that a word is exactly one of several, or that another column has a value.
+
+    MySQL's usual collations would ignore the case, and spaces at the end.
+    """
+
+    name = "one_of"
+    inherit_cache = False
+    type = sa.Boolean()
+
+    def __init__(self, word: sa.Column[Any], *words: StrEnum, unless: sa.Column[Any] | None = None) -> None:
+        self.words = quoted(*words)
+        super().__init__(word, *(() if unless is None else (unless,)))
+
+
+@compiles(OneOf)
+def _one_of(element: OneOf, compiler: Any, **options: Any) -> str:
+    word, *unless = (compiler.process(column, **options) for column in element.clauses)
+    exact = f"CAST({word} AS BINARY)" if compiler.dialect.name in {"mysql", "mariadb"} else word
+    return " OR ".join([f"{exact} IN ({element.words})", *(f"{column} IS NOT NULL" for column in unless)])
+
+
+def database_now(context: Any = None) -> datetime:
+    """Return the time of the database as the default of a :class:`HostDateTime`; once for each INSERT.
+
+    It is read as a value, since the type of an expression would have to be the column's.
+    """
+    if context is None or context.dialect.name == "sqlite":
+        return utc_now()
+    if not hasattr(context, "time_of_database"):
+        context.time_of_database = context.root_connection.scalar(sa.select(TimeOfDatabase()))
+    at: datetime = context.time_of_database
+    return at
 
 
 def named(kind: str, table: str, column: str = "") -> str:

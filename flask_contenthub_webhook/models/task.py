@@ -13,7 +13,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState
-from .columns import BigId, Json, LongText, TimeOfDatabase, UTCDateTime, named, quoted, waiting_index
+from .columns import (
+    BigId,
+    HostDateTime,
+    Json,
+    LongText,
+    OneOf,
+    TimeOfDatabase,
+    UTCDateTime,
+    database_now,
+    named,
+    waiting_index,
+)
 from .mixin import Columns, TableMixin
 
 __all__ = ["GenerationTaskMixin"]
@@ -25,7 +36,9 @@ class GenerationTaskMixin(TableMixin):
     """A job for the creator. The host fills in the job itself, such as ``topic``; the rest belongs to the extension."""
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
-    task_id: Mapped[str] = mapped_column(sa.String(36), default=lambda: str(uuid.uuid4()), sort_order=-9)
+    task_id: Mapped[str] = mapped_column(
+        sa.String(36), default=lambda: str(uuid.uuid4()), insert_sentinel=True, sort_order=-9
+    )
     """Our name of the task, a UUID4; it stands in the callback URL."""
     creator_task_id: Mapped[str | None] = mapped_column(sa.String(255))
     """The creator's name of the current attempt."""
@@ -78,7 +91,7 @@ class GenerationTaskMixin(TableMixin):
     crash, or if its answer was lost, so that nothing is submitted twice."""
     submit_tries: Mapped[int] = mapped_column(sa.Integer, default=0)
     """The number of times that the creator was not reached with this attempt."""
-    submitted_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    submitted_at: Mapped[datetime | None] = mapped_column(HostDateTime)
     """The time at which the creator accepted the current attempt."""
     next_poll_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=TimeOfDatabase(after=_FIRST_POLL))
     """The time of the next query of an open task; never null while the task is open. Of a task that has ended: the
@@ -88,18 +101,18 @@ class GenerationTaskMixin(TableMixin):
     times_missing: Mapped[int] = mapped_column(sa.Integer, default=0)
     """Consecutive answers of the creator that lacked the task."""
     deadline_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=TimeOfDatabase())
-    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=TimeOfDatabase())
-    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    created_at: Mapped[datetime] = mapped_column(HostDateTime, default=database_now)
+    updated_at: Mapped[datetime] = mapped_column(HostDateTime, default=database_now)
+    finished_at: Mapped[datetime | None] = mapped_column(HostDateTime)
     """The time at which the task reached its terminal state."""
 
     @classmethod
     def _constrain(cls, table: sa.Table, columns: Columns) -> None:
-        status, next_poll_at = columns["status"].name, columns["next_poll_at"].name
+        status = columns["status"]
         sa.UniqueConstraint(columns["task_id"], name=named("uq", table.name, "task_id"))
         for name, condition in (
-            ("status", f"{status} IN ({quoted(*OPEN_STATES, *TERMINAL_STATES)})"),
-            ("open_is_polled", f"{status} IN ({quoted(*TERMINAL_STATES)}) OR {next_poll_at} IS NOT NULL"),
+            ("status", OneOf(status, *OPEN_STATES, *TERMINAL_STATES)),
+            ("open_is_polled", OneOf(status, *TERMINAL_STATES, unless=columns["next_poll_at"])),
         ):
             table.append_constraint(sa.CheckConstraint(condition, name=named("ck", table.name, name)))
         sa.Index(named("ix", table.name, "creator_task_id"), columns["creator_task_id"])

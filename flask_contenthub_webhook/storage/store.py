@@ -120,7 +120,7 @@ class Store:
             AlreadySettled: the history row no longer waits; roll back.
         """
         sql = self._sql(tx)
-        parameters = {"at_task_id": task_id, "at_result": result, "at_now": now}
+        parameters = {"at_task_id": task_id, "at_result": result, "at_finished_at": now, "at_updated_at": now}
         if creator_task_id is not None:
             parameters["at_creator_task_id"] = creator_task_id
         complete = sql.complete_open if creator_task_id is None else sql.complete_open_of_creator
@@ -167,13 +167,13 @@ class Store:
         if delivery_id is not None or not capabilities.insert_from_select:
             return None
         bound = _bound(history) | parameters
-        del bound["at_result"], bound["at_now"]
+        del bound["at_result"], bound["at_finished_at"], bound["at_updated_at"]
         outcome = connection.execute(complete.repeating(tuple(history)), bound)
         return _repeat(parameters, history, outcome.lastrowid) if outcome.rowcount == 1 else None
 
     def _completed(self, tx: Tx, parameters: Row, returned: Row) -> Row:
         """Return a task as it is now, from what the UPDATE set and what it returned."""
-        result, now = parameters["at_result"], parameters["at_now"]
+        result, now = parameters["at_result"], parameters["at_finished_at"]
         return {
             "task_id": parameters["at_task_id"],
             "status": TaskState.COMPLETED.value,

@@ -93,13 +93,21 @@ class Statements:
 
         self.cleared = dict.fromkeys(("error_code", "error_message", "next_poll_at", "next_submit_at"))
         self.returned = [key for key in t if key not in {*_KNOWN_AT_COMPLETION, *self.cleared, *_SELDOM_READ}]
-        at_now = sa.bindparam("at_now", type_=t["updated_at"].type)
+        # Two parameters for the same time: PostgreSQL gives one the type of the first column, and the host may have
+        # another type for the second.
+        finished_at, updated_at = (
+            sa.bindparam(f"at_{key}", type_=t[key].type) for key in ("finished_at", "updated_at")
+        )
         complete = (
             sa.update(tasks.table)
             .where(by_task_id, sa.or_(*(t["status"] == literal(state.value) for state in OPEN_STATES)), *wait)
             .values({t["previous_status"]: t["status"], t["version"]: t["version"] + sa.literal_column("1")})
             .values(
-                {t["status"]: literal(TaskState.COMPLETED.value), t["finished_at"]: at_now, t["updated_at"]: at_now}
+                {
+                    t["status"]: literal(TaskState.COMPLETED.value),
+                    t["finished_at"]: finished_at,
+                    t["updated_at"]: updated_at,
+                }
             )
             .values({t["result"]: sa.bindparam("at_result", type_=t["result"].type)})
             .values({t[key]: sa.null() for key in self.cleared})
