@@ -33,6 +33,8 @@ _NO_DEFAULT_DATABASE = (
 )
 _FROM_MARK = "# --- filled in by `flask webhook migrations install` ---\n"
 _TO_MARK = "# --- end ---\n"
+_ENGINE_FROM_MARK = "# --- the engine ---\n"
+_ENGINE_TO_MARK = "# --- end of the engine ---\n"
 
 
 class MigrationError(WebhookError, code="migration_error"):
@@ -341,7 +343,7 @@ def _notes(subject: _Subject, model: _Seen) -> list[str]:
 
 def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revision: str | None, place: _Place) -> str:
     """Fill in the host's names between the marks."""
-    template = (files(__package__) / "revisions" / packaged.file).read_text(encoding="utf-8")
+    template = _with_engine(_packaged_text(packaged.file))
     head, _, rest = template.partition(_FROM_MARK)
     _, _, body = rest.partition(_TO_MARK)
     filled = [
@@ -365,6 +367,23 @@ def _source(packaged: _Packaged, about: list[tuple[_Subject, _Seen]], down_revis
     ]
     head = head.replace("\nRevises:\n", f"\nRevises: {down_revision or ''}".rstrip() + "\n")
     return head + "\n".join(filled) + "\n" + body
+
+
+def _packaged_text(file: str) -> str:
+    return (files(__package__) / "revisions" / file).read_text(encoding="utf-8")
+
+
+def _with_engine(template: str) -> str:
+    """Put the shared part in the place of its import: a copy depends on no other file."""
+    before, mark, rest = template.partition(_ENGINE_FROM_MARK)
+    if not mark:
+        return template
+    _, end, after = rest.partition(_ENGINE_TO_MARK)
+    imports, _, code = _packaged_text("engine.py").partition(_ENGINE_FROM_MARK)
+    _, _, imports = imports.partition("from __future__ import annotations\n")
+    needed = [line for line in imports.splitlines() if line and line not in before.splitlines()]
+    code, _, _ = code.partition(_ENGINE_TO_MARK)
+    return "".join([before, "\n".join(needed), "\n\n", mark, code, end, after])
 
 
 def _literal(value: Any) -> str:

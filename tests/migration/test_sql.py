@@ -15,8 +15,9 @@ OLD_COLUMNS = "contenthub_tasks=id,task_id,topic,status,created_at"
 
 
 def run(host: MigratingHost, sql: str) -> None:
-    """The script as `psql` or `sqlite3` would run it."""
-    statements = [part.strip() for part in re.sub(r"^--.*$", "", sql, flags=re.MULTILINE).split(";")]
+    """The script as `psql` or `sqlite3` would run it: a semicolon between dollar signs does not end a statement."""
+    bare = re.sub(r"^--.*$", "", sql, flags=re.MULTILINE)
+    statements = [part.strip() for part in re.findall(r"((?:\$\w+\$.*?\$\w+\$|[^;])+);", bare, flags=re.DOTALL)]
     with host.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in statements:
             if statement and statement not in {"BEGIN", "COMMIT"}:
@@ -121,30 +122,37 @@ def test_mysql_completes_a_table(mysql_host: MigratingHost):
     sql = mysql_host.sql("upgrade", "head", "contenthub_tasks=id,task_id,topic,status,created_at,updated_at")
 
     steps = [
-        f"CREATE VIEW {TASKS}_contenthub0001 AS SELECT 'adopted' AS kind",
-        f"ALTER TABLE {TASKS} ADD COLUMN callback_url VARCHAR(2048);",
-        f"ALTER TABLE {TASKS} ADD COLUMN next_poll_at DATETIME(6);",
-        f"UPDATE {TASKS} SET previous_status=CASE WHEN",
-        "coalesce(" + f"{TASKS}.task_id, uuid())",
-        "utc_timestamp(6) + INTERVAL 30 MINUTE",
-        f"ALTER TABLE {TASKS} MODIFY attempt INTEGER NOT NULL;",
-        f"ALTER TABLE {TASKS} ADD CONSTRAINT uq_{TASKS}_task_id UNIQUE (task_id);",
-        f"ALTER TABLE {TASKS} ADD CONSTRAINT ck_{TASKS}_status CHECK (status IN ('pending', ",
-        f"CREATE INDEX ix_{TASKS}_next_poll_at ON {TASKS} (next_poll_at);",
+        f"CREATE OR REPLACE VIEW {TASKS}_contenthub0001 AS SELECT 'adopted' AS kind",
+        f"ALTER TABLE {TASKS} ADD COLUMN creator_task_id VARCHAR(255), ",
+        "ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1, ",
+        "ADD COLUMN callback_url VARCHAR(2048), ",
+        "ADD COLUMN next_poll_at DATETIME(6), ",
+        ", ALGORITHM=INSTANT;",
+        f"CREATE TRIGGER {TASKS}_contenthub0001_insert BEFORE INSERT ON {TASKS} FOR EACH ROW SET NEW.error_code = ",
+        f"CREATE TRIGGER {TASKS}_contenthub0001_update BEFORE UPDATE ON {TASKS} FOR EACH ROW SET NEW.error_code = ",
+        f"UPDATE {TASKS} SET previous_status = CASE WHEN",
+        "task_id = coalesce(task_id, CAST(uuid() AS CHAR(36)))",
+        f"ALTER TABLE {TASKS} MODIFY task_id VARCHAR(36) NOT NULL, ",
+        ", ALGORITHM=INPLACE, LOCK=NONE;",
+        f"CREATE UNIQUE INDEX uq_{TASKS}_task_id ON {TASKS} (task_id) ALGORITHM=INPLACE LOCK=NONE;",
+        f"CREATE INDEX ix_{TASKS}_next_poll_at ON {TASKS} (next_poll_at) ALGORITHM=INPLACE LOCK=NONE;",
     ]
     places = [sql.find(step) for step in steps]
     assert -1 not in places, steps[places.index(-1)]
     assert places == sorted(places)
     assert "CREATE TABLE " + TASKS not in sql
     assert not re.search(r"ADD COLUMN (id|task_id|topic|status) ", sql)
-    assert sql.index("previous_status=CASE") < sql.index("status=CASE WHEN (lower"), "MySQL assigns from left to right"
+    assert sql.index("previous_status = CASE") < sql.index(" status = CASE WHEN lower"), "it assigns from left to right"
+    assert sql.count(f"ALTER TABLE {TASKS} ADD COLUMN ") == 2, "ours, and the one of the third revision"
+    assert "ALGORITHM=COPY" not in sql
 
 
 def test_mysql_gives_the_old_table_back(mysql_host: MigratingHost):
     sql = mysql_host.sql("downgrade", "contenthub0003:base", "contenthub_tasks=id,task_id,topic,status")
 
-    assert f"ALTER TABLE {TASKS} DROP COLUMN callback_url;" in sql
+    assert ", DROP COLUMN callback_url, " in sql
     assert f"ALTER TABLE {TASKS} DROP INDEX uq_{TASKS}_task_id;" in sql
+    assert f"DROP TRIGGER IF EXISTS {TASKS}_contenthub0001_insert;" in sql
     assert "DROP TABLE webhook_deliveries;" in sql
     queues = [
         f"ALTER TABLE {TASKS} DROP COLUMN forward_to;",
@@ -152,7 +160,7 @@ def test_mysql_gives_the_old_table_back(mysql_host: MigratingHost):
     ]
     queues += [f"DROP TABLE webhook_{each};" for each in ("forwards", "forward_attempts", "alerts")]
     assert all(step in sql for step in queues)
-    assert not re.search(r"DROP COLUMN (id|task_id|topic|status);", sql)
+    assert not re.search(r"DROP COLUMN (id|task_id|topic|status)[,;]", sql)
     assert f"DROP TABLE {TASKS}" not in sql
 
 

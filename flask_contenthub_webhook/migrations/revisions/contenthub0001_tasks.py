@@ -1,39 +1,68 @@
-"""The task table of flask_contenthub_webhook: create it, or complete an existing one.
+"""The task table of flask_contenthub_webhook: create it, or complete an existing one while it is in use.
 
-The rows and other columns of an existing table stay. Missing columns are added and filled, and shared columns get the
-type and the nullability of the extension's models, unless a value would be lost. Statuses get the extension's words:
-other systems' words are translated, unknown ones become `failed` with the error code UNKNOWN_STATUS, and the old word
-is kept in `previous_status`. Open tasks are polled at once, and time out in half an hour if the service does not know
-them. Times without a zone are taken for UTC. Nothing else may write to the table meanwhile.
+The rows and other columns of an existing table stay, and so do types that the models can read: an INTEGER `id`, times
+without a zone (which are taken for UTC), a longer `status`. Columns are added with defaults, rows are filled a few at a
+time, and constraints are checked without stopping anybody. Statuses get the extension's words: other systems' words are
+translated, unknown ones become `failed` with the error code UNKNOWN_STATUS, and the old word is kept in
+`previous_status`. Open tasks are polled at once, and time out in half an hour if the service does not know them.
 
-The downgrade undoes exactly what the upgrade did, which is recorded in the database, in a view that selects constants:
-it travels with the database, and no migration tool takes it for a table that the models lack.
+An application that does not know of this may go on meanwhile, and afterwards: a trigger translates the words that it
+writes, and fills what it leaves empty. SQLite has no such trigger: it copies the table once, in one transaction.
 
-With `--sql` the database cannot be looked at. Name the columns that the table has, or say that it is (was) created:
+Every step looks first whether it is done: the same command goes on where it was cut off. The downgrade undoes exactly
+what the upgrade did, which is recorded in the database, in a view that selects constants: it travels with the database,
+and no migration tool takes it for a table that the models lack.
 
-    flask db upgrade -x contenthub_tasks=id,task_id,status,topic --sql
+With `--sql` the database cannot be looked at. Name the columns that the table has, and the types of those that differ
+from the models', or say that it is (was) created:
+
+    flask db upgrade -x contenthub_tasks=id:integer,task_id,status:varchar(20),created_at:timestamp --sql
     flask db downgrade -x contenthub_tasks=created --sql
 
 Revision ID: contenthub0001
 Revises:
 """
 
-# ruff: noqa: C901, D103, PLR0912 - one self-contained script, which the names of its functions explain
+# ruff: noqa: C901, D103, S608 - one self-contained script, which the names of its functions explain
 from __future__ import annotations
 
-import logging
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import op, util
+from alembic.autogenerate import comparators
 from alembic.operations import BatchOperations
 from alembic.util import CommandError
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine.interfaces import ReflectedUniqueConstraint
+
+# --- the engine ---
+from .engine import (
+    MYSQL,
+    Step,
+    dialect,
+    drop_index,
+    execute,
+    in_batches,
+    index_concurrently,
+    log,
+    patiently,
+    placed_in,
+    politely,
+    quote,
+    read_view,
+    run_steps,
+    valid_indexes,
+    write_view,
+)
+
+# --- end of the engine ---
 
 # --- filled in by `flask webhook migrations install` ---
 revision = "contenthub0001"
@@ -48,8 +77,8 @@ branch_labels = None
 depends_on = None
 
 RECORD = f"{TABLE[:40]}_{revision}"
-MYSQL = ("mysql", "mariadb")
 LONGEST_STATUS = 16
+LONGEST_WORD = 10
 OPEN = ("pending", "submitted", "processing")
 TERMINAL = ("completed", "failed", "timeout", "cancelled")
 TRANSLATIONS = {
@@ -71,12 +100,35 @@ IN_HALF_AN_HOUR = {
     "mysql": "utc_timestamp(6) + INTERVAL 30 MINUTE",
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+30 minutes')",
 }
+IN_TWO_MINUTES = {
+    "postgresql": "CURRENT_TIMESTAMP + INTERVAL '2 minutes'",
+    "mysql": "utc_timestamp(6) + INTERVAL 2 MINUTE",
+}
 NEW_UUID = {
     "postgresql": "CAST(gen_random_uuid() AS VARCHAR)",
-    "mysql": "uuid()",
+    "mysql": "CAST(uuid() AS CHAR(36))",  # MariaDB's is of the type UUID, which would convert every other value
     "sqlite": "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-'"
     " || substr('89ab', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))",
 }
+CONSTANTS = {
+    "earlier_creator_task_ids": "'[]'",
+    "priority": "2",
+    "auto_approve": "false",
+    "status": "'failed'",
+    "attempt": "1",
+    "version": "1",
+    "submit_tries": "0",
+    "polls": "0",
+    "times_missing": "0",
+}
+"""The defaults of columns that are never empty; the others of these get a value for each row."""
+ZONE_MAY_BE_MISSING = ("created_at", "updated_at", "submitted_at", "finished_at")
+"""Times that the models read and write with a zone and without one (PostgreSQL)."""
+OURS_TO_WRITE = {"task_id": 36, "creator_task_id": 255, "creator_address": 255, "callback_url": 2048, "error_code": 64}
+OURS_TO_WRITE |= {"status": LONGEST_WORD, "previous_status": LONGEST_WORD, "error_message": 1 << 15}
+"""Texts that the extension writes, and the length that it needs; the host knows how long the others may be."""
+CARRY_CHECKS = ("creator_address", "times_missing")
+"""MariaDB checks a new column without reading the rows, but not an old one: these carry the checks of the table."""
 TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "BigInteger": sa.BigInteger,
     "SmallInteger": sa.SmallInteger,
@@ -88,12 +140,23 @@ TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "Text": sa.Text,
     "String": sa.String,
 }
+TYPES_IN_WORDS: dict[str, sa.types.TypeEngine[Any]] = {
+    "bigint": sa.BigInteger(),
+    "integer": sa.Integer(),
+    "int": sa.Integer(),
+    "smallint": sa.SmallInteger(),
+    "text": sa.Text(),
+    "varchar": sa.String(),
+    "boolean": sa.Boolean(),
+    "json": sa.JSON(),
+    "timestamp": sa.DateTime(),
+    "datetime": sa.DateTime(),
+    "timestamptz": sa.DateTime(timezone=True),
+}
 
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
 LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
-
-log = logging.getLogger("alembic.contenthub")
 
 
 def task_columns() -> list[sa.Column[Any]]:
@@ -149,7 +212,7 @@ def unique_task_id() -> str:
 
 
 def check_constraints() -> dict[str, str]:
-    status, next_poll_at = quote(name("status")), quote(name("next_poll_at"))
+    status, next_poll_at = exact(quote(name("status"))), quote(name("next_poll_at"))
     return {
         op.f(f"ck_{TABLE}_status"): f"{status} IN ({listed(OPEN + TERMINAL)})",
         op.f(f"ck_{TABLE}_open_is_polled"): f"{status} IN ({listed(TERMINAL)}) OR {next_poll_at} IS NOT NULL",
@@ -161,13 +224,15 @@ def index_columns() -> dict[str, str]:
     return {op.f(f"ix_{TABLE}_{column}"): name(column) for column in columns}
 
 
+def only_waiting(column: str) -> str | None:
+    """Return the condition of a partial index: settled rows, nearly all, do not wait for a time."""
+    return None if column == name("creator_task_id") else f"{quote(column)} IS NOT NULL"
+
+
 def create_index(index: str, column: str) -> None:
-    if column == name("creator_task_id"):
-        op.create_index(index, TABLE, [column], schema=SCHEMA)
-        return
-    # Only rows that wait for a time are in it; settled ones, nearly all, are not.
-    waiting = sa.text(f"{quote(column)} IS NOT NULL")
-    op.create_index(index, TABLE, [column], schema=SCHEMA, postgresql_where=waiting, sqlite_where=waiting)
+    waiting = only_waiting(column)
+    where: Any = {} if waiting is None else {f"{each}_where": sa.text(waiting) for each in ("postgresql", "sqlite")}
+    op.create_index(index, TABLE, [column], schema=SCHEMA, **where)
 
 
 # --- up ------------------------------------------------------------------------------------------------------
@@ -179,18 +244,27 @@ def upgrade(engine_name: str = BIND) -> None:
     existing = existing_columns()
     if existing is None:
         create()
-        return
-    record = read_record()  # of a first try that broke off, where the database cannot roll back
-    plan = Plan(existing, added_before={entry.name for entry in record if entry.kind == "column"})
-    with rebuilding():
-        write_record([*record, *plan.entries()])
-        add_and_widen(plan)
-        if name("status") in existing:
-            translate_statuses(plan)
-        fill(plan)
-        tighten(plan)
-        for index in plan.indexes:
-            create_index(index, index_columns()[index])
+    elif dialect() == "sqlite":
+        complete_by_copy(planned(existing))
+    else:
+        run_steps(steps(planned(existing)))
+
+
+def plan() -> tuple[list[Step], dict[str, str]]:
+    """Return the steps of an upgrade of this database, and what it leaves alone."""
+    existing = existing_columns()
+    if existing is None:
+        return [Step(f"create {TABLE}", "none: nobody uses it yet", create)], {}
+    change = planned(existing)
+    if dialect() != "sqlite":
+        return steps(change), change.kept
+    lock = "the whole database: nobody else writes until it is done"
+    return [Step(f"copy {TABLE} once", lock, lambda: complete_by_copy(change), work="rewrite")], change.kept
+
+
+def planned(existing: dict[str, Old]) -> Plan:
+    """Return what is left to do, also after a first try that broke off."""
+    return Plan(existing, read_record())
 
 
 def create() -> None:
@@ -202,107 +276,423 @@ def create() -> None:
     write_record([Entry("table", TABLE)])
 
 
-def add_and_widen(plan: Plan) -> None:
+def steps(change: Plan) -> list[Step]:
+    """Return the steps that complete a table in use, in their order; what must stop others comes before the filling."""
+    table, instant = placed(TABLE), "everybody, for an instant"
+    postgresql = dialect() == "postgresql"
+    found = [Step("record what will be done", "none", lambda: write_record(change.record))]
+
+    def add(title: str, lock: str, statements: list[str], *, work: str = "instant", long: bool = False) -> None:
+        if statements:
+            found.append(Step(title, lock, lambda: politely(*statements, table=table, long=long), work))
+
+    columns = ", ".join(column.name for column in change.missing)
+    add(f"add {columns}", instant, add_columns(change))
+    for column in change.changes:
+        title = f"change {column.name} from {change.existing[column.name].type} to {column.type}"
+        add(title, "everybody, until it is done", change_type(column, change), work="rewrite", long=True)
+    if change.added:
+        title = "let a trigger translate and fill what the old application writes"
+        found.append(Step(title, "writers, for an instant", lambda: create_triggers(change)))
+    if postgresql:
+        add("add the checks, for new rows only", instant, add_checks(change))
+        add("take over what keeps task_id unique", instant, take_over_unique(change))
+    else:
+        add("add the columns that carry the checks", instant, add_checking_columns(change))
+    if change.added or change.tight:
+        fill = fill_statements(change)
+        title = f"fill {TABLE}"
+        run = lambda: in_batches(table, quote(name("id")), fill, title=title)  # noqa: E731
+        found.append(Step(f"{title}, a few rows at a time", "the rows of one batch", run, "fill"))
+    if postgresql and (change.checks or change.tight or change.unvalidated):
+        found.append(Step("check the old rows", "none", lambda: validate(change), "scan"))
+        add("forbid NULL", instant, forbid_null(change))
+    elif not postgresql:
+        title, lock = "change what may be NULL", "none, but everybody for an instant at its end"
+        add(title, lock, change_nulls(change.loose, change.tight), work="rewrite", long=True)
+        add("take over what keeps task_id unique", instant, take_over_unique(change))
+    if change.unique and not change.old_uniques:
+        found.append(Step("make task_id unique", "none", lambda: make_unique(change), "index"))
+    return found + [
+        Step(f"make the index {index}", "none", partial(make_index, index), "index") for index in change.indexes
+    ]
+
+
+def add_columns(change: Plan) -> list[str]:
+    """One ALTER for all: a constant default rewrites nothing, and each would have to wait for the lock."""
+    table, statements = placed(TABLE), []
+    parts = [f"ADD COLUMN {definition(column)}" for column in change.missing if column not in change.checking]
+    drops = [f"DROP CONSTRAINT {quote(str(check))}" for check in change.status_checks]
+    if dialect() == "postgresql":
+        parts = [*drops, *(f"ALTER COLUMN {quote(column.name)} DROP NOT NULL" for column in change.loose), *parts]
+    else:
+        statements += [f"ALTER TABLE {table} {drop}" for drop in drops]
+        parts = [*parts, "ALGORITHM=INSTANT"] if parts else []
+    return [*statements, f"ALTER TABLE {table} {', '.join(parts)}"] if parts else statements
+
+
+def definition(column: sa.Column[Any], check: str = "") -> str:
+    """Return the words that add a column."""
+    made = new_column(column)
+    sa.Table(TABLE, sa.MetaData(), made)
+    words = str(sa.schema.CreateColumn(made).compile(dialect=op.get_context().dialect))
+    return f"{' '.join(words.split())}{check}"
+
+
+def new_column(column: sa.Column[Any]) -> sa.Column[Any]:
+    """Return a column as it is added: with a constant default, or nullable until it is filled."""
+    constant = None if column.nullable else CONSTANTS.get(key_of(column))
+    if constant == "false":
+        default: Any = sa.false()
+    elif constant == "'[]'" and dialect() == "mysql" and not getattr(op.get_context().dialect, "is_mariadb", False):
+        default = sa.text("(json_array())")
+    else:
+        default = None if constant is None else sa.text(constant)
+    return sa.Column(column.name, column.type, nullable=column.nullable or constant is None, server_default=default)
+
+
+def change_type(column: sa.Column[Any], change: Plan) -> list[str]:
+    table, q, old = placed(TABLE), quote(column.name), change.existing[column.name]
+    type_ = column.type.compile(dialect=op.get_context().dialect)
+    if dialect() == "mysql":
+        return [f"ALTER TABLE {table} MODIFY {q} {type_}{'' if old.nullable else ' NOT NULL'}"]
+    if isinstance(old.type, sa.Enum):  # the default is of the old type
+        return [f"ALTER TABLE {table} ALTER {q} DROP DEFAULT, ALTER {q} TYPE {type_} USING {q}::text"]
+    return [f"ALTER TABLE {table} ALTER {q} TYPE {type_}"]  # times without a zone are UTC, as this session is
+
+
+def add_checks(change: Plan) -> list[str]:
+    checks = [
+        f"ADD CONSTRAINT {quote(check)} CHECK ({check_constraints()[check]}) NOT VALID" for check in change.checks
+    ]
+    checks += [
+        f"ADD CONSTRAINT {quote(given(column))} CHECK ({quote(column.name)} IS NOT NULL) NOT VALID"
+        for column in change.tight
+        if given(column) not in change.helpers
+    ]
+    return [f"ALTER TABLE {placed(TABLE)} {', '.join(checks)}"] if checks else []
+
+
+def add_checking_columns(change: Plan) -> list[str]:
+    """Add the columns that carry checks: after the triggers, since the old application's rows would not pass."""
+    carried = zip(change.checking, check_constraints().values(), strict=False)
+    parts = [f"ADD COLUMN {definition(column, f' CHECK ({check})')}" for column, check in carried]
+    return [f"ALTER TABLE {placed(TABLE)} {', '.join(parts)}, ALGORITHM=INSTANT"] if parts else []
+
+
+def given(column: sa.Column[Any]) -> str:
+    """Return the name of a check that stands in for NOT NULL while the rows are filled."""
+    return f"contenthub_{column.name}_given"[:60]
+
+
+def validate(change: Plan) -> None:
+    names = [*change.unvalidated, *change.checks, *(given(column) for column in change.tight)]
+    for check in dict.fromkeys(names):
+        patiently(f"ALTER TABLE {placed(TABLE)} VALIDATE CONSTRAINT {quote(check)}", table=placed(TABLE))
+
+
+def forbid_null(change: Plan) -> list[str]:
+    """Two statements: in one, the checks would be dropped first, and every row be read under the lock."""
+    if not change.tight:
+        return []
+    table = f"ALTER TABLE {placed(TABLE)}"
+    return [
+        f"{table} {', '.join(f'ALTER COLUMN {quote(column.name)} SET NOT NULL' for column in change.tight)}",
+        f"{table} {', '.join(f'DROP CONSTRAINT {quote(given(column))}' for column in change.tight)}",
+    ]
+
+
+def change_nulls(loose: list[sa.Column[Any]], tight: list[sa.Column[Any]]) -> list[str]:
+    """Describe the columns again as MySQL has them; one ALTER, since it rebuilds the table beside the writers."""
+    parts = [f"MODIFY {described(column, nullable=True)}" for column in loose]
+    parts += [f"MODIFY {described(column, nullable=False)}" for column in tight]
+    return [f"ALTER TABLE {placed(TABLE)} {', '.join(parts)}, ALGORITHM=INPLACE, LOCK=NONE"] if parts else []
+
+
+def described(column: sa.Column[Any], *, nullable: bool) -> str:
+    """Return MySQL's own description of a column, with another nullability."""
+    if op.get_context().as_sql:
+        type_ = column.type.compile(dialect=op.get_context().dialect)
+        return f"{quote(column.name)} {type_}{'' if nullable else ' NOT NULL'}"
+    lines = str(op.get_bind().execute(sa.text(f"SHOW CREATE TABLE {placed(TABLE)}")).one()[1]).splitlines()
+    (line,) = (line.strip().rstrip(",") for line in lines if line.strip().startswith(f"`{column.name}` "))
+    quoted = re.split(r"('(?:[^']|'')*')", line)  # what is in quotes, a default or a comment, is every second part
+    bare = [re.sub(r" NOT NULL| DEFAULT NULL|(?<=timestamp) NULL", "", part) for part in quoted[::2]]
+    text = "".join(part + (quoted[2 * number + 1 :][:1] or [""])[0] for number, part in enumerate(bare))
+    match = re.match(r"(`[^`]+` \w+(?:\([^)]*\))?(?: unsigned)?(?: CHARACTER SET \w+)?(?: COLLATE \w+)?)(.*)", text)
+    if match is None:
+        raise CommandError(f"{TABLE}.{column.name} is described in a way that is not understood: {line}")
+    return f"{match[1]}{' NULL' if nullable else ' NOT NULL'}{match[2]}"
+
+
+def take_over_unique(change: Plan) -> list[str]:
+    return [rename_unique(old, old.name, unique_task_id()) for old in change.old_uniques]
+
+
+def rename_unique(old: Entry, before: str, after: str, *, back: bool = False) -> str:
+    """Take over what keeps `task_id` unique, under our name: foreign keys may depend on it."""
+    table, before, after = placed(TABLE), quote(before), quote(after)
+    if dialect() == "mysql":
+        return f"ALTER TABLE {table} RENAME INDEX {before} TO {after}"
+    if old.kind == "old unique index" and not back:
+        return f"ALTER TABLE {table} ADD CONSTRAINT {after} UNIQUE USING INDEX {before}"
+    return f"ALTER TABLE {table} RENAME CONSTRAINT {before} TO {after}"
+
+
+def make_unique(change: Plan) -> None:
+    table, unique = placed(TABLE), quote(unique_task_id())
+    if unique_task_id() not in change.ready:
+        index_concurrently(unique, f"({quote(name('task_id'))})", table, unique=True)
+    if dialect() == "postgresql":
+        politely(f"ALTER TABLE {table} ADD CONSTRAINT {unique} UNIQUE USING INDEX {unique}", table=table)
+
+
+def make_index(index: str) -> None:
+    column = index_columns()[index]
+    waiting = only_waiting(column) if dialect() == "postgresql" else None
+    where = f" WHERE {waiting}" if waiting else ""
+    index_concurrently(quote(index), f"({quote(column)}){where}", placed(TABLE))
+
+
+# --- the words and values of rows ----------------------------------------------------------------------------
+
+
+def translated(status: str) -> str:
+    """Return the extension's word for a status."""
+    word = f"lower(trim({status}))"
+    cases = " ".join(f"WHEN {word} IN ({listed(words)}) THEN '{state}'" for state, words in TRANSLATIONS.items())
+    return f"CASE {cases} ELSE 'failed' END"
+
+
+def is_unknown(status: str) -> str:
+    known = [word for words in TRANSLATIONS.values() for word in words]
+    return f"({status} IS NULL OR lower(trim({status})) NOT IN ({listed(known)}))"
+
+
+def is_foreign(status: str) -> str:
+    """Compare a word with the extension's, exactly."""
+    return f"({status} IS NULL OR {exact(status)} NOT IN ({listed(OPEN + TERMINAL)}))"
+
+
+def exact(status: str) -> str:
+    """MySQL's usual collations ignore the case, and spaces at the end."""
+    return f"CAST({status} AS BINARY)" if dialect() == "mysql" else status
+
+
+def short(status: str) -> str:
+    length = "char_length" if dialect() == "mysql" else "length"
+    return f"CASE WHEN {length}({status}) <= {LONGEST_STATUS} THEN {status} END"
+
+
+def values_for_null(change: Plan, of: Callable[[str], str]) -> dict[str, str]:
+    """Return, by key, what stands for NULL in columns that must not have it."""
+    now = NOW[dialect()]
+    values = {
+        "task_id": NEW_UUID[dialect()],
+        **CONSTANTS,
+        "created_at": f"coalesce({of('updated_at')}, {now})",
+        "updated_at": f"coalesce({of('created_at')}, {now})",
+    }
+    keys = [key_of(column) for column in change.tight]
+    return {key: values[key] for key in keys if key in values and key != "status"}
+
+
+def fill_statements(change: Plan) -> list[str]:
+    """Return UPDATEs that may be repeated: they change only rows that need it."""
+
+    def of(key: str) -> str:
+        return quote(name(key))
+
+    now, in_half_an_hour = NOW[dialect()], IN_HALF_AN_HOUR[dialect()]
+    status, state = of("status"), translated(of("status"))
+    will_be_open = f"({state}) IN ({listed(OPEN)})"
+    words = {
+        "error_code": f"CASE WHEN {is_unknown(status)} THEN 'UNKNOWN_STATUS' ELSE {of('error_code')} END",
+        "deadline_at": f"CASE WHEN {will_be_open} THEN coalesce({of('deadline_at')}, {in_half_an_hour}) "
+        f"ELSE {of('deadline_at')} END",
+        "next_poll_at": f"CASE WHEN {will_be_open} THEN coalesce({of('next_poll_at')}, {now}) "
+        f"ELSE {of('next_poll_at')} END",
+        "status": state,  # the last, because MySQL assigns from left to right
+    }
+    if name("previous_status") in change.added:
+        words = {"previous_status": short(status), **words}
+    nulls = {key: f"coalesce({of(key)}, {value})" for key, value in values_for_null(change, of).items()}
+    polled = {"deadline_at": f"coalesce({of('deadline_at')}, {in_half_an_hour})", "next_poll_at": now}
+    updates: list[tuple[dict[str, str], str]] = [
+        (words, is_foreign(status)),
+        (nulls, " OR ".join(f"{of(key)} IS NULL" for key in nulls)),
+        (polled, f"{status} IN ({listed(OPEN)}) AND {of('next_poll_at')} IS NULL"),
+    ]
+    if name("finished_at") in change.added:
+        finished = f"{status} IN ({listed(TERMINAL)}) AND {of('finished_at')} IS NULL"
+        updates.append(({"finished_at": f"coalesce({of('updated_at')}, {now})"}, finished))
+    return [update(values, condition, change) for values, condition in updates if values]
+
+
+def update(values: dict[str, str], condition: str, change: Plan) -> str:
+    """Return an UPDATE; columns that MySQL would set to the time of it are set to what they are."""
+    sets = {quote(name(key)): value for key, value in values.items()}
+    sets = {quote(column): quote(column) for column in change.touched if quote(column) not in sets} | sets
+    return f"UPDATE {placed(TABLE)} SET {', '.join(f'{q} = {value}' for q, value in sets.items())} WHERE ({condition})"
+
+
+# --- the old application, which goes on ----------------------------------------------------------------------
+
+
+def create_triggers(change: Plan) -> None:
+    """Translate and fill what is written by an application that does not know of the extension.
+
+    It is told by the `version` of a row, which the extension counts up with every change of the status.
+    """
+    table = placed(TABLE)
+    if dialect() == "mysql":
+        create = [
+            f"CREATE TRIGGER {placed(trigger(event))} BEFORE {event} ON {table} FOR EACH ROW SET "
+            + ", ".join(f"{target} = {value}" for target, value in assignments(event, change))
+            for event in ("INSERT", "UPDATE")
+            if trigger(event) not in change.ready
+        ]
+        for statement in create:
+            politely(statement, table=table)
+        return
+    bodies = {
+        event: "; ".join(f"{target} := {value}" for target, value in assignments(event, change))
+        for event in ("INSERT", "UPDATE")
+    }
+    execute(
+        f"CREATE OR REPLACE FUNCTION {placed(RECORD)}() RETURNS trigger LANGUAGE plpgsql SET timezone = 'UTC' AS "
+        f"$contenthub$ BEGIN IF TG_OP = 'INSERT' THEN {bodies['INSERT']}; ELSE {bodies['UPDATE']}; END IF; RETURN NEW; "
+        "END $contenthub$"
+    )
+    missing = [event for event in ("INSERT", "UPDATE") if trigger(event) not in change.ready]
+    statements = [
+        f"CREATE TRIGGER {quote(trigger(event))} BEFORE {event} ON {table} FOR EACH ROW "
+        f"WHEN ({is_by_old_application(event, change)}) EXECUTE FUNCTION {placed(RECORD)}()"
+        for event in missing
+    ]
+    if statements:
+        politely(*statements, table=table)
+
+
+def trigger(event: str) -> str:
+    return f"{RECORD}_{event.lower()}"
+
+
+def of_new(key: str) -> str:
+    return f"NEW.{quote(name(key))}"
+
+
+def of_old(key: str) -> str:
+    return f"OLD.{quote(name(key))}"
+
+
+def has_changed() -> str:
+    """The old application has changed the status."""
+    new, old = of_new("status"), of_old("status")
+    return f"(NOT {is_foreign(old)} AND {new} <> {old} AND {of_new('version')} = {of_old('version')})"
+
+
+def lacks_poll(event: str) -> str:
+    """An open task has never had the time of its next poll."""
+    before = "" if event == "INSERT" else f" AND {of_old('next_poll_at')} IS NULL"
+    return f"({of_new('status')} IN ({listed(OPEN)}) AND {of_new('next_poll_at')} IS NULL{before})"
+
+
+def is_by_old_application(event: str, change: Plan) -> str:
+    reasons = [is_foreign(of_new("status")), lacks_poll(event)]
+    reasons += [f"{of_new(key)} IS NULL" for key in values_for_null(change, of_new)]
+    if event == "UPDATE":
+        reasons.append(has_changed())
+    return " OR ".join(reasons)
+
+
+def assignments(event: str, change: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the assignments of a trigger; each sees what those before it have assigned."""
+    status, terminal = of_new("status"), f"{of_new('status')} IN ({listed(TERMINAL)})"
+    soon, deadline = IN_TWO_MINUTES[dialect()], IN_HALF_AN_HOUR[dialect()]
+    changed = has_changed() if event == "UPDATE" else "FALSE"
+    yield of_new("error_code"), f"CASE WHEN {is_unknown(status)} THEN 'UNKNOWN_STATUS' ELSE {of_new('error_code')} END"
+    if name("previous_status") in change.added:
+        previous = of_new("previous_status")
+        before = f" WHEN {changed} THEN {of_old('status')}" if event == "UPDATE" else ""
+        yield previous, f"CASE WHEN {is_foreign(status)} THEN {short(status)}{before} ELSE {previous} END"
+    yield status, translated(status)
+    for key, value in values_for_null(change, of_new).items():
+        kept = f"{of_old(key)}, " if event == "UPDATE" else ""
+        yield of_new(key), f"coalesce({of_new(key)}, {kept}{value})"
+    finished = of_new("finished_at")
+    if event == "INSERT":
+        yield finished, f"CASE WHEN {terminal} THEN coalesce({finished}, {NOW[dialect()]}) ELSE {finished} END"
+    else:
+        ended = f"CASE WHEN {terminal} THEN {NOW[dialect()]} END"
+        yield finished, f"CASE WHEN {changed} THEN {ended} ELSE {finished} END"
+        for key in ("next_submit_at", "submitting_since"):
+            yield of_new(key), f"CASE WHEN {changed} AND {terminal} THEN NULL ELSE {of_new(key)} END"
+    lacks, due, until = lacks_poll(event), of_new("next_poll_at"), of_new("deadline_at")
+    if event == "UPDATE":
+        again = f"({changed} AND {of_old('status')} IN ({listed(TERMINAL)}) AND NOT {terminal})"
+        yield (
+            until,
+            f"CASE WHEN {again} THEN {deadline} WHEN {lacks} THEN coalesce({until}, {deadline}) ELSE {until} END",
+        )
+        ends = f"({changed} AND {terminal})"
+        yield due, f"CASE WHEN {ends} THEN NULL WHEN {again} OR {lacks} THEN {soon} ELSE {due} END"
+        yield of_new("version"), f"{of_new('version')} + CASE WHEN {changed} THEN 1 ELSE 0 END"
+    else:
+        yield until, f"CASE WHEN {lacks} THEN coalesce({until}, {deadline}) ELSE {until} END"
+        yield due, f"CASE WHEN {lacks} THEN {soon} ELSE {due} END"
+
+
+# --- SQLite --------------------------------------------------------------------------------------------------
+
+
+def complete_by_copy(change: Plan) -> None:
+    """Complete the table in one transaction, in which SQLite copies it."""
+    with rebuilding():
+        write_record(change.record)
+        add_in_sqlite(change)
+        for statement in fill_statements(change):
+            execute(statement)
+        tighten_in_sqlite(change)
+        for index in change.indexes:
+            create_index(index, index_columns()[index])
+
+
+def add_in_sqlite(change: Plan) -> None:
+    """Add columns; it needs no copy unless a check or a type is in the way of the filling."""
+
     def leave_out(copy: sa.Table) -> None:
         for check in [each for each in copy.constraints if isinstance(each, sa.CheckConstraint)]:
-            if check.name in plan.status_checks:
+            if check.name in change.status_checks:
                 copy.constraints.discard(check)
 
-    with changes(leave_out if plan.status_checks else None) as table:
-        for check in plan.status_checks if dialect() != "sqlite" else ():
-            table.drop_constraint(op.f(str(check)), type_="check")
-        for column in plan.missing:
-            table.add_column(sa.Column(column.name, column.type, nullable=True))
-        for column in plan.shared:
-            old = plan.existing[column.name]
-            if column.name in plan.early or column in plan.loose:
-                type_ = column.type if column.name in plan.early else None
-                alter(table, column.name, old, type_=type_, nullable=column in plan.loose or old.nullable)
-    if name("id") in plan.early:
-        resize_sequence("bigint")
+    with changes(leave_out if change.status_checks else None) as table:
+        for column in change.missing:
+            table.add_column(new_column(column))
+        for column in change.changes:
+            old = change.existing[column.name]
+            alter(table, column.name, old, type_=column.type, nullable=old.nullable)
 
 
-def translate_statuses(plan: Plan) -> None:
-    tasks = task_table()
-    status, error_code, previous = (tasks.c[name(key)] for key in ("status", "error_code", "previous_status"))
-    word = sa.func.lower(sa.func.trim(status))
-    known = [each for words in TRANSLATIONS.values() for each in words]
-    is_unknown = sa.or_(word.is_(None), word.not_in(known))
-    values: list[tuple[Any, Any]] = [
-        (error_code, sa.case((is_unknown, sa.literal("UNKNOWN_STATUS")), else_=error_code)),
-        # The last, because MySQL assigns from left to right.
-        (status, sa.case(*((word.in_(words), state) for state, words in TRANSLATIONS.items()), else_="failed")),
-    ]
-    if previous.name in plan.added:
-        values.insert(0, (previous, sa.case((sa.func.length(status) <= LONGEST_STATUS, status))))
-    op.execute(sa.update(tasks).where(sa.or_(status.is_(None), is_foreign(status))).ordered_values(*values))
-
-
-def fill(plan: Plan) -> None:
-    """Give old rows what the models never leave empty."""
-    tasks = task_table()
-    now: sa.ColumnElement[Any] = sa.literal_column(NOW[dialect()])
-    zero: sa.ColumnElement[Any] = sa.literal_column("0")
-    status, created_at, updated_at = (tasks.c[name(key)] for key in ("status", "created_at", "updated_at"))
-    finished_at, next_poll_at, deadline_at = (
-        tasks.c[name(key)] for key in ("finished_at", "next_poll_at", "deadline_at")
-    )
-    values: dict[str, sa.ColumnElement[Any]] = {
-        "task_id": sa.literal_column(NEW_UUID[dialect()]),
-        "earlier_creator_task_ids": sa.literal_column("'[]'"),
-        "priority": sa.literal_column("2"),
-        "auto_approve": sa.false(),
-        "status": sa.literal_column("'failed'"),
-        "attempt": sa.literal_column("1"),
-        "version": sa.literal_column("1"),
-        "submit_tries": zero,
-        "polls": zero,
-        "times_missing": zero,
-        "created_at": sa.func.coalesce(updated_at, now),
-        "updated_at": sa.func.coalesce(created_at, now),
-    }
-    changed = {name(key): value for key, value in values.items() if name(key) not in plan.existing}
-    changed |= {
-        name(key): sa.func.coalesce(tasks.c[name(key)], value)
-        for key, value in values.items()
-        if name(key) in {column.name for column in plan.tight}
-    }
-    if changed:
-        op.execute(sa.update(tasks).values(changed))
-    if finished_at.name in plan.added:
-        finished = sa.update(tasks).where(status.in_(TERMINAL), finished_at.is_(None))
-        op.execute(finished.values({finished_at: updated_at}))
-    due = sa.func.coalesce(next_poll_at, now)
-    deadline = sa.func.coalesce(deadline_at, sa.literal_column(IN_HALF_AN_HOUR[dialect()]))
-    op.execute(sa.update(tasks).where(status.in_(OPEN)).values({next_poll_at: due, deadline_at: deadline}))
-
-
-def tighten(plan: Plan) -> None:
+def tighten_in_sqlite(change: Plan) -> None:
     def leave_out(copy: sa.Table) -> None:
         for unique in [each for each in copy.constraints if isinstance(each, sa.UniqueConstraint)]:
             if unique.columns.keys() == [name("task_id")]:
                 copy.constraints.discard(unique)
 
-    for old in plan.old_uniques:
-        if dialect() == "sqlite" and old.kind == "old unique index":
+    for old in change.old_uniques:
+        if old.kind == "old unique index":
             op.drop_index(op.f(old.name), TABLE, schema=SCHEMA)
-    with changes(leave_out if plan.old_uniques else None) as table:
-        for column in plan.missing:
-            if not column.nullable:
-                alter(table, column.name, Old(column.type, nullable=True), nullable=False)
-        for column in plan.shared:
-            late = column.name in plan.types - plan.early
-            if late or column in plan.tight:
-                before = plan.existing[column.name]
-                if column.name in plan.early:
-                    before = before._replace(type=column.type)
-                alter(table, column.name, before, type_=column.type if late else None, nullable=False)
-        if plan.unique and (dialect() == "sqlite" or not plan.old_uniques):
+    with changes(leave_out if change.old_uniques else None) as table:
+        for column in (*change.loose, *change.tight):
+            before = change.existing.get(column.name) or Old(column.type, nullable=True)
+            if column in change.changes:
+                before = before._replace(type=column.type)
+            alter(table, column.name, before, nullable=bool(column.nullable))
+        if change.unique:
             table.create_unique_constraint(unique_task_id(), [name("task_id")])
-        for check in plan.checks:
+        for check in change.checks:
             table.create_check_constraint(check, sa.text(check_constraints()[check]))
-    for old in plan.old_uniques if dialect() != "sqlite" else ():
-        rename_unique(old, old.name, unique_task_id())
 
 
 # --- down ----------------------------------------------------------------------------------------------------
@@ -311,28 +701,112 @@ def tighten(plan: Plan) -> None:
 def downgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
-    offline = op.get_context().as_sql
     existing = existing_columns(downgrade=True)
-    if offline:
-        record = [Entry("table", TABLE)] if existing is None else list(Plan(existing).entries())
+    if op.get_context().as_sql:
+        record = [Entry("table", TABLE)] if existing is None else Plan(existing, []).record
         existing = {column.name: Old(column.type, bool(column.nullable)) for column in task_columns()}
     else:
         record = read_record()
-    if existing is not None and record:
-        if Entry("table", TABLE) in record:
-            op.drop_table(TABLE, schema=SCHEMA)
-        else:
-            with rebuilding():
-                undo(record, existing)
-    elif existing is not None:
-        log.warning("%s stays as it is: there is no record (%s) of what the upgrade did", TABLE, RECORD)
-    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
+    if existing is None or not record:
+        if existing is not None:
+            log.warning("%s stays as it is: there is no record (%s) of what the upgrade did", TABLE, RECORD)
+        return
+    if Entry("table", TABLE) in record:
+        op.drop_table(TABLE, schema=SCHEMA)
+        drop_record()
+    elif dialect() == "sqlite":
+        with rebuilding():
+            undo_by_copy(record, existing)
+            drop_record()
+    else:
+        run_steps(steps_back(record, existing))
 
 
-def undo(record: list[Entry], existing: dict[str, Old]) -> None:
+def drop_record() -> None:
+    execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
+
+
+def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
+    """Return the steps that undo an upgrade, without those that are done already."""
+    table, instant, present = placed(TABLE), "everybody, for an instant", Present.found(record)
+    postgresql = dialect() == "postgresql"
     added = [entry.name for entry in record if entry.kind == "column" and entry.name in existing]
     old_uniques = [entry for entry in record if entry.kind.startswith("old unique")]
-    in_place = bool(old_uniques) and dialect() != "sqlite"
+    back = Restored(record, {column: old for column, old in existing.items() if column not in added})
+    found: list[Step] = []
+
+    def add(title: str, lock: str, statements: list[str], *, work: str = "instant") -> None:
+        if statements:
+            found.append(Step(title, lock, lambda: politely(*statements, table=table, long=work == "rewrite"), work))
+
+    add("drop the triggers", instant, drop_triggers(present))
+    indexes = [index for index in index_columns() if index in present.indexes and Entry("index", index) in record]
+    found += [Step(f"drop the index {index}", "none", partial(drop_index, index, table)) for index in indexes]
+    checks = [each.name for each in record if each.kind == "check" and each.name in present.checks]
+    drops = [f"DROP CONSTRAINT {quote(check)}" for check in checks]
+    if not postgresql:
+        carrying = [name(key) for key in CARRY_CHECKS if name(key) in added]
+        drops += [f"DROP COLUMN {quote(column)}" for column in carrying]
+        added = [column for column in added if column not in carrying]
+    if postgresql:
+        drops += [f"ALTER COLUMN {quote(column)} DROP NOT NULL" for column in back.loose]
+    add("drop the checks", instant, [f"ALTER TABLE {table} {', '.join(drops)}"] if drops else [])
+    if name("previous_status") in added and name("status") not in added:
+        words = lambda: in_batches(table, quote(name("id")), [old_words()], title="old words")  # noqa: E731
+        found.append(Step("give the old words back, a few rows at a time", "the rows of one batch", words, "fill"))
+    for column, type_ in back.types.items():
+        statements = [f"ALTER TABLE {table} {retyped(column, type_, existing[column])}"]
+        add(f"change {column} back to {type_}", "everybody, until it is done", statements, work="rewrite")
+    if postgresql and back.tight:
+        strict = Plan.of_nulls(back.tight, present)
+        add("forbid NULL, for new rows only", instant, add_checks(strict))
+        found.append(Step("check the old rows", "none", lambda: validate(strict), "scan"))
+        add("forbid NULL", instant, forbid_null(strict))
+    elif not postgresql:
+        columns = {column.name: column for column in task_columns()}
+        loose, tight = ([columns[column] for column in names] for names in (back.loose, back.tight))
+        lock = "none, but everybody for an instant at its end"
+        add("change what may be NULL", lock, change_nulls(loose, tight), work="rewrite")
+    if present.unique:
+        statements = [rename_unique(old, unique_task_id(), old.name, back=True) for old in old_uniques]
+        drop = f"DROP {'CONSTRAINT' if postgresql else 'INDEX'} {quote(unique_task_id())}"
+        mine = Entry("unique", unique_task_id()) in record
+        add(
+            "give up what keeps task_id unique",
+            instant,
+            statements or ([f"ALTER TABLE {table} {drop}"] if mine else []),
+        )
+    drops = [f"DROP COLUMN {quote(column)}" for column in added]
+    add(f"drop {', '.join(added)}", instant, [f"ALTER TABLE {table} {', '.join(drops)}"] if drops else [])
+    return [*found, Step("drop the record", "none", drop_record)]
+
+
+def drop_triggers(present: Present) -> list[str]:
+    triggers = [trigger(event) for event in ("INSERT", "UPDATE") if trigger(event) in present.triggers]
+    if dialect() == "mysql":
+        return [f"DROP TRIGGER IF EXISTS {placed(each)}" for each in triggers]
+    drops = [f"DROP TRIGGER IF EXISTS {quote(each)} ON {placed(TABLE)}" for each in triggers]
+    return [*drops, f"DROP FUNCTION IF EXISTS {placed(RECORD)}()"]
+
+
+def old_words() -> str:
+    """Give rows their old words back, unless the status has changed since."""
+    previous = quote(name("previous_status"))
+    is_old = f"{previous} IS NOT NULL AND {is_foreign(previous)}"
+    return f"UPDATE {placed(TABLE)} SET {quote(name('status'))} = {previous} WHERE ({is_old})"
+
+
+def retyped(column: str, type_: sa.types.TypeEngine[Any], old: Old) -> str:
+    words, q = type_.compile(dialect=op.get_context().dialect), quote(column)
+    if dialect() == "mysql":
+        return f"MODIFY {q} {words}{'' if old.nullable else ' NOT NULL'}"
+    return f"ALTER {q} TYPE {words}"
+
+
+def undo_by_copy(record: list[Entry], existing: dict[str, Old]) -> None:
+    added = [entry.name for entry in record if entry.kind == "column" and entry.name in existing]
+    old_uniques = [entry for entry in record if entry.kind.startswith("old unique")]
+    shared = {column: old for column, old in existing.items() if column not in added}
 
     def put_back(copy: sa.Table) -> None:
         for old in old_uniques:
@@ -347,40 +821,43 @@ def undo(record: list[Entry], existing: dict[str, Old]) -> None:
             if entry.kind == "check":
                 table.drop_constraint(op.f(entry.name), type_="check")
     if name("previous_status") in added and name("status") not in added:
-        tasks = task_table()
-        status, previous = tasks.c[name("status")], tasks.c[name("previous_status")]
-        op.execute(sa.update(tasks).where(is_foreign(previous)).values({status: previous}))
+        execute(old_words())
+    back = Restored(record, shared)
     with changes(put_back if old_uniques else None) as table:
         for entry in record:
-            if entry.kind == "unique" and not in_place:
+            if entry.kind == "unique":
                 table.drop_constraint(op.f(entry.name), type_="unique")
-        for column in task_columns():
-            if column.name in existing and column.name not in added:
-                restore(table, column.name, existing[column.name], record)
+        for column in {*back.types, *back.loose, *back.tight}:
+            nullable = column in back.loose or (existing[column].nullable and column not in back.tight)
+            alter(table, column, existing[column], type_=back.types.get(column), nullable=nullable)
         for each in added:
             table.drop_column(each)
     for old in old_uniques:
-        if in_place:
-            rename_unique(old, unique_task_id(), old.name, back=True)
-        elif old.kind == "old unique index":
+        if old.kind == "old unique index":
             op.create_index(op.f(old.name), TABLE, [name("task_id")], unique=True, schema=SCHEMA)
 
 
-def restore(table: BatchOperations, column: str, now: Old, record: list[Entry]) -> None:
-    """Give a column its old type and nullability again, unless a value of today would be lost by it."""
-    before = {entry.kind: entry.was for entry in record if entry.name == column}
-    type_ = type_of(before.get("type", ""))
-    nullable = ("null" in before or now.nullable) and "not null" not in before
-    if type_ is not None and not values_fit(column, type_):
-        log.warning("%s.%s stays %s: its values need that", TABLE, column, now.type)
-        type_ = None
-    if not nullable and has_rows(sa.column(column).is_(None)):
-        log.warning("%s.%s stays nullable: there are rows without a value", TABLE, column)
-        nullable = True
-    if type_ is not None or nullable != now.nullable:
-        alter(table, column, now, type_=type_, nullable=nullable)
-        if type_ is not None and column == name("id"):
-            resize_sequence("integer")
+class Restored:
+    """The old types and nullabilities, without those that would lose a value of today."""
+
+    def __init__(self, record: list[Entry], shared: dict[str, Old]) -> None:
+        self.types: dict[str, sa.types.TypeEngine[Any]] = {}
+        self.loose: list[str] = []
+        self.tight: list[str] = []
+        for column, now in shared.items():
+            before = {entry.kind: entry.was for entry in record if entry.name == column}
+            type_ = type_of(before.get("type", ""))
+            if type_ is not None and not values_fit(column, type_):
+                log.warning("%s.%s stays %s: its values need that", TABLE, column, now.type)
+            elif type_ is not None:
+                self.types[column] = type_
+            if "null" in before and not now.nullable:
+                self.loose.append(column)
+            if "not null" in before and now.nullable:
+                if has_rows(sa.column(column).is_(None)):
+                    log.warning("%s.%s stays nullable: there are rows without a value", TABLE, column)
+                else:
+                    self.tight.append(column)
 
 
 # --- what an existing table needs ----------------------------------------------------------------------------
@@ -400,6 +877,43 @@ class Entry(NamedTuple):
     kind: str
     name: str
     was: str = ""
+
+
+class Present(NamedTuple):
+    """The parts of ours that a table has."""
+
+    triggers: set[str]
+    indexes: set[str]
+    checks: set[str]
+    unvalidated: set[str]
+    unique: bool
+
+    @classmethod
+    def found(cls, record: list[Entry]) -> Present:
+        """Look, or with `--sql` believe what the record would say."""
+        checks = {entry.name for entry in record if entry.kind == "check"}
+        if op.get_context().as_sql:
+            indexes = {entry.name for entry in record if entry.kind == "index"}
+            return cls({trigger("INSERT"), trigger("UPDATE")}, indexes, checks, set(), unique=True)
+        bind = op.get_bind()
+        inspector = sa.inspect(bind)
+        with without_warnings():
+            checks = {str(check["name"]) for check in inspector.get_check_constraints(TABLE, schema=SCHEMA)}
+            indexes = valid_indexes(TABLE, SCHEMA)
+            uniques = {str(unique["name"]) for unique in unique_constraints(inspector)}
+        triggers: set[str] = set()
+        unvalidated: set[str] = set()
+        if dialect() == "postgresql":
+            of = "= to_regclass(:table)"
+            at = {"table": placed(TABLE)}
+            triggers = set(bind.scalars(sa.text(f"SELECT tgname FROM pg_trigger WHERE tgrelid {of}"), at))
+            not_valid = f"SELECT conname FROM pg_constraint WHERE conrelid {of} AND NOT convalidated"
+            unvalidated = set(bind.scalars(sa.text(not_valid), at))
+        elif dialect() == "mysql":
+            of_table = "event_object_table = :table AND event_object_schema = coalesce(:schema, database())"
+            sql = sa.text(f"SELECT trigger_name FROM information_schema.triggers WHERE {of_table}")
+            triggers = set(bind.scalars(sql, {"table": TABLE, "schema": SCHEMA}))
+        return cls(triggers, indexes, checks, unvalidated, unique_task_id() in uniques)
 
 
 def existing_columns(*, downgrade: bool = False) -> dict[str, Old] | None:
@@ -429,8 +943,19 @@ def columns_on_the_command_line(*, downgrade: bool) -> dict[str, Old] | None:
     if dialect() == "sqlite":
         raise CommandError(f"SQLite changes {TABLE} by copying it, which --sql cannot do. Run it on the database.")
     types = {column.name: column.type for column in task_columns()}
-    columns = (column.strip() for column in said.split(","))
-    return {each: Old(types.get(each, sa.types.NullType()), nullable=each != name("id")) for each in columns}
+    columns: dict[str, Old] = {}
+    for column, _, type_ in (part.strip().partition(":") for part in said.split(",")):
+        type_said = type_in_words(type_.strip()) if type_ else types.get(column, sa.types.NullType())
+        columns[column] = Old(type_said, nullable=column != name("id"))
+    return columns
+
+
+def type_in_words(words: str) -> sa.types.TypeEngine[Any]:
+    kind, _, length = words.lower().rstrip(")").partition("(")
+    if kind not in TYPES_IN_WORDS:
+        known = ", ".join(TYPES_IN_WORDS)
+        raise CommandError(f"{words!r} in -x contenthub_tasks is not a type that is known here: {known}; varchar(20).")
+    return sa.String(int(length)) if kind == "varchar" and length else TYPES_IN_WORDS[kind]
 
 
 class Plan:
@@ -438,30 +963,38 @@ class Plan:
 
     Args:
         existing: the columns of the table.
-        added_before: those of them that are this revision's work.
+        before: the record of a first try that broke off.
 
     Raises:
         CommandError: the table cannot be used.
     """
 
-    def __init__(self, existing: dict[str, Old], added_before: set[str] | None = None) -> None:
+    def __init__(self, existing: dict[str, Old], before: list[Entry]) -> None:
         own = {name(key) for key in OWN}
         columns = task_columns()
         self.existing = existing
         self.missing = [column for column in columns if column.name not in existing]
-        self.added = {column.name for column in self.missing} | (added_before or set())
-        self.shared = [column for column in columns if column.name in existing and column.name not in own]
-        self.loose = [column for column in self.shared if column.nullable and not existing[column.name].nullable]
-        self.tight = [column for column in self.shared if not column.nullable and existing[column.name].nullable]
-        self.types: set[str] = set()
-        self.early: set[str] = set()
-        """Types to change before the rows are: all but those that only fit afterwards."""
+        self.added = {column.name for column in self.missing} | {each.name for each in before if each.kind == "column"}
+        shared = [column for column in columns if column.name in existing and column.name not in own]
+        self.loose = [column for column in shared if column.nullable and not existing[column.name].nullable]
+        self.tight = [column for column in shared if not column.nullable and existing[column.name].nullable]
+        self.tight += [column for column in self.missing if not column.nullable and key_of(column) not in CONSTANTS]
+        carry = [column for column in self.missing if key_of(column) in CARRY_CHECKS]
+        self.checking = carry if is_mariadb() and len(carry) == len(CARRY_CHECKS) else []
+        self.changes: list[sa.Column[Any]] = []
+        self.kept: dict[str, str] = {}
         self.indexes = list(index_columns())
-        self.checks = list(check_constraints())
+        self.checks = [] if dialect() == "mysql" else list(check_constraints())
+        self.helpers: set[str] = set()
+        self.unvalidated: list[str] = []
+        self.ready: set[str] = set()
+        self.touched: list[str] = []
         self.status_checks: list[str | None] = []
         self.unique = True
         self.old_uniques: list[Entry] = []
         self.wrong: list[str] = []
+        for column in shared:
+            self._compare(column, existing[column.name].type)
         if not op.get_context().as_sql:
             with without_warnings():
                 self._inspect(sa.inspect(op.get_bind()))
@@ -470,13 +1003,22 @@ class Plan:
                 f"The table {TABLE} cannot become the task table of flask_contenthub_webhook: {'; '.join(self.wrong)}. "
                 "Nothing was changed. Rename or convert this in a revision of your own that comes before this one."
             )
+        self.record = [*before, *self._entries()]
         log.info("%s: adding %s", TABLE, ", ".join(column.name for column in self.missing) or "no column")
 
-    def entries(self) -> Iterator[Entry]:
+    @classmethod
+    def of_nulls(cls, tight: list[str], present: Present) -> Plan:
+        """Return a plan that does nothing but forbid NULL."""
+        plan = cls.__new__(cls)
+        plan.tight = [column for column in task_columns() if column.name in tight]
+        plan.checks, plan.unvalidated, plan.helpers = [], [], present.checks
+        return plan
+
+    def _entries(self) -> Iterator[Entry]:
         """Yield the planned changes, for the record."""
         yield Entry("adopted", TABLE)
         yield from (Entry("column", column.name) for column in self.missing)
-        yield from (Entry("type", column, token(self.existing[column].type)) for column in sorted(self.types))
+        yield from (Entry("type", column.name, token(self.existing[column.name].type)) for column in self.changes)
         yield from (Entry("not null", column.name) for column in self.loose)
         yield from (Entry("null", column.name) for column in self.tight)
         yield from (Entry("index", index) for index in self.indexes)
@@ -485,46 +1027,42 @@ class Plan:
             yield Entry("unique", unique_task_id())
         yield from self.old_uniques
 
+    def _compare(self, column: sa.Column[Any], have: sa.types.TypeEngine[Any]) -> None:
+        match fit(key_of(column), column.type, have):
+            case "wrong":
+                self.wrong.append(f"{column.name} is {have!r} and not {column.type!r}")
+            case "change":
+                self.changes.append(column)
+            case "keep":
+                self.kept[column.name] = str(have)
+
     def _inspect(self, inspector: sa.Inspector) -> None:
         key = inspector.get_pk_constraint(TABLE, schema=SCHEMA)["constrained_columns"]
         if key != [name("id")]:
             self.wrong.append(f"its primary key is {', '.join(key) or 'missing'} and not {name('id')}")
-        referred = referred_columns()
-        for column in self.shared:
-            self._compare(column, self.existing[column.name].type, referred)
-        present = {index["name"] for index in inspector.get_indexes(TABLE, schema=SCHEMA)}
-        self.indexes = [index for index in self.indexes if index not in present]
-        checks = {check["name"]: check["sqltext"] for check in inspector.get_check_constraints(TABLE, schema=SCHEMA)}
-        self.checks = [check for check in self.checks if check not in checks]
+        present = Present.found([])
+        self.ready = present.triggers | present.indexes
+        self.helpers = present.checks
+        self.indexes = [index for index in self.indexes if index not in present.indexes]
+        self.unvalidated = [check for check in self.checks if check in present.unvalidated]
+        self.checks = [check for check in self.checks if check not in present.checks]
         self.status_checks = [
             check["name"]
             for check in inspector.get_check_constraints(TABLE, schema=SCHEMA)
-            if check["name"] not in check_constraints() and self._only_about_status(check["sqltext"])
+            if check["name"] not in check_constraints() and not str(check["name"]).startswith("contenthub_")
+            if self._only_about_status(check["sqltext"])
         ]
         if self.status_checks:
             log.warning("%s: its own CHECK of the status is dropped: %s", TABLE, self.status_checks)
+        if dialect() == "mysql":
+            lines = str(op.get_bind().execute(sa.text(f"SHOW CREATE TABLE {placed(TABLE)}")).one()[1]).splitlines()
+            self.touched = [line.split("`")[1] for line in lines if " ON UPDATE " in line and line.startswith("  `")]
+            referred = referred_columns()
+            for column in [each for each in self.changes if each.name in referred]:
+                self.changes.remove(column)
+                self.kept[column.name] = f"{self.existing[column.name].type}, since a foreign key refers to it"
         if name("task_id") in self.existing:
             self._inspect_unique(inspector)
-
-    def _compare(self, column: sa.Column[Any], have: sa.types.TypeEngine[Any], referred: set[str]) -> None:
-        is_status = column.name == name("status")
-        match fit(column.type, have, translated=is_status):
-            case "same":
-                return
-            case "wrong":
-                self.wrong.append(f"{column.name} is {have!r} and not {column.type!r}")
-                return
-            case "narrow" if is_status:
-                self.types.add(column.name)
-                return
-            case "narrow" if not values_fit(column.name, column.type):
-                log.warning("%s.%s stays %s: its values need that", TABLE, column.name, have)
-                return
-        if dialect() == "mysql" and column.name in referred:
-            log.warning("%s.%s stays %s: a foreign key refers to it", TABLE, column.name, have)
-            return
-        self.types.add(column.name)
-        self.early.add(column.name)
 
     def _only_about_status(self, condition: str) -> bool:
         words = set(re.findall(r"\w+", re.sub(r"'[^']*'", "", condition)))
@@ -543,9 +1081,10 @@ class Plan:
             for index in inspector.get_indexes(TABLE, schema=SCHEMA)
             if index["unique"] and index["column_names"] == [column] and index["name"] not in taken
             if not any(option.endswith("_where") for option in index.get("dialect_options", {}))
+            if index["name"] != unique_task_id() and (dialect() != "postgresql" or index["name"] in self.ready)
         ]
         self.unique = unique_task_id() not in taken
-        if self.unique and "task_id" not in OWN:
+        if self.unique and "task_id" not in OWN and unique_task_id() not in self.ready:
             self.old_uniques = constraints + indexes if dialect() == "sqlite" else (constraints + indexes)[:1]
         if self.unique and not constraints + indexes:
             task_id: sa.ColumnElement[Any] = sa.column(column)
@@ -559,38 +1098,40 @@ class Plan:
                 self.wrong.append(f"{column} is the same in several rows")
 
 
-def fit(want: sa.types.TypeEngine[Any], have: sa.types.TypeEngine[Any], *, translated: bool = False) -> str:
-    """Compare a column's type with the one wanted: `same`, `widen`, `narrow` (if the values allow it), or `wrong`."""
-    mysql_ = dialect() == "mysql"
+def fit(key: str, want: sa.types.TypeEngine[Any], have: sa.types.TypeEngine[Any]) -> str:
+    """Compare a column's type with the model's: `same`, `keep` (it serves as well), `change`, or `wrong`."""
     match want:
         case sa.Boolean() if isinstance(have, sa.Boolean | mysql.TINYINT):
             return "same"
         case sa.Integer() if isinstance(have, sa.Integer):
-            return compare(bits(want), bits(have))
+            return "same" if bits(want) == bits(have) else "keep"
         case sa.Double() if isinstance(have, sa.Double):
             return "same"
         case sa.Double() if isinstance(have, sa.Float | sa.Numeric | sa.Integer):
-            return "widen"
+            return "change"
         case sa.DateTime() if isinstance(have, sa.DateTime):
-            naive = dialect() == "postgresql" and not have.timezone
-            coarse = mysql_ and isinstance(have, mysql.DATETIME) and not have.fsp
+            if dialect() == "postgresql" and not have.timezone:
+                return "keep" if key in ZONE_MAY_BE_MISSING else "change"
+            coarse = dialect() == "mysql" and isinstance(have, mysql.DATETIME) and not have.fsp
             otherwise_called = dialect() == "sqlite" and isinstance(have, sa.TIMESTAMP)
-            return "widen" if naive or coarse or otherwise_called else "same"
-        case sa.JSON() if isinstance(have, sa.JSON) or (mysql_ and isinstance(have, mysql.LONGTEXT)):
+            return "keep" if coarse or otherwise_called else "same"
+        case sa.JSON() if isinstance(have, sa.JSON) or (dialect() == "mysql" and isinstance(have, mysql.LONGTEXT)):
             return "same"  # MariaDB's JSON is a LONGTEXT
         case sa.String() if isinstance(have, sa.Enum):
-            return "widen" if translated else "wrong"
-        case sa.Text() if isinstance(have, sa.Text):
-            return "widen" if mysql_ and want is LongText and isinstance(have, mysql.TEXT | mysql.TINYTEXT) else "same"
-        case sa.Text() if isinstance(have, sa.String):
-            return "widen"
+            return "change" if key == "status" else "wrong"
         case sa.String() if isinstance(have, sa.String):
-            return compare(want.length or 0, have.length or 1 << 31)
+            return fit_of_text(key, want, have)
     return "wrong"
 
 
-def compare(want: int, have: int) -> str:
-    return "same" if want == have else "widen" if want > have else "narrow"
+def fit_of_text(key: str, want: sa.String, have: sa.String) -> str:
+    unlimited = 1 << 31
+    has, wants = (unlimited if isinstance(each, sa.Text) else each.length or unlimited for each in (have, want))
+    if has < OURS_TO_WRITE.get(key, 0):
+        return "change"
+    if dialect() == "mysql" and want is LongText and not isinstance(have, mysql.MEDIUMTEXT | mysql.LONGTEXT):
+        return "keep"
+    return "same" if has == wants and isinstance(have, sa.Text) is isinstance(want, sa.Text) else "keep"
 
 
 def bits(type_: sa.types.TypeEngine[Any]) -> int:
@@ -602,18 +1143,26 @@ def bits(type_: sa.types.TypeEngine[Any]) -> int:
 def values_fit(column: str, type_: sa.types.TypeEngine[Any]) -> bool:
     """Return True if a column can become this type without losing a value."""
     value: sa.ColumnElement[Any] = sa.column(column)
-    match type_:
-        case sa.Text():
-            return True
-        case sa.String():
-            return not has_rows(sa.func.length(value) > type_.length)
-        case sa.Integer():
-            most = (1 << (bits(type_) - 1)) - 1
-            return not has_rows(sa.or_(value > most, value < -most))
+    if isinstance(type_, sa.String) and type_.length:
+        return not has_rows(sa.func.length(value) > type_.length)
     return True
 
 
-# --- changing the table --------------------------------------------------------------------------------------
+def leave_types(
+    _context: Any, change: Any, schema: str | None, table: str, _name: str, column: Any, wanted: Any
+) -> Any:
+    """Let `flask db check` and `migrate` leave alone what the upgrade has left alone."""
+    key = {column_.name: key_of(column_) for column_ in task_columns()}.get(wanted.name)
+    if (schema, table) != (SCHEMA, TABLE) or key is None or key in OWN:
+        return None
+    types = {column_.name: column_.type for column_ in task_columns()}
+    if fit(key, types[wanted.name], column.type) != "keep":
+        return None
+    change.modify_type = None
+    return getattr(util, "PriorityDispatchResult", None) and util.PriorityDispatchResult.STOP
+
+
+# --- SQLite's copies -----------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -713,59 +1262,20 @@ def alter(
     nullable: bool,
     type_: sa.types.TypeEngine[Any] | None = None,
 ) -> None:
-    using = None
-    options: dict[str, Any] = {"existing_type": old.type, "existing_nullable": old.nullable}
-    if dialect() == "mysql":  # it describes the whole column again
-        options["existing_server_default"] = None if old.default is None else sa.text(old.default)
-        options["existing_autoincrement"] = column == name("id")
-    elif dialect() == "postgresql" and isinstance(old.type, sa.Enum):
-        using = f"{quote(column)}::text"
-        table.alter_column(column, server_default=None)  # it is of the old type
-    elif dialect() == "postgresql" and isinstance(type_, sa.DateTime):
-        using = f"{quote(column)} AT TIME ZONE 'UTC'"
-    if type_ is not None:
-        options |= {"type_": type_, "postgresql_using": using}
-    table.alter_column(column, nullable=nullable, **options)
-
-
-def rename_unique(old: Entry, before: str, after: str, *, back: bool = False) -> None:
-    """Take over what keeps `task_id` unique, under our name: foreign keys may depend on it."""
-    table, before, after = placed(TABLE), quote(before), quote(after)
-    if dialect() == "mysql":
-        op.execute(f"ALTER TABLE {table} RENAME INDEX {before} TO {after}")
-    elif old.kind == "old unique index" and not back:
-        op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {after} UNIQUE USING INDEX {before}")
-    else:
-        op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {before} TO {after}")
-
-
-def resize_sequence(type_: str) -> None:
-    if dialect() != "postgresql" or op.get_context().as_sql:
-        return
-    sequence = op.get_bind().scalar(sa.select(sa.func.pg_get_serial_sequence(placed(TABLE), name("id"))))
-    if sequence is not None:
-        op.execute(f"ALTER SEQUENCE {sequence} AS {type_}")
+    options: dict[str, Any] = {} if type_ is None else {"type_": type_}
+    table.alter_column(column, existing_type=old.type, existing_nullable=old.nullable, nullable=nullable, **options)
 
 
 # --- looking at the database ---------------------------------------------------------------------------------
 
 
 def read_record() -> list[Entry]:
-    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names(schema=SCHEMA):
-        return []
-    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields), schema=SCHEMA)
-    return [Entry(*row) for row in op.get_bind().execute(sa.select(*record.c))]
+    return [Entry(*row) for row in read_view(RECORD, Entry._fields, SCHEMA)]
 
 
 def write_record(entries: list[Entry]) -> None:
     first = {(entry.kind, entry.name): entry for entry in reversed(entries)}
-    rows = (
-        sa.select(*(sa.literal(value, sa.String).label(field) for field, value in entry._asdict().items()))
-        for entry in reversed(first.values())
-    )
-    constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
-    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
-    op.execute(f"CREATE VIEW {placed(RECORD)} AS {constants}")
+    write_view(RECORD, list(reversed(first.values())), SCHEMA)
 
 
 @contextmanager
@@ -812,18 +1322,13 @@ def has_rows(condition: sa.ColumnElement[bool]) -> bool:
 
 
 def name(key: str) -> str:
-    """The name of a column in this host's table."""
+    """Return the name of a column in this host's table."""
     return NAMES.get(key, key)
 
 
-def task_table() -> sa.TableClause:
-    return sa.table(TABLE, *(sa.column(column.name, column.type) for column in task_columns()), schema=SCHEMA)
-
-
-def is_foreign(status: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """A word that is not exactly one of the extension's; MySQL's usual collations would not tell the case."""
-    exact = sa.type_coerce(sa.cast(status, sa.LargeBinary), sa.String) if dialect() == "mysql" else status
-    return exact.not_in(OPEN + TERMINAL)
+def key_of(column: sa.Column[Any]) -> str:
+    """Return the extension's word for a column."""
+    return {host: key for key, host in NAMES.items()}.get(column.name, column.name)
 
 
 def token(type_: sa.types.TypeEngine[Any]) -> str:
@@ -841,19 +1346,20 @@ def type_of(token: str) -> sa.types.TypeEngine[Any] | None:
     return sa.String(int(length)) if length else TYPES[kind]()
 
 
-def dialect() -> str:
-    found: str = op.get_context().dialect.name
-    return "mysql" if found in MYSQL else found
-
-
-def quote(identifier: str) -> str:
-    return op.get_context().dialect.identifier_preparer.quote(identifier)
+def is_mariadb() -> bool:
+    return bool(getattr(op.get_context().dialect, "is_mariadb", False))
 
 
 def placed(table: str) -> str:
-    """The quoted name of a table or view, with its schema."""
-    return quote(table) if SCHEMA is None else f"{quote(SCHEMA)}.{quote(table)}"
+    """Return the quoted name of a table or view, with its schema."""
+    return placed_in(table, SCHEMA)
 
 
-def listed(words: tuple[str, ...]) -> str:
+def listed(words: tuple[str, ...] | list[str]) -> str:
     return ", ".join(f"'{word}'" for word in words)
+
+
+if "subgroup" in inspect.signature(comparators.dispatch_for).parameters:
+    comparators.dispatch_for("column", subgroup="types")(leave_types)
+else:  # Alembic before 1.18
+    comparators.dispatch_for("column")(leave_types)

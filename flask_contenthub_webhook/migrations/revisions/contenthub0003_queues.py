@@ -1,8 +1,8 @@
 """Two columns, two indexes and three tables, for the queues, forwarding and alerts of flask_contenthub_webhook.
 
 Both columns are nullable and without a default, so that no row is touched and every database adds them in place; the
-indexes read the history once. What exists already stays as it is. The downgrade undoes exactly what the upgrade did,
-which is recorded in the database, in a view that selects constants.
+indexes read the history once, while others write to it. What exists already stays as it is. The downgrade undoes
+exactly what the upgrade did, which is recorded in the database, in a view that selects constants.
 
 Revision ID: contenthub0003
 Revises:
@@ -11,13 +11,33 @@ Revises:
 # ruff: noqa: D103 - one self-contained script, which the names of its functions explain
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op
 from alembic.util import CommandError
 from sqlalchemy.dialects import mysql
+
+# --- the engine ---
+from .engine import (
+    MYSQL,
+    Step,
+    dialect,
+    drop_index,
+    index_concurrently,
+    log,
+    placed_in,
+    politely,
+    quote,
+    read_view,
+    run_steps,
+    valid_indexes,
+    write_view,
+)
+
+# --- end of the engine ---
 
 # --- filled in by `flask webhook migrations install` ---
 revision = "contenthub0003"
@@ -36,15 +56,12 @@ branch_labels = None
 depends_on = None
 
 RECORD = f"{TASKS[:40]}_{revision}"
-MYSQL = ("mysql", "mariadb")
 SQLITE_THAT_DROPS_COLUMNS = (3, 35)
 
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
 LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
-
-log = logging.getLogger("alembic.contenthub")
 
 
 def new_columns() -> dict[str, sa.Column[Any]]:
@@ -141,10 +158,62 @@ def upgrade(engine_name: str = BIND) -> None:
         for entry in missing:
             if exists(entry, inspector):
                 log.info("The %s %s of %s is there already and stays as it is", *entry)
-        missing = [entry for entry in missing if not exists(entry, inspector)]
+    if is_in_use():
+        run_steps(steps())
+        return
+    missing = left_to_make()
     write_record([*read_record(), *missing])  # of a first try that broke off, where the database cannot roll back
     for entry in missing:
         make(entry)
+
+
+def plan() -> tuple[list[Step], dict[str, str]]:
+    """Return the steps of an upgrade of this database, and what it leaves alone: nothing."""
+    return steps(), {}
+
+
+def steps() -> list[Step]:
+    missing = left_to_make()
+    record = [*read_record(), *missing]
+    return [Step("record what will be done", "none", lambda: write_record(record)), *map(step, missing)]
+
+
+def step(entry: Entry) -> Step:
+    """Return the change that makes something, beside those who use the table."""
+    if entry.kind == "column":
+        column = new_columns()[entry.table_name]
+        sa.Table(entry.table_name, sa.MetaData(), column)
+        words = str(sa.schema.CreateColumn(column).compile(dialect=op.get_context().dialect))
+        instant = ", ALGORITHM=INSTANT" if dialect() == "mysql" else ""
+        table = placed(entry.table_name)
+        statement = f"ALTER TABLE {table} ADD COLUMN {words}{instant}"
+        run: Callable[[], None] = lambda: politely(statement, table=table)  # noqa: E731
+        return Step(f"add {entry.name} to {entry.table_name}", "everybody, for an instant", run, table=entry.table_name)
+    if entry.kind == "index" and entry.table_name == DELIVERIES:
+        _, columns, where = new_indexes()[entry.name]
+        condition = f" WHERE {where}" if where and dialect() == "postgresql" else ""
+        words = f"({', '.join(map(quote, columns))}){condition}"
+        run = lambda: index_concurrently(quote(entry.name), words, placed(DELIVERIES))  # noqa: E731
+        return Step(f"make the index {entry.name}", "none", run, "index", DELIVERIES)
+    return Step(f"make the {entry.kind} {entry.name}", "none: nobody uses it yet", lambda: make(entry))
+
+
+def left_to_make() -> list[Entry]:
+    if op.get_context().as_sql:
+        return entries()
+    inspector = sa.inspect(op.get_bind())
+    return [entry for entry in entries() if not exists(entry, inspector)]
+
+
+def is_in_use() -> bool:
+    """Tell whether a table may have rows that others write: not if it has been made in the same upgrade."""
+    if dialect() == "sqlite":
+        return False
+    if op.get_context().as_sql:
+        return bool(op.get_context().opts.get("starting_rev"))
+    tables = (sa.table(table, schema=SCHEMA) for table in (TASKS, DELIVERIES))
+    rows = [op.get_bind().execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() for table in tables]
+    return any(row is not None for row in rows)
 
 
 def make(entry: Entry) -> None:
@@ -160,17 +229,8 @@ def make(entry: Entry) -> None:
 
 
 def create_index(index: str, table: str, columns: list[str], where: str | None) -> None:
-    if where is None:
-        op.create_index(op.f(index), table, columns, schema=SCHEMA)
-    else:
-        op.create_index(
-            op.f(index),
-            table,
-            columns,
-            schema=SCHEMA,
-            postgresql_where=sa.text(where),
-            sqlite_where=sa.text(where),
-        )
+    options: Any = {} if where is None else {f"{each}_where": sa.text(where) for each in ("postgresql", "sqlite")}
+    op.create_index(op.f(index), table, columns, schema=SCHEMA, **options)
 
 
 def refuse_other_tables(inspector: sa.Inspector) -> None:
@@ -195,6 +255,9 @@ def downgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
     made = entries() if op.get_context().as_sql else made_here()
+    if is_in_use():
+        run_steps(steps_back(made))
+        return
     for entry in made:
         if entry.kind == "column":
             op.drop_column(entry.table_name, entry.name, schema=SCHEMA)
@@ -204,6 +267,29 @@ def downgrade(engine_name: str = BIND) -> None:
             op.drop_index(op.f(entry.name), entry.table_name, schema=SCHEMA)
     for table in dropped:
         op.drop_table(table, schema=SCHEMA)
+    drop_record()
+
+
+def steps_back(made: list[Entry]) -> list[Step]:
+    """Return the steps that undo an upgrade beside those who use the tables."""
+    dropped = [entry.name for entry in made if entry.kind == "table"]
+    found: list[Step] = []
+    for kind, name, table in made:
+        at = placed(table)
+        if kind == "column":
+            drop = f"ALTER TABLE {at} DROP COLUMN {quote(name)}"
+            found.append(
+                Step(f"drop {name} of {table}", "everybody, for an instant", partial(politely, drop, table=at))
+            )
+        elif kind == "index" and table not in dropped:
+            found.append(Step(f"drop the index {name}", "none", partial(drop_index, name, at)))
+    for table in dropped:
+        run = partial(op.drop_table, table, schema=SCHEMA)
+        found.append(Step(f"drop {table}", "none: nobody uses it any longer", run))
+    return [*found, Step("drop the record", "none", drop_record)]
+
+
+def drop_record() -> None:
     op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
 
 
@@ -233,32 +319,17 @@ def exists(entry: Entry, inspector: sa.Inspector) -> bool:
             return entry.name in {column["name"] for column in inspector.get_columns(entry.table_name, schema=SCHEMA)}
         case "table":
             return inspector.has_table(entry.name, schema=SCHEMA)
-    return inspector.has_index(entry.table_name, entry.name, schema=SCHEMA)
+    has_table = inspector.has_table(entry.table_name, schema=SCHEMA)
+    return has_table and entry.name in valid_indexes(entry.table_name, SCHEMA)
 
 
 def read_record() -> list[Entry]:
-    if op.get_context().as_sql or RECORD not in sa.inspect(op.get_bind()).get_view_names(schema=SCHEMA):
-        return []
-    record = sa.table(RECORD, *(sa.column(field) for field in Entry._fields), schema=SCHEMA)
-    return [Entry(*row) for row in op.get_bind().execute(sa.select(*record.c))]
+    return [Entry(*row) for row in read_view(RECORD, Entry._fields, SCHEMA)]
 
 
 def write_record(made: list[Entry]) -> None:
-    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
-    if not made:
-        return
-    rows = (
-        sa.select(*(sa.literal(value, sa.String).label(field) for field, value in entry._asdict().items()))
-        for entry in dict.fromkeys(made)
-    )
-    constants = sa.union_all(*rows).compile(dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True})
-    op.execute(f"CREATE VIEW {placed(RECORD)} AS {constants}")
-
-
-def quote(identifier: str) -> str:
-    return op.get_context().dialect.identifier_preparer.quote(identifier)
+    write_view(RECORD, list(dict.fromkeys(made)), SCHEMA)
 
 
 def placed(table: str) -> str:
-    """The quoted name of a table or view, with its schema."""
-    return quote(table) if SCHEMA is None else f"{quote(SCHEMA)}.{quote(table)}"
+    return placed_in(table, SCHEMA)

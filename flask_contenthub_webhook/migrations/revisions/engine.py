@@ -1,0 +1,380 @@
+"""The part that all revisions share; `flask webhook migrations install` copies it into each of them.
+
+A revision is a list of steps. Each commits for itself, where the database allows it, and is only made if something is
+left to do for it; an upgrade that was cut off goes on where it was. A lock that stops others is waited for only
+briefly, since all others queue behind who waits, and asked for again until it is free.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic import op
+from alembic.util import CommandError
+
+# --- the engine ---
+MYSQL = ("mysql", "mariadb")
+POSTGRESQL_MUST_WAIT = {"55P03", "40P01"}
+MYSQL_MUST_WAIT = {1205, 1213}
+TRIES_WITHOUT_WAITING = 50
+OPTIONS = {"lock_timeout": 200, "patience": 600_000, "batch": 1000, "pause": 20}
+"""Changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT; times are in milliseconds."""
+
+log = logging.getLogger("alembic.contenthub")
+
+
+class Step(NamedTuple):
+    """A change that is made and committed by itself.
+
+    Args:
+        title: its purpose.
+        lock: the lock that it asks for, and whom that stops.
+        run: makes it.
+        work: `instant`, `fill`, `scan`, `index` or `rewrite`, for an estimate of its time.
+        table: the table that it works on, if not the first one of the revision.
+    """
+
+    title: str
+    lock: str
+    run: Callable[[], None]
+    work: str = "instant"
+    table: str = ""
+
+
+def run_steps(steps: Iterable[Step]) -> None:
+    """Run steps, each in a transaction of its own where that is possible."""
+    with own_transactions():
+        for step in steps:
+            log.info("contenthub: %s (%s)", step.title, step.lock)
+            step.run()
+
+
+@contextmanager
+def own_transactions() -> Iterator[None]:
+    """Leave the transaction of Alembic, which would hold every lock until the last revision has been made."""
+    context = op.get_context()
+    if dialect() == "sqlite":
+        yield
+        return
+    if not context.as_sql and in_foreign_transaction():
+        log.warning(
+            "contenthub: migrations/env.py has begun a transaction itself: all is done in it, and its locks last until "
+            "it ends. Let env.py begin none to have each step committed by itself."
+        )
+        yield
+        return
+    with context.autocommit_block():
+        execute("SET lock_timeout = 0" if dialect() == "postgresql" else "SET SESSION lock_wait_timeout = DEFAULT")
+        if dialect() == "postgresql":
+            execute("SET timezone = 'UTC'")
+        yield
+        if dialect() == "postgresql":
+            execute("RESET timezone")
+            execute("RESET lock_timeout")
+        else:
+            execute("SET SESSION innodb_lock_wait_timeout = DEFAULT")
+
+
+def in_foreign_transaction() -> bool:
+    """Tell whether somebody else than Alembic has begun the transaction."""
+    return op.get_context()._transaction is None and op.get_bind().in_transaction()  # noqa: SLF001
+
+
+def commits_each() -> bool:
+    """Tell whether statements are committed one by one."""
+    return op.get_context().as_sql or op.get_bind().get_isolation_level() == "AUTOCOMMIT"
+
+
+def politely(*statements: str, table: str, long: bool = False) -> None:
+    """Execute statements that stop others, in one transaction, without waiting long for the locks.
+
+    Args:
+        *statements: the statements.
+        table: the table that must be locked, as it is written in SQL.
+        long: they work long before they ask for the last lock (MySQL), so that another try is dear.
+    """
+    if op.get_context().as_sql or not commits_each():
+        if dialect() == "postgresql":
+            execute(f"SET LOCAL lock_timeout = '{option('lock_timeout')}ms'" if not commits_each() else lock_timeout())
+        for statement in statements:
+            execute(statement)
+        return
+    run = in_postgresql if dialect() == "postgresql" else in_mysql
+    keep_asking(lambda attempt: run(statements, table, attempt, long=long), table)
+
+
+def lock_timeout() -> str:
+    """Return the statement that lets others wait behind us only briefly."""
+    return f"SET lock_timeout = '{option('lock_timeout')}ms'"
+
+
+def in_postgresql(statements: tuple[str, ...], table: str, attempt: int, *, long: bool) -> None:  # noqa: ARG001
+    """Take a lock first that only maintenance minds: who waits for it stops nobody, and an autovacuum gives way."""
+    execute("BEGIN")
+    try:
+        execute("SET LOCAL lock_timeout = '10s'")
+        execute(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
+        execute(f"SET LOCAL lock_timeout = '{option('lock_timeout')}ms'")
+        for statement in statements:
+            execute(statement)
+        execute("COMMIT")
+    except BaseException:
+        with suppress(sa.exc.DBAPIError):
+            execute("ROLLBACK")
+        raise
+
+
+def in_mysql(statements: tuple[str, ...], table: str, attempt: int, *, long: bool) -> None:  # noqa: ARG001
+    """Do not wait at all at first: MySQL counts in whole seconds."""
+    wait = 1 if long or attempt > TRIES_WITHOUT_WAITING else 0
+    execute(f"SET SESSION lock_wait_timeout = {wait}")
+    execute("SET SESSION innodb_lock_wait_timeout = 1")
+    for statement in statements:
+        execute(statement)
+
+
+def keep_asking(run: Callable[[int], Any], table: str) -> None:
+    """Run it until it gets its locks, and say who has them."""
+    began, said, attempt = time.monotonic(), 0.0, 1
+    while True:
+        try:
+            run(attempt)
+        except sa.exc.DBAPIError as error:
+            if not must_wait(error):
+                raise
+            now = time.monotonic()
+            if now - began > option("patience") / 1000:
+                raise CommandError(
+                    f"{table} was locked for {now - began:.0f} seconds, by {holders(table)}. What is done so far is "
+                    "committed; run the same command again to go on."
+                ) from error
+            if now - said > 1:
+                said = now
+                log.warning("contenthub: %s is locked by %s; trying again (%d)", table, holders(table), attempt)
+            attempt += 1
+            time.sleep(random.uniform(0.05, min(0.1 * attempt, 1.0)))  # noqa: S311 - so as not to keep in step
+        else:
+            return
+
+
+def must_wait(error: sa.exc.DBAPIError) -> bool:
+    """Tell whether a statement failed only because others had a lock."""
+    cause: Any = error.orig
+    if dialect() == "postgresql":
+        return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in POSTGRESQL_MUST_WAIT
+    return bool(cause.args) and cause.args[0] in MYSQL_MUST_WAIT
+
+
+def holders(table: str) -> str:
+    """Name the oldest sessions that may hold the lock."""
+    postgresql = """
+        SELECT DISTINCT a.pid, a.usename, a.application_name, a.state, date_trunc('second', now() - a.xact_start),
+            left(a.query, 60), a.xact_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE l.relation = to_regclass(:table) AND l.granted AND a.pid <> pg_backend_pid()
+        ORDER BY a.xact_start LIMIT 3"""
+    mysql = """
+        SELECT p.id, p.user, p.host, p.command, timediff(now(), t.trx_started), left(coalesce(p.info, ''), 60)
+        FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+        WHERE p.id <> connection_id() ORDER BY t.trx_started LIMIT 3"""
+    statement = sa.text(postgresql).bindparams(table=table) if dialect() == "postgresql" else sa.text(mysql)
+    try:
+        rows = op.get_bind().execute(statement).all()
+    except sa.exc.DBAPIError:  # it is not for everybody to see
+        rows = []
+    found = [f"session {r[0]} ({r[1]}, {r[2]}, {r[3]}, for {r[4]}): {' '.join(str(r[5]).split())!r}" for r in rows]
+    return "; ".join(found) or "a session that has gone or cannot be seen"
+
+
+def execute(statement: str | sa.Executable) -> sa.CursorResult[Any] | None:
+    """Execute SQL as it is written, or print it."""
+    if op.get_context().as_sql:
+        op.execute(sa.text(statement.replace(":", "\\:")) if isinstance(statement, str) else statement)
+        return None
+    bind = op.get_bind()
+    return bind.exec_driver_sql(escaped(statement)) if isinstance(statement, str) else bind.execute(statement)
+
+
+def escaped(statement: str) -> str:
+    """Leave a percent sign alone: drivers with the styles `format` and `pyformat` would see a parameter."""
+    return statement.replace("%", "%%") if op.get_context().dialect.paramstyle in {"format", "pyformat"} else statement
+
+
+def patiently(statement: str, *, table: str) -> None:
+    """Execute a statement whose lock nobody but maintenance minds."""
+    if dialect() == "postgresql" and commits_each():
+        execute("SET lock_timeout = '10s'")
+    if op.get_context().as_sql or not commits_each():
+        execute(statement)
+    else:
+        keep_asking(lambda _attempt: execute(statement), table)
+
+
+def drop_index(index: str, table: str) -> None:
+    """Drop an index while others read and write."""
+    if dialect() == "mysql":
+        politely(f"DROP INDEX {quote(index)} ON {table}", table=table)
+        return
+    concurrently = "CONCURRENTLY " if commits_each() else ""
+    if concurrently:
+        execute("SET lock_timeout = 0")
+    execute(f"DROP INDEX {concurrently}IF EXISTS {beside(table, quote(index))}")
+
+
+def index_concurrently(index: str, definition: str, table: str, *, unique: bool = False) -> None:
+    """Create an index while others write; what a cut has left of it is dropped before.
+
+    Args:
+        index: its name, quoted.
+        definition: what follows the name of the table.
+        table: as it is written in SQL.
+        unique: make it unique.
+    """
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    if dialect() != "postgresql":
+        online = " ALGORITHM=INPLACE LOCK=NONE" if dialect() == "mysql" else ""
+        politely(f"CREATE {kind} {index} ON {table} {definition}{online}", table=table, long=True)
+        return
+    if not commits_each():
+        execute(f"CREATE {kind} {index} ON {table} {definition}")
+        return
+    execute("SET lock_timeout = 0")  # one that runs out would leave an index that is invalid
+    execute(f"DROP INDEX CONCURRENTLY IF EXISTS {beside(table, index)}")
+    execute(f"CREATE {kind} CONCURRENTLY {index} ON {table} {definition}")
+
+
+def beside(table: str, name: str) -> str:
+    """Return the name of an index with the schema of its table."""
+    schema, dot, _ = table.rpartition(".")
+    return f"{schema}{dot}{name}"
+
+
+def valid_indexes(table: str, schema: str | None) -> set[str]:
+    """Return the names of the indexes of a table, without those that were cut off while they were made."""
+    if op.get_context().as_sql:
+        return set()
+    bind = op.get_bind()
+    names = {str(index["name"]) for index in sa.inspect(bind).get_indexes(table, schema=schema)}
+    if dialect() != "postgresql":
+        return names
+    invalid = sa.text(
+        "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid"
+        " AND i.indrelid = to_regclass(:table)"
+    )
+    return names - set(bind.scalars(invalid, {"table": placed_in(table, schema)}))
+
+
+def in_batches(table: str, key: str, statements: list[str], *, title: str) -> None:
+    """Execute UPDATEs for a few rows at a time, by the primary key, each committed by itself.
+
+    Args:
+        table: as it is written in SQL.
+        key: the column of the primary key, an integer.
+        statements: UPDATEs that end with a condition in brackets, to which the range of keys is added.
+        title: for the lines that tell how far it is.
+    """
+    if op.get_context().as_sql:
+        for statement in statements:
+            execute(statement)
+        return
+    bind = op.get_bind()
+    first, last = bind.execute(sa.text(f"SELECT min({key}), max({key}) FROM {table}")).one()  # noqa: S608
+    if first is None:
+        return
+    page = f"SELECT max({key}) FROM (SELECT {key} FROM {table} WHERE {key} > :seen ORDER BY {key} LIMIT :size) p"  # noqa: S608
+    seen, size, changed, said = first - 1, option("batch"), 0, time.monotonic()
+    while seen < last:
+        upto = bind.scalar(sa.text(page), {"seen": seen, "size": size})
+        if upto is None:
+            break
+        began = time.monotonic()
+        for statement in statements:
+            changed += in_range(f"{statement} AND {key} > {seen} AND {key} <= {upto}", table)
+        seen, took = upto, time.monotonic() - began
+        size = max(50, size // 2) if took > 0.2 else min(option("batch"), size * 2)  # noqa: PLR2004
+        if time.monotonic() - said > 2:  # noqa: PLR2004
+            said = time.monotonic()
+            done = 100 * (seen - first + 1) // (last - first + 1)
+            log.info("contenthub: %s: %d changes, %d %% of the keys", title, changed, done)
+        time.sleep(option("pause") / 1000 if commits_each() else 0)
+
+
+def in_range(statement: str, table: str) -> int:
+    """Execute one UPDATE, once the rows are free, and return how many it changed."""
+    count = 0
+
+    def update(_attempt: int) -> None:
+        nonlocal count
+        if commits_each():
+            execute(lock_timeout() if dialect() == "postgresql" else "SET SESSION innodb_lock_wait_timeout = 1")
+        result = execute(statement)
+        count = 0 if result is None else result.rowcount
+
+    if commits_each():
+        keep_asking(update, table)
+    else:
+        update(1)
+    return count
+
+
+def read_view(view: str, fields: Iterable[str], schema: str | None) -> list[tuple[Any, ...]]:
+    """Return the rows of a view of constants; none if there is no such view."""
+    if op.get_context().as_sql or view not in sa.inspect(op.get_bind()).get_view_names(schema=schema):
+        return []
+    columns: list[sa.ColumnElement[Any]] = [sa.column(field) for field in fields]
+    return [tuple(row) for row in op.get_bind().execute(sa.select(*columns).select_from(sa.table(view, schema=schema)))]
+
+
+def write_view(view: str, entries: Sequence[Any], schema: str | None) -> None:
+    """Make a view of constants, which is there all the time, or drop it if there is nothing to keep.
+
+    Args:
+        view: its name.
+        entries: named tuples of texts.
+        schema: the schema.
+    """
+    rows = [
+        sa.select(*(sa.literal(value, sa.String).label(field) for field, value in entry._asdict().items()))
+        for entry in entries
+    ]
+    if not rows or dialect() == "sqlite":
+        execute(f"DROP VIEW IF EXISTS {placed_in(view, schema)}")
+    if rows:
+        constants = sa.union_all(*rows).compile(
+            dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True}
+        )
+        create = "CREATE VIEW" if dialect() == "sqlite" else "CREATE OR REPLACE VIEW"
+        execute(f"{create} {placed_in(view, schema)} AS {constants}")
+
+
+def option(name: str) -> int:
+    """Return an option of the command line or the environment."""
+    environment = op.get_context().environment_context
+    arguments = {} if environment is None else environment.get_x_argument(as_dictionary=True)
+    value = arguments.get(f"contenthub_{name}") or os.environ.get(f"CONTENTHUB_{name.upper()}") or OPTIONS[name]
+    return int(str(value))
+
+
+def dialect() -> str:
+    """Return the kind of database; MariaDB is a MySQL."""
+    found: str = op.get_context().dialect.name
+    return "mysql" if found in MYSQL else found
+
+
+def quote(identifier: str) -> str:
+    """Return a name as it is written in SQL."""
+    return op.get_context().dialect.identifier_preparer.quote(identifier)
+
+
+def placed_in(table: str, schema: str | None) -> str:
+    """Return the quoted name of a table or view, with its schema."""
+    return quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
+
+
+# --- end of the engine ---
