@@ -237,10 +237,9 @@ def test_times_without_a_zone_are_utc_whatever_the_session_says(postgres_host: M
 
     upgraded(host)
 
-    task = host.webhook.task_model
     noon, now = datetime(2025, 1, 1, 12, tzinfo=UTC), datetime.now(UTC)
     with host.app.app_context():
-        session = host.db.session
+        session, task = host.db.session, host.webhook.task_model
         assert [session.get_one(task, 1).created_at, session.get_one(task, 1).finished_at] == [noon, noon]
         session.get_one(task, 1).created_at = now
         made = [task(id=number, status="pending") for number in (2, 3, 4)]
