@@ -42,7 +42,7 @@ class RunPodJobs:
         output = said.get("output")
         return Report(
             state=RemoteState(STATES.get(said["status"], said["status"].lower())),
-            result={"content": output["text"] if isinstance(output, dict) else output, "raw": said},
+            result={"content": output.get("text") if isinstance(output, dict) else output, "raw": said},
             error={"message": str(said.get("error", said["status"]))},
             raw=json.dumps(said).encode(),
             creator_task_id=said["id"],

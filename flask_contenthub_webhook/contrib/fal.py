@@ -81,7 +81,7 @@ class FalQueue:
     def read_callback(self, callback: Callback) -> Report | None:
         said = json.loads(callback.body)  # it names no application, and so not the job; the URL names the task
         if said["status"] != "OK":
-            return _failed(said["error"], said)
+            return _failed(said.get("error") or said["payload"], said)
         if said["payload"] is None:  # fal could not put the answer into the webhook: it is fetched
             return Report(state=RemoteState.COMPLETED, raw=callback.body)
         return _completed(said["payload"])

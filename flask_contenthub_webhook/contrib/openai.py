@@ -40,7 +40,7 @@ class OpenAIResponses:
         self._secret = webhook_secret
 
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - a background response is answered at once
-        metadata = {**job.options.get("metadata", {}), _TASK: job.task_id, _ATTEMPT: str(job.attempt)}
+        metadata = {**(job.options.get("metadata") or {}), _TASK: job.task_id, _ATTEMPT: str(job.attempt)}
         if "input_file_id" in job.options:
             return self._report(self._client.batches.create, **{**job.options, "metadata": metadata})
         options = {"input": job.prompt, **job.options, "background": True, "metadata": metadata}

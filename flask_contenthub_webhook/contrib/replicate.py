@@ -48,10 +48,10 @@ class ReplicatePredictions:
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - it is answered at once
         kinds = {"model": self._client.models, "deployment": self._client.deployments}
         api = next((kinds[kind] for kind in kinds if kind in job.options), self._client)
-        options = {"input": {"prompt": job.prompt}, "wait": _TIMEOUT, **job.options}
+        events = ["start", "logs", "completed"] if "progress" in job.callback_events else ["completed"]
+        options = {"input": {"prompt": job.prompt}, "wait": _TIMEOUT, "webhook_events_filter": events, **job.options}
         if job.callback_url is not None:
-            progress = ["start", "logs"] if "progress" in job.callback_events else []
-            options |= {"webhook": job.callback_url, "webhook_events_filter": [*progress, "completed"]}
+            options["webhook"] = job.callback_url
         with service_errors():
             return _report(api.predictions.create(**options))
 
@@ -83,7 +83,7 @@ class ReplicatePredictions:
     def read_callback(self, callback: Callback) -> Report | None:
         from replicate.prediction import Prediction
 
-        return _report(Prediction(**json.loads(callback.body)))
+        return _report(Prediction.construct(**json.loads(callback.body)))  # a webhook leaves out what the SDK requires
 
 
 def _report(said: Prediction) -> Report:
@@ -91,7 +91,7 @@ def _report(said: Prediction) -> Report:
     progress = said.progress
     return Report(
         state=RemoteState(_STATES.get(said.status, said.status)),
-        result={"content": _text(document["output"]), "raw": document} if said.status == "succeeded" else None,
+        result={"content": _text(document.get("output")), "raw": document} if said.status == "succeeded" else None,
         error={"message": said.error or f"It is {said.status}."},
         raw=json.dumps(document).encode(),
         creator_task_id=said.id,

@@ -20,6 +20,7 @@ _NO_ANSWER = {
     "APIConnectionError",
     "PyJWKClientConnectionError",
     "JSONDecodeError",
+    "ValidationError",
 }
 _WORDS = ("message", "detail", "error", "title")
 _NOT_TAKEN = {408, 425, 429, 503, 521, 523, 525, 526, 530}
@@ -38,7 +39,7 @@ def service_errors() -> Iterator[None]:
     404 in JSON                                  :class:`UnknownJob`
     any other 4xx in JSON                        :class:`.CreatorRefused`, with the service's words
     a cut connection, a time-out, any other 5xx  :class:`.CreatorUnclear`: the service may have acted on the request
-    an answer that is a page                     the same
+    an answer that is a page, or unexpected      the same
     ===========================================  ==================================================================
 
     Any other exception passes: it is a bug of the class.

@@ -247,6 +247,44 @@ def test_replicate_reports_progress_from_the_log_if_that_was_asked_for(fake, cre
 
 
 @on(FakeReplicate)
+@pytest.mark.parametrize(
+    ("status", "state"), [("starting", OPEN), ("succeeded", COMPLETED), ("failed", FAILED), ("aborted", FAILED)]
+)
+def test_replicate_webhooks_have_fewer_fields_and_more_states_than_the_sdk_knows(creator, status, state):
+    """The fields are those of the example in Replicate's documentation."""
+    body: dict[str, Any] = {
+        "id": "ufawqhfynnddngldkgtslldrkq",
+        "version": "5c7d5dc6dd8bf75c1acaa8565735e7986bc5b66206b55cca93cb72c9bf15ccaa",
+        "created_at": "2022-04-26T22:13:06.224088Z",
+        "started_at": None,
+        "completed_at": None,
+        "status": status,
+        "input": {"text": "Alice"},
+        "output": ["he", "llo"],
+        "error": None,
+        "logs": None,
+        "metrics": {},
+    }
+    report = creator.read_callback(Callback(body=json.dumps(body).encode()))
+    assert (report.state, report.creator_task_id) == (state, body["id"])
+    if state is COMPLETED:
+        assert report.result["content"] == "hello"
+
+
+@on(FakeReplicate)
+def test_replicate_output_as_text(creator):
+    def content(output: Any) -> Any:
+        body = {"id": "a", "status": "succeeded", "output": output}
+        return creator.read_callback(Callback(body=json.dumps(body).encode())).result["content"]
+
+    assert content("whole") == "whole"
+    links = ["https://a.example/1.png", "https://a.example/2.png"]
+    assert content(links) == "\n".join(links)
+    assert content({"score": 0.5}) == {"score": 0.5}
+    assert content([]) == ""
+
+
+@on(FakeReplicate)
 @pytest.mark.parametrize("kind", ["version", "model", "deployment"])
 def test_replicate_takes_each_kind_of_model_and_answers_at_once(fake, kind):
     creator = MAKE[FakeReplicate](fake)
