@@ -53,6 +53,8 @@ class ReceivedEvent:
         remote_addr: the client's address.
         replay_of: the delivery that is being applied again.
         is_vouched_for: True if its sender is known to be the one that the task was submitted to.
+        denial: what the creator said when it was asked about a failure, if that is not true; see
+            :mod:`..engine.last_failures`.
         from_history: True if it was restored from a history row; its task was checked when the row was written.
     """
 
@@ -71,6 +73,7 @@ class ReceivedEvent:
     remote_addr: str | None = None
     replay_of: int | None = None
     is_vouched_for: bool = False
+    denial: str = ""
     from_history: bool = False
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ from .belonging import check_sender, may_be_anothers
 from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, handlers_of
 from .history import settle_copies
+from .last_failures import denied
 from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
 from .task_changes import changes_of, stored_result
 
@@ -253,7 +254,7 @@ class _EventTransaction:
         )
         if isinstance(event, Internal) and not decision.reason:
             return replace(decision, reason=event.payload.get("reason", ""))
-        return with_notes(decision, event.notes)
+        return with_notes(denied(decision, self.received), event.notes)
 
     def _was_applied(self, task: Row) -> bool:
         """Ask the history if neither a state nor an attempt number distinguishes a copy from a new event."""

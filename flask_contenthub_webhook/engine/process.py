@@ -11,6 +11,7 @@ from ..errors import CreatorError, DatabaseUnavailable, RequestRefused
 from ..runtime.state import WebhookState
 from .accept import accept, accept_many, defer
 from .apply import apply_event
+from .last_failures import ask_about_failure
 from .missing_result import fetch_missing_result
 from .patience import PATIENCE
 
@@ -60,7 +61,8 @@ def process_inline(state: WebhookState, received: ReceivedEvent) -> Outcome:
     """Apply an event now, whatever WEBHOOK_PROCESSING says."""
     started = time.monotonic()
     try:
-        return apply_event(state, fetch_missing_result(state, received, patience=PATIENCE))
+        received = ask_about_failure(state, fetch_missing_result(state, received, patience=PATIENCE), patience=PATIENCE)
+        return apply_event(state, received)
     except CreatorError as error:
         return defer(state, received, error.message)
     finally:

@@ -28,6 +28,7 @@ from ..storage.store import AlreadySettled
 from .apply import apply_event
 from .failures import record_failure
 from .history import read_delivery, set_verdict
+from .last_failures import ask_about_failure
 from .missing_result import fetch_missing_result
 from .process import warn_if_slow
 from .restore import event_of_row
@@ -183,7 +184,7 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
             )
             signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
             return verdict
-        verdict = apply_event(state, received, kept=row).verdict
+        verdict = apply_event(state, ask_about_failure(state, received), kept=row).verdict
         warn_if_slow(state, received, time.monotonic() - started)
     except (AlreadySettled, HandlerFailed):
         return _verdict_of(state, row)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
@@ -40,6 +40,7 @@ from .accept import defer
 from .patience import PATIENCE, in_time
 from .process import process
 from .reports import event_of
+from .task_changes import submission_lease
 
 if TYPE_CHECKING:
     from ..creators.registry import Registered
@@ -264,8 +265,7 @@ def _find(state: WebhookState, sender: Registered, report: Report) -> Row | None
         return None
     if (task := _by_job(state, sender, job)) is not None:
         return task
-    settings, names = state.settings, state.registry.columns_of(sender)
-    longest = timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout)
+    names, longest = state.registry.columns_of(sender), submission_lease(state.settings)
 
     def in_call(tx: Connection) -> bool:
         return is_in_call(tx, state.store.tasks, creators=names, since=state.store.now(tx) - longest)

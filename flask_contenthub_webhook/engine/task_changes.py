@@ -14,7 +14,9 @@ from ..core.filters import pick
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Decision, TaskState, Trigger
 
-__all__ = ["attempt_timeout", "changes_of", "has_time_left", "stored_result"]
+__all__ = ["attempt_timeout", "changes_of", "has_time_left", "stored_result", "submission_lease"]
+
+_LEASE_MARGIN = timedelta(seconds=10)
 
 _MOST_EARLIER_NAMES = 50
 """Attempts whose names a task keeps; events signed for earlier ones no longer belong to it."""
@@ -210,13 +212,23 @@ def attempt_timeout(task: Row, settings: Settings) -> timedelta:
     return settings.task_timeout if seconds is None else timedelta(seconds=seconds)
 
 
+def submission_lease(settings: Settings) -> timedelta:
+    """Return the length of a claim for submission: longer than a usual call takes; it is renewed while one goes on."""
+    return timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout) + _LEASE_MARGIN
+
+
 def has_time_left(task: Row, settings: Settings, now: datetime) -> bool:
     """Tell whether an open task is before its deadline.
 
-    A task that waits for its submission has used none of its time. One without a deadline, made by hand, has the time
-    of one attempt from its creation.
+    A task that waits for its submission has used none of its time. One that is being handed over, however short its
+    time, first gets the answer, or is looked for by the sweep that follows a killed process. One without a deadline,
+    made by hand, has the time of one attempt from its creation.
     """
-    if task["status"] == TaskState.PENDING and task["next_submit_at"] is not None and task["submitting_since"] is None:
-        return True
     deadline = task["deadline_at"]
-    return bool((task["created_at"] + attempt_timeout(task, settings) if deadline is None else deadline) > now)
+    if deadline is None:
+        deadline = task["created_at"] + attempt_timeout(task, settings)
+    if task["status"] == TaskState.PENDING and task["next_submit_at"] is not None:
+        if task["submitting_since"] is None:
+            return True
+        deadline = max(deadline, task["submitting_since"] + 2 * submission_lease(settings))
+    return bool(deadline > now)

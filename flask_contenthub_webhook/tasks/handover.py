@@ -25,6 +25,7 @@ from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
 from ..engine.stray_jobs import earlier_names, is_owned, remember_name, stop_strays
+from ..engine.task_changes import submission_lease
 from ..errors import (
     CreatorBug,
     CreatorError,
@@ -49,7 +50,6 @@ logger = get_logger(__name__)
 
 _PATIENCE_WITH_EARLIER = 3
 """Times that an attempt waits because the one before it could not be cancelled."""
-_LEASE_MARGIN = timedelta(seconds=10)
 _UNANSWERED = CreatorUnclear("The process ended during the call.")
 
 
@@ -124,9 +124,7 @@ def _claim_one(state: WebhookState) -> Row | str | None:
 
 
 def _lease(state: WebhookState) -> timedelta:
-    """Return the length of a claim: longer than a usual call takes; it is renewed while a call goes on."""
-    settings = state.settings
-    return timedelta(seconds=settings.creator_submit_wait + 2 * settings.creator_timeout) + _LEASE_MARGIN
+    return submission_lease(state.settings)
 
 
 def _hand_over(state: WebhookState, task: Row) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flask import request
 
 from flask_contenthub_webhook import ContentHubWebhook
-from flask_contenthub_webhook.tasks import handover
+from flask_contenthub_webhook.engine import task_changes
 from tests.support import web_host
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ webhook = ContentHubWebhook()
 def create_app() -> Flask:
     """The application, configured by the environment alone."""
     if margin := os.environ.get("TEST_SOAK_LEASE_MARGIN"):
-        handover._LEASE_MARGIN = timedelta(seconds=float(margin))
+        task_changes._LEASE_MARGIN = timedelta(seconds=float(margin))
     app = web_host.create_app()
 
     @app.post("/submit")

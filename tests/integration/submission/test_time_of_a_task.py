@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from flask_contenthub_webhook.errors import CreatorUnreachable
 from tests.support.host import Host, at_once, completed
-from tests.support.submission import OPEN, cancel, own, raise_, reconcile, retry, submit, sweep
+from tests.support.submission import (
+    BASE,
+    OPEN,
+    Killed,
+    cancel,
+    own,
+    raise_,
+    reconcile,
+    retry,
+    submit,
+    sweep,
+    with_own_creator,
+)
 
 
 def an_outage(host: Host, minutes: int, *, order: str) -> None:
@@ -111,3 +124,51 @@ def test_two_passes_at_once_tell_the_service_at_most_twice(hub, monkeypatch):
     hub.clock.advance(1000)
     at_once(lambda: reconcile(hub), lambda: reconcile(hub))
     assert own(hub).cancelled == [hub.task(task_id).creator_task_id]
+
+
+class TestShorterThanALease:
+    """A deadline that passes during the hand-over, or before anybody sees that its process was killed."""
+
+    @pytest.fixture
+    def hub(self, hosts: Callable[..., Host], database_url: str) -> Host:
+        settings = {"WEBHOOK_CALLBACK_BASE_URL": BASE, "WEBHOOK_SUBMIT_THREADS": 0, "WEBHOOK_POLL_GRACE": 5}
+        return with_own_creator(hosts(database_url, **settings))
+
+    def test_a_hand_over_that_goes_on_gets_its_answer(self, hub):
+        def slow(job):
+            own(hub).known[job.creator_task_id] = OPEN
+            hub.clock.advance(20)
+            reconcile(hub)
+            return OPEN
+
+        own(hub).on_submit = slow
+        task_id = submit(hub, timeout=10)
+        assert sweep(hub).outcomes == {"submitted": 1}
+        task = hub.task(task_id)
+        assert (task.status, task.attempt) == ("submitted", 1)
+        assert task.deadline_at == hub.clock.now + timedelta(seconds=10)
+
+    def test_one_whose_process_was_killed_is_looked_for(self, hub):
+        def accept_and_die(job):
+            own(hub).known[job.creator_task_id] = OPEN
+            raise Killed
+
+        own(hub).on_submit = accept_and_die
+        task_id = submit(hub, timeout=10)
+        with pytest.raises(Killed):
+            sweep(hub)
+        for _ in range(20):  # the poller runs more often than the sweep
+            hub.clock.advance(6)
+            reconcile(hub)
+        assert (hub.task(task_id).status, hub.task(task_id).attempt) == ("pending", 1)
+        assert sweep(hub).outcomes == {"submitted": 1}
+        assert (hub.task(task_id).status, hub.task(task_id).attempt, len(own(hub).jobs)) == ("submitted", 1, 1)
+
+    def test_but_not_for_ever(self, hub):
+        own(hub).on_submit = lambda _: raise_(Killed())
+        task_id = submit(hub, timeout=10, max_retries=0)
+        with pytest.raises(Killed):
+            sweep(hub)
+        hub.clock.advance(600)
+        reconcile(hub)
+        assert (hub.task(task_id).status, hub.task(task_id).error_code) == ("failed", "SUBMISSION_UNANSWERED")
