@@ -108,7 +108,15 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database: the test runs once on each kind."""
-    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
+    url: str = request.getfixturevalue(fixtures[request.param])
+    return url
+
+
+@pytest.fixture(params=["postgres_url", "mariadb_url"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh database of a server: the test runs once on each kind, for what needs several connections."""
+    url: str = request.getfixturevalue(request.param)
     return url
 
 
@@ -139,8 +147,14 @@ def sqlite_host(hosts: Callable[..., Host], sqlite_url: str) -> Host:
 
 
 @pytest.fixture
+def server_host(hosts: Callable[..., Host], server_url: str) -> Host:
+    """The default host application on each kind of server, for what needs several connections at once."""
+    return hosts(server_url)
+
+
+@pytest.fixture
 def postgres_host(hosts: Callable[..., Host], postgres_url: str) -> Host:
-    """The default host application on PostgreSQL, for what needs several connections at once."""
+    """The default host application on PostgreSQL, for what it alone has."""
     return hosts(postgres_url)
 
 

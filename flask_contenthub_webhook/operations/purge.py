@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ..core.state_machine import Verdict
+from ..storage.dialect import by_primary_key
 from .retention import PurgeMemory, Rule, expired, is_remembered, retention_rules, spans
 from .throttled_delete import HOLD, MOST, Throttle
 
@@ -123,12 +124,17 @@ class _Walk:
         """Change what is free between the first and the last of these ids, and still meets the condition."""
         row_id = self._model.id
         chosen = (row_id >= ids[0], row_id <= ids[-1], condition)
+        capabilities = self._state.store.capabilities(session)
+        connection = session.connection(bind_arguments=self._bind)
         statement = change.where(*chosen)
-        if self._state.store.capabilities(session).skip_locked:
-            # The limit, which never counts, keeps MySQL from merging the subquery into a change of the same table.
+        if capabilities.skip_locked:
             free = sa.select(row_id.label("id")).where(*chosen).limit(MOST).with_for_update(skip_locked=True)
-            statement = change.where(row_id.in_(sa.select(free.subquery("free").c.id)))
-        return int(session.connection(bind_arguments=self._bind).execute(statement).rowcount)
+            if capabilities.locks_first:
+                ids = connection.execute(free).scalars().all()
+                statement = by_primary_key(change, connection.dialect).where(row_id.in_(ids), condition)
+            else:
+                statement = change.where(row_id.in_(sa.select(free.subquery("free").c.id)))
+        return int(connection.execute(statement).rowcount)
 
 
 def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Throttle) -> None:

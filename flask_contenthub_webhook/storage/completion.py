@@ -40,6 +40,8 @@ class Completion:
         """The UPDATE of the task; it returns its columns, and whether an event of it failed before."""
         if capabilities.returning:
             self.alone = update.returning(*(tasks.columns[key] for key in returned), _has_failed(deliveries.columns))
+        self.changed = sa.select(*tasks.columns.values(), _has_failed(deliveries.columns)).where(*of_task)
+        """The same where an UPDATE returns nothing."""
         self._deliveries = deliveries
         self._previous = tasks.columns["previous_status"].key
         self._recording: dict[tuple[str, ...], sa.Select[Any]] = {}

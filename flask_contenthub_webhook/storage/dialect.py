@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-__all__ = ["Capabilities", "reuses_ids"]
+from .drivers import MYSQL
+
+__all__ = ["Capabilities", "by_primary_key", "reuses_ids"]
 
 
 class Capabilities(NamedTuple):
@@ -42,14 +44,34 @@ class Capabilities(NamedTuple):
             returning=bool(dialect.update_returning),
             skip_locked=skip_locked,
             modifying_cte=dialect.name == "postgresql",
-            insert_from_select=bool(dialect.insert_returning) and dialect.name in {"postgresql", "sqlite"},
+            insert_from_select=bool(dialect.insert_returning) and dialect.name in {"postgresql", "sqlite", *MYSQL},
             insert_many=bool(dialect.insert_executemany_returning_sort_by_parameter_order),
             notify=dialect.name == "postgresql",
         )
 
+    @property
+    def locks_first(self) -> bool:
+        """Lock rows in a statement of its own, and change them in the next: MySQL and MariaDB.
+
+        They cannot return what an UPDATE changed, and read the whole table for a change whose rows a subquery finds.
+        """
+        return self.skip_locked and not self.returning
+
     def with_plain_statements(self) -> Capabilities:
         """Return these without INSERT ... SELECT, and changes as a part of another statement."""
         return self._replace(modifying_cte=False, insert_from_select=False)
+
+
+def by_primary_key(change: Any, dialect: sa.Dialect) -> Any:
+    """Let MySQL and MariaDB find the rows of a change by their ids.
+
+    Of a small table they would read every row, and wait for those that others hold.
+    """
+    if dialect.name not in MYSQL:
+        return change
+    if isinstance(change, sa.Delete):  # only a DELETE of several tables takes hints
+        change = change.prefix_with(dialect.identifier_preparer.format_table(change.table))
+    return change.with_hint("FORCE INDEX (PRIMARY)")
 
 
 def reuses_ids(connection: sa.Connection, table: sa.Table) -> bool:

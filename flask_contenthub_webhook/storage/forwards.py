@@ -67,7 +67,7 @@ class Outbox:
         if sql.capabilities.returning and sql.capabilities.skip_locked:
             return self._values(connection.execute(sql.claim, window).one_or_none())
         del window["at_until"]
-        for _ in range(_ROUNDS):  # SQLite has one writer at a time, which does not search meanwhile
+        for _ in range(_ROUNDS):  # another process may take it before we do, unless the search locks it
             due = connection.execute(sql.due, window).one_or_none()
             if due is None:
                 return None
@@ -185,9 +185,9 @@ class _Statements:
 
         is_open = f["url"].not_in(sa.bindparam("at_closed", expanding=True))
         self.due = sa.select(f["id"], f["tries"]).where(is_due, is_open).order_by(f["next_try_at"]).limit(1)
-        candidate = self.due.with_only_columns(f["id"])
         if capabilities.skip_locked:
-            candidate = candidate.with_for_update(skip_locked=True)
+            self.due = self.due.with_for_update(skip_locked=True)
+        candidate = self.due.with_only_columns(f["id"])
         claim = (
             sa.update(forwards.table)
             .where(is_due)

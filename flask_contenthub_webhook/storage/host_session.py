@@ -18,15 +18,16 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import QueuePool
 
 from .drivers import TransactionState, transaction_state
+from .mysql_session import make_ours
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["OURS", "capacity", "context_of_ours", "make_room"]
+__all__ = ["OURS", "capacity", "context_of_ours", "make_room", "watch_begins"]
 
 OURS = "contenthub_webhook"
-"""Marks a session of ours in its ``info``: it is never ended from outside."""
+"""Marks a session of ours in its ``info``, with the seconds that it may wait for a lock; never ended from outside."""
 
 _HAS_ONLY_READ = sa.text(
     "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid'"
@@ -82,6 +83,17 @@ def capacity(pool: sa.Pool) -> int | None:
     """Return the most connections that a pool gives at once; None if there is no limit."""
     most_more = getattr(pool, "_max_overflow", -1)
     return pool.size() + int(most_more) if isinstance(pool, QueuePool) and most_more >= 0 else None
+
+
+def watch_begins(db: SQLAlchemy) -> None:
+    """Let sessions of ours begin with the settings of :mod:`.mysql_session`; calling it again changes nothing."""
+    if not sa.event.contains(db.session, "after_begin", _after_begin):
+        sa.event.listen(db.session, "after_begin", _after_begin)
+
+
+def _after_begin(session: Session, _: object, connection: sa.Connection) -> None:
+    if (longest_wait := session.info.get(OURS)) is not None:
+        make_ours(connection, longest_wait)
 
 
 def _host_session(db: SQLAlchemy) -> Session | None:

@@ -102,13 +102,17 @@ class InboxStore:
             return sorted((self._claimed(row) for row in claimed), key=lambda delivery: delivery.row["id"])
         times = {key: value for key, value in parameters.items() if key in {"at_until", "at_clock"}}
         del parameters["at_until"]
-        taken: list[Claimed] = []
-        for delivery_id, seen in connection.execute(candidates, parameters).all():
-            candidate = {"at_id": delivery_id, "at_seen": seen, **times}
-            if connection.execute(sql.claim_one, candidate).rowcount == 1:
-                row = connection.execute(sql.delivery_by_id, {"at_id": delivery_id}).one()
-                taken.append(self._claimed((*row, True)))
-        return taken
+        heads = {number: seen for number, seen in connection.execute(candidates, parameters)}  # noqa: C416
+        if sql.capabilities.locks_first:
+            locked = connection.execute(sql.lock, {"at_ids": list(heads)}).all() if heads else ()
+            ids = [number for number, seen in locked if seen == heads[number]]  # nobody had it in between
+            if ids:
+                connection.execute(sql.claim_locked, {"at_ids": ids, **times})
+        else:
+            one = [(number, {"at_id": number, "at_seen": seen, **times}) for number, seen in heads.items()]
+            ids = [number for number, head in one if connection.execute(sql.claim_one, head).rowcount == 1]
+        rows = connection.execute(sql.claimed, {"at_ids": ids}).all() if ids else ()
+        return [self._claimed((*row, True)) for row in rows]
 
     def renew(self, tx: Tx, row: Row, until: datetime) -> bool:
         """Extend a claim; False if another worker has it, or a transaction is settling the delivery."""

@@ -61,10 +61,12 @@ class InboxStatements:
         self.heads = self._claim(*self._heads(due, at_now, at_limit))
         self.head_of_task = self._claim(sa.or_(due, _is_fresh(d)), sa.select(d["id"]).where(d["id"] == head))
 
-        self.claim_one = (
-            sa.update(table)
-            .where(d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment))
-            .values(self._taken(moved("at_until", moment)))
+        found = d["id"].in_(sa.bindparam("at_ids", expanding=True))
+        claim = sa.update(table).values(self._taken(moved("at_until", moment)))
+        self.lock = sa.select(d["id"], d["next_retry_at"]).where(found).with_for_update(skip_locked=True)
+        self.claim_locked = claim.where(found)
+        self.claim_one = claim.where(
+            d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment)
         )
         ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
         at_until = sa.bindparam("at_until", type_=moment)
@@ -82,7 +84,7 @@ class InboxStatements:
         waiting = sa.select(sa.literal(1)).where(d["next_retry_at"].is_not(None)).limit(at_limit)
         self.count_waiting = sa.select(sa.func.count()).select_from(waiting.subquery())
         self.is_due = sa.select(d["id"]).where(due).limit(1)
-        self.delivery_by_id = sa.select(*d.values()).where(d["id"] == sa.bindparam("at_id"))
+        self.claimed = sa.select(*d.values()).where(found).order_by(d["id"])
         self.notify = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
     def _unlocked(self, held: tuple[sa.ColumnElement[bool], ...]) -> Sequence[sa.ColumnElement[bool]]:

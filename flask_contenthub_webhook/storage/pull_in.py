@@ -45,5 +45,8 @@ def pull_in(
     if lease is not None:
         ends = table.columns[lease]
         values[ends] = sa.case((ends.is_not(None), sa.literal(until, ends.type)), else_=sa.null())
-    change = sa.update(table.table).where(row_id.in_(sa.select(late.subquery("late").c.id))).values(values)
-    return connection.execute(change).rowcount
+    change = sa.update(table.table).values(values)
+    if not capabilities.locks_first:
+        return connection.execute(change.where(row_id.in_(sa.select(late.subquery("late").c.id)))).rowcount
+    locked = connection.execute(late).scalars().all()
+    return connection.execute(change.where(row_id.in_(locked))).rowcount if locked else 0

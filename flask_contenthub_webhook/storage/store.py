@@ -155,7 +155,9 @@ class Store:
         outcome = connection.execute(complete.alone, parameters)
         task, has_failed = None, True
         if not capabilities.returning:
-            task = self.read_task(tx, parameters["at_task_id"]) if outcome.rowcount == 1 else None
+            if outcome.rowcount == 1:
+                *values, has_failed = connection.execute(complete.changed, _ids(parameters)).one()
+                task = self._task_values(values)
         elif (row := outcome.one_or_none()) is not None:
             *values, has_failed = row
             task = self._completed(tx, parameters, dict(zip(self._sql(tx).returned, values, strict=True)))
@@ -166,8 +168,7 @@ class Store:
             return Written(task, self.settle_delivery(tx, delivery_id, written), has_failed=has_failed)
         if delivery_id is not None or not capabilities.insert_from_select:
             return None
-        bound = _bound(history) | parameters
-        del bound["at_result"], bound["at_finished_at"], bound["at_updated_at"]
+        bound = _bound(history) | _ids(parameters)
         outcome = connection.execute(complete.repeating(tuple(history)), bound)
         return _repeat(parameters, history, outcome.lastrowid) if outcome.rowcount == 1 else None
 
@@ -271,19 +272,9 @@ class Store:
         self._changes(tx, self._sql(tx).change_ended, self.tasks, {"next_poll_at": None}, _attempt(task))
 
     def _claim_tasks(self, tx: Tx, claim: Claim, parameters: dict[str, Any], without: Sequence[str] = ()) -> list[Row]:
-        connection = self.connection_of(tx)
         if without:
             claim, parameters = claim.of_others, {**parameters, "at_without": list(without)}
-        if self._sql(tx).capabilities.returning:
-            return [self._task_values(row) for row in connection.execute(claim.all_due, parameters)]
-        due = connection.execute(claim.select_due, parameters).all()
-        del parameters["at_limit"]
-        claimed: list[Row] = []
-        for task_id, seen in due:
-            candidate = {**parameters, "at_task_id": task_id, "at_seen": seen}
-            if connection.execute(claim.one_due, candidate).rowcount == 1 and (row := self.read_task(tx, task_id)):
-                claimed.append(row)
-        return claimed
+        return [self._task_values(row) for row in claim.run(self.connection_of(tx), parameters)]
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
@@ -383,12 +374,16 @@ class Store:
         """Set values of a row; False if none matches."""
         return self.connection_of(tx).execute(statement, {**model.parameters(values), **at}).rowcount == 1
 
-    def _task_values(self, row: sa.Row[Any]) -> Row:
+    def _task_values(self, row: Sequence[Any]) -> Row:
         return dict(zip(self.tasks.columns, row, strict=True))
 
 
 def _attempt(task: Row) -> Row:
     return {"at_task_id": task["task_id"], "at_attempt": task["attempt"]}
+
+
+def _ids(parameters: Row) -> dict[str, Any]:
+    return {key: value for key, value in parameters.items() if key in {"at_task_id", "at_creator_task_id"}}
 
 
 def _repeat(parameters: Row, history: Row, recorded_id: int) -> Written:

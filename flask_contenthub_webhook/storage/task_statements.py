@@ -214,7 +214,7 @@ def _is_of_earlier_attempt(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[
 
 
 class Claim:
-    """Claims tasks that are due at one of their times, and moves that time forward in the same statement."""
+    """Claims tasks that are due at one of their times, and moves that time forward: in one statement if it can be."""
 
     def __init__(
         self,
@@ -241,16 +241,33 @@ class Claim:
             )
             """The same without the tasks of creators that rest, whose names are bound as ``at_without``."""
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
-        self.select_due = sa.select(t["task_id"], t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
-        candidates = self.select_due.with_only_columns(t["id"].label("due_id"))
+        self._due = sa.select(t["id"].label("due_id"), t[due]).where(*is_due).order_by(t[due]).limit(at_limit)
         if capabilities.skip_locked:
-            candidates = candidates.with_for_update(skip_locked=True)
-        claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()})
-        self.all_due = claim.where(t["id"].in_(sa.select(candidates.cte("due").c.due_id)), *is_due).returning(
-            *t.values()
-        )
+            self._due = self._due.with_for_update(skip_locked=True)
+        ids = self._due.with_only_columns(t["id"].label("due_id"))
+        claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()}).where(*is_due)
+        self._all_due = claim.where(t["id"].in_(sa.select(ids.cte("due").c.due_id))).returning(*t.values())
+        found = t["id"].in_(sa.bindparam("at_ids", expanding=True))
+        self._locked = claim.where(found)
         seen = sa.bindparam("at_seen", type_=t[due].type)
-        self.one_due = claim.where(t["task_id"] == sa.bindparam("at_task_id"), t[due] == seen, *is_due)
+        self._one_due = claim.where(t["id"] == sa.bindparam("at_id"), t[due] == seen)
+        self._claimed = sa.select(*t.values()).where(found)
+        self._capabilities = capabilities
+
+    def run(self, connection: sa.Connection, parameters: dict[str, Any]) -> Sequence[sa.Row[Any]]:
+        """Claim up to ``at_limit`` tasks, and return them as they are then."""
+        if self._capabilities.returning:
+            return connection.execute(self._all_due, parameters).all()
+        due = connection.execute(self._due, parameters).all()
+        del parameters["at_limit"]
+        if self._capabilities.locks_first:
+            ids = [task.due_id for task in due]
+            if ids:
+                connection.execute(self._locked, {**parameters, "at_ids": ids})
+        else:
+            one = [(number, {**parameters, "at_id": number, "at_seen": seen}) for number, seen in due]
+            ids = [number for number, task in one if connection.execute(self._one_due, task).rowcount == 1]
+        return connection.execute(self._claimed, {"at_ids": ids}).all() if ids else []
 
 
 def _may_be_early(t: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:

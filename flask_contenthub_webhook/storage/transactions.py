@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -20,7 +20,7 @@ from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import commits_by_itself, set_autocommit
 from .host_session import OURS, context_of_ours, make_room
-from .lock_waits import bound_lock_waits, connect
+from .mysql_session import connect, make_ours, using_ours
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ class Database:
         """
         if not has_connection:
             make_room(self.db, self.store.bind_of)
-        with context_of_ours(self.app, self.db):
+        with context_of_ours(self.app, self.db), nullcontext() if has_connection else using_ours():
             session = self.db.session()
-            session.info[OURS] = True
+            session.info[OURS] = self.store.lock_timeout
             session.expire_on_commit = False
             try:
                 yield session
@@ -189,7 +189,7 @@ class Database:
 
     def _begin_writing(self, connection: Connection) -> None:
         begin_writing(connection, self._write_turn.value)
-        bound_lock_waits(connection, self.store.lock_timeout)
+        make_ours(connection, self.store.lock_timeout)
 
 
 class Transaction:

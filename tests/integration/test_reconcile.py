@@ -539,6 +539,11 @@ class TestOneByOne:
         assert statuses == ["submitted", "completed", "timeout"]
 
 
+def claim_statements(host: Host) -> int:
+    """The statements of one claim: where an UPDATE returns nothing, rows are locked before it and read after it."""
+    return 3 if host.engine.dialect.name == "mysql" else 1
+
+
 class TestClaiming:
     def test_a_limit_holds_and_the_longest_due_come_first(self, any_hub):
         """Also right after the table was made, when PostgreSQL plans as if it were empty."""
@@ -554,8 +559,9 @@ class TestClaiming:
         a_pass(hub, limit=1)
         with hub.statements() as statements:
             assert a_pass(hub).claimed == 999
-        assert sum(line != "COMMIT" for line in statements) <= 1000 / batch + 1
-        assert len(statements) <= 2 * (1000 / batch + 1)  # and one COMMIT for each
+        one = claim_statements(hub)
+        assert sum(line != "COMMIT" for line in statements) <= one * (1000 / batch + 1)
+        assert len(statements) <= (one + 1) * (1000 / batch + 1)  # and one COMMIT for each
 
     def test_passes_at_once_in_threads_share_the_work(self, any_hub):
         names = many(any_hub, 60)
@@ -597,7 +603,7 @@ class TestClaiming:
         print(f"{took:.2f} s; {[report['claimed'] for report in reports]} tasks, {reports}")  # noqa: T201 - with -rP
         assert Counter(asked) == Counter(names)
         assert sum(report["claimed"] for report in reports) == 1000
-        assert sum(report["statements"] for report in reports) <= 2 * 1000 / 100
+        assert sum(report["statements"] for report in reports) <= 2 * claim_statements(hub) * 1000 / 100
         assert {task.polls for task in hub.tasks()} == {1}
 
 

@@ -19,6 +19,7 @@ from blinker import NamedSignal
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import make_url
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import mapped_column
 from werkzeug.test import TestResponse
 
@@ -375,7 +376,7 @@ def _content_model(db: SQLAlchemy) -> type[Any]:
             "__tablename__": "contents",
             "id": mapped_column(sa.Integer, primary_key=True),
             "task_id": mapped_column(sa.String(64), nullable=False),
-            "body": mapped_column(sa.Text),
+            "body": mapped_column(sa.Text().with_variant(mysql.LONGTEXT(), "mysql")),
         },
     )
     db.metadata.info["content"] = model

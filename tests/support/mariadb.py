@@ -51,6 +51,7 @@ class MariaDBServer(Service):
             "character-set-server": "utf8mb4",
             "default-time-zone": "+00:00",
             "max-connections": "300",
+            "max-allowed-packet": "64M",  # of MySQL 8; MariaDB's own 16 MiB takes no body of more than 8
             "innodb-buffer-pool-size": "64M",
             "innodb-log-file-size": "32M",
             **({} if durable else {"innodb-flush-log-at-trx-commit": "2", "innodb-doublewrite": "0"}),

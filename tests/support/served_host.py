@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Flask, g
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Text, select, text
+from sqlalchemy import String, Text, select, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_contenthub_webhook import ContentHubWebhook, default_models, task_completed
@@ -30,7 +30,7 @@ class Content(db.Model):  # type: ignore[name-defined, misc]
     __tablename__ = "contents"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    task_id: Mapped[str]
+    task_id: Mapped[str] = mapped_column(String(64))
     body: Mapped[str] = mapped_column(Text)
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Text
+from sqlalchemy import String, Text
 from sqlalchemy import event as sa_event
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -36,8 +37,8 @@ class Content(db.Model):  # type: ignore[name-defined, misc]
     __tablename__ = "contents"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    task_id: Mapped[str]
-    body: Mapped[str] = mapped_column(Text)
+    task_id: Mapped[str] = mapped_column(String(64))
+    body: Mapped[str] = mapped_column(Text().with_variant(mysql.LONGTEXT(), "mysql"))
 
 
 class Failure(db.Model):  # type: ignore[name-defined, misc]
@@ -46,7 +47,7 @@ class Failure(db.Model):  # type: ignore[name-defined, misc]
     __tablename__ = "failures"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    task_id: Mapped[str]
+    task_id: Mapped[str] = mapped_column(String(64))
     will_retry: Mapped[bool]
 
 

@@ -24,9 +24,10 @@ def test_a_completed_callback_costs_an_update_two_inserts_and_a_commit(host: Hos
 
     assert outcome(answer) == "processed"
     ours, theirs, commit = " ".join(statements[:-2]), *statements[-2:]
-    assert len(statements) <= 4  # PostgreSQL can do the first two in one
+    reads = 1 if host.engine.dialect.name == "mysql" else 0  # where an UPDATE cannot return the row
+    assert len(statements) <= 4 + reads  # PostgreSQL can do the first two in one
     assert ours.count("UPDATE content_generation_tasks SET") == ours.count("INSERT INTO webhook_deliveries") == 1
-    assert ours.count("SELECT content_generation_tasks") == 0
+    assert ours.count("SELECT content_generation_tasks") == reads
     assert theirs.startswith("INSERT INTO contents")
     assert commit == "COMMIT"
 
