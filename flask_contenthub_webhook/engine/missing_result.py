@@ -13,7 +13,8 @@ from ..core.state_machine import TaskState
 from ..core.strict_json import check_value
 from ..creators.guarded import GuardedCreator
 from ..creators.protocol import RemoteState
-from ..errors import CreatorUnclear, DatabaseUnavailable, RequestRefused
+from ..errors import CreatorUnclear, RequestRefused
+from ..storage.database_errors import unavailable
 from .patience import in_time
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def fetch_missing_result(
             lambda tx: state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
         )
     except SQLAlchemyError as error:
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
     name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
     service = None if task is None or name is None else state.service_of(task)
     if (

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import DatabaseUnavailable, ForwardNotFound, ReplayRefused
+from ..errors import ForwardNotFound, ReplayRefused
+from ..storage.database_errors import unavailable
 from ..storage.rows import is_row_id
 from .send import forward_next
 
@@ -32,7 +33,7 @@ def replay_forward(state: WebhookState, forward_id: int) -> None:
             exists = was_reset or state.outbox.read(session, forward_id) is not None
             session.commit()
     except SQLAlchemyError as error:
-        raise DatabaseUnavailable from error
+        raise unavailable(error) from error
     if not exists:
         raise ForwardNotFound(f"There is no forward {forward_id}.")
     if not was_reset:
