@@ -45,6 +45,7 @@ from sqlalchemy.engine.interfaces import ReflectedUniqueConstraint
 # --- the engine ---
 from .engine import (
     MYSQL,
+    STOPS,
     Step,
     dialect,
     drop_index,
@@ -58,6 +59,7 @@ from .engine import (
     quote,
     read_view,
     run_steps,
+    stops,
     valid_indexes,
     write_view,
 )
@@ -254,12 +256,13 @@ def plan() -> tuple[list[Step], dict[str, str]]:
     """Return the steps of an upgrade of this database, and what it leaves alone."""
     existing = existing_columns()
     if existing is None:
-        return [Step(f"create {TABLE}", "none: nobody uses it yet", create)], {}
+        return [Step(f"create {TABLE}", stops("nobody yet"), create)], {}
     change = planned(existing)
     if dialect() != "sqlite":
         return steps(change), change.kept
-    lock = "the whole database: nobody else writes until it is done"
-    return [Step(f"copy {TABLE} once", lock, lambda: complete_by_copy(change), work="rewrite")], change.kept
+    return [
+        Step(f"copy {TABLE} once", stops("all along"), lambda: complete_by_copy(change), work="rewrite")
+    ], change.kept
 
 
 def planned(existing: dict[str, Old]) -> Plan:
@@ -268,19 +271,19 @@ def planned(existing: dict[str, Old]) -> Plan:
 
 
 def create() -> None:
+    write_record([Entry("table", TABLE)])  # first: a try that breaks off may leave the table
     checks = (sa.CheckConstraint(condition, name=check) for check, condition in check_constraints().items())
     unique = sa.UniqueConstraint(name("task_id"), name=unique_task_id())
     op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks, schema=SCHEMA, sqlite_autoincrement=True)
     for index, column in index_columns().items():
         create_index(index, column)
-    write_record([Entry("table", TABLE)])
 
 
 def steps(change: Plan) -> list[Step]:
     """Return the steps that complete a table in use, in their order; what must stop others comes before the filling."""
-    table, instant = placed(TABLE), "everybody, for an instant"
+    table, instant = placed(TABLE), stops("everybody")
     postgresql = dialect() == "postgresql"
-    found = [Step("record what will be done", "none", lambda: write_record(change.record))]
+    found = [Step("record what will be done", STOPS["nobody"], lambda: write_record(change.record))]
 
     def add(title: str, lock: str, statements: list[str], *, work: str = "instant", long: bool = False) -> None:
         if statements:
@@ -290,10 +293,10 @@ def steps(change: Plan) -> list[Step]:
     add(f"add {columns}", instant, add_columns(change))
     for column in change.changes:
         title = f"change {column.name} from {change.existing[column.name].type} to {column.type}"
-        add(title, "everybody, until it is done", change_type(column, change), work="rewrite", long=True)
+        add(title, stops("all along"), change_type(column, change), work="rewrite", long=True)
     if change.added:
         title = "let a trigger translate and fill what the old application writes"
-        found.append(Step(title, "writers, for an instant", lambda: create_triggers(change)))
+        found.append(Step(title, stops("writers"), lambda: create_triggers(change)))
     if postgresql:
         add("add the checks, for new rows only", instant, add_checks(change))
         add("take over what keeps task_id unique", instant, take_over_unique(change))
@@ -303,18 +306,19 @@ def steps(change: Plan) -> list[Step]:
         fill = fill_statements(change)
         title = f"fill {TABLE}"
         run = lambda: in_batches(table, quote(name("id")), fill, title=title)  # noqa: E731
-        found.append(Step(f"{title}, a few rows at a time", "the rows of one batch", run, "fill"))
+        found.append(Step(f"{title}, a few rows at a time", stops("rows"), run, "fill"))
     if postgresql and (change.checks or change.tight or change.unvalidated):
-        found.append(Step("check the old rows", "none", lambda: validate(change), "scan"))
+        found.append(Step("check the old rows", stops("nobody"), lambda: validate(change), "scan"))
         add("forbid NULL", instant, forbid_null(change))
     elif not postgresql:
-        title, lock = "change what may be NULL", "none, but everybody for an instant at its end"
+        title, lock = "change what may be NULL", stops("at its end")
         add(title, lock, change_nulls(change.loose, change.tight), work="rewrite", long=True)
         add("take over what keeps task_id unique", instant, take_over_unique(change))
     if change.unique and not change.old_uniques:
-        found.append(Step("make task_id unique", "none", lambda: make_unique(change), "index"))
+        found.append(Step("make task_id unique", stops("nobody"), lambda: make_unique(change), "index"))
     return found + [
-        Step(f"make the index {index}", "none", partial(make_index, index), "index") for index in change.indexes
+        Step(f"make the index {index}", stops("nobody"), partial(make_index, index), "index")
+        for index in change.indexes
     ]
 
 
@@ -728,7 +732,7 @@ def drop_record() -> None:
 
 def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
     """Return the steps that undo an upgrade, without those that are done already."""
-    table, instant, present = placed(TABLE), "everybody, for an instant", Present.found(record)
+    table, instant, present = placed(TABLE), stops("everybody"), Present.found(record)
     postgresql = dialect() == "postgresql"
     added = [entry.name for entry in record if entry.kind == "column" and entry.name in existing]
     old_uniques = [entry for entry in record if entry.kind.startswith("old unique")]
@@ -741,7 +745,7 @@ def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
 
     add("drop the triggers", instant, drop_triggers(present))
     indexes = [index for index in index_columns() if index in present.indexes and Entry("index", index) in record]
-    found += [Step(f"drop the index {index}", "none", partial(drop_index, index, table)) for index in indexes]
+    found += [Step(f"drop the index {index}", stops("nobody"), partial(drop_index, index, table)) for index in indexes]
     checks = [each.name for each in record if each.kind == "check" and each.name in present.checks]
     drops = [f"DROP CONSTRAINT {quote(check)}" for check in checks]
     if not postgresql:
@@ -753,19 +757,19 @@ def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
     add("drop the checks", instant, [f"ALTER TABLE {table} {', '.join(drops)}"] if drops else [])
     if name("previous_status") in added and name("status") not in added:
         words = lambda: in_batches(table, quote(name("id")), [old_words()], title="old words")  # noqa: E731
-        found.append(Step("give the old words back, a few rows at a time", "the rows of one batch", words, "fill"))
+        found.append(Step("give the old words back, a few rows at a time", stops("rows"), words, "fill"))
     for column, type_ in back.types.items():
         statements = [f"ALTER TABLE {table} {retyped(column, type_, existing[column])}"]
-        add(f"change {column} back to {type_}", "everybody, until it is done", statements, work="rewrite")
+        add(f"change {column} back to {type_}", stops("all along"), statements, work="rewrite")
     if postgresql and back.tight:
         strict = Plan.of_nulls(back.tight, present)
         add("forbid NULL, for new rows only", instant, add_checks(strict))
-        found.append(Step("check the old rows", "none", lambda: validate(strict), "scan"))
+        found.append(Step("check the old rows", stops("nobody"), lambda: validate(strict), "scan"))
         add("forbid NULL", instant, forbid_null(strict))
     elif not postgresql:
         columns = {column.name: column for column in task_columns()}
         loose, tight = ([columns[column] for column in names] for names in (back.loose, back.tight))
-        lock = "none, but everybody for an instant at its end"
+        lock = stops("at its end")
         add("change what may be NULL", lock, change_nulls(loose, tight), work="rewrite")
     if present.unique:
         statements = [rename_unique(old, unique_task_id(), old.name, back=True) for old in old_uniques]
@@ -778,7 +782,7 @@ def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
         )
     drops = [f"DROP COLUMN {quote(column)}" for column in added]
     add(f"drop {', '.join(added)}", instant, [f"ALTER TABLE {table} {', '.join(drops)}"] if drops else [])
-    return [*found, Step("drop the record", "none", drop_record)]
+    return [*found, Step("drop the record", STOPS["nobody"], drop_record)]
 
 
 def drop_triggers(present: Present) -> list[str]:

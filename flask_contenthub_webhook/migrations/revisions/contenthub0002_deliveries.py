@@ -10,13 +10,17 @@ Revises:
 # ruff: noqa: D103 - one self-contained script, which the names of its functions explain
 from __future__ import annotations
 
-import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op
 from alembic.util import CommandError
 from sqlalchemy.dialects import mysql
+
+# --- the engine ---
+from .engine import MYSQL, STOPS, Step, log, quote, read_view, valid_indexes, write_view
+
+# --- end of the engine ---
 
 # --- filled in by `flask webhook migrations install` ---
 revision = "contenthub0002"
@@ -30,14 +34,11 @@ branch_labels = None
 depends_on = None
 
 RECORD = f"{TABLE[:40]}_{revision}"
-MYSQL = ("mysql", "mariadb")
 
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
 LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
-
-log = logging.getLogger("alembic.contenthub")
 
 
 def delivery_columns() -> list[sa.Column[Any]]:
@@ -70,27 +71,53 @@ def delivery_columns() -> list[sa.Column[Any]]:
     ]
 
 
+class Entry(NamedTuple):
+    """What the upgrade makes."""
+
+    kind: str
+    name: str
+
+
 def upgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
-    if not op.get_context().as_sql and sa.inspect(op.get_bind()).has_table(TABLE, schema=SCHEMA):
+    offline = op.get_context().as_sql
+    present: set[str] = set()
+    if not offline and sa.inspect(op.get_bind()).has_table(TABLE, schema=SCHEMA):
         keep()
-        return
-    key = sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}"))
-    op.create_table(TABLE, *delivery_columns(), key, schema=SCHEMA, sqlite_autoincrement=True)
-    op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")], schema=SCHEMA)
-    # Only rows that wait for a time are in it; settled ones, nearly all, are not.
-    waiting = sa.text(f"{quote(name('next_retry_at'))} IS NOT NULL")
-    op.create_index(
-        op.f(f"ix_{TABLE}_next_retry_at"),
-        TABLE,
-        [name("next_retry_at")],
-        schema=SCHEMA,
-        postgresql_where=waiting,
-        sqlite_where=waiting,
-    )
-    op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
-    op.execute(f"CREATE VIEW {placed(RECORD)} AS SELECT 'table' AS kind, {literal(TABLE)} AS name")
+        if not is_ours():
+            return
+        present = valid_indexes(TABLE, SCHEMA)  # of a first try that broke off, where the database cannot roll back
+    else:
+        write_view(RECORD, [Entry("table", TABLE)], SCHEMA)
+        key = sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}"))
+        op.create_table(TABLE, *delivery_columns(), key, schema=SCHEMA, sqlite_autoincrement=True)
+    if f"ix_{TABLE}_task_id" not in present:
+        op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")], schema=SCHEMA)
+    if f"ix_{TABLE}_next_retry_at" not in present:
+        # Only rows that wait for a time are in it; settled ones, nearly all, are not.
+        waiting = sa.text(f"{quote(name('next_retry_at'))} IS NOT NULL")
+        op.create_index(
+            op.f(f"ix_{TABLE}_next_retry_at"),
+            TABLE,
+            [name("next_retry_at")],
+            schema=SCHEMA,
+            postgresql_where=waiting,
+            sqlite_where=waiting,
+        )
+
+
+def is_ours() -> bool:
+    """Tell whether the upgrade has made the table."""
+    return bool(read_view(RECORD, Entry._fields, SCHEMA))
+
+
+def plan() -> tuple[list[Step], dict[str, str]]:
+    """Return the steps of an upgrade of this database, and what it leaves alone."""
+    if sa.inspect(op.get_bind()).has_table(TABLE, schema=SCHEMA):
+        keep()
+        return [], {}
+    return [Step(f"make the table {TABLE}", STOPS["nobody yet"], upgrade)], {}
 
 
 def keep() -> None:
@@ -111,26 +138,14 @@ def downgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
     offline = op.get_context().as_sql
-    if offline or RECORD in sa.inspect(op.get_bind()).get_view_names(schema=SCHEMA):
-        op.execute(f"DROP VIEW IF EXISTS {placed(RECORD)}")
-        op.drop_table(TABLE, schema=SCHEMA)
-    else:
+    if not offline and not is_ours():
         log.warning("%s stays as it is: there is no record (%s) that the upgrade made it", TABLE, RECORD)
+        return
+    if offline or sa.inspect(op.get_bind()).has_table(TABLE, schema=SCHEMA):
+        op.drop_table(TABLE, schema=SCHEMA)
+    write_view(RECORD, [], SCHEMA)
 
 
 def name(key: str) -> str:
-    """The name of a column in this host's table."""
+    """Return the name of a column in this host's table."""
     return NAMES.get(key, key)
-
-
-def quote(identifier: str) -> str:
-    return op.get_context().dialect.identifier_preparer.quote(identifier)
-
-
-def placed(table: str) -> str:
-    """The quoted name of a table or view, with its schema."""
-    return quote(table) if SCHEMA is None else f"{quote(SCHEMA)}.{quote(table)}"
-
-
-def literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

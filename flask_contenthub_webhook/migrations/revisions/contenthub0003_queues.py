@@ -23,6 +23,7 @@ from sqlalchemy.dialects import mysql
 # --- the engine ---
 from .engine import (
     MYSQL,
+    STOPS,
     Step,
     dialect,
     drop_index,
@@ -33,6 +34,7 @@ from .engine import (
     quote,
     read_view,
     run_steps,
+    stops,
     valid_indexes,
     write_view,
 )
@@ -175,7 +177,7 @@ def plan() -> tuple[list[Step], dict[str, str]]:
 def steps() -> list[Step]:
     missing = left_to_make()
     record = [*read_record(), *missing]
-    return [Step("record what will be done", "none", lambda: write_record(record)), *map(step, missing)]
+    return [Step("record what will be done", STOPS["nobody"], lambda: write_record(record)), *map(step, missing)]
 
 
 def step(entry: Entry) -> Step:
@@ -188,14 +190,14 @@ def step(entry: Entry) -> Step:
         table = placed(entry.table_name)
         statement = f"ALTER TABLE {table} ADD COLUMN {words}{instant}"
         run: Callable[[], None] = lambda: politely(statement, table=table)  # noqa: E731
-        return Step(f"add {entry.name} to {entry.table_name}", "everybody, for an instant", run, table=entry.table_name)
+        return Step(f"add {entry.name} to {entry.table_name}", stops("everybody"), run, table=entry.table_name)
     if entry.kind == "index" and entry.table_name == DELIVERIES:
         _, columns, where = new_indexes()[entry.name]
         condition = f" WHERE {where}" if where and dialect() == "postgresql" else ""
         words = f"({', '.join(map(quote, columns))}){condition}"
         run = lambda: index_concurrently(quote(entry.name), words, placed(DELIVERIES))  # noqa: E731
-        return Step(f"make the index {entry.name}", "none", run, "index", DELIVERIES)
-    return Step(f"make the {entry.kind} {entry.name}", "none: nobody uses it yet", lambda: make(entry))
+        return Step(f"make the index {entry.name}", stops("nobody"), run, "index", DELIVERIES)
+    return Step(f"make the {entry.kind} {entry.name}", stops("nobody yet"), lambda: make(entry))
 
 
 def left_to_make() -> list[Entry]:
@@ -278,15 +280,13 @@ def steps_back(made: list[Entry]) -> list[Step]:
         at = placed(table)
         if kind == "column":
             drop = f"ALTER TABLE {at} DROP COLUMN {quote(name)}"
-            found.append(
-                Step(f"drop {name} of {table}", "everybody, for an instant", partial(politely, drop, table=at))
-            )
+            found.append(Step(f"drop {name} of {table}", stops("everybody"), partial(politely, drop, table=at)))
         elif kind == "index" and table not in dropped:
-            found.append(Step(f"drop the index {name}", "none", partial(drop_index, name, at)))
+            found.append(Step(f"drop the index {name}", stops("nobody"), partial(drop_index, name, at)))
     for table in dropped:
         run = partial(op.drop_table, table, schema=SCHEMA)
-        found.append(Step(f"drop {table}", "none: nobody uses it any longer", run))
-    return [*found, Step("drop the record", "none", drop_record)]
+        found.append(Step(f"drop {table}", STOPS["nobody"], run))
+    return [*found, Step("drop the record", STOPS["nobody"], drop_record)]
 
 
 def drop_record() -> None:
@@ -315,7 +315,7 @@ def made_here() -> list[Entry]:
 
 def exists(entry: Entry, inspector: sa.Inspector) -> bool:
     match entry.kind:
-        case "column":
+        case "column" if inspector.has_table(entry.table_name, schema=SCHEMA):
             return entry.name in {column["name"] for column in inspector.get_columns(entry.table_name, schema=SCHEMA)}
         case "table":
             return inspector.has_table(entry.name, schema=SCHEMA)

@@ -27,6 +27,24 @@ TRIES_WITHOUT_WAITING = 50
 OPTIONS = {"lock_timeout": 200, "patience": 600_000, "batch": 1000, "pause": 20}
 """Changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT; times are in milliseconds."""
 
+STOPS = {
+    "everybody": "everybody, for an instant",
+    "writers": "writers, for an instant",
+    "rows": "writers of the same rows, for one batch",
+    "nobody": "nobody",
+    "nobody yet": "nobody: it is new",
+    "at its end": "nobody, but everybody for an instant at its end",
+    "all along": "everybody, until it is done",
+}
+LOCKS = {
+    "everybody": {"postgresql": "ACCESS EXCLUSIVE", "mysql": "ALGORITHM=INSTANT"},
+    "writers": {"postgresql": "SHARE ROW EXCLUSIVE", "mysql": "an exclusive metadata lock"},
+    "rows": {"postgresql": "ROW EXCLUSIVE", "mysql": "row locks"},
+    "nobody": {"postgresql": "SHARE UPDATE EXCLUSIVE", "mysql": "ALGORITHM=INPLACE, LOCK=NONE"},
+    "at its end": {"mysql": "ALGORITHM=INPLACE, LOCK=NONE"},
+    "all along": {"postgresql": "ACCESS EXCLUSIVE", "mysql": "ALGORITHM=COPY", "sqlite": "the write lock of the file"},
+}
+
 log = logging.getLogger("alembic.contenthub")
 
 
@@ -35,7 +53,7 @@ class Step(NamedTuple):
 
     Args:
         title: its purpose.
-        lock: the lock that it asks for, and whom that stops.
+        lock: whom it stops, and by which lock.
         run: makes it.
         work: `instant`, `fill`, `scan`, `index` or `rewrite`, for an estimate of its time.
         table: the table that it works on, if not the first one of the revision.
@@ -48,11 +66,17 @@ class Step(NamedTuple):
     table: str = ""
 
 
+def stops(whom: str) -> str:
+    """Return whom a lock stops and for how long, and the lock's name here."""
+    lock = LOCKS.get(whom, {}).get(dialect())
+    return f"{STOPS[whom]} ({lock})" if lock else STOPS[whom]
+
+
 def run_steps(steps: Iterable[Step]) -> None:
     """Run steps, each in a transaction of its own where that is possible."""
     with own_transactions():
         for step in steps:
-            log.info("contenthub: %s (%s)", step.title, step.lock)
+            log.info("contenthub: %s; stops %s", step.title, step.lock)
             step.run()
 
 
