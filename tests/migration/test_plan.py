@@ -73,7 +73,8 @@ def test_it_names_the_steps_that_the_upgrade_makes(host: MigratingHost, caplog: 
     host.upgrade()
 
     if host.engine.dialect.name != "sqlite":
-        said = [record.args[0] for record in caplog.records if "; stops " in record.message and record.args]
+        lines = [record.message.removeprefix("contenthub: ") for record in caplog.records]
+        said = [line.partition("; stops ")[0] for line in lines if "; stops " in line]
         assert said[: len(titles)] == titles
     assert [(each["applied"], each["steps"]) for each in document(host)["revisions"]] == [(True, [])] * 3
 

@@ -79,6 +79,7 @@ branch_labels = None
 depends_on = None
 
 RECORD = f"{TABLE[:40]}_{revision}"
+MAY_NOT_CREATE_TRIGGERS = {1419, 1227, 1142}
 LONGEST_STATUS = 16
 LONGEST_WORD = 10
 OPEN = ("pending", "submitted", "processing")
@@ -556,8 +557,16 @@ def create_triggers(change: Plan) -> None:
             for event in ("INSERT", "UPDATE")
             if trigger(event) not in change.ready
         ]
-        for statement in create:
-            politely(statement, table=table)
+        try:
+            for statement in create:
+                politely(statement, table=table)
+        except sa.exc.DBAPIError as error:
+            if not set(getattr(error.orig, "args", ())) & MAY_NOT_CREATE_TRIGGERS:
+                raise
+            raise CommandError(
+                f"{error.orig}. With the binary log on, triggers need SET GLOBAL log_bin_trust_function_creators = 1, "
+                "or the privilege SUPER. What is done so far is committed; run the same command again to go on."
+            ) from error
         return
     bodies = {
         event: "; ".join(f"{target} := {value}" for target, value in assignments(event, change))
