@@ -16,6 +16,7 @@ __all__ = [
     "AddressNotAllowed",
     "ClientCertificateRequired",
     "ConfigurationError",
+    "CreatorAway",
     "CreatorBug",
     "CreatorError",
     "CreatorRefused",
@@ -89,6 +90,11 @@ class TransitionRefused(WebhookError, code="transition_refused"):
 class CreatorError(WebhookError, code="creator_error"):
     """The call to the creator failed."""
 
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds for which the creator should be left alone at least, if it, or what answered for it, said so."""
+
 
 class CreatorUnreachable(CreatorError, code="creator_unreachable"):
     """The creator could not be reached; nothing was delivered."""
@@ -96,6 +102,10 @@ class CreatorUnreachable(CreatorError, code="creator_unreachable"):
 
 class CreatorUnclear(CreatorError, code="creator_unclear"):
     """The connection to the creator was cut, or its answer was invalid; it may have acted on the request."""
+
+
+class CreatorAway(CreatorUnclear, code="creator_away"):
+    """The creator did not answer itself: a gateway did, or the connection was cut. It may have acted on the request."""
 
 
 class CreatorBug(CreatorUnclear, code="creator_bug"):

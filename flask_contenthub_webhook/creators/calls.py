@@ -9,28 +9,26 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from ..core.per_process import PerProcess
 from ..core.redaction import Redactor, clean
-from ..errors import ConfigurationError, CreatorRefused, CreatorUnclear, CreatorUnreachable
-from .answers import creator_error, error_words, parse_json
+from ..errors import ConfigurationError, CreatorAway, CreatorUnclear, CreatorUnreachable
+from .http_answers import Answer, checked, is_not_found, retry_after
 
-__all__ = ["AccessRefused", "Answer", "Calls", "ConnectionCut", "NoAnswer"]
+__all__ = ["Calls", "ConnectionCut", "NoAnswer"]
 
 _MAX_BODY = 32 * 1024 * 1024
 _CONNECTIONS = 32
 _IDLE_SECONDS = 2.0  # Node closes idle connections after 5 s; reusing one at that moment looks like a crash
 _SHORTEST_WAIT = 0.05
-_NOT_TAKEN = {408, 425, 429, 503}
-_AUTHENTICATION = {401, 403}
+_GATEWAY_HEADERS = frozenset({"server", "via"})
+"""Headers that content-creator does not send, and what stands in front of it does."""
 
 
-class ConnectionCut(CreatorUnclear):
+class ConnectionCut(CreatorAway):
     """The creator closed the connection without an answer; the request may have crashed it."""
 
 
@@ -39,18 +37,6 @@ class NoAnswer(CreatorUnclear):
 
     status: int | None = None
     """HTTP status, if the answer had begun."""
-
-
-class AccessRefused(CreatorRefused):
-    """The creator, or a gateway in front of it, denied access."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    body: bytes
 
 
 class _Pool:
@@ -92,6 +78,9 @@ class Calls:
         else:
             self._auth = httpx.Auth()  # adds nothing, not even from .netrc
         self.timeout = timeout
+        self.behind_gateway = self._base_url.startswith("https:")
+        """True if something in front of the creator answers for it, as a request that hangs may never have reached it:
+        an earlier answer showed that, or TLS does, which content-creator does not speak."""
         self._given = client
         self._pool = PerProcess(_Pool)
 
@@ -148,7 +137,9 @@ class Calls:
                 raise
             raise CreatorUnreachable(f"The connections to {self.address} were closed: {_reason(error)}.") from None
         try:
-            return Answer(response.status_code, self._read(response))
+            if not self.behind_gateway:
+                self.behind_gateway = not response.headers.keys().isdisjoint(_GATEWAY_HEADERS)
+            return Answer(response.status_code, self._read(response), retry_after(response.headers.get("Retry-After")))
         except httpx.ReadTimeout:
             late = NoAnswer(f"The creator at {self.address} did not complete its answer in time.")
             late.status = response.status_code
@@ -190,66 +181,12 @@ class Calls:
     # --- checking -------------------------------------------------------------------------------------------
 
     def checked(self, answer: Answer, redactor: Redactor | None = None) -> Answer:
-        """Return the answer if its status is 2xx; ``redactor`` removes further secrets from error messages.
-
-        Raises:
-            CreatorUnreachable: the creator is overloaded, or the answer is a redirect.
-            CreatorRefused: any other 4xx; the message includes the creator's own.
-            CreatorUnclear: any other status.
-        """
-        status = answer.status
-        if 200 <= status < 300:  # noqa: PLR2004
-            return answer
-        said = (redactor or self.redactor).value(_said(answer))
-        words = error_words(said) if said else f"HTTP status {status}"
-        if status in _NOT_TAKEN:
-            raise CreatorUnreachable(
-                f"The creator at {self.address} accepts no requests at the moment ({status}): {words}."
-            )
-        if 300 <= status < 400:  # noqa: PLR2004
-            raise CreatorUnreachable(
-                f"The creator at {self.address} answers with a redirect ({status}), which is not followed. "
-                "Set CREATOR_API_BASE_URL to the final address."
-            )
-        if 400 <= status < 500:  # noqa: PLR2004
-            refusal = AccessRefused if status in _AUTHENTICATION else CreatorRefused
-            hint = ". Is CREATOR_API_KEY right?" if status in _AUTHENTICATION else ""
-            raise refusal(f"The creator refused: {words}{hint}", reason=_code(said), details=_details(said))
-        raise CreatorUnclear(f"The creator at {self.address} failed ({status}): {words}.")
+        """Return the answer if it is a success of the creator; see :func:`.http_answers.checked`."""
+        return checked(answer, self.address, redactor or self.redactor)
 
     def is_not_found(self, answer: Answer) -> bool:
-        """Return True if the creator does not know the job.
-
-        Raises:
-            CreatorUnclear: a 404 that did not come from the creator itself, but from a proxy, say.
-        """
-        if answer.status != 404:  # noqa: PLR2004
-            return False
-        said = _said(answer)
-        if said is None or _code(said) not in {None, "NOT_FOUND", "TASK_NOT_FOUND"}:
-            raise CreatorUnclear(
-                f"{self.address} answers 404, but not in the creator's format. Is CREATOR_API_BASE_URL right?"
-            )
-        return True
-
-
-def _said(answer: Answer) -> dict[str, object] | None:
-    try:
-        return creator_error(parse_json(answer.body))
-    except CreatorUnclear:
-        return None
-
-
-def _code(said: Mapping[str, object] | None) -> str | None:
-    code = said.get("code") if said else None
-    return clean(str(code)) if isinstance(code, str | int) else None
-
-
-def _details(said: Mapping[str, object] | None) -> Mapping[str, object]:
-    details = said.get("details") if said else None
-    if isinstance(details, dict):
-        return details
-    return {} if details is None else {"details": details}
+        """Return True if the creator does not know the job; see :func:`.http_answers.is_not_found`."""
+        return is_not_found(answer, self.address)
 
 
 def _reason(error: Exception) -> str:

@@ -8,40 +8,43 @@ avoided where possible, and a call whose connection was cut is not repeated soon
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from ..core.cooldown import Cooldown, Cooldowns
 from ..core.logs import get_logger
 from ..errors import (
     ConfigurationError,
+    CreatorAway,
     CreatorError,
     CreatorRefused,
     CreatorUnclear,
     CreatorUnreachable,
 )
 from .answers import failure, read_data, read_row, result_fields, row_id
-from .calls import AccessRefused, Answer, Calls, ConnectionCut, NoAnswer
-from .listing import PAGE_SIZE, walk_list
+from .calls import Calls, ConnectionCut, NoAnswer
+from .holds import Holds, LeftAlone
+from .http_answers import AccessRefused, Answer
+from .listing import PAGE_SIZE, Walk, walk_list
 from .protocol import Job, RemoteState, Report
-from .singles import ask_one_by_one
+from .singles import PartialReports, ask_one_by_one
+from .submission import submission_body
 
 __all__ = ["HttpCreator"]
 
 logger = get_logger(__name__)
 
-_LARGEST_REQUEST = 10 * 1024 * 1024
 _ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~-]{1,255}")
 _LIST_TRIES = 3
 """Consecutive walks that hang or fail before the list is left alone; one is enough if the connection was cut."""
-_LIST = "the list"
+_LIST, _TROUBLES, _REFUSED, _SINGLES, _RESULTS = "list", "list troubles", "list refused", "single", "result"
+"""The names of the holds, beside the ids of jobs. Of the second and third, only the number of failures matters."""
+_TEN_MINUTES, _ONE_MINUTE, _HALF_A_MINUTE = 600.0, 60.0, 30.0
 
 
 class HttpCreator:
@@ -50,6 +53,7 @@ class HttpCreator:
     ``status`` queries one task by its id, which is safe for every id that the creator accepted, on each of its
     databases. ``statuses`` reads the list, which is also safe for unknown ids. If the connection is cut while reading
     the list, it falls back to single queries, and avoids the list for ten minutes, then twenty, and so on, up to a day.
+    An answer of a gateway instead of the list is none of the creator's, and nothing is asked in its place.
 
     Args:
         base_url: URL of the API, for example ``http://127.0.0.1:3001``. A ``user:password@`` in it is sent
@@ -91,10 +95,8 @@ class HttpCreator:
         self._calls = Calls(base_url, api_key=api_key, timeout=timeout, client=client)
         self._mode, self._max_pages, self._listing, self._concurrency = mode, max_pages, listing, concurrency
         self._clock = clock
-        self._list_troubles = 0
-        self._monotonic = monotonic
-        self._held = Cooldowns[timedelta](lambda: Cooldown(timedelta(minutes=10), timedelta(days=1), jitter=False))
-        self._singles = Cooldown[timedelta](timedelta(seconds=30), timedelta(minutes=10), jitter=False)
+        self.holds = Holds(monotonic)
+        """What is left alone for a while; the extension replaces it by one that all processes share."""
 
     keeps_names = True
     """content-creator takes our name of a job as its idempotency key, and as its own id of the task."""
@@ -115,19 +117,21 @@ class HttpCreator:
 
     def submit(self, job: Job, *, wait: float) -> Report:
         """Submit a job; see :meth:`.protocol.Creator.submit`."""
-        content = _request_body(job, self._mode)
+        content = submission_body(job, self._mode)
         redactor = self._calls.redactor.also(job.callback_url, job.options)
         try:
             answer = self._calls.send("POST", "/api/tasks", content=content, wait=wait)
         except NoAnswer as late:
-            if late.status is None or 200 <= late.status < 300:  # noqa: PLR2004
+            may_be_accepted = late.status is None or 200 <= late.status < 300  # noqa: PLR2004
+            if may_be_accepted and not self._calls.behind_gateway:
                 return Report(state=RemoteState.OPEN)
             raise
         if answer.status == 409:  # noqa: PLR2004
             raise CreatorUnclear("The creator answers that it already has a job with this id (409).")
+        self._calls.checked(answer, redactor)
         if answer.status == 202:  # noqa: PLR2004
             return Report(state=RemoteState.OPEN, raw=answer.body)
-        data, _ = read_data(self._calls.checked(answer, redactor).body)
+        data, _ = read_data(answer.body)
         report = read_row(data, answer.body)
         match report.state:
             case RemoteState.OPEN:
@@ -140,24 +144,29 @@ class HttpCreator:
                 raise CreatorUnclear("The creator answers a submission with a state that is not possible there.")
 
     def find(self, job: Job, *, since: datetime | None = None) -> Report:
-        """Look up a job in the list alone: a query for an id that the creator does not have crashes it.
+        """Look up a job in the list alone; see :meth:`find_many`."""
+        report = self.find_many([job.creator_task_id], since=since).get(job.creator_task_id)
+        if report is None:
+            raise CreatorUnclear("The creator's list does not tell whether it has the job.")
+        return report
+
+    def find_many(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
+        """Look up jobs in the list alone, since a query for an id that the creator does not have crashes it.
+
+        Returns:
+            A report for each job of which the list tells whether the creator has it.
 
         Raises:
-            CreatorUnclear: the list cannot be read now, or was not read to its end.
+            CreatorUnclear: the list cannot be read now.
         """
-        name = job.creator_task_id
         if not self._listing or self._held_for(_LIST):
             raise CreatorUnclear("Only the creator's list can tell whether it has the job, and it is not read now.")
-        walk = walk_list(self._read_page, [name], max_pages=self._max_pages, now=self._clock(), since=since)
-        if name in walk.reports:
-            return walk.reports[name]
-        if isinstance(walk.error, ConnectionCut):
-            self._held.failed(_LIST, self._now())
+        walk = self._walk(list(creator_task_ids), since)
         if walk.error is not None:
-            raise walk.error
-        if not walk.is_certain:
-            raise CreatorUnclear("The creator's list does not tell whether it has the job.")
-        return Report(state=RemoteState.MISSING)
+            self._note_list(walk.error, walk)
+            if not walk.reports:
+                raise walk.error
+        return PartialReports(_with_missing(walk, creator_task_ids), walk.error)
 
     # --- querying --------------------------------------------------------------------------------------------
 
@@ -171,7 +180,7 @@ class HttpCreator:
             if report is None:
                 raise self._left_alone(creator_task_id, self._held_for(creator_task_id))
             return report
-        if remaining := self._singles.remaining(self._now()):
+        if remaining := self._held_for(_SINGLES):
             raise self._left_alone("single tasks", remaining)
         return self._ask(creator_task_id)
 
@@ -186,18 +195,13 @@ class HttpCreator:
             return {}
         if not self._listing or self._held_for(_LIST):
             return self._ask_singly(wanted, {})
-        walk = walk_list(self._read_page, wanted, max_pages=self._max_pages, now=self._clock(), since=since)
-        reports = walk.reports
-        rest = [name for name in wanted if name not in reports and name not in walk.unclear]
+        walk = self._walk(wanted, since)
+        rest = [name for name in wanted if name not in walk.reports and name not in walk.unclear]
         if walk.error is not None:
-            return self._go_on_without_list(walk.error, rest, reports)
-        self._list_troubles = 0
-        self._held.succeeded(_LIST)
-        if walk.is_certain:
-            return reports | {name: Report(state=RemoteState.MISSING) for name in rest}
+            return self._go_on_without_list(walk.error, walk, rest)
         if walk.gave_up:
-            return self._ask_singly(rest, reports)
-        return reports
+            return self._ask_singly(rest, walk.reports)
+        return _with_missing(walk, wanted)
 
     def result(self, creator_task_id: str) -> Report:
         """Return the result of a completed job; see :meth:`.protocol.Creator.result`.
@@ -205,17 +209,18 @@ class HttpCreator:
         The ``url`` of an image is a path on the creator's disk, and is returned unchanged.
         """
         path = f"/api/tasks/{_quoted(creator_task_id)}/result"
-        if remaining := self._held_for(path):
-            raise self._left_alone(f"the result of {creator_task_id}", remaining)
+        if remaining := self._held_for(_RESULTS):
+            raise self._left_alone("a result", remaining)
         try:
             answer = self._calls.send("GET", path)
-        except ConnectionCut:
-            self._held.failed(path, self._now())
+            if self._calls.is_not_found(answer):
+                return Report(state=RemoteState.MISSING, raw=answer.body)
+            data, _ = self._read(answer, creator_task_id)
+        except CreatorAway as error:  # perhaps because it was asked: on PostgreSQL, any result crashes it
+            first = _TEN_MINUTES if isinstance(error, ConnectionCut) else _ONE_MINUTE
+            self.holds.failed(_RESULTS, first=first)
             raise
-        self._held.succeeded(path)
-        if self._calls.is_not_found(answer):
-            return Report(state=RemoteState.MISSING, raw=answer.body)
-        data, _ = self._read(answer, creator_task_id)
+        self.holds.succeeded(_RESULTS)
         report = read_row(data, answer.body)
         if report.state is not RemoteState.COMPLETED:
             return report
@@ -228,12 +233,11 @@ class HttpCreator:
         it still reports its outcome.
         """
         report = self.statuses([creator_task_id]).get(creator_task_id)
-        if report is None or report.state is not RemoteState.OPEN:
-            logger.info(
-                "The job was not cancelled at the creator: it is %s.",
-                "in an unknown state" if report is None else report.state.value,
-                extra={"creator_task_id": creator_task_id},
-            )
+        if report is None:
+            raise CreatorUnclear("The creator does not tell now whether the job is unfinished.")
+        if report.state is not RemoteState.OPEN:
+            words = "The job was not cancelled at the creator: it is %s."
+            logger.info(words, report.state.value, extra={"creator_task_id": creator_task_id})
             return
         answer = self._calls.send("DELETE", f"/api/tasks/{_quoted(creator_task_id)}")
         try:
@@ -249,15 +253,18 @@ class HttpCreator:
         try:
             answer = self._calls.send("GET", path)
         except ConnectionCut:
-            self._held.failed(creator_task_id, self._now())
-            self._singles.failed(self._now())
+            self.holds.failed(creator_task_id, first=_TEN_MINUTES)
+            self._hold_singles()
             raise
-        self._held.succeeded(creator_task_id)
-        self._singles.succeeded()
-        if self._calls.is_not_found(answer):
-            return Report(state=RemoteState.MISSING, raw=answer.body)
-        data, _ = self._read(answer, creator_task_id)
-        return read_row(data, answer.body)
+        try:
+            is_missing = self._calls.is_not_found(answer)
+            row = {} if is_missing else self._read(answer, creator_task_id)[0]
+        except (CreatorAway, CreatorUnreachable):
+            self._hold_singles()
+            raise
+        self.holds.succeeded(creator_task_id)
+        self.holds.succeeded(_SINGLES)
+        return Report(state=RemoteState.MISSING, raw=answer.body) if is_missing else read_row(row, answer.body)
 
     def _read(self, answer: Answer, creator_task_id: str) -> tuple[dict[str, Any], datetime | None]:
         data, now = read_data(self._calls.checked(answer).body)
@@ -269,39 +276,58 @@ class HttpCreator:
         answer = self._calls.send("GET", f"/api/tasks?page={number}&limit={PAGE_SIZE}")
         return read_data(self._calls.checked(answer).body)
 
-    def _go_on_without_list(
-        self, error: CreatorError, rest: list[str], reports: dict[str, Report]
-    ) -> Mapping[str, Report]:
-        """Keep what a broken-off walk found, and query the rest one by one unless that would fail as well."""
-        stop: CreatorError | None = None
+    def _walk(self, wanted: list[str], since: datetime | None) -> Walk:
+        """Look for jobs in the list, once it is clear that the creator itself can be reached."""
+        is_doubted = self.holds.failures(_REFUSED) >= _LIST_TRIES - 1
+        if is_doubted:
+            self._look_at_health()
+        walk = walk_list(self._read_page, wanted, max_pages=self._max_pages, now=self._clock(), since=since)
+        walk.was_reached = is_doubted
+        if walk.error is None:
+            for name in (_TROUBLES, _REFUSED, _LIST):
+                self.holds.succeeded(name)
+        return walk
+
+    def _look_at_health(self) -> None:
+        """Make sure that the creator itself answers; every version of it stands this call."""
+        try:
+            self._calls.checked(self._calls.send("GET", "/health"))
+        except NoAnswer as error:
+            raise CreatorUnreachable(error.message) from None
+        except CreatorRefused as refusal:
+            logger.debug("The creator refuses to tell its health: %s", refusal.message)
+
+    def _note_list(self, error: CreatorError, walk: Walk) -> bool:
+        """Remember that the list could not be read; return True if single queries may take its place."""
         if isinstance(error, CreatorUnreachable | AccessRefused):  # single queries would fail as well
-            stop = error
-        elif isinstance(error, NoAnswer):
-            self._note_list_trouble()
-            stop = CreatorUnreachable(error.message)
-        elif isinstance(error, ConnectionCut):
+            return False
+        if isinstance(error, ConnectionCut):
             logger.warning("The creator's list is avoided for a while: %s", error.message)
-            self._held.failed(_LIST, self._now())
-        else:
-            logger.warning("The creator's list could not be read: %s", error.message)
-            self._note_list_trouble()
-        if stop is None:
+            self.holds.failed(_LIST, first=_TEN_MINUTES)
+            return True
+        logger.warning("The creator's list could not be read: %s", error.message)
+        name = _REFUSED if isinstance(error, CreatorAway) else _TROUBLES
+        self.holds.failed(name, first=0.0)
+        kills = name == _REFUSED and walk.was_reached  # the creator was there a moment before
+        if kills or (name == _TROUBLES and self.holds.failures(name) >= _LIST_TRIES):
+            self.holds.failed(_LIST, first=_TEN_MINUTES)
+        return kills or not isinstance(error, CreatorAway | NoAnswer)
+
+    def _go_on_without_list(self, error: CreatorError, walk: Walk, rest: list[str]) -> Mapping[str, Report]:
+        """Keep what a broken-off walk found, and query the rest one by one unless that would fail as well."""
+        reports = walk.reports
+        if self._note_list(error, walk):
             return self._ask_singly(rest, reports, carefully=True)
         if not reports:
-            raise stop
-        logger.warning("The creator's list was not read completely: %s", stop.message)
-        self._singles.failed(self._now())
-        return reports
-
-    def _note_list_trouble(self) -> None:
-        self._list_troubles += 1
-        if self._list_troubles >= _LIST_TRIES:
-            self._held.failed(_LIST, self._now())
+            raise CreatorUnreachable(error.message) if isinstance(error, NoAnswer) else error
+        logger.warning("The creator's list was not read completely: %s", error.message)
+        self._hold_singles()
+        return PartialReports(reports, error)
 
     def _ask_singly(
         self, names: list[str], reports: dict[str, Report], *, carefully: bool = False
     ) -> Mapping[str, Report]:
-        remaining = self._singles.remaining(self._now())
+        remaining = self._held_for(_SINGLES)
         if remaining and not reports:
             raise self._left_alone("single tasks", remaining)
         if remaining:
@@ -309,64 +335,37 @@ class HttpCreator:
         askable = [name for name in names if _ID.fullmatch(name) and not self._held_for(name)]
         more, stop = ask_one_by_one(
             self._ask,
-            [name for name in askable if name not in self._held],
-            [name for name in askable if name in self._held],
+            [name for name in askable if name not in self.holds],
+            [name for name in askable if name in self.holds],
             carefully=carefully,
             concurrency=self._concurrency,
             timeout=self._calls.timeout,
         )
         if stop is not None and not more and not reports:
             raise stop
-        return reports | more
+        return PartialReports(reports | more, stop)
 
-    def _now(self) -> timedelta:
-        return timedelta(seconds=self._monotonic())
+    def _hold_singles(self) -> None:
+        self.holds.failed(_SINGLES, first=_HALF_A_MINUTE, longest=_TEN_MINUTES)
 
-    def _held_for(self, name: str) -> timedelta:
-        return self._held.remaining(name, self._now())
+    def _held_for(self, name: str) -> float:
+        return self.holds.remaining(name)
 
-    def _left_alone(self, what: str, remaining: timedelta) -> CreatorUnreachable:
-        return CreatorUnreachable(
-            f"The creator at {self._calls.address} cut the connection when queried for {what}; it is not queried again "
-            f"for {remaining.total_seconds():.0f} s."
+    def _left_alone(self, what: str, remaining: float) -> LeftAlone:
+        return LeftAlone(
+            f"The creator at {self._calls.address} did not answer when queried for {what}; it is not queried again "
+            f"for {remaining:.0f} s."
         )
+
+
+def _with_missing(walk: Walk, wanted: Collection[str]) -> dict[str, Report]:
+    """Return the reports of a walk; what a certain one did not see is missing."""
+    lacking = [name for name in wanted if name not in walk.reports and name not in walk.unclear]
+    missing = Report(state=RemoteState.MISSING)
+    return walk.reports | dict.fromkeys(lacking, missing) if walk.is_certain else walk.reports
 
 
 def _quoted(creator_task_id: str) -> str:
     if not _ID.fullmatch(creator_task_id):
         raise CreatorRefused("This is not the id of a job at the creator.", reason="INVALID_ID")
     return quote(creator_task_id, safe="")
-
-
-def _request_body(job: Job, mode: str) -> bytes:
-    """Build the submission, without ``type``, for which the creator accepts no value."""
-    fields: dict[str, Any] = {
-        "topic": job.topic,
-        "requirements": job.requirements,
-        "targetAudience": job.target_audience,
-        "keywords": list(job.keywords) or None,
-        "tone": job.tone,
-        "priority": job.priority,
-        "mode": mode,
-        "idempotencyKey": job.creator_task_id,
-    }
-    options = {name: value for name, value in job.options.items() if name not in _OURS}
-    if job.callback_url is not None:
-        fields |= {
-            "callbackUrl": job.callback_url,
-            "callbackEnabled": True,
-            "callbackEvents": list(job.callback_events) or None,
-        }
-    given = {name: value for part in (options, fields) for name, value in part.items() if value is not None}
-    try:
-        content = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CreatorRefused(f"The job cannot be written as JSON: {error}.", reason="INVALID_JOB") from None
-    if len(content) > _LARGEST_REQUEST:
-        raise CreatorRefused(
-            f"The job is {len(content)} bytes long; the creator accepts {_LARGEST_REQUEST}.", reason="JOB_TOO_LARGE"
-        )
-    return content
-
-
-_OURS = frozenset({"callbackUrl", "callbackEnabled", "callbackEvents", "idempotencyKey", "mode"})

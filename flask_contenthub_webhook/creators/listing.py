@@ -36,6 +36,7 @@ class Walk:
         is_certain: tasks that were not seen do not exist.
         gave_up: the list is longer than ``max_pages``.
         error: the error that ended the walk.
+        was_reached: the creator itself was seen to answer right before.
     """
 
     reports: dict[str, Report] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Walk:
     is_certain: bool = False
     gave_up: bool = False
     error: CreatorError | None = None
+    was_reached: bool = False
 
 
 def walk_list(

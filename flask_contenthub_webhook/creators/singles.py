@@ -7,22 +7,34 @@ and does not delay the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
 
 from ..core.logs import get_logger
 from ..core.stopping import DaemonThreads, is_stopping
-from ..errors import CreatorError, CreatorUnreachable
-from .calls import ConnectionCut
+from ..errors import CreatorAway, CreatorError, CreatorUnreachable
 from .protocol import Report
 
-__all__ = ["ask_one_by_one"]
+__all__ = ["PartialReports", "ask_one_by_one"]
 
 logger = get_logger(__name__)
 
 _PATIENCE = 1 / 6
 """Share of the timeout for which a query may delay the others."""
+
+
+class PartialReports(dict[str, Report]):
+    """Reports on some of the jobs that were asked about.
+
+    Args:
+        reports: by the names of the jobs.
+        stopped_by: the error that ended the asking; None if it went to its end.
+    """
+
+    def __init__(self, reports: Mapping[str, Report], stopped_by: CreatorError | None) -> None:
+        super().__init__(reports)
+        self.stopped_by = stopped_by
 
 
 def ask_one_by_one(
@@ -93,7 +105,7 @@ def _ask_together(
 
 def _stop_or_log(name: str, error: CreatorError) -> CreatorError | None:
     """Return the error if further queries would be useless or harmful; log it otherwise."""
-    if isinstance(error, ConnectionCut | CreatorUnreachable):
+    if isinstance(error, CreatorAway | CreatorUnreachable):
         return error
     logger.warning("A task could not be queried: %s", error.message, extra={"creator_task_id": name})
     return None

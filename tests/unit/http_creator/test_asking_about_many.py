@@ -21,7 +21,6 @@ from tests.support.creator_server import (
     Reply,
     Seen,
     TrapRiddenApi,
-    answer,
     captured,
     failure,
     replay,
@@ -376,7 +375,7 @@ def test_single_questions_are_asked_side_by_side_in_bounded_number(serve, connec
 
 def test_a_list_that_fails_is_replaced_by_single_questions_but_is_tried_again(serve, connect):
     api = TrapRiddenApi([(ID, "completed")])
-    server = serve(lambda seen: answer(500, "oops") if seen.path == "/api/tasks" else api(seen))
+    server = serve(lambda seen: failure(500, "oops") if seen.path == "/api/tasks" else api(seen))
     creator = connect(server)
 
     for _ in range(5):
