@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +43,14 @@ def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
 @click.option("--port", type=click.IntRange(0, 65_535), default=3001, show_default=True, help="0 picks a free port.")
 @click.option("--api", type=click.Choice(["real", "paper"]), default="real", show_default=True)
 @click.option("--database", type=click.Choice(["sqlite", "postgres"]), default="sqlite", show_default=True)
+@click.option("--gateway", is_flag=True, help="Put a gateway in front, which answers 502 while the service is down.")
+@click.option(
+    "--outage",
+    type=click.FloatRange(0, min_open=True),
+    nargs=2,
+    metavar="AFTER LENGTH",
+    help="Let the gateway answer 502, 504, a page and 429, so many seconds after the start, for so long.",
+)
 @click.option(
     "--time-scale",
     type=click.FloatRange(0, min_open=True),
@@ -72,7 +81,15 @@ def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
 )
 @json_option
 def simulate_command(
-    port: int, seed: int | None, delay_by: float, crash_at: tuple[int, ...], *, as_json: bool, **options: Any
+    port: int,
+    seed: int | None,
+    delay_by: float,
+    crash_at: tuple[int, ...],
+    outage: tuple[float, float] | None,
+    *,
+    gateway: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Run a simulated service on 127.0.0.1 until SIGTERM or Ctrl-C; its URL is the first line on stdout.
 
@@ -84,7 +101,11 @@ def simulate_command(
     rates = {name: options.pop(name) for name in _FAULTS}
     try:
         simulator = CreatorSimulator(
-            port=port, seed=seed, faults=Faults(**rates, delay_by=delay_by, crash_at=crash_at), **options
+            port=port,
+            seed=seed,
+            faults=Faults(**rates, delay_by=delay_by, crash_at=crash_at),
+            gateway=gateway or outage is not None,
+            **options,
         )
     except ValueError as error:
         raise click.UsageError(escaped(error)) from None
@@ -92,6 +113,10 @@ def simulate_command(
     def announce(simulator: CreatorSimulator) -> None:
         click.echo(simulator.base_url, err=as_json)
         click.echo(f"Set CREATOR_API_BASE_URL={simulator.base_url} (seed {simulator.seed}).", err=True)
+        if outage is not None:
+            timer = threading.Timer(outage[0], simulator.begin_outage, [outage[1]])
+            timer.daemon = True
+            timer.start()
 
     try:
         run_simulator(simulator=simulator, announce=announce)

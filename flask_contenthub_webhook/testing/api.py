@@ -147,6 +147,8 @@ class CreatorApi:
     async def _result(self, task_id: str) -> Answer:
         self._ledger.count("asked", task_id)
         record = self._find(task_id, "GET of an unknown id's result")
+        if self._behaviour.trapped and self._behaviour.postgres:
+            raise Died("GET of a result on Postgres")
         if record.state != "completed" or record.result is None:
             self._refuse("GET of a result before there is one", 400, "Task is not completed", "TASK_NOT_COMPLETED")
         return self._success(stored_result(task_id, record.result))

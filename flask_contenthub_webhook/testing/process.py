@@ -40,6 +40,8 @@ class CreatorProcess:
         self.api = CreatorApi(behaviour, ledger, self.workshop)
         self.connections: set[_Connection] = set()
         self.dead = False
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done once it is dead."""
         self._server: asyncio.Server | None = None
         self._dying: list[asyncio.Task[Any]] = []
 
@@ -59,6 +61,8 @@ class CreatorProcess:
     def die(self, why: str) -> None:
         """Cut every connection, stop all work, drop the queue."""
         self.dead = True
+        if not self.ended.done():
+            self.ended.set_result(None)
         if self._server is not None:
             for listener in self._server.sockets:
                 self._loop.remove_reader(listener.fileno())

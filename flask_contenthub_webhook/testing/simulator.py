@@ -47,7 +47,9 @@ class CreatorSimulator:
             negative ones are before it.
         faults: the rates of faults.
         api: ``real``, with the calls that kill it, or ``paper``, with the answers of its documentation.
-        database: ``sqlite``, or ``postgres``, where the list kills a ``real`` one and rows look different.
+        database: ``sqlite``, or ``postgres``, where the list and any result kill a ``real`` one and rows look
+            different.
+        gateway: put a gateway in front, which answers 502 while the creator is dead; see :meth:`begin_outage`.
         orphans: the state, after a restart, of tasks that were being worked on: ``running`` for good, as observed, or
             ``failed``. Neither calls back.
         restart_after: seconds after which a supervisor starts it again when a call or a fault has killed it; None
@@ -77,6 +79,7 @@ class CreatorSimulator:
         faults: Faults | None = None,
         api: Literal["real", "paper"] = "real",
         database: Literal["sqlite", "postgres"] = "sqlite",
+        gateway: bool = False,
         orphans: Literal["running", "failed"] = "running",
         restart_after: float | None = 1.0,
         latency: float = 0.0,
@@ -103,7 +106,9 @@ class CreatorSimulator:
         )
         self._ledger = Ledger()
         self._state_path = None if state_path is None else Path(state_path)
-        self._supervisor = Supervisor(self._behaviour, self._ledger, host=host, port=port, restart_after=restart_after)
+        self._supervisor = Supervisor(
+            self._behaviour, self._ledger, host=host, port=port, restart_after=restart_after, gateway=gateway
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -129,6 +134,7 @@ class CreatorSimulator:
         self._thread = threading.Thread(target=self._loop.run_forever, name="creator-simulator", daemon=True)
         self._thread.start()
         try:
+            self._run(self._supervisor.open_gateway())
             self._run(self._supervisor.boot())
         except BaseException:
             self.stop()
@@ -159,6 +165,19 @@ class CreatorSimulator:
     def restart(self, *, after: float = 0.0) -> None:
         """Die, if it is not dead yet, and listen again after this many seconds; return when it does."""
         self._run(self._supervisor.restart(after))
+
+    def begin_outage(self, seconds: float) -> None:
+        """Let the gateway answer every call itself for this many seconds of the simulator's clock.
+
+        It answers 502 for the first quarter of the time, then 504, then 200 with a page, and at last 429. The creator
+        works on meanwhile, and calls back.
+
+        Raises:
+            RuntimeError: there is no gateway.
+        """
+        if self._supervisor.gateway is None:
+            raise RuntimeError("The simulator has no gateway: CreatorSimulator(gateway=True).")
+        self._supervisor.gateway.begin_outage(seconds)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -205,6 +224,12 @@ class CreatorSimulator:
     def requests(self) -> Counter[str]:
         """The number of API calls by route, such as ``"GET /api/tasks/:id"``."""
         return self._ledger.counts("requests")
+
+    @property
+    def answered_by_gateway(self) -> Counter[int]:
+        """The number of API calls that the gateway answered itself, by status."""
+        gateway = self._supervisor.gateway
+        return Counter() if gateway is None else Counter(gateway.answered)
 
     @property
     def asked(self) -> Counter[str]:

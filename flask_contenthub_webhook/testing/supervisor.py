@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 from .behaviour import Behaviour
+from .gateway import Gateway
 from .ledger import Ledger
 from .process import CreatorProcess
 
@@ -23,13 +24,22 @@ class Supervisor:
         host: the loopback address to listen on.
         port: 0 takes a free one, which is kept over deaths.
         restart_after: seconds from a death by a call or a fault to the next start; None for no next start.
+        gateway: put a gateway in front, which has the port and outlives the process.
     """
 
     def __init__(
-        self, behaviour: Behaviour, ledger: Ledger, *, host: str, port: int, restart_after: float | None
+        self,
+        behaviour: Behaviour,
+        ledger: Ledger,
+        *,
+        host: str,
+        port: int,
+        restart_after: float | None,
+        gateway: bool = False,
     ) -> None:
         self._behaviour, self._ledger = behaviour, ledger
         self.host, self.port = host, port
+        self.gateway = Gateway(behaviour, lambda: self.process) if gateway else None
         self._restart_after = restart_after
         self.process: CreatorProcess | None = None
         """The process, while it is alive."""
@@ -58,6 +68,11 @@ class Supervisor:
             self._reserved.close()
             self._reserved = None
 
+    async def open_gateway(self) -> None:
+        """Let the gateway listen on the port, if there is one; the process gets a port of its own."""
+        if self.gateway is not None:
+            await self.gateway.serve(self._listener())
+
     async def boot(self) -> None:
         """Start the process, unless it is alive."""
         async with self._boot_lock:
@@ -66,7 +81,7 @@ class Supervisor:
             behaviour = self._behaviour
             fail_at = behaviour.clock() if behaviour.orphans == "failed" else None
             self._ledger.orphan(fail_at=fail_at, message=_INTERRUPTED)
-            listener = self._listener()
+            listener = self._listener() if self.gateway is None else _bind(self.host, 0)
             process = CreatorProcess(behaviour, self._ledger, self._on_death)
             try:
                 await process.serve(listener)
@@ -97,6 +112,8 @@ class Supervisor:
     async def shut_down(self) -> None:
         """End the process, and everything else on the event loop."""
         self._cancel_timer()
+        if self.gateway is not None:
+            self.gateway.close()
         process, self.process = self.process, None
         if process is not None:
             process.die("stop")
