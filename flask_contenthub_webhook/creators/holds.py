@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..core.per_process import PerProcess
 from ..errors import CreatorUnreachable
+from ..storage.holds import Hold, name_of_hold
 
-__all__ = ["DAY", "Hold", "HoldStore", "Holds", "LeftAlone"]
+__all__ = ["HoldStore", "Holds", "LeftAlone"]
 
-DAY = 86_400.0
+_DAY = 86_400.0
 _MOST_DOUBLINGS = 16
 _MOST = 10_000
 
@@ -24,20 +25,11 @@ class LeftAlone(CreatorUnreachable):
     """Nothing was sent: the creator is left alone for a while."""
 
 
-class Hold(NamedTuple):
-    """The failures in a row of one name.
-
-    Args:
-        failures: their number.
-        until: the time until which it is left alone, in seconds of the clock of the holds.
-    """
-
-    failures: int
-    until: float
-
-
 class HoldStore(Protocol):
-    """Keeps the holds of a creator for all processes; a store that is away keeps and returns nothing."""
+    """Keeps the holds of a creator for all processes; one that is away keeps and returns nothing."""
+
+    def now(self) -> float:
+        """Return the time by which processes agree, in seconds."""
 
     def load(self) -> dict[str, Hold] | None:
         """Return all holds by name; None if they cannot be read now."""
@@ -58,13 +50,27 @@ class Holds:
     """
 
     def __init__(self, now: Callable[[], float], store: HoldStore | None = None) -> None:
-        self._now, self._store = now, store
-        self._lock = PerProcess(threading.Lock)
+        self.now, self._store = now, store
+        self._lock = PerProcess(threading.RLock)
         self._holds: dict[str, Hold] = {}
 
     def __contains__(self, name: str) -> bool:
         """Return True if the name failed the last time, even if it may be tried again."""
-        return name in self._holds
+        return name_of_hold(name) in self._holds
+
+    def get(self, name: str) -> Hold | None:
+        """Return the hold of a name, which may be over; None if the name did not fail the last time."""
+        return self._holds.get(name_of_hold(name))
+
+    def failures(self, name: str) -> int:
+        """Return the failures in a row of a name."""
+        hold = self.get(name)
+        return 0 if hold is None else hold.failures
+
+    def remaining(self, name: str) -> float:
+        """Return the seconds for which a name must still be left alone; 0.0 if it may be tried."""
+        hold = self.get(name)
+        return 0.0 if hold is None else max(0.0, hold.until - self.now())
 
     def refresh(self) -> None:
         """Learn what other processes have found out."""
@@ -72,17 +78,9 @@ class Holds:
         if loaded is not None:
             self._holds = loaded
 
-    def remaining(self, name: str) -> float:
-        """Return the seconds for which a name must still be left alone; 0.0 if it may be tried."""
-        hold = self._holds.get(name)
-        return 0.0 if hold is None else max(0.0, hold.until - self._now())
-
-    def failures(self, name: str) -> int:
-        """Return the failures in a row of a name."""
-        hold = self._holds.get(name)
-        return 0 if hold is None else hold.failures
-
-    def failed(self, name: str, *, first: float, longest: float = DAY, at_least: float = 0.0) -> None:
+    def failed(
+        self, name: str, *, first: float, longest: float = _DAY, at_least: float = 0.0, under_way: bool = False
+    ) -> None:
         """Count a failure; during a hold it is one of a call that was already under way, and is not counted.
 
         Args:
@@ -90,33 +88,35 @@ class Holds:
             first: seconds of the first hold; each further failure doubles it.
             longest: seconds of the longest.
             at_least: seconds of this one.
+            under_way: count it all the same.
         """
         with self._lock.value:
             self.refresh()
-            hold = self._holds.get(name)
-            if hold is not None and hold.until > self._now():
+            hold, now = self.get(name), self.now()
+            if hold is not None and hold.until > now and not under_way:
                 return
             failures = 0 if hold is None else hold.failures
             length = max(min(first * 2 ** min(failures, _MOST_DOUBLINGS), longest), at_least)
-            self._change(name, hold, Hold(failures + 1, self._now() + length))
+            self._change(name, hold, failures + 1, now + length)
 
-    def move(self, name: str, until: float) -> bool:
-        """Move the end of a hold; False if another process was faster."""
+    def move(self, name: str, seen: Hold, until: float) -> Hold | None:
+        """Move the end of a hold; return it, or None if another process was faster."""
         with self._lock.value:
-            hold = self._holds.get(name)
-            return hold is not None and self._change(name, hold, Hold(hold.failures, until))
+            return self._change(name, seen, seen.failures, until)
 
     def succeeded(self, name: str) -> None:
         """Forget the failures of a name."""
-        if name in self._holds:  # without the lock, for which every successful call would wait
+        key = name_of_hold(name)
+        if key in self._holds:  # without the lock, for which every successful call would wait
             with self._lock.value:
-                if self._holds.pop(name, None) is not None and self._store is not None:
-                    self._store.delete(name)
+                if self._holds.pop(key, None) is not None and self._store is not None:
+                    self._store.delete(key)
 
-    def _change(self, name: str, seen: Hold | None, hold: Hold) -> bool:
-        is_ours = self._store is None or self._store.save(name, seen, hold)
-        if is_ours:
-            self._holds[name] = hold
-            if len(self._holds) > _MOST:
-                del self._holds[next(iter(self._holds))]
-        return is_ours
+    def _change(self, name: str, seen: Hold | None, failures: int, until: float) -> Hold | None:
+        key, hold = name_of_hold(name), Hold(failures, until, 1 if seen is None else seen.version + 1)
+        if self._store is not None and not self._store.save(key, seen, hold):
+            return None
+        self._holds[key] = hold
+        if len(self._holds) > _MOST:
+            del self._holds[next(iter(self._holds))]
+        return hold

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -37,10 +38,12 @@ class Row(NamedTuple):
     pause: float | None = None
 
 
-NOT_DELIVERED = Row(*[CreatorUnreachable] * 5, pause=30.0)
-PERHAPS = Row(*[CreatorAway] * 5, pause=30.0)
-CUT_OFF = Row(*[CreatorAway] * 5)
-OWN_FAILURE = Row(*[CreatorUnclear] * 5)
+NOT_DELIVERED = Row(
+    CreatorUnreachable, CreatorUnreachable, CreatorUnreachable, CreatorUnreachable, CreatorUnreachable, 30.0
+)
+PERHAPS = Row(CreatorAway, CreatorAway, CreatorAway, CreatorAway, CreatorAway, 30.0)
+CUT_OFF = Row(CreatorAway, CreatorAway, CreatorAway, CreatorAway, CreatorAway)
+OWN_FAILURE = Row(CreatorUnclear, CreatorUnclear, CreatorUnclear, CreatorUnclear, CreatorUnclear)
 ANSWERS: dict[str, tuple[Reply, Row]] = {
     "429 with Retry-After": (answer(429, "", "Retry-After: 7"), NOT_DELIVERED._replace(pause=7.0)),
     "429": (answer(429, "slow down"), NOT_DELIVERED),
@@ -106,7 +109,7 @@ def test_of_the_table(serve, connect, what):
     for name, call in calls.items():
         creator = connect(listed if name == "cancel" else server, timeout=0.3)
         before = len(server.seen)
-        meanings[name] = outcome(lambda call=call, creator=creator: call(creator))
+        meanings[name] = outcome(partial(call, creator))
         allowed = {"list": 2 if what in {"a cut", "a reset", "a cut in the middle", "no HTTP"} else 1, "cancel": 0}
         if row is not OWN_FAILURE:
             assert len(server.seen) - before <= allowed.get(name, 1), name  # nothing is asked in its place

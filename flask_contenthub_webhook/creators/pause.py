@@ -1,0 +1,115 @@
+"""The pause of a creator that is away: all processes leave it alone, and one call finds out whether it is back.
+
+Its length doubles with each failure. When it is over, one process takes the turn, for a minute at most, and makes one
+call at a time until one of them is answered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..core.logs import get_logger
+from ..core.per_process import PerProcess
+from ..errors import CreatorError
+from .holds import Holds, LeftAlone
+
+__all__ = ["Pause"]
+
+logger = get_logger(__name__)
+
+_PAUSE = "all calls"
+_FIRST, _LONGEST = 5.0, 300.0
+_TURN = 60.0
+"""Seconds after which another process takes the turn of one that has died."""
+
+
+class _Turn:
+    """The turn of this process: the version of the hold that it took, and whether a call is using it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.version: int | None = None
+        self.is_used = False
+
+
+class Pause:
+    """The pause of one creator; safe for threads."""
+
+    def __init__(self, holds: Holds) -> None:
+        self.holds = holds
+        self._turn = PerProcess(_Turn)
+
+    def is_on(self) -> bool:
+        """Return True while the creator must be left alone; when the pause is over, this takes the turn if it can."""
+        self.holds.refresh()
+        turn = self._turn.value
+        with turn.lock:
+            return not self._may_call(turn)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Make a call in the block; afterwards report :meth:`failed` or :meth:`succeeded`.
+
+        Raises:
+            LeftAlone: the pause is on.
+        """
+        self.holds.refresh()
+        turn = self._turn.value
+        with turn.lock:
+            if not self._may_call(turn):
+                remaining = self.holds.remaining(_PAUSE)
+                message = f"The creator was away a moment ago; it is left alone for {remaining:.0f} s."
+                raise LeftAlone(message, retry_after=remaining)
+            uses_turn = turn.version is not None
+            turn.is_used = uses_turn
+        try:
+            yield
+        finally:
+            if uses_turn:
+                turn.is_used = False
+
+    def failed(self, error: CreatorError | None = None) -> None:
+        """Begin a pause, or the next, longer one, because a call has shown that the creator is away."""
+        turn = self._turn.value
+        self.holds.refresh()
+        had_turn = turn.version is not None and self._has_turn(turn)
+        at_least = 0.0 if error is None or error.retry_after is None else error.retry_after
+        self.holds.failed(_PAUSE, first=_FIRST, longest=_LONGEST, at_least=at_least, under_way=had_turn)
+        turn.version = None
+
+    def succeeded(self) -> None:
+        """End the pause, as the creator has answered."""
+        self._turn.value.version = None
+        if _PAUSE in self.holds:
+            self.holds.succeeded(_PAUSE)
+            logger.info("The creator answers again.")
+
+    def release(self) -> None:
+        """Give back a turn that was not used, as there was nothing to ask."""
+        turn = self._turn.value
+        with turn.lock:
+            hold = self.holds.get(_PAUSE)
+            if turn.version is not None and not turn.is_used:
+                if hold is not None and hold.version == turn.version:
+                    self.holds.move(_PAUSE, hold, self.holds.now())
+                turn.version = None
+
+    def _may_call(self, turn: _Turn) -> bool:
+        hold = self.holds.get(_PAUSE)
+        if hold is None:
+            turn.version = None
+            return True
+        now = self.holds.now()
+        if self._has_turn(turn) and hold.until > now:
+            return not turn.is_used
+        if hold.until > now:
+            return False
+        taken = self.holds.move(_PAUSE, hold, now + _TURN)
+        turn.version = None if taken is None else taken.version
+        return taken is not None
+
+    def _has_turn(self, turn: _Turn) -> bool:
+        hold = self.holds.get(_PAUSE)
+        return hold is not None and hold.version == turn.version
