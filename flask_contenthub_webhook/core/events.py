@@ -39,6 +39,8 @@ __all__ = [
     "EVENT_NAME_RULE",
     "EVENT_TYPES",
     "INTERNAL_EVENTS",
+    "LOST_BY_CREATOR",
+    "SUBMISSION_UNANSWERED",
     "Completed",
     "Custom",
     "Event",
@@ -60,6 +62,8 @@ EVENT_NAME_RULE = (
     "an event type has at most 64 lower-case letters, digits, dots, dashes and underscores, and is none of the "
     f"reserved {', '.join(_RESERVED)}"
 )
+LOST_BY_CREATOR = "LOST_BY_CREATOR"
+SUBMISSION_UNANSWERED = "SUBMISSION_UNANSWERED"
 BUG_IN_CREATOR = "BUG_IN_CREATOR"
 """The ``error_code`` of an open task at which a method of the creator raised an unexpected exception."""
 _MAX_ID_LENGTH = 255

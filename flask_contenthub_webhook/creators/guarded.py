@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.logs import get_logger
 from ..core.redaction import clean, storable
 from ..errors import (
+    CreatorAway,
     CreatorBug,
     CreatorError,
     CreatorRefused,
     CreatorUnclear,
+    CreatorUnreachable,
     EventUnreadable,
     SignatureExpired,
     SignatureInvalid,
@@ -22,7 +24,9 @@ from ..errors import (
     ends_process,
 )
 from ..storage.host_session import context_of_ours
+from .holds import Holds, LeftAlone
 from .named import ALONE
+from .pause import Pause
 from .protocol import Callback, Creator, Job, RemoteState, Report
 
 if TYPE_CHECKING:
@@ -46,16 +50,22 @@ class GuardedCreator:
     Exceptions other than CreatorError are the creator's bugs: they are logged with their traceback and raised as
     :class:`~.errors.CreatorBug`, and so is an answer that is not a report. The words of an error can be stored.
 
+    While the creator's pause is on, nothing is sent; what comes of each call begins or ends it, for all processes.
+
     Args:
         creator: the host's, or the configured one.
         app: the application.
         db: the host's Flask-SQLAlchemy object.
+        pause: leaves the creator alone while it is away.
         name: its name in ``Creators``, or the name of an only one.
     """
 
-    def __init__(self, creator: Creator, app: Flask, db: SQLAlchemy, *, name: str = ALONE) -> None:
+    def __init__(self, creator: Creator, app: Flask, db: SQLAlchemy, pause: Pause, *, name: str = ALONE) -> None:
         self.name = name
+        self.pause = pause
         self._creator = creator
+        if isinstance(getattr(creator, "holds", None), Holds):
+            creator.holds = pause.holds  # type: ignore[attr-defined]
         self._app = app
         self._db = db
 
@@ -83,7 +93,17 @@ class GuardedCreator:
     @property
     def can_find(self) -> bool:
         """True if the creator can look up a job whose submission was not answered."""
-        return self.keeps_names or callable(getattr(self._creator, "find", None))
+        return self.keeps_names or self.finds
+
+    @property
+    def finds(self) -> bool:
+        """True if the creator looks up such a job in a way of its own, which is never a query for its name alone."""
+        return callable(getattr(self._creator, "find", None))
+
+    @property
+    def can_find_many(self) -> bool:
+        """True if the creator looks up many such jobs in few requests."""
+        return callable(getattr(self._creator, "find_many", None))
 
     def submit(self, job: Job, *, wait: float) -> Report:
         """See :meth:`.protocol.Creator.submit`."""
@@ -102,13 +122,24 @@ class GuardedCreator:
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
         """See :meth:`.protocol.Creator.statuses`; an answer that is not a report is logged and left out."""
-        said = self._call("statuses", lambda: self._creator.statuses(creator_task_ids, since=since))
+        return self._reports("statuses", lambda: self._creator.statuses(creator_task_ids, since=since))
+
+    def find_many(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
+        """Look up many jobs whose names the service has not confirmed; what cannot be told is left out."""
+        find_many: Callable[..., Any] = self._creator.find_many  # type: ignore[attr-defined]
+        return self._reports("find_many", lambda: find_many(creator_task_ids, since=since))
+
+    def _reports(self, method: str, call: Callable[[], Any]) -> Mapping[str, Report]:
+        said = self._call(method, call)
         if not isinstance(said, Mapping):
-            raise self._bug("statuses", f"returned a {type(said).__name__} instead of a mapping of reports")
+            raise self._bug(method, f"returned a {type(said).__name__} instead of a mapping of reports")
+        stopped_by = getattr(said, "stopped_by", None)
+        if isinstance(stopped_by, CreatorUnreachable | CreatorAway) and not isinstance(stopped_by, LeftAlone):
+            self.pause.failed(stopped_by)
         reports: dict[str, Report] = {}
         for name, report in said.items():
             try:
-                reports[name] = self._checked("statuses", report)
+                reports[name] = self._checked(method, report)
             except CreatorError as error:
                 logger.warning("%s", error.message, extra={"creator_task_id": name})
         return reports
@@ -149,9 +180,16 @@ class GuardedCreator:
         raise SignatureInvalid(f"{self.name}: the callback was not verified.")
 
     def read_callback(self, callback: Callback) -> Report | None:
-        """Return what a callback says; None if it is about no job of ours."""
+        """Return what a callback says; None if it is about no job of ours. This needs no call as often as not.
+
+        So a pause does not hold it up, and that it went well does not end one.
+        """
         read: Callable[[Callback], Any] = getattr(self._creator, "read_callback")  # noqa: B009 - it is optional
-        said = self._call("read_callback", lambda: read(callback))
+        try:
+            said = self._call_checked("read_callback", lambda: read(callback))
+        except CreatorError as error:
+            self._heed("read_callback", error)
+            raise
         report = None if said is None else self._checked("read_callback", said)
         if report is None or report.state is RemoteState.MISSING:
             return None
@@ -163,6 +201,26 @@ class GuardedCreator:
         return self._checked(method, self._call(method, call))
 
     def _call(self, method: str, call: Callable[[], T]) -> T:
+        with self.pause.call():
+            try:
+                said = self._call_checked(method, call)
+            except CreatorError as error:
+                self._heed(method, error)
+                raise
+            self.pause.succeeded()
+            return said
+
+    def _heed(self, method: str, error: CreatorError) -> None:
+        """Begin or end the pause as an error says whether the creator is there."""
+        if isinstance(error, LeftAlone):
+            return
+        is_refused = isinstance(error, CreatorRefused)
+        if isinstance(error, CreatorUnreachable | CreatorAway) or (is_refused and method == "statuses"):
+            self.pause.failed(error)
+        elif is_refused:
+            self.pause.succeeded()
+
+    def _call_checked(self, method: str, call: Callable[[], T]) -> T:
         try:
             with context_of_ours(self._app, self._db):
                 return call()

@@ -19,6 +19,8 @@ __all__ = ["HoldStore", "Holds", "LeftAlone"]
 _DAY = 86_400.0
 _MOST_DOUBLINGS = 16
 _MOST = 10_000
+_FRESH = 1.0
+"""Seconds for which a process trusts what it has read."""
 
 
 class LeftAlone(CreatorUnreachable):
@@ -30,6 +32,9 @@ class HoldStore(Protocol):
 
     def now(self) -> float:
         """Return the time by which processes agree, in seconds."""
+
+    def waited(self) -> float:
+        """Return the seconds of a clock that only grows."""
 
     def load(self) -> dict[str, Hold] | None:
         """Return all holds by name; None if they cannot be read now."""
@@ -53,6 +58,7 @@ class Holds:
         self.now, self._store = now, store
         self._lock = PerProcess(threading.RLock)
         self._holds: dict[str, Hold] = {}
+        self._refreshed = float("-inf")
 
     def __contains__(self, name: str) -> bool:
         """Return True if the name failed the last time, even if it may be tried again."""
@@ -72,11 +78,15 @@ class Holds:
         hold = self.get(name)
         return 0.0 if hold is None else max(0.0, hold.until - self.now())
 
-    def refresh(self) -> None:
-        """Learn what other processes have found out."""
-        loaded = None if self._store is None else self._store.load()
-        if loaded is not None:
-            self._holds = loaded
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Learn what other processes have found out; this asks once a second, or ``at_once``."""
+        if self._store is None:
+            return
+        waited = self._store.waited()
+        if at_once or not 0.0 <= waited - self._refreshed < _FRESH:
+            loaded = self._store.load()
+            if loaded is not None:
+                self._holds, self._refreshed = loaded, waited
 
     def failed(
         self, name: str, *, first: float, longest: float = _DAY, at_least: float = 0.0, under_way: bool = False
@@ -91,7 +101,7 @@ class Holds:
             under_way: count it all the same.
         """
         with self._lock.value:
-            self.refresh()
+            self.refresh(at_once=True)
             hold, now = self.get(name), self.now()
             if hold is not None and hold.until > now and not under_way:
                 return

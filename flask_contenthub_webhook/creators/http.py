@@ -9,6 +9,7 @@ avoided where possible, and a call whose connection was cut is not repeated soon
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from urllib.parse import quote
 import httpx
 
 from ..core.logs import get_logger
+from ..core.per_process import PerProcess
 from ..errors import (
     ConfigurationError,
     CreatorAway,
@@ -42,8 +44,10 @@ logger = get_logger(__name__)
 _ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~-]{1,255}")
 _LIST_TRIES = 3
 """Consecutive walks that hang or fail before the list is left alone; one is enough if the connection was cut."""
-_LIST, _TROUBLES, _REFUSED, _SINGLES, _RESULTS = "list", "list troubles", "list refused", "single", "result"
-"""The names of the holds, beside the ids of jobs. Of the second and third, only the number of failures matters."""
+_LIST, _SINGLES, _RESULTS = "list", "single", "result"
+"""The names of the holds, beside the ids of jobs."""
+_TROUBLES, _REFUSED, _GATEWAY = "list troubles", "list refused", "gateway"
+"""Holds without length, which are counted: of the list, and of a gateway that was seen in front of the creator."""
 _TEN_MINUTES, _ONE_MINUTE, _HALF_A_MINUTE = 600.0, 60.0, 30.0
 
 
@@ -95,6 +99,7 @@ class HttpCreator:
         self._calls = Calls(base_url, api_key=api_key, timeout=timeout, client=client)
         self._mode, self._max_pages, self._listing, self._concurrency = mode, max_pages, listing, concurrency
         self._clock = clock
+        self._results_work, self._one_result = False, PerProcess(threading.Lock)
         self.holds = Holds(monotonic)
         """What is left alone for a while; the extension replaces it by one that all processes share."""
 
@@ -123,7 +128,7 @@ class HttpCreator:
             answer = self._calls.send("POST", "/api/tasks", content=content, wait=wait)
         except NoAnswer as late:
             may_be_accepted = late.status is None or 200 <= late.status < 300  # noqa: PLR2004
-            if may_be_accepted and not self._calls.behind_gateway:
+            if may_be_accepted and not (self._calls.behind_gateway or _GATEWAY in self.holds):
                 return Report(state=RemoteState.OPEN)
             raise
         if answer.status == 409:  # noqa: PLR2004
@@ -208,6 +213,12 @@ class HttpCreator:
 
         The ``url`` of an image is a path on the creator's disk, and is returned unchanged.
         """
+        if self._results_work:
+            return self._result(creator_task_id)
+        with self._one_result.value:  # the first one shows whether they kill
+            return self._result(creator_task_id)
+
+    def _result(self, creator_task_id: str) -> Report:
         path = f"/api/tasks/{_quoted(creator_task_id)}/result"
         if remaining := self._held_for(_RESULTS):
             raise self._left_alone("a result", remaining)
@@ -217,9 +228,11 @@ class HttpCreator:
                 return Report(state=RemoteState.MISSING, raw=answer.body)
             data, _ = self._read(answer, creator_task_id)
         except CreatorAway as error:  # perhaps because it was asked: on PostgreSQL, any result crashes it
+            self._results_work = False
             first = _TEN_MINUTES if isinstance(error, ConnectionCut) else _ONE_MINUTE
             self.holds.failed(_RESULTS, first=first)
             raise
+        self._results_work = True
         self.holds.succeeded(_RESULTS)
         report = read_row(data, answer.body)
         if report.state is not RemoteState.COMPLETED:
@@ -283,6 +296,8 @@ class HttpCreator:
             self._look_at_health()
         walk = walk_list(self._read_page, wanted, max_pages=self._max_pages, now=self._clock(), since=since)
         walk.was_reached = is_doubted
+        if self._calls.behind_gateway and _GATEWAY not in self.holds:
+            self.holds.failed(_GATEWAY, first=0.0)
         if walk.error is None:
             for name in (_TROUBLES, _REFUSED, _LIST):
                 self.holds.succeeded(name)

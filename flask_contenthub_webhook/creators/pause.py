@@ -20,7 +20,8 @@ __all__ = ["Pause"]
 logger = get_logger(__name__)
 
 _PAUSE = "all calls"
-_FIRST, _LONGEST = 5.0, 300.0
+_FIRST, _LONGEST_FIRST, _LONGEST = 5.0, 30.0, 300.0
+"""Seconds: of the first pause, also where the answer asks for a longer one, and of the last."""
 _TURN = 60.0
 """Seconds after which another process takes the turn of one that has died."""
 
@@ -73,10 +74,11 @@ class Pause:
     def failed(self, error: CreatorError | None = None) -> None:
         """Begin a pause, or the next, longer one, because a call has shown that the creator is away."""
         turn = self._turn.value
-        self.holds.refresh()
+        self.holds.refresh(at_once=True)
         had_turn = turn.version is not None and self._has_turn(turn)
         at_least = 0.0 if error is None or error.retry_after is None else error.retry_after
-        self.holds.failed(_PAUSE, first=_FIRST, longest=_LONGEST, at_least=at_least, under_way=had_turn)
+        first = min(max(_FIRST, at_least), _LONGEST_FIRST)
+        self.holds.failed(_PAUSE, first=first, longest=_LONGEST, at_least=at_least, under_way=had_turn)
         turn.version = None
 
     def succeeded(self) -> None:
@@ -85,6 +87,11 @@ class Pause:
         if _PAUSE in self.holds:
             self.holds.succeeded(_PAUSE)
             logger.info("The creator answers again.")
+
+    def lift(self) -> None:
+        """End the pause without having heard from the creator: a person wants it to be asked now."""
+        self.holds.refresh(at_once=True)
+        self.holds.succeeded(_PAUSE)
 
     def release(self) -> None:
         """Give back a turn that was not used, as there was nothing to ask."""

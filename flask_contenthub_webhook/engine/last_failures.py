@@ -49,7 +49,7 @@ def ask_about_failure(state: WebhookState, received: ReceivedEvent, *, patience:
         if task is None or not _would_end(state, received, task):
             return received
         service = state.service_of(task)
-        if service is None or state.pause_of(service).is_on(state.waited()):
+        if service is None or service.pause.is_on():
             return received
         name = task["creator_task_id"]
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.events import Completed, parse_event
-from ..core.received import ReceivedEvent
+from ..core.received import ReceivedEvent, Source
 from ..core.state_machine import TaskState
 from ..core.strict_json import check_value
 from ..creators.guarded import GuardedCreator
@@ -55,6 +55,8 @@ def fetch_missing_result(
         task is None or name is None or service is None
     ):  # unknown, completed or another task's: applying the event says so
         return received
+    if received.source is Source.REPLAY:
+        service.pause.lift()
     fetched = in_time(lambda: _fetch(service, name, event), patience, late=_LATE)
     try:
         check_value(fetched)

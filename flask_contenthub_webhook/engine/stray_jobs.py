@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core.events import Progress
+from ..core.events import LOST_BY_CREATOR, SUBMISSION_UNANSWERED, Progress
 from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import OPEN_STATES, Decision, TaskState, Trigger, Verdict
 from ..creators.protocol import Job, RemoteState
-from ..errors import CreatorError, CreatorRefused, CreatorUnreachable
+from ..errors import CreatorError, CreatorRefused
 from ..storage.failure_log import log_failure
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def stop_strays(state: WebhookState, task: Row, names: Sequence[str], *, current
     Returns:
         True if the service was told of all of them; the log has the rest.
     """
-    if current and state.pause_of(state.service_for(task)).is_on(state.waited()):
+    service = state.service_for(task)
+    if current and service is not None and service.pause.is_on():
         return False  # the poller tells it later
     told = [_stop(state, task, name) for name in dict.fromkeys(names)]
     if current and all(told):
@@ -185,8 +186,6 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
         except CreatorError as error:
             told = False
             state.strays_told.succeeded(name)
-            if isinstance(error, CreatorUnreachable):
-                state.pause_of(service).failed(state.waited())
             logger.warning("The service was not told that a job is no longer wanted: %s", error.message, extra=facts)
         except SQLAlchemyError as error:
             told = False
@@ -197,15 +196,28 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
 
 
 def _cancel(state: WebhookState, service: GuardedCreator, task: Row, name: str) -> None:
-    """Cancel a job, under the name that the service gave it if the answer that had it was lost."""
-    if service.can_find and not service.keeps_names:
-        row = state.database.ask(lambda tx: state.store.read_task(tx, task["task_id"])) or task
+    """Cancel a job, under the name that the service gave it if the answer that had it was lost.
+
+    A job whose name it has not confirmed is looked up first: a query for it could crash the service.
+    """
+    row = state.database.ask(lambda tx: state.store.read_task(tx, task["task_id"])) or task
+    if service.can_find and not (service.keeps_names and _is_confirmed(row, name)):
         found = service.find(Job.of(row, creator_task_id=name))
         if found is not None and found.state not in {RemoteState.OPEN, RemoteState.MISSING}:
+            return
+        if found is not None and found.state is RemoteState.MISSING and service.keeps_names:
             return
         if found is not None and found.creator_task_id is not None:
             name = found.creator_task_id
     service.cancel(name)
+
+
+def _is_confirmed(row: Row, name: str) -> bool:
+    """Return False if the service may never have had the job of that name, or has it no longer."""
+    if name == row["creator_task_id"]:
+        return row["submitting_since"] is None
+    is_last = name in (row["earlier_creator_task_ids"] or ())[-1:]
+    return not (is_last and row["error_code"] in {SUBMISSION_UNANSWERED, LOST_BY_CREATOR})
 
 
 def _forget(state: WebhookState, task: Row) -> None:

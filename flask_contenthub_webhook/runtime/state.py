@@ -15,12 +15,15 @@ from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
 from ..core.stopping import DaemonThreads
 from ..creators.guarded import GuardedCreator
-from ..creators.named import ALONE, Creators
+from ..creators.holds import Holds
+from ..creators.named import Creators
+from ..creators.pause import Pause
 from ..creators.protocol import Creator
 from ..creators.registry import Registered, Registry
 from ..models.defaults import Models
 from ..storage.clock import Clock
 from ..storage.forwards import Outbox
+from ..storage.holds import SharedHolds
 from ..storage.store import Store
 from ..storage.transactions import Database
 from .background import BackgroundThreads
@@ -87,7 +90,7 @@ class WebhookState:
         post: sends one forwarded event to a URL.
         submit_threads: hand over tasks that were just submitted.
         forward_threads: forward events that were just applied.
-        pauses: leave a creator alone after it was down, by name; see :meth:`pause_of`.
+        pauses: leave a creator alone after it was away, by its name and address.
         strays_told: jobs that showed life although no open task wants them, and that were cancelled a moment ago.
         wake: called after an event was accepted for later.
     """
@@ -105,7 +108,7 @@ class WebhookState:
     submit_threads: BackgroundThreads
     forward_threads: BackgroundThreads
     forward_lanes: Lanes
-    pauses: dict[str, Cooldown[timedelta]] = field(default_factory=dict)
+    pauses: dict[tuple[str, str | None], Pause] = field(default_factory=dict)
     strays_told: Cooldowns[timedelta] = field(
         default_factory=lambda: Cooldowns(lambda: Cooldown(timedelta(minutes=1), timedelta(hours=1)))
     )
@@ -181,39 +184,39 @@ class WebhookState:
         """Return the name that the creator of a task has in its callback URL; None if it needs none there."""
         return self.registry.url_name(self.registry.of(task["creator_name"]))
 
-    def pause_of(self, service: GuardedCreator | None) -> Cooldown[timedelta]:
-        """Return the pause of a creator; each has its own, so that one that is down stops no other."""
-        name = ALONE if service is None else service.name
-        return self.pauses.setdefault(name, Cooldown(timedelta(seconds=5), timedelta(minutes=5)))
-
-    @property
-    def creator_pause(self) -> Cooldown[timedelta]:
-        """The pause of the only creator, or of the first one."""
-        return self.pause_of(self.service)
-
     def resting(self) -> Sequence[str]:
         """Return the creators that are left alone now, by the ``creator_name`` of their tasks; empty text is none."""
-        if not self.pauses:
-            return ()
-        now, names = self.waited(), list[str]()
+        names: list[str] = []
         for entry in self.registry.entries:
-            if self.pause_of(self.guarded(entry)).is_on(now):
+            if self.guarded(entry).pause.is_on():
                 names += self.registry.columns_of(entry)
         return tuple(dict.fromkeys(names))
 
-    def is_resting(self) -> bool:
-        """Tell whether every creator is left alone now."""
-        resting = self.resting()
+    def are_all_in(self, resting: Sequence[str]) -> bool:
+        """Tell whether every creator is among those that are left alone."""
         return bool(resting) and all((entry.column or "") in resting for entry in self.registry.entries)
+
+    def release_turns(self) -> None:
+        """Let other processes find out whether a creator is back, if this one had nothing to ask."""
+        for pause in self.pauses.values():
+            pause.release()
 
     def guarded(self, entry: Registered) -> GuardedCreator:
         """Return a creator as the extension calls it: in an application context, with its answers checked."""
-        return GuardedCreator(entry.creator, self.app, self.database.db, name=entry.name)
+        return self._guard(entry.creator, entry.name)
 
     @property
     def _previous(self) -> Sequence[GuardedCreator]:
         previous = self.previous_creator
-        return [] if previous is None else [GuardedCreator(previous, self.app, self.database.db, name=_PREVIOUS)]
+        return [] if previous is None else [self._guard(previous, _PREVIOUS)]
+
+    def _guard(self, creator: Creator, name: str) -> GuardedCreator:
+        address = getattr(creator, "address", None)
+        pause = self.pauses.get((name, address))
+        if pause is None:
+            shared = SharedHolds(self.database, self.models.alert, name if address is None else f"{name} {address}")
+            pause = self.pauses.setdefault((name, address), Pause(Holds(shared.now, shared)))
+        return GuardedCreator(creator, self.app, self.database.db, pause, name=name)
 
     @property
     def store(self) -> Store:

@@ -67,6 +67,10 @@ class SharedHolds:
             now = store.clock.read()
         return now.timestamp()
 
+    def waited(self) -> float:
+        """Return the seconds of a clock that only grows."""
+        return self._database.store.clock.waited().total_seconds()
+
     def load(self) -> dict[str, Hold] | None:
         """Return all holds by name; None if they cannot be read now."""
         table = self._table.c
@@ -105,7 +109,7 @@ class SharedHolds:
 
     def _write(self, change: sa.Update | sa.Insert | sa.Delete) -> bool:
         try:
-            return self._database.write_one(lambda tx: tx.execute(change).rowcount) > 0
+            return self._database.write_one(lambda tx: tx.execute(change).rowcount) != 0  # which is -1 for an INSERT
         except IntegrityError:
             return False  # another process has just written it
         except SQLAlchemyError as error:

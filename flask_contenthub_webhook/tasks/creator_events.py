@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.events import Event, parse_event
+from ..core.events import LOST_BY_CREATOR, SUBMISSION_UNANSWERED, Event, parse_event
 from ..core.received import ReceivedEvent, Source
 from ..core.redaction import storable
 from ..core.strict_json import check_value
@@ -34,13 +34,14 @@ def event_of_report(state: WebhookState, task: Row, report: Report, source: Sour
 
 def lost_event(state: WebhookState, task: Row) -> ReceivedEvent:
     """Return the failure of a job that the creator accepted and no longer knows."""
-    return _given_up(state, task, "LOST_BY_CREATOR", "The creator accepted the job, but no longer knows it.")
+    return _given_up(state, task, LOST_BY_CREATOR, "The creator accepted the job, but no longer knows it.")
 
 
-def unanswered_event(state: WebhookState, task: Row) -> ReceivedEvent:
-    """Return the failure of an attempt whose submission was not answered, at its deadline."""
-    message = "The answer to the submission was lost, and nothing was heard of the job until its deadline."
-    return _given_up(state, task, "SUBMISSION_UNANSWERED", message)
+def unanswered_event(state: WebhookState, task: Row, *, is_missing: bool = False) -> ReceivedEvent:
+    """Return the failure of an attempt whose submission was not answered: at its deadline, or as the job is missing."""
+    what = "the creator does not have the job" if is_missing else "nothing was heard of the job until its deadline"
+    message = f"The answer to the submission was lost, and {what}."
+    return _given_up(state, task, SUBMISSION_UNANSWERED, message)
 
 
 def failed_event(

@@ -6,8 +6,10 @@ crash at any point leaves a row that the next sweep finds.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -21,12 +23,14 @@ from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import OPEN_STATES, Trigger
 from ..core.stopping import DaemonThreads, is_stopping
+from ..creators.calls import ConnectionCut, NoAnswer
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.apply import apply_event
 from ..engine.stray_jobs import earlier_names, is_owned, remember_name, stop_strays
 from ..engine.task_changes import submission_lease
 from ..errors import (
+    CreatorAway,
     CreatorBug,
     CreatorError,
     CreatorRefused,
@@ -80,38 +84,46 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
     """Hand over due tasks, several at a time and at most ``limit``; any number of processes may do so at once."""
     if state.creator is None:
         return SubmitReport()
-    if state.is_resting():
+    try:
+        return _sweep(state, limit)
+    finally:
+        state.release_turns()
+
+
+def _sweep(state: WebhookState, limit: int) -> SubmitReport:
+    resting = state.resting()
+    if state.are_all_in(resting):
         return SubmitReport(paused=True)
-    first = _claim_one(state)
+    first = _claim_one(state, resting)
     if isinstance(first, str):
         return SubmitReport(trouble=first)
     if first is None:
         return SubmitReport()
     outcomes = [_hand_over(state, first)]
     left = limit - 1
-    if left and not is_stopping() and not state.is_resting():
+    if left and not is_stopping():
         threads = min(left, state.settings.poll_concurrency)
         shares = [left // threads + (number < left % threads) for number in range(threads)]
         with DaemonThreads(threads, "contenthub-submit") as pool:
             for more in pool.map(lambda share: _hand_over_some(state, share), shares):
                 outcomes += more
-    return SubmitReport(len(outcomes), Counter(outcomes), paused=state.is_resting())
+    return SubmitReport(len(outcomes), Counter(outcomes), paused=state.are_all_in(state.resting()))
 
 
 def _hand_over_some(state: WebhookState, most: int) -> list[str]:
-    """Hand over one thread's share of a sweep; if every creator is down, it ends."""
+    """Hand over one thread's share of a sweep; if every creator is away, it ends."""
     outcomes: list[str] = []
-    while len(outcomes) < most and not is_stopping() and not state.is_resting():
-        task = _claim_one(state)
+    while len(outcomes) < most and not is_stopping():
+        resting = state.resting()
+        task = None if state.are_all_in(resting) else _claim_one(state, resting)
         if task is None or isinstance(task, str):
             break
         outcomes.append(_hand_over(state, task))
     return outcomes
 
 
-def _claim_one(state: WebhookState) -> Row | str | None:
+def _claim_one(state: WebhookState, resting: Sequence[str]) -> Row | str | None:
     """Claim the next task, if one is due; what the database says against it is a text."""
-    resting = state.resting()
     try:
         with state.database.session() as session:
             claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1, without=resting)
@@ -133,7 +145,7 @@ def _hand_over(state: WebhookState, task: Row) -> str:
     try:
         if creator is None:
             gone = CreatorUnreachable(f"There is no creator named {task['creator_name']}; init_app was given others.")
-            return _postpone(state, task, gone, may_have_arrived=task["submitting_since"] is not None, pause=False)
+            return _postpone(state, task, gone, may_have_arrived=task["submitting_since"] is not None)
         with renewed(claim.renew, every=_lease(state) / 3):
             return _call(state, creator, claim)
     except SQLAlchemyError as error:
@@ -176,21 +188,21 @@ def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
         if settled is not None:
             return settled
     names = earlier_names(task)
-    if names and not stop_strays(state, task, names) and task["submit_tries"] < _PATIENCE_WITH_EARLIER:
-        waits = CreatorUnclear("A job of an earlier attempt could not be cancelled.")
-        return _postpone(state, task, waits, may_have_arrived=task["submitting_since"] is not None, pause=False)
+    if names and not stop_strays(state, task, names):
+        is_away = any(service.pause.is_on() for service in state.services_for(task))
+        if is_away or task["submit_tries"] < _PATIENCE_WITH_EARLIER:
+            waits = CreatorUnclear("A job of an earlier attempt could not be cancelled.")
+            return _postpone(state, task, waits, may_have_arrived=task["submitting_since"] is not None)
     if not claim.mark_submitting(creator.address):
         return "moved on"
     try:
         report = creator.submit(Job.of(task), wait=state.settings.creator_submit_wait)
-    except CreatorUnreachable as error:
-        return _postpone(state, task, error)
+    except CreatorUnreachable as error:  # which says nothing of an earlier call, whose answer was lost
+        return _postpone(state, task, error, may_have_arrived=task["submitting_since"] is not None)
     except CreatorRefused as error:
-        state.pause_of(creator).succeeded()
         return _refused(state, task, error)
     except CreatorError as error:
         return _unclear(state, creator, task, error)
-    state.pause_of(creator).succeeded()
     if trouble := job_name_trouble(report.creator_task_id):
         return _misnamed(state, task, report, trouble)
     _accepted(state, task, report)
@@ -213,7 +225,7 @@ def _look_for_it(state: WebhookState, task: Row) -> str | None:
         try:
             found = service.find(Job.of(task), since=since)
         except CreatorError as error:
-            if was_interrupted or isinstance(error, CreatorUnreachable):
+            if was_interrupted or isinstance(error, CreatorUnreachable | CreatorAway):
                 return _postpone(state, task, error, may_have_arrived=True)
             found = None
         if found is None:
@@ -228,10 +240,15 @@ def _look_for_it(state: WebhookState, task: Row) -> str | None:
 
 
 def _unclear(state: WebhookState, creator: GuardedCreator, task: Row, error: CreatorError) -> str:
-    """Leave it to the poller whether the creator has the job: calling again could start the work twice."""
-    logger.warning("The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
-    if creator.is_idempotent and not isinstance(error, CreatorBug):
-        return _postpone(state, task, error, may_have_arrived=True, pause=False)
+    """Leave it to the poller whether the creator has the job: calling again could start the work twice.
+
+    After a gateway's answer it is more likely that it has nothing. Such a job is looked for before the next call.
+    """
+    level = logging.INFO if isinstance(error, NoAnswer) else logging.WARNING
+    logger.log(level, "The answer to a submission is missing: %s", error.message, extra={"task_id": task["task_id"]})
+    is_gateways = isinstance(error, CreatorAway) and not isinstance(error, ConnectionCut)
+    if not isinstance(error, CreatorBug) and (creator.is_idempotent or (is_gateways and creator.can_find)):
+        return _postpone(state, task, error, may_have_arrived=True)
     _accepted(state, task, None, error)
     return "unclear"
 
@@ -282,6 +299,8 @@ def _accepted(
         state.database.write(lambda tx: state.store.note_answer(tx, task, confirmed))
     may_run = report is None or report.state is RemoteState.OPEN
     if may_run and applied is not None and not is_owned(values, attempt=task["attempt"], name=name):
+        if report is not None:  # the task has ended meanwhile, and its job is known all the same
+            state.database.write(lambda tx: state.store.note_answer(tx, task, {"submitting_since": None}))
         remember_name(state, values, task, name)
         is_last = values is not None and values["attempt"] == task["attempt"]
         stop_strays(state, task, [name], current=is_last)
@@ -329,12 +348,8 @@ def _refused(state: WebhookState, task: Row, refusal: CreatorRefused) -> str:
     return "refused"
 
 
-def _postpone(
-    state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool = False, pause: bool = True
-) -> str:
+def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_arrived: bool) -> str:
     backoff = state.settings.retry_backoff
-    if pause:
-        state.pause_of(state.service_for(task)).failed(state.waited())
     wait = jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
     with state.database.session() as session:

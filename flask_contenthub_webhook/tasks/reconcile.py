@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from ..engine.apply import apply_event
 from ..engine.stray_jobs import all_names, give_up_after_a_day, not_told_lately, stop_strays
 from ..engine.task_changes import has_time_left
 from ..errors import (
+    CreatorAway,
     CreatorBug,
     CreatorError,
     CreatorRefused,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["ReconcileReport", "reconcile"]
 
 logger = get_logger(__name__)
+_AskMany = Callable[..., Mapping[str, Report]]
 
 _LONG = 1.0
 """Seconds of asking in which tasks may well have gone on; to find out costs a statement."""
@@ -88,7 +90,10 @@ class ReconcileReport:
 
 def reconcile(state: WebhookState, *, limit: int = 10_000) -> ReconcileReport:
     """Run one pass over at most ``limit`` tasks."""
-    report = _Pass(state).run(limit)
+    try:
+        report = _Pass(state).run(limit)
+    finally:
+        state.release_turns()
     signals.send_quietly(signals.reconcile_finished, state.app, report=report)
     return report
 
@@ -105,9 +110,10 @@ class _Pass:
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
         state = self.state
-        if state.is_resting():
+        resting = state.resting()
+        if state.are_all_in(resting):
             return ReconcileReport(paused=True)  # nothing is claimed, so it stays due
-        claimed = self._claim(limit)
+        claimed = self._claim(limit, resting)
         self._stop_ended([task for task in claimed if task["status"] in TERMINAL_STATES])
         unsettled: list[Row] = []
         unasked: list[Row] = []
@@ -139,14 +145,14 @@ class _Pass:
 
     # --- claiming --------------------------------------------------------------------------------------------
 
-    def _claim(self, limit: int) -> list[Row]:
+    def _claim(self, limit: int, resting: Sequence[str]) -> list[Row]:
         """Claim all due tasks, batch by batch, so that few requests suffice for all of them.
 
         If any are due, those due a little later are claimed as well; otherwise a steady stream of tasks would cost a
         walk through the creator's list at nearly every pass.
         """
         claimed: list[Row] = []
-        batch, early, resting = self.state.settings.poll_batch, timedelta(), self.state.resting()
+        batch, early = self.state.settings.poll_batch, timedelta()
         try:
             while len(claimed) < limit and not is_stopping():
                 with self.state.database.session() as session:
@@ -178,15 +184,21 @@ class _Pass:
         if is_stopping():
             return [], tasks
         began = time.monotonic()
-        reports = self._ask_together(service, [task for task in tasks if _goes_by_name(task, service)])
+        reports = self._ask_together(service.statuses, [task for task in tasks if _goes_by_name(task, service)])
         if reports is None:
             return [], tasks
+        unconfirmed = [task for task in tasks if service.can_find_many and not _goes_by_name(task, service)]
+        found = self._ask_together(service.find_many, unconfirmed)
+        reports = {**reports, **(found or {})}
+        looked_for = {task["task_id"] for task in unconfirmed}
         still_open, work = [], []
         with DaemonThreads(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
             for task in tasks:
                 report = reports.get(task["creator_task_id"])
-                if report is None and not _is_at_home(task, service):
-                    still_open.append(task)
+                is_unknown = task["task_id"] in looked_for or not _is_at_home(task, service)
+                if report is None and is_unknown:
+                    if found is not None or task["task_id"] not in looked_for:
+                        still_open.append(task)
                     continue
                 self.counts["asked alone"] += report is None
                 if report is not None and report.state is RemoteState.OPEN and not _news_of(task):
@@ -201,26 +213,23 @@ class _Pass:
         if time.monotonic() - began >= _LONG:
             self._stop_what_went_on(open_)
         self.applied.update({verdict: len(settled) for verdict, settled in by_outcome.items()})
-        return open_ + missing, unasked
+        return open_ + missing, unasked if found is not None else unasked + unconfirmed
 
-    def _ask_together(self, service: GuardedCreator, tasks: list[Row]) -> Mapping[str, Report] | None:
-        """Query many tasks in few requests; None if the service is down, empty if it cannot do that."""
+    def _ask_together(self, ask: _AskMany, tasks: list[Row]) -> Mapping[str, Report] | None:
+        """Query many tasks in few requests; None if the service is away, empty if it cannot do that."""
         if not tasks:
             return {}
         waited = timedelta(seconds=self.state.settings.creator_submit_wait)
         sent_at = min(task["submitting_since"] or task["submitted_at"] or task["created_at"] for task in tasks)
         since = self.state.by_own_clock(sent_at) - waited
         try:
-            reports = service.statuses([task["creator_task_id"] for task in tasks], since=since)
-        except (CreatorUnreachable, CreatorRefused) as error:
-            logger.warning("The creator is down, or does not want to be asked; the poller pauses: %s", error.message)
-            self.state.pause_of(service).failed(self.state.waited())
+            return ask([task["creator_task_id"] for task in tasks], since=since)
+        except (CreatorUnreachable, CreatorAway, CreatorRefused) as error:
+            logger.warning("The creator is away, or does not want to be asked; the poller pauses: %s", error.message)
             return None
         except CreatorError as error:
             logger.warning("The creator could not be asked about many tasks at once: %s", error.message)
             return {}
-        self.state.pause_of(service).succeeded()
-        return reports
 
     def _settle(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
         """Settle one task: return ``open``, ``missing``, ``error``, or the verdict of the applied event."""
@@ -247,7 +256,11 @@ class _Pass:
         if report.state is RemoteState.MISSING and not _is_at_home(task, service):
             return "missing"  # it never knew this name
         if report.state is RemoteState.MISSING and task["times_missing"] + 1 >= _MISSING_LIMIT:
-            return self._apply(lost_event(self.state, task))
+            is_unanswered = task["submitting_since"] is not None  # a name counts as lost once it was confirmed
+            event = (
+                unanswered_event(self.state, task, is_missing=True) if is_unanswered else lost_event(self.state, task)
+            )
+            return self._apply(event)
         if report.state is RemoteState.MISSING:
             self._note(task, {"times_missing": task["times_missing"] + 1})
             return "missing"
@@ -370,8 +383,8 @@ def _can_be_asked_about(task: Row, service: GuardedCreator) -> bool:
 
 
 def _goes_by_name(task: Row, service: GuardedCreator) -> bool:
-    """Return True if the service has confirmed the name of the job, or cannot but know it."""
-    return task["submitting_since"] is None or service.keeps_names
+    """Return True if the service has confirmed the name of the job, or can be asked only by it."""
+    return task["submitting_since"] is None or not service.finds
 
 
 def _is_at_home(task: Row, service: GuardedCreator) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Gateway"]
 
 _SERVER = b"Server: nginx/1.26.3\r\n"
-_OUTAGE = (502, 504, 200, 429)
-"""The answers of an outage, each for a quarter of its time; 200 has a page that says that there is maintenance."""
 _RETRY_AFTER = 30
 
 
@@ -38,8 +36,9 @@ class Gateway:
     def __init__(self, behaviour: Behaviour, process: Callable[[], CreatorProcess | None]) -> None:
         self._behaviour = behaviour
         self.process = process
-        self._outage: tuple[datetime, datetime] | None = None
+        self._outage: tuple[datetime, datetime, Sequence[int]] | None = None
         self._server: asyncio.Server | None = None
+        self.connections: set[asyncio.Transport] = set()
         self.answered: Counter[int] = Counter()
         """The number of calls that it answered itself, by status."""
 
@@ -48,15 +47,17 @@ class Gateway:
         self._server = await asyncio.get_running_loop().create_server(lambda: _Client(self), sock=listener)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and cut every connection."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        for connection in list(self.connections):
+            connection.abort()
 
-    def begin_outage(self, seconds: float) -> None:
-        """Answer everything itself for this many seconds of the simulator's clock: 502, then 504, a page, and 429."""
+    def begin_outage(self, seconds: float, answers: Sequence[int]) -> None:
+        """Answer everything itself for this many seconds of the simulator's clock, with one status after the other."""
         now = self._behaviour.clock()
-        self._outage = now, now + timedelta(seconds=seconds)
+        self._outage = now, now + timedelta(seconds=seconds), answers
 
     async def answer(self, request: Request) -> bytes:
         """Return the bytes of the answer to a call."""
@@ -93,11 +94,11 @@ class Gateway:
     def _status_of_outage(self) -> int | None:
         if self._outage is None:
             return None
-        begin, end = self._outage
+        begin, end, answers = self._outage
         now = self._behaviour.clock()
         if not begin <= now < end:
             return None
-        return _OUTAGE[int((now - begin) / (end - begin) * len(_OUTAGE))]
+        return answers[int((now - begin) / (end - begin) * len(answers))]
 
     def _page(self, status: int, *, keep_alive: bool) -> bytes:
         self.answered[status] += 1
@@ -129,6 +130,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the event loop's promise, for the type checker
         self._transport = transport
+        self._gateway.connections.add(transport)
 
     def data_received(self, data: bytes) -> None:
         self._requests.feed(data)
@@ -136,6 +138,8 @@ class _Client(asyncio.Protocol):
             self._call = asyncio.get_running_loop().create_task(self._serve())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if self._transport is not None:
+            self._gateway.connections.discard(self._transport)
         if self._call is not None:
             self._call.cancel()
 

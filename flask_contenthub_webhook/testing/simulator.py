@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -166,18 +166,20 @@ class CreatorSimulator:
         """Die, if it is not dead yet, and listen again after this many seconds; return when it does."""
         self._run(self._supervisor.restart(after))
 
-    def begin_outage(self, seconds: float) -> None:
-        """Let the gateway answer every call itself for this many seconds of the simulator's clock.
+    def begin_outage(self, seconds: float, answers: Sequence[int] = (502, 504, 200, 429)) -> None:
+        """Let the gateway answer every call itself for a while. The creator works on meanwhile, and calls back.
 
-        It answers 502 for the first quarter of the time, then 504, then 200 with a page, and at last 429. The creator
-        works on meanwhile, and calls back.
+        Args:
+            seconds: of the simulator's clock.
+            answers: the statuses, each for the same share of the time; 200 has a page about maintenance, and 429 a
+                Retry-After.
 
         Raises:
             RuntimeError: there is no gateway.
         """
         if self._supervisor.gateway is None:
             raise RuntimeError("The simulator has no gateway: CreatorSimulator(gateway=True).")
-        self._supervisor.gateway.begin_outage(seconds)
+        self._supervisor.gateway.begin_outage(seconds, answers)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -114,6 +114,7 @@ class Supervisor:
         self._cancel_timer()
         if self.gateway is not None:
             self.gateway.close()
+            await asyncio.sleep(0)  # in which asyncio closes the connections that were cut
         process, self.process = self.process, None
         if process is not None:
             process.die("stop")

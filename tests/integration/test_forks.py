@@ -67,9 +67,10 @@ def work(host: Host, *, thoroughly: bool = True) -> None:
     submitted = submit(host)
     until(lambda: host.task(submitted).status == "submitted")
     assert host.app.test_client().get("/metrics").status_code == 200
-    host.state.creator_pause.failed(host.state.waited())
+    host.state.service.pause.failed()
     with host.app.app_context():
         assert host.webhook.reconcile().paused
+        host.state.service.pause.succeeded()
         host.webhook.start_scheduler(host.app)
         host.webhook.stop_scheduler(host.app)
 
@@ -138,7 +139,7 @@ def test_a_child_works_although_its_parent_held_every_lock_and_filled_every_lane
 ):
     host = build(hosts, request.getfixturevalue(kind), receiver)
     work(host)
-    host.state.creator_pause.succeeded()
+    host.state.service.pause.succeeded()
     for _ in range(host.state.settings.forward_concurrency):
         host.state.forward_lanes.enter(receiver.url())
     pool: Any = host.engine.pool

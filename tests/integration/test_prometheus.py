@@ -224,7 +224,7 @@ def test_the_pollers_questions_are_counted_by_what_they_brought(hub: Host):
 
 def test_a_pass_that_leaves_the_creator_alone_asks_nothing(hub: Host):
     hub.state.creator = Creator({}, {})  # type: ignore[assignment]
-    hub.state.creator_pause.failed(hub.state.waited())
+    hub.state.service.pause.failed()
     with hub.app.app_context():
         hub.webhook.reconcile()
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...storage.completion import literal
+from ...storage.holds import HOLDS
 from ...storage.inbox_statements import due_since
 from ...storage.job_passes import is_pass, job_of
 from ...storage.queries import count_where
@@ -57,7 +58,7 @@ def read(state: WebhookState) -> Reading:
             ),
         )
         forwards = _rows(session, forward, _waiting(forward, forward.next_try_at, forward.status, now))
-        alerts = _rows(session, alert, sa.select(alert.name, alert.raised, alert.checked_at).limit(_MOST_ALERTS))
+        alerts = _rows(session, alert, _alerts_and_jobs(alert))
         dead_deliveries = _count_dead(session, delivery, delivery.verdict, among=UNSETTLED)
         dead_forwards = _count_dead(session, forward, forward.status)
     queues = (
@@ -85,6 +86,12 @@ def _last_passes(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, float]:
 
 
 # --- the statements ------------------------------------------------------------------------------------------
+
+
+def _alerts_and_jobs(alert: Any) -> sa.Select[Any]:
+    """Select the rows of the alerts and of the last passes, without the pauses of creators."""
+    columns = sa.select(alert.name, alert.raised, alert.checked_at)
+    return columns.where(alert.name.not_like(f"{HOLDS}%")).limit(_MOST_ALERTS)
 
 
 def _open_tasks(task: Any, now: datetime) -> sa.Select[Any]:

@@ -115,7 +115,7 @@ class TestWhatTheCreatorSays:
         task_id = submit(sqlite_hub)
         waits = []
         for _ in range(5):
-            sqlite_hub.state.creator_pause.succeeded()
+            sqlite_hub.state.service.pause.succeeded()
             sweep(sqlite_hub)
             waits.append((sqlite_hub.task(task_id).next_submit_at - sqlite_hub.clock.now).total_seconds())
             sqlite_hub.clock.now = sqlite_hub.task(task_id).next_submit_at
@@ -133,7 +133,7 @@ class TestWhatTheCreatorSays:
             started = sqlite_hub.clock.now
             while sweep(sqlite_hub).paused and len(creator.calls) == len(pauses) + 1:
                 sqlite_hub.clock.advance(max(1, (sqlite_hub.clock.now - started).total_seconds() / 20))
-                if not sqlite_hub.state.creator_pause.is_on(sqlite_hub.state.waited()):
+                if not sqlite_hub.state.service.pause.is_on():
                     break
             pauses.append((sqlite_hub.clock.now - started).total_seconds())
         assert len(creator.calls) == 9  # one call for each pause, however many tasks wait
@@ -245,6 +245,6 @@ class TestWhatTheCreatorSays:
         submit(sqlite_hub)
         sweep(sqlite_hub)
         submit(sqlite_hub)
-        sqlite_hub.state.creator_pause.succeeded()
+        sqlite_hub.state.service.pause.succeeded()
         sweep(sqlite_hub)
         assert told == []

@@ -79,7 +79,7 @@ def test_so_it_is_if_the_creator_cannot_tell(hub: Host, error: Exception) -> Non
 def test_nor_is_one_asked_that_is_left_alone(hub: Host) -> None:
     task_id = submitted(hub, max_retries=0)
     knows(hub, task_id, OPEN)
-    hub.state.pause_of(hub.state.service).failed(hub.state.waited())
+    hub.state.service.pause.failed()
     before = list(own(hub).calls)
     assert say_failed(hub, task_id).verdict == "processed"
     assert own(hub).calls == before

@@ -98,7 +98,7 @@ def test_an_old_service_that_is_away_delays_only_its_own(moved, services):
     finish(new, host.task(another).creator_task_id)
     asked(host)
     assert (host.task(another).status, host.task(task_id).status) == ("completed", "submitted")
-    assert not host.state.creator_pause.is_on(host.clock.now)
+    assert not host.state.service.pause.is_on()
 
 
 def test_a_thin_callback_is_completed_from_the_old_one(moved, services):

@@ -106,7 +106,8 @@ class TestOneIsDown:
         both.press.known[both.host.task(second).creator_task_id] = DONE
         due = both.host.task(first).next_poll_at
         both.host.clock.advance(3600)
-        both.host.state.pauses["hub"].failed(both.host.state.waited())
+        hub = next(service for service in both.host.state.services if service.name == "hub")
+        hub.pause.failed()
         report = reconcile(both.host)
         assert (report.claimed, report.paused) == (1, False)
         assert both.host.task(second).status == "completed"
@@ -114,9 +115,8 @@ class TestOneIsDown:
 
     def test_if_all_are_down_nothing_is_claimed(self, both: Several) -> None:
         submit(both.host, creator="hub")
-        for name in ("hub", "press"):
-            both.host.state.pauses[name] = both.host.state.pause_of(both.host.state.service)
-        both.host.state.pauses["hub"].failed(both.host.state.waited())
+        for service in both.host.state.services:
+            service.pause.failed()
         assert sweep(both.host).paused
         assert reconcile(both.host).paused
 
