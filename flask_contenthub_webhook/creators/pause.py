@@ -42,9 +42,13 @@ class Pause:
         self.holds = holds
         self._turn = PerProcess(_Turn)
 
-    def is_on(self) -> bool:
-        """Return True while the creator must be left alone; when the pause is over, this takes the turn if it can."""
-        self.holds.refresh()
+    def is_on(self, *, at_once: bool = False) -> bool:
+        """Return True while the creator must be left alone; when the pause is over, this takes the turn if it can.
+
+        Args:
+            at_once: ask the database, even if that was done a moment ago.
+        """
+        self.holds.refresh(at_once=at_once)
         turn = self._turn.value
         with turn.lock:
             return not self._may_call(turn)

@@ -184,11 +184,15 @@ class WebhookState:
         """Return the name that the creator of a task has in its callback URL; None if it needs none there."""
         return self.registry.url_name(self.registry.of(task["creator_name"]))
 
-    def resting(self) -> Sequence[str]:
-        """Return the creators that are left alone now, by the ``creator_name`` of their tasks; empty text is none."""
+    def resting(self, *, at_once: bool = False) -> Sequence[str]:
+        """Return the creators that are left alone now, by the ``creator_name`` of their tasks; empty text is none.
+
+        Args:
+            at_once: ask the database, even if that was done a moment ago.
+        """
         names: list[str] = []
         for entry in self.registry.entries:
-            if self.guarded(entry).pause.is_on():
+            if self.guarded(entry).pause.is_on(at_once=at_once):
                 names += self.registry.columns_of(entry)
         return tuple(dict.fromkeys(names))
 

@@ -91,7 +91,7 @@ def submit_due(state: WebhookState, *, limit: int = 100) -> SubmitReport:
 
 
 def _sweep(state: WebhookState, limit: int) -> SubmitReport:
-    resting = state.resting()
+    resting = state.resting(at_once=True)
     if state.are_all_in(resting):
         return SubmitReport(paused=True)
     first = _claim_one(state, resting)

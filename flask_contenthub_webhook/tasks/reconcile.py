@@ -110,7 +110,7 @@ class _Pass:
     def run(self, limit: int) -> ReconcileReport:
         started = time.monotonic()
         state = self.state
-        resting = state.resting()
+        resting = state.resting(at_once=True)
         if state.are_all_in(resting):
             return ReconcileReport(paused=True)  # nothing is claimed, so it stays due
         claimed = self._claim(limit, resting)

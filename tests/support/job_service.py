@@ -185,6 +185,9 @@ class PaidCreator:
         self.after_the_call(method)
         if answer.status_code == 503:
             raise CreatorUnreachable("503")
+        return self._report_of(answer)
+
+    def _report_of(self, answer: httpx.Response) -> Report:
         said = answer.json()
         name = None if self.keeps_names else said.get("name")
         return Report(state=RemoteState(said["state"]), creator_task_id=name, raw=answer.content)
