@@ -144,7 +144,8 @@ def _target(
     if url is not None and scheme != "url":
         return url
     if url is not None:
-        target = settings.callback_urls.address(url, task_id, attempt)
+        named = httpx.URL(url).params.get("sender") if get_state().registry.has_names else None
+        target = settings.callback_urls.address(url, task_id, attempt, named)
     else:
         target = settings.callback_urls.build(task_id, attempt, base_url=base_url)
     if scheme == "url" and "token=" not in target:

@@ -49,18 +49,17 @@ class CallbackURLs:
         return self.address(f"{base.rstrip('/')}{path}", task_id, attempt, sender)
 
     def address(self, url: str, task_id: str, attempt: int | None, sender: str | None = None) -> str:
-        """Set ``sender``, ``attempt`` and ``token`` of a URL that leads to this application.
+        """Set ``attempt`` and ``token`` of a URL that leads to this application, and ``sender`` if there is one.
 
         Args:
             url: an absolute URL, such as one of an earlier attempt; the rest of its query stays.
             task_id: our id of the task.
             attempt: the attempt, from 1; None for the current one.
-            sender: as for :meth:`build`; None leaves the one that the URL has.
+            sender: as for :meth:`build`; without one, a parameter of that name is the host's own, and stays.
         """
         parts = urlsplit(url)
-        given = parse_qsl(parts.query, True)
-        sender = sender or next((value for name, value in given if name == "sender"), None)
-        query = [(name, value) for name, value in given if name not in {"sender", "attempt", "token"}]
+        ours = {"attempt", "token"} if sender is None else {"sender", "attempt", "token"}
+        query = [(name, value) for name, value in parse_qsl(parts.query, True) if name not in ours]
         if sender is not None:
             query.append(("sender", sender))
         if attempt is not None:

@@ -74,6 +74,8 @@ class Registry:
         """The configuration with the shortest interval of all, by which the poller runs."""
         self.longest_poll = max(max(*each.poll_intervals, each.poll_grace) for each in every)
         self.has_readers = any(entry.reads for entry in self.entries)
+        self.has_names = self.has_readers or not self.is_lone
+        """Creators are named in callback URLs."""
         self._by_name = {entry.name: entry for entry in self.entries}
 
     def of(self, name: str | None) -> Registered | None:

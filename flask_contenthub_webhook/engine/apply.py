@@ -36,7 +36,7 @@ from ..storage.database_errors import Trouble, is_commit_refused, row_refusal, t
 from ..storage.delivery_rows import SETTLED, decision_values, delivery_values, processing_times, with_notes
 from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
-from .belonging import check_sender, may_be_anothers
+from .belonging import check_sender
 from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, handlers_of
 from .history import settle_copies
@@ -183,7 +183,7 @@ class _EventTransaction:
         """Complete an open task, or record a repeat, without reading first, as for nearly every callback."""
         if self.trigger is not Trigger.COMPLETED or lock or self.event.notes:
             return None
-        if may_be_anothers(self.state, self.received):
+        if self.state.registry.has_readers and self.received.came_by_callback:  # the task says whose it is
             return None
         ours = self.received.task_id
         named = None if self.received.task_is_authenticated or self.event.task_id == ours else self.event.task_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from ..core.events import Failed
 from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent
 from ..errors import CreatorError, DatabaseUnavailable, RequestRefused
@@ -61,7 +62,9 @@ def process_inline(state: WebhookState, received: ReceivedEvent) -> Outcome:
     """Apply an event now, whatever WEBHOOK_PROCESSING says."""
     started = time.monotonic()
     try:
-        received = ask_about_failure(state, fetch_missing_result(state, received, patience=PATIENCE), patience=PATIENCE)
+        received = fetch_missing_result(state, received, patience=PATIENCE)
+        if isinstance(received.event, Failed):
+            received = ask_about_failure(state, received, patience=PATIENCE)
         return apply_event(state, received)
     except CreatorError as error:
         return defer(state, received, error.message)

@@ -270,7 +270,7 @@ def _find(state: WebhookState, sender: Registered, report: Report) -> Row | None
     def in_call(tx: Connection) -> bool:
         return is_in_call(tx, state.store.tasks, creators=names, since=state.store.now(tx) - longest)
 
-    if _ask(state, in_call):
+    if _ask(state, in_call) and state.early_events.failed(job, state.waited()) is None:
         raise EventUnreadable
     return _by_job(state, sender, job)  # it may have been answered in between
 

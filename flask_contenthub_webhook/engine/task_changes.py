@@ -187,7 +187,7 @@ def _next_attempt(event: Event, task: Row, settings: Settings, *, due: datetime,
 def _callback_url(task: Row, settings: Settings, attempt: int, sender: str | None) -> str | None:
     """Return the URL for an attempt; a task that was made by hand gets its first one, if callbacks are on."""
     if task["callback_url"] is not None:
-        return settings.callback_urls.address(task["callback_url"], task["task_id"], attempt)
+        return settings.callback_urls.address(task["callback_url"], task["task_id"], attempt, sender)
     if not settings.enabled or settings.callback_base_url is None:
         return None
     return settings.callback_urls.build(task["task_id"], attempt, sender=sender)

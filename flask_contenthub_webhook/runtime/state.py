@@ -92,6 +92,8 @@ class WebhookState:
         forward_threads: forward events that were just applied.
         pauses: leave a creator alone after it was away, by its name and address.
         strays_told: jobs that showed life although no open task wants them, and that were cancelled a moment ago.
+        early_events: jobs that reported while nobody knew them and some submission was not answered yet; after three
+            times they count as those of another application.
         wake: called after an event was accepted for later.
     """
 
@@ -111,6 +113,9 @@ class WebhookState:
     pauses: dict[tuple[str, str | None], Pause] = field(default_factory=dict)
     strays_told: Cooldowns[timedelta] = field(
         default_factory=lambda: Cooldowns(lambda: Cooldown(timedelta(minutes=1), timedelta(hours=1)))
+    )
+    early_events: Cooldowns[timedelta] = field(
+        default_factory=lambda: Cooldowns(lambda: Cooldown(timedelta(hours=1), timedelta(hours=1), patience=4))
     )
     wake: Waker = _wake_nobody
     previous_creator: Creator | None = None

@@ -63,7 +63,8 @@ def check_token(state: WebhookState, /, task_id: str, query: Mapping[str, str]) 
     if token is None or "url" not in settings.signature_schemes or not settings.secrets:
         raise SignatureMissing
     attempt = read_attempt(query.get("attempt"))
-    credentials = Credentials(token=token, task_id=task_id, attempt=attempt, sender=query.get("sender"))
+    sender = query.get("sender") if state.registry.has_names else None
+    credentials = Credentials(token=token, task_id=task_id, attempt=attempt, sender=sender)
     verify(credentials, schemes=("url",), secrets=settings.secrets, tolerance=0, now=state.clock())
     return attempt
 

@@ -150,10 +150,12 @@ class CurrentRequest:
             TaskNotFound: the task id cannot be one of ours.
         """
         state, attempt, task_id = self.state, self.attempt, self.task_id or ""
-        self.check_attempt()
+        if attempt is None:
+            read_attempt(self.attempt_text)
         settings = state.registry.default_settings if self.sender is None else self.sender.settings
         event = parse_event(payload, custom_types=state.custom_events, required_fields=settings.required_result_fields)
-        self.check_task_id()
+        if not _TASK_ID.fullmatch(task_id):  # some databases would choke on it
+            raise TaskNotFound
         # In a signed batch the attempt is signed with the event, so equal failures of two attempts are two messages.
         tells_attempt = id_may_be_creators and attempt is not None and not isinstance(event, Custom)
         return ReceivedEvent(
@@ -171,6 +173,11 @@ class CurrentRequest:
             headers=self.headers,
             remote_addr=self.remote_addr,
         )
+
+    def names_reader(self) -> bool:
+        """Tell whether the URL names a creator whose service reports in its own words; see :meth:`find_sender`."""
+        name = self.request.args.get("sender")
+        return name is not None and self.find_sender(name).reads
 
     def find_sender(self, name: str) -> Registered:
         """Return the creator that the URL names.

@@ -72,7 +72,7 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
     """Receive one event about one task."""
     current.task_id = task_id.removesuffix("/")
     check_guards(current.state, current.request)
-    if (sender := current.request.args.get("sender")) is not None and current.find_sender(sender).reads:
+    if current.state.registry.has_names and current.names_reader():
         return receive_own_words(current)
     schemes, token = current.state.settings.signature_schemes, current.request.args.get("token")
     current.refuse_unsigned(schemes, token)

@@ -22,7 +22,7 @@ from tests.support.own_words import (
     with_senders,
     words,
 )
-from tests.support.submission import DONE, query_of, raise_, retry, submit, sweep
+from tests.support.submission import DONE, query_of, raise_, retry, submit, sweep, with_own_creator
 
 Build = Callable[..., Host]
 
@@ -491,6 +491,20 @@ class TestKept:
         assert outcome(host, talk(host, project(), words(job))) == (200, "processed")
         assert host.contents(task_id) == ["spoken"]
 
+    def test_but_not_for_ever(self, host: Host) -> None:
+        """A busy application is always submitting something; another one's events must not be sent again for that."""
+        answers: list[tuple[int, str]] = []
+        creator = talker(host)
+        accept = creator.on_submit
+
+        def hear_of_others(job: Any) -> Any:
+            answers.extend(outcome(host, talk(host, project(), words("somebody else's"))) for _ in range(4))
+            return accept(job)
+
+        creator.on_submit = hear_of_others
+        submitted(host)
+        assert answers == [(503, "event_unreadable")] * 3 + [(200, "ignored")]
+
     @pytest.mark.parametrize("said", [{}, {"task": None}])
     def test_one_that_names_nothing_is_refused(self, host: Host, said: dict[str, Any]) -> None:
         answer = talk(host, project(), words(None, **said))
@@ -551,3 +565,13 @@ def test_the_same_secret_verifies_nothing_in_own_words(hosts: Build, sqlite_url:
         ).status_code
         == 401
     )
+
+
+def test_a_parameter_of_the_hosts_that_is_called_sender_stays_its_own(hosts: Build, sqlite_url: str) -> None:
+    host = with_own_creator(hosts(sqlite_url, WEBHOOK_SUBMIT_THREADS=0))
+    task_id = submit(host, callback_url="https://gateway.example/in/{task_id}?sender=press")
+    query = query_of(host.task(task_id).callback_url)
+    assert query["sender"] == ["press"]
+    path = f"{host.path(task_id, 1)}&sender=press"
+    assert query["token"][0] in path
+    assert host.post(task_id, completed(task_id), path=path).status_code == 200
