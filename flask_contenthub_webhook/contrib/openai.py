@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..creators import Callback, Job, RemoteState, Report, UnknownJob, service_errors
-from ..errors import CreatorUnclear
+from ..errors import CreatorAway
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -79,7 +79,7 @@ class OpenAIResponses:
         with service_errors():
             said = call(*args, **options)
         if isinstance(said, str):
-            raise CreatorUnclear("OpenAI answers with a page.")
+            raise CreatorAway("OpenAI answers with a page.", retry_after=30)
         ours = said.metadata or {}
         return Report(
             state=RemoteState(_STATES.get(said.status, said.status)),

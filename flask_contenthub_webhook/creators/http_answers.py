@@ -14,13 +14,23 @@ from ..core.redaction import Redactor, clean
 from ..errors import CreatorAway, CreatorRefused, CreatorUnclear, CreatorUnreachable
 from .answers import creator_error, error_words, parse_json
 
-__all__ = ["AccessRefused", "Answer", "checked", "is_not_found", "retry_after"]
+__all__ = [
+    "GATEWAY",
+    "GATEWAY_PAUSE",
+    "NOT_TAKEN",
+    "AccessRefused",
+    "Answer",
+    "checked",
+    "is_not_found",
+    "retry_after",
+]
 
-_NOT_TAKEN = frozenset({408, 425, 429, 503, 521, 523, 525, 526, 530})
+NOT_TAKEN = frozenset({408, 425, 429, 503, 521, 523, 525, 526, 530})
 """Nothing was delivered: too many requests, or the gateway has no connection to the creator."""
-_GATEWAY = frozenset({502, 504, *range(520, 531)})
+GATEWAY = frozenset({502, 504, *range(520, 531)})
+"""A gateway answers; the creator may have the request."""
 _AUTHENTICATION = frozenset({401, 403})
-_GATEWAY_PAUSE = 30.0
+GATEWAY_PAUSE = 30.0
 """Seconds to leave a creator alone for which a gateway answers, unless the answer has a Retry-After."""
 _LONGEST_PAUSE = 3600.0
 _NOT_THERE = "{} answers 404, but not in the creator's format. Is CREATOR_API_BASE_URL right?"
@@ -54,7 +64,7 @@ def checked(answer: Answer, address: str, redactor: Redactor) -> Answer:
         CreatorAway: a gateway answers, and the creator may have the request.
         CreatorUnclear: any other status.
     """
-    status, pause = answer.status, _GATEWAY_PAUSE if answer.retry_after is None else answer.retry_after
+    status, pause = answer.status, GATEWAY_PAUSE if answer.retry_after is None else answer.retry_after
     if 200 <= status < 300:  # noqa: PLR2004
         if _is_a_page(answer):
             raise CreatorAway(
@@ -63,7 +73,7 @@ def checked(answer: Answer, address: str, redactor: Redactor) -> Answer:
         return answer
     said = redactor.value(_said(answer))
     words = error_words(said) if said else f"HTTP status {status}"
-    if status in _NOT_TAKEN:
+    if status in NOT_TAKEN:
         raise CreatorUnreachable(
             f"The creator at {address} accepts no requests at the moment ({status}): {words}.", retry_after=pause
         )
@@ -78,7 +88,7 @@ def checked(answer: Answer, address: str, redactor: Redactor) -> Answer:
         refusal = AccessRefused if status in _AUTHENTICATION else CreatorRefused
         hint = ". Is CREATOR_API_KEY right?" if status in _AUTHENTICATION else ""
         raise refusal(f"The creator refused: {words}{hint}", reason=_code(said), details=_details(said))
-    if status in _GATEWAY or said is None:
+    if status in GATEWAY or said is None:
         raise CreatorAway(f"A gateway at {address} answers for the creator ({status}).", retry_after=pause)
     raise CreatorUnclear(f"The creator at {address} failed ({status}): {words}.")
 
@@ -94,7 +104,7 @@ def is_not_found(answer: Answer, address: str) -> bool:
         return False
     said = _said(answer)
     if said is None:
-        raise CreatorAway(_NOT_THERE.format(address), retry_after=_GATEWAY_PAUSE)
+        raise CreatorAway(_NOT_THERE.format(address), retry_after=GATEWAY_PAUSE)
     if _code(said) not in {None, "NOT_FOUND", "TASK_NOT_FOUND"}:
         raise CreatorUnclear(f"{address} answers 404, but not about the job. Is CREATOR_API_BASE_URL right?")
     return True

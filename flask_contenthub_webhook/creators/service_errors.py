@@ -8,22 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.redaction import clean
-from ..errors import CreatorError, CreatorRefused, CreatorUnclear, CreatorUnreachable
+from ..errors import CreatorAway, CreatorError, CreatorRefused, CreatorUnclear, CreatorUnreachable
+from .http_answers import GATEWAY, GATEWAY_PAUSE, NOT_TAKEN, retry_after
 
 __all__ = ["UnknownJob", "service_errors"]
 
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "WriteTimeout", "UnsupportedProtocol"}
-_NO_ANSWER = {
-    "TransportError",
-    "DecodingError",
-    "TooManyRedirects",
-    "APIConnectionError",
-    "PyJWKClientConnectionError",
-    "JSONDecodeError",
-    "ValidationError",
-}
+_LATE = {"ReadTimeout", "APITimeoutError"}
+_CUT_OFF = {"TransportError", "APIConnectionError", "PyJWKClientConnectionError", "JSONDecodeError"}
+_NOT_AS_EXPECTED = {"DecodingError", "TooManyRedirects", "ValidationError"}
 _WORDS = ("message", "detail", "error", "title")
-_NOT_TAKEN = {408, 425, 429, 503, 521, 523, 525, 526, 530}
 
 
 class UnknownJob(CreatorRefused):
@@ -34,13 +28,13 @@ class UnknownJob(CreatorRefused):
 def service_errors() -> Iterator[None]:
     """Translate what httpx, or an SDK that is built on it, raises in this block.
 
-    ===========================================  ==================================================================
-    no connection, 408, 425, 429, 503            :class:`.CreatorUnreachable`: nothing was delivered
-    404 in JSON                                  :class:`UnknownJob`
-    any other 4xx in JSON                        :class:`.CreatorRefused`, with the service's words
-    a cut connection, a time-out, any other 5xx  :class:`.CreatorUnclear`: the service may have acted on the request
-    an answer that is a page, or unexpected      the same
-    ===========================================  ==================================================================
+    ==============================================  =======================================================
+    no connection, 408, 425, 429, 503               :class:`.CreatorUnreachable`: nothing was delivered
+    404 in JSON                                     :class:`UnknownJob`
+    any other 4xx in JSON                           :class:`.CreatorRefused`, with the service's words
+    a cut connection, a page, 502, 504, 520 to 530  :class:`.CreatorAway`: the service may have acted on it
+    a time-out, any other 5xx, another surprise     :class:`.CreatorUnclear`: the same
+    ==============================================  =======================================================
 
     Any other exception passes: it is a bug of the class.
     """
@@ -49,27 +43,38 @@ def service_errors() -> Iterator[None]:
     except CreatorError:
         raise
     except Exception as error:
-        translated = _translated(error)
+        status, response = _status(error), getattr(error, "response", None)
+        translated = _without_answer(error) if status is None else _with_answer(error, status, response)
         if translated is None:
             raise
         raise translated from error
 
 
-def _translated(error: BaseException) -> CreatorError | None:
-    status, response = _status(error), getattr(error, "response", None)
-    if status is None:
-        words = clean(str(error)) or type(error).__name__
-        names = {kind.__name__ for one in (error, error.__cause__, error.__context__) for kind in type(one).__mro__}
-        if names & _NOT_SENT:
-            return CreatorUnreachable(f"The service cannot be connected to: {words}")
-        return CreatorUnclear(f"The service did not answer: {words}") if names & _NO_ANSWER else None
-    words, code = _words(_document(error, response)), getattr(error, "code", None) or status
-    if status in _NOT_TAKEN:
-        return CreatorUnreachable(f"The service accepts no requests at the moment ({status}): {words or 'no words'}")
+def _without_answer(error: BaseException) -> CreatorError | None:
+    words = clean(str(error)) or type(error).__name__
+    names = {kind.__name__ for one in (error, error.__cause__, error.__context__) for kind in type(one).__mro__}
+    if names & _NOT_SENT:
+        return CreatorUnreachable(f"The service cannot be connected to: {words}")
+    if names & _LATE or names & _NOT_AS_EXPECTED:
+        return CreatorUnclear(f"The service did not answer, or not as expected: {words}")
+    if names & _CUT_OFF:
+        return CreatorAway(f"The service did not answer itself: {words}", retry_after=GATEWAY_PAUSE)
+    return None
+
+
+def _with_answer(error: BaseException, status: int, response: Any) -> CreatorError:
+    words, pause = _words(_document(error, response)), GATEWAY_PAUSE
+    if response is not None and (asked := retry_after(response.headers.get("Retry-After"))) is not None:
+        pause = asked
+    if status in NOT_TAKEN:
+        said = f"The service accepts no requests at the moment ({status}): {words or 'no words'}"
+        return CreatorUnreachable(said, retry_after=pause)
     if 400 <= status < 500 and words:  # noqa: PLR2004
         refusal = UnknownJob if status == 404 else CreatorRefused  # noqa: PLR2004
-        return refusal(f"The service refused: {words}", reason=clean(str(code)))
-    return CreatorUnclear(f"The service failed ({status}): {words or 'a page, perhaps of a gateway'}")
+        return refusal(f"The service refused: {words}", reason=clean(str(getattr(error, "code", None) or status)))
+    if status in GATEWAY or not words:
+        return CreatorAway(f"A gateway answers for the service ({status}).", retry_after=pause)
+    return CreatorUnclear(f"The service failed ({status}): {words}")
 
 
 def _status(error: BaseException) -> int | None:

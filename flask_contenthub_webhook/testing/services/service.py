@@ -107,6 +107,8 @@ class FakeService(ABC):
         """Cut the connection of the next submissions, before a job is started or after that."""
         self.away: int | None = None
         """Answer everything with this status and a page, as a gateway does."""
+        self.retry_after: int | None = None
+        """The Retry-After of that page."""
         self.clock: Callable[[], float] = time.time
         """The time that webhooks bear."""
         self.before_answering: Callable[[PaidJob], object] = lambda _: None
@@ -231,6 +233,8 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
             content = document.encode() if is_page else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/html" if is_page else "application/json")
+            if is_page and service.retry_after is not None:
+                self.send_header("Retry-After", str(service.retry_after))
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

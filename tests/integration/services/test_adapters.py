@@ -15,6 +15,7 @@ from flask_contenthub_webhook.contrib.openai import OpenAIResponses
 from flask_contenthub_webhook.contrib.replicate import ReplicatePredictions
 from flask_contenthub_webhook.creators import Callback, Creator, Job, RemoteState
 from flask_contenthub_webhook.errors import (
+    CreatorAway,
     CreatorRefused,
     CreatorUnclear,
     CreatorUnreachable,
@@ -165,11 +166,11 @@ def test_a_lost_answer_is_not_asked_for_again_by_the_sdk(fake, creator, cut):
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (200, CreatorUnclear),
-        (404, CreatorUnclear),
+        (200, CreatorAway),
+        (404, CreatorAway),
         (429, CreatorUnreachable),
-        (500, CreatorUnclear),
-        (502, CreatorUnclear),
+        (500, CreatorAway),
+        (502, CreatorAway),
         (503, CreatorUnreachable),
     ],
 )
@@ -178,9 +179,19 @@ def test_the_page_of_a_gateway_says_nothing_about_a_job(fake, creator, status, e
     fake.away = status
     for call in (lambda: creator.status(name), lambda: creator.submit(job(fake), wait=3), lambda: creator.result(name)):
         asked = len(fake.requests)
-        with pytest.raises(error):
+        with pytest.raises(error) as raised:
             call()
         assert len(fake.requests) == asked + 1
+        assert raised.value.retry_after == 30
+
+
+@on(FakeOpenAI, FakeFal)  # Replicate's SDK keeps no headers
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_retry_after_is_heeded(fake, creator, status):
+    fake.away, fake.retry_after = status, 7
+    with pytest.raises((CreatorAway, CreatorUnreachable)) as raised:
+        creator.submit(job(fake), wait=3)
+    assert raised.value.retry_after == 7
 
 
 @each
