@@ -46,6 +46,7 @@ from sqlalchemy.engine.interfaces import ReflectedUniqueConstraint
 from .engine import (
     MYSQL,
     STOPS,
+    Filling,
     Step,
     dialect,
     drop_index,
@@ -304,7 +305,7 @@ def steps(change: Plan) -> list[Step]:
     else:
         add("add the columns that carry the checks", instant, add_checking_columns(change))
     if change.added or change.tight:
-        fill = fill_statements(change)
+        fill = fillings(change)
         title = f"fill {TABLE}"
         run = lambda: in_batches(table, quote(name("id")), fill, title=title)  # noqa: E731
         found.append(Step(f"{title}, a few rows at a time", stops("rows"), run, "fill"))
@@ -502,7 +503,7 @@ def values_for_null(change: Plan, of: Callable[[str], str]) -> dict[str, str]:
     return {key: values[key] for key in keys if key in values and key != "status"}
 
 
-def fill_statements(change: Plan) -> list[str]:
+def fillings(change: Plan) -> list[Filling]:
     """Return UPDATEs that may be repeated: they change only rows that need it."""
 
     def of(key: str) -> str:
@@ -531,14 +532,14 @@ def fill_statements(change: Plan) -> list[str]:
     if name("finished_at") in change.added:
         finished = f"{status} IN ({listed(TERMINAL)}) AND {of('finished_at')} IS NULL"
         updates.append(({"finished_at": f"coalesce({of('updated_at')}, {now})"}, finished))
-    return [update(values, condition, change) for values, condition in updates if values]
+    return [filling(values, condition, change) for values, condition in updates if values]
 
 
-def update(values: dict[str, str], condition: str, change: Plan) -> str:
+def filling(values: dict[str, str], condition: str, change: Plan) -> Filling:
     """Return an UPDATE; columns that MySQL would set to the time of it are set to what they are."""
     sets = {quote(name(key)): value for key, value in values.items()}
     sets = {quote(column): quote(column) for column in change.touched if quote(column) not in sets} | sets
-    return f"UPDATE {placed(TABLE)} SET {', '.join(f'{q} = {value}' for q, value in sets.items())} WHERE ({condition})"
+    return Filling(", ".join(f"{column} = {value}" for column, value in sets.items()), condition)
 
 
 # --- the old application, which goes on ----------------------------------------------------------------------
@@ -664,8 +665,7 @@ def complete_by_copy(change: Plan) -> None:
     with rebuilding():
         write_record(change.record)
         add_in_sqlite(change)
-        for statement in fill_statements(change):
-            execute(statement)
+        in_batches(placed(TABLE), quote(name("id")), fillings(change), title=f"fill {TABLE}")
         tighten_in_sqlite(change)
         for index in change.indexes:
             create_index(index, index_columns()[index])
@@ -802,11 +802,13 @@ def drop_triggers(present: Present) -> list[str]:
     return [*drops, f"DROP FUNCTION IF EXISTS {placed(RECORD)}()"]
 
 
-def old_words() -> str:
+def old_words() -> Filling:
     """Give rows their old words back, unless the status has changed since."""
     previous = quote(name("previous_status"))
-    is_old = f"{previous} IS NOT NULL AND {is_foreign(previous)}"
-    return f"UPDATE {placed(TABLE)} SET {quote(name('status'))} = {previous} WHERE ({is_old})"
+    status = quote(name("status"))
+    differs = f"({status} IS NULL OR {exact(status)} <> {exact(previous)})"
+    is_old = f"{previous} IS NOT NULL AND {is_foreign(previous)} AND {differs}"
+    return Filling(f"{status} = {previous}", is_old)
 
 
 def retyped(column: str, type_: sa.types.TypeEngine[Any], old: Old) -> str:
@@ -834,7 +836,7 @@ def undo_by_copy(record: list[Entry], existing: dict[str, Old]) -> None:
             if entry.kind == "check":
                 table.drop_constraint(op.f(entry.name), type_="check")
     if name("previous_status") in added and name("status") not in added:
-        execute(old_words())
+        in_batches(placed(TABLE), quote(name("id")), [old_words()], title="old words")
     back = Restored(record, shared)
     with changes(put_back if old_uniques else None) as table:
         for entry in record:

@@ -23,6 +23,7 @@ from alembic.util import CommandError
 MYSQL = ("mysql", "mariadb")
 POSTGRESQL_MUST_WAIT = {"55P03", "40P01"}
 MYSQL_MUST_WAIT = {1205, 1213}
+MYSQL_WAITS_BRIEFLY = "SET SESSION innodb_lock_wait_timeout = 1"
 TRIES_WITHOUT_WAITING = 50
 OPTIONS = {"lock_timeout": 200, "patience": 600_000, "batch": 1000, "pause": 20}
 """Changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT; times are in milliseconds."""
@@ -95,15 +96,17 @@ def own_transactions() -> Iterator[None]:
         yield
         return
     with context.autocommit_block():
-        execute("SET lock_timeout = 0" if dialect() == "postgresql" else "SET SESSION lock_wait_timeout = DEFAULT")
         if dialect() == "postgresql":
-            execute("SET timezone = 'UTC'")
+            before, after = ["SET timezone = 'UTC'"], ["RESET timezone", "RESET lock_timeout"]
+        else:  # which would lock the gaps between rows, and get into the way of INSERTs
+            before = ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"]
+            after = [f"SET SESSION {each}lock_wait_timeout = DEFAULT" for each in ("", "innodb_")]
+            after.append("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for statement in before:
+            execute(statement)
         yield
-        if dialect() == "postgresql":
-            execute("RESET timezone")
-            execute("RESET lock_timeout")
-        else:
-            execute("SET SESSION innodb_lock_wait_timeout = DEFAULT")
+        for statement in after:
+            execute(statement)
 
 
 def in_foreign_transaction() -> bool:
@@ -113,7 +116,7 @@ def in_foreign_transaction() -> bool:
 
 def commits_each() -> bool:
     """Tell whether statements are committed one by one."""
-    return op.get_context().as_sql or op.get_bind().get_isolation_level() == "AUTOCOMMIT"
+    return op.get_context().as_sql or op.get_bind().get_execution_options().get("isolation_level") == "AUTOCOMMIT"
 
 
 def politely(*statements: str, table: str, long: bool = False) -> None:
@@ -126,7 +129,7 @@ def politely(*statements: str, table: str, long: bool = False) -> None:
     """
     if op.get_context().as_sql or not commits_each():
         if dialect() == "postgresql":
-            execute(f"SET LOCAL lock_timeout = '{option('lock_timeout')}ms'" if not commits_each() else lock_timeout())
+            execute(lock_timeout() if commits_each() else f"SET LOCAL {lock_timeout()[4:]}")
         for statement in statements:
             execute(statement)
         return
@@ -159,7 +162,7 @@ def in_mysql(statements: tuple[str, ...], table: str, attempt: int, *, long: boo
     """Do not wait at all at first: MySQL counts in whole seconds."""
     wait = 1 if long or attempt > TRIES_WITHOUT_WAITING else 0
     execute(f"SET SESSION lock_wait_timeout = {wait}")
-    execute("SET SESSION innodb_lock_wait_timeout = 1")
+    execute(MYSQL_WAITS_BRIEFLY)
     for statement in statements:
         execute(statement)
 
@@ -170,14 +173,14 @@ def keep_asking(run: Callable[[int], Any], table: str) -> None:
     while True:
         try:
             run(attempt)
-        except sa.exc.DBAPIError as error:
-            if not must_wait(error):
+        except (sa.exc.DBAPIError, RowsAreLocked) as error:
+            if isinstance(error, sa.exc.DBAPIError) and not must_wait(error):
                 raise
             now = time.monotonic()
             if now - began > option("patience") / 1000:
                 raise CommandError(
-                    f"{table} was locked for {now - began:.0f} seconds, by {holders(table)}. What is done so far is "
-                    "committed; run the same command again to go on."
+                    f"{table}, or a row of it, was locked for {now - began:.0f} seconds, by {holders(table)}. What is "
+                    "done so far is committed; run the same command again to go on."
                 ) from error
             if now - said > 1:
                 said = now
@@ -294,57 +297,99 @@ def valid_indexes(table: str, schema: str | None) -> set[str]:
     return names - set(bind.scalars(invalid, {"table": placed_in(table, schema)}))
 
 
-def in_batches(table: str, key: str, statements: list[str], *, title: str) -> None:
-    """Execute UPDATEs for a few rows at a time, by the primary key, each committed by itself.
+class Filling(NamedTuple):
+    """An UPDATE that may be repeated: it leaves alone what it has changed already."""
+
+    sets: str
+    condition: str
+
+
+def in_batches(table: str, key: str, fillings: list[Filling], *, title: str) -> None:
+    """Fill a few rows at a time, by the primary key, each time committed by itself.
+
+    Rows that others have locked are left out and filled later: to wait for one would make others wait for the rest.
 
     Args:
         table: as it is written in SQL.
         key: the column of the primary key, an integer.
-        statements: UPDATEs that end with a condition in brackets, to which the range of keys is added.
+        fillings: the UPDATEs.
         title: for the lines that tell how far it is.
     """
-    if op.get_context().as_sql:
-        for statement in statements:
-            execute(statement)
+    if op.get_context().as_sql or not commits_each():
+        for sets, condition in fillings:
+            execute(f"UPDATE {table} SET {sets} WHERE ({condition})")  # noqa: S608
         return
-    bind = op.get_bind()
-    first, last = bind.execute(sa.text(f"SELECT min({key}), max({key}) FROM {table}")).one()  # noqa: S608
-    if first is None:
-        return
-    page = f"SELECT max({key}) FROM (SELECT {key} FROM {table} WHERE {key} > :seen ORDER BY {key} LIMIT :size) p"  # noqa: S608
-    seen, size, changed, said = first - 1, option("batch"), 0, time.monotonic()
+    left = " OR ".join(f"({condition})" for _, condition in fillings)
+    bounds = f"SELECT min({key}), max({key}) FROM {table} WHERE {left}"  # noqa: S608
+
+    def fill_what_is_left(_attempt: int = 1) -> None:
+        first, last = query(bounds)[0]
+        if first is not None:
+            fill_between(first - 1, last, table, key, fillings, title=title)
+
+    def fill_or_wait(attempt: int) -> None:
+        fill_what_is_left(attempt)
+        if query(bounds)[0][0] is not None:
+            raise RowsAreLocked
+
+    fill_what_is_left()  # which may take long, so that it does not count as waiting
+    keep_asking(fill_or_wait, table)
+
+
+class RowsAreLocked(Exception):
+    """Some rows could not be filled yet."""
+
+
+def fill_between(seen: int, last: int, table: str, key: str, fillings: list[Filling], *, title: str) -> None:
+    """Fill the rows after one key and up to another, as far as nobody has locked them."""
+    first, size, changed, said = seen, option("batch"), 0, time.monotonic()
     while seen < last:
-        upto = bind.scalar(sa.text(page), {"seen": seen, "size": size})
+        page = f"SELECT {key} FROM {table} WHERE {key} > {seen} ORDER BY {key} LIMIT {size}"  # noqa: S608
+        ((upto,),) = query(f"SELECT max({key}) FROM ({page}) page")  # noqa: S608
         if upto is None:
-            break
+            return
         began = time.monotonic()
-        for statement in statements:
-            changed += in_range(f"{statement} AND {key} > {seen} AND {key} <= {upto}", table)
+        for filling in fillings:
+            changed += fill_batch(table, key, filling, f"{key} > {seen} AND {key} <= {upto}")
         seen, took = upto, time.monotonic() - began
         size = max(50, size // 2) if took > 0.2 else min(option("batch"), size * 2)  # noqa: PLR2004
         if time.monotonic() - said > 2:  # noqa: PLR2004
             said = time.monotonic()
-            done = 100 * (seen - first + 1) // (last - first + 1)
-            log.info("contenthub: %s: %d changes, %d %% of the keys", title, changed, done)
-        time.sleep(option("pause") / 1000 if commits_each() else 0)
+            log.info("contenthub: %s: %d changes, %d %%", title, changed, 100 * (seen - first) // (last - first))
+        time.sleep(option("pause") / 1000)
 
 
-def in_range(statement: str, table: str) -> int:
-    """Execute one UPDATE, once the rows are free, and return how many it changed."""
-    count = 0
+def fill_batch(table: str, key: str, filling: Filling, between: str) -> int:
+    """Fill the rows between two keys that are free, in one transaction, and return their number."""
+    rows = f"SELECT {key} FROM {table} WHERE ({filling.condition}) AND {between}"  # noqa: S608
+    lock = "FOR NO KEY UPDATE" if dialect() == "postgresql" else "FOR UPDATE"
+    execute("BEGIN")
+    try:
+        execute(f"SET LOCAL {lock_timeout()[4:]}" if dialect() == "postgresql" else MYSQL_WAITS_BRIEFLY)
+        found = query(f"{rows} {lock}{' SKIP LOCKED' if skips_locked() else ''}")
+        if found:
+            ids = ", ".join(str(row[0]) for row in found)
+            execute(f"UPDATE {table} SET {filling.sets} WHERE {key} IN ({ids})")  # noqa: S608
+        execute("COMMIT")
+    except BaseException as error:
+        with suppress(sa.exc.DBAPIError):
+            execute("ROLLBACK")
+        if isinstance(error, sa.exc.DBAPIError) and must_wait(error):
+            return 0  # it is filled later
+        raise
+    return len(found)
 
-    def update(_attempt: int) -> None:
-        nonlocal count
-        if commits_each():
-            execute(lock_timeout() if dialect() == "postgresql" else "SET SESSION innodb_lock_wait_timeout = 1")
-        result = execute(statement)
-        count = 0 if result is None else result.rowcount
 
-    if commits_each():
-        keep_asking(update, table)
-    else:
-        update(1)
-    return count
+def skips_locked() -> bool:
+    """Tell whether the database can leave out rows that are locked."""
+    here = op.get_context().dialect
+    first = (10, 6) if getattr(here, "is_mariadb", False) else (8, 0, 1)
+    return dialect() == "postgresql" or (here.server_version_info or ()) >= first
+
+
+def query(statement: str) -> list[Any]:
+    """Return the rows of SQL as it is written."""
+    return list(op.get_bind().exec_driver_sql(escaped(statement)).all())
 
 
 def read_view(view: str, fields: Iterable[str], schema: str | None) -> list[tuple[Any, ...]]:
