@@ -18,6 +18,7 @@ __all__ = [
     "HostDateTime",
     "Json",
     "LongText",
+    "Name",
     "OneOf",
     "TimeOfDatabase",
     "UTCDateTime",
@@ -34,6 +35,12 @@ LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 Json = sa.JSON(none_as_null=True)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 """MySQL's plain BLOB ends at 64 KiB."""
+
+
+def Name(length: int) -> sa.String:  # noqa: N802 - a type
+    """Return the type of a name or a digest: compared byte for byte, though MySQL's texts ignore case and accents."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, "mysql", "mariadb")
 
 
 def utc_now() -> datetime:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..core.state_machine import UNSETTLED
-from .columns import BigId, Blob, Json, LongText, UTCDateTime, named, quoted, utc_now, waiting_index
+from .columns import BigId, Blob, Json, LongText, Name, UTCDateTime, named, quoted, utc_now, waiting_index
 from .mixin import Columns, TableMixin
 
 __all__ = ["WAITED_MS", "DeliveryMixin"]
@@ -21,7 +21,7 @@ class DeliveryMixin(TableMixin):
     """An event that arrived, from any source, and its verdict; or a number of refused requests."""
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
-    task_id: Mapped[str | None] = mapped_column(sa.String(255), sort_order=-9)
+    task_id: Mapped[str | None] = mapped_column(Name(255), sort_order=-9)
     """``task_id`` of the task; no foreign key, since the history outlives tasks."""
     event: Mapped[str | None] = mapped_column(sa.String(64))
     attempt: Mapped[int | None] = mapped_column(sa.Integer)
@@ -30,7 +30,7 @@ class DeliveryMixin(TableMixin):
     """``webhook``, ``poll``, ``response``, ``replay`` or ``host``."""
     scheme: Mapped[str | None] = mapped_column(sa.String(16))
     """The signature scheme that authenticated it, or None if it was not signed."""
-    message_id: Mapped[str | None] = mapped_column(sa.String(255))
+    message_id: Mapped[str | None] = mapped_column(Name(255))
     """The ``webhook-id`` of a Standard Webhooks sender."""
 
     verdict: Mapped[str] = mapped_column(sa.String(16))
@@ -63,7 +63,7 @@ class DeliveryMixin(TableMixin):
     """Request headers, secrets redacted."""
     body: Mapped[bytes | None] = mapped_column(Blob)
     """The raw body; of an unauthenticated request that was refused, only the beginning."""
-    body_digest: Mapped[str | None] = mapped_column(sa.String(64))
+    body_digest: Mapped[str | None] = mapped_column(Name(64))
     """SHA-256 of the event's content, in hex, the same however the body was spelled."""
 
     @classmethod

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .columns import BigId, Blob, LongText, UTCDateTime, named, utc_now, waiting_index
+from .columns import BigId, Blob, LongText, Name, UTCDateTime, named, utc_now, waiting_index
 from .mixin import Columns, TableMixin
 
 __all__ = ["ForwardAttemptMixin", "ForwardMixin"]
@@ -19,10 +19,10 @@ class ForwardMixin(TableMixin):
     id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
     delivery_id: Mapped[int] = mapped_column(BigId)
     """The delivery that is forwarded; no foreign key, since either may be purged first."""
-    task_id: Mapped[str] = mapped_column(sa.String(255))
+    task_id: Mapped[str] = mapped_column(Name(255))
     event: Mapped[str] = mapped_column(sa.String(64))
     url: Mapped[str] = mapped_column(sa.String(2048))
-    message_id: Mapped[str] = mapped_column(sa.String(255))
+    message_id: Mapped[str] = mapped_column(Name(255))
     """The ``webhook-id``: the same on every try, so that the receiver can tell a copy."""
 
     status: Mapped[str] = mapped_column(sa.String(16))

@@ -18,6 +18,7 @@ from .columns import (
     HostDateTime,
     Json,
     LongText,
+    Name,
     OneOf,
     TimeOfDatabase,
     UTCDateTime,
@@ -37,10 +38,10 @@ class GenerationTaskMixin(TableMixin):
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, sort_order=-10)
     task_id: Mapped[str] = mapped_column(
-        sa.String(36), default=lambda: str(uuid.uuid4()), insert_sentinel=True, sort_order=-9
+        Name(36), default=lambda: str(uuid.uuid4()), insert_sentinel=True, sort_order=-9
     )
     """Our name of the task, a UUID4; it stands in the callback URL."""
-    creator_task_id: Mapped[str | None] = mapped_column(sa.String(255))
+    creator_task_id: Mapped[str | None] = mapped_column(Name(255))
     """The creator's name of the current attempt."""
     earlier_creator_task_ids: Mapped[list[str]] = mapped_column(Json, default=list)
     """The creator's names of the attempts before, the last ones of them."""
@@ -60,7 +61,7 @@ class GenerationTaskMixin(TableMixin):
 
     previous_status: Mapped[str | None] = mapped_column(sa.String(16))
     """The state before the last change; before ``status``, because MySQL assigns from left to right."""
-    status: Mapped[str] = mapped_column(sa.String(16), default=TaskState.PENDING.value)
+    status: Mapped[str] = mapped_column(Name(16), default=TaskState.PENDING.value)
     attempt: Mapped[int] = mapped_column(sa.Integer, default=1)
     """The current submission to the creator, from 1."""
     max_retries: Mapped[int | None] = mapped_column(sa.Integer)

@@ -163,11 +163,17 @@ Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
 LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
 
 
+def Name(length: int) -> sa.String:  # noqa: N802 - a type
+    """Names and digests are compared byte for byte; MySQL's usual collations ignore case and accents."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, *MYSQL)
+
+
 def task_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column(name("id"), Id, nullable=False),
-        sa.Column(name("task_id"), sa.String(36), nullable=False),
-        sa.Column(name("creator_task_id"), sa.String(255), nullable=True),
+        sa.Column(name("task_id"), Name(36), nullable=False),
+        sa.Column(name("creator_task_id"), Name(255), nullable=True),
         sa.Column(name("earlier_creator_task_ids"), sa.JSON(), nullable=False),
         sa.Column(name("creator_name"), sa.String(16), nullable=True),
         sa.Column(name("creator_address"), sa.String(255), nullable=True),
@@ -179,7 +185,7 @@ def task_columns() -> list[sa.Column[Any]]:
         sa.Column(name("priority"), sa.SmallInteger(), nullable=False),
         sa.Column(name("auto_approve"), sa.Boolean(create_constraint=False), nullable=False),
         sa.Column(name("previous_status"), sa.String(LONGEST_STATUS), nullable=True),
-        sa.Column(name("status"), sa.String(LONGEST_STATUS), nullable=False),
+        sa.Column(name("status"), Name(LONGEST_STATUS), nullable=False),
         sa.Column(name("attempt"), sa.Integer(), nullable=False),
         sa.Column(name("max_retries"), sa.Integer(), nullable=True),
         sa.Column(name("timeout_seconds"), sa.Integer(), nullable=True),

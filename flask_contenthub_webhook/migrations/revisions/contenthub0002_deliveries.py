@@ -41,15 +41,21 @@ LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
 
 
+def Name(length: int) -> sa.String:  # noqa: N802 - a type
+    """Names and digests are compared byte for byte; MySQL's usual collations ignore case and accents."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, *MYSQL)
+
+
 def delivery_columns() -> list[sa.Column[Any]]:
     return [
         sa.Column(name("id"), Id, nullable=False),
-        sa.Column(name("task_id"), sa.String(255), nullable=True),
+        sa.Column(name("task_id"), Name(255), nullable=True),
         sa.Column(name("event"), sa.String(64), nullable=True),
         sa.Column(name("attempt"), sa.Integer(), nullable=True),
         sa.Column(name("source"), sa.String(16), nullable=False),
         sa.Column(name("scheme"), sa.String(16), nullable=True),
-        sa.Column(name("message_id"), sa.String(255), nullable=True),
+        sa.Column(name("message_id"), Name(255), nullable=True),
         sa.Column(name("verdict"), sa.String(16), nullable=False),
         sa.Column(name("reason"), sa.Text(), nullable=True),
         sa.Column(name("error"), LongText, nullable=True),
@@ -67,7 +73,7 @@ def delivery_columns() -> list[sa.Column[Any]]:
         sa.Column(name("remote_addr"), sa.String(64), nullable=True),
         sa.Column(name("headers"), sa.JSON(), nullable=True),
         sa.Column(name("body"), Blob, nullable=True),
-        sa.Column(name("body_digest"), sa.String(64), nullable=True),
+        sa.Column(name("body_digest"), Name(64), nullable=True),
     ]
 
 

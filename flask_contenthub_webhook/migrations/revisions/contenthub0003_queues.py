@@ -66,6 +66,12 @@ LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), *MYSQL)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
 
 
+def Name(length: int) -> sa.String:  # noqa: N802 - a type
+    """Names and digests are compared byte for byte; MySQL's usual collations ignore case and accents."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, *MYSQL)
+
+
 def new_columns() -> dict[str, sa.Column[Any]]:
     """By the table that gets them."""
     return {
@@ -79,10 +85,10 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
         FORWARDS: [
             sa.Column("id", Id, nullable=False),
             sa.Column("delivery_id", Id, nullable=False),
-            sa.Column("task_id", sa.String(255), nullable=False),
+            sa.Column("task_id", Name(255), nullable=False),
             sa.Column("event", sa.String(64), nullable=False),
             sa.Column("url", sa.String(2048), nullable=False),
-            sa.Column("message_id", sa.String(255), nullable=False),
+            sa.Column("message_id", Name(255), nullable=False),
             sa.Column("status", sa.String(16), nullable=False),
             sa.Column("tries", sa.Integer(), nullable=False),
             sa.Column("next_try_at", Moment, nullable=True),
