@@ -201,7 +201,7 @@ def test_killed_while_the_creator_works(world, database_url):
     """The answer is still to come when we die; the creator works on, and its callback finds the next process."""
     with LiveApp(world.host.app):
         task_id = world.submit()
-        steps, ended = world.killed_before(6)  # between the answer and its record
+        steps, ended = world.killed_before(8)  # between the answer and its record
         assert (steps[-1], ended) == ("answer", -signal.SIGKILL)
         world.simulator.wait_until_idle()
         *unanswered, last = [callback.status for callback in world.simulator.callbacks]
@@ -217,7 +217,7 @@ def test_killed_with_a_creator_that_is_away_when_the_next_process_comes(world):
     """Whether it has the task cannot be found out at first; a second submission would mark the first run failed."""
     task_id = world.submit()
     name = world.host.task(task_id).creator_task_id
-    steps, _ = world.killed_before(5)
+    steps, _ = world.killed_before(7)
     assert steps[-1] == "call"  # killed before it ...
     world.simulator.add_task(name)  # ... or right after it was sent: nobody can tell
     world.simulator.crash()
