@@ -16,10 +16,12 @@ SETTLED: Mapping[str, None] = {"error": None, "next_retry_at": None, "claimed_un
 """Columns that an applied event no longer needs."""
 
 _MAX_ADDRESS_LENGTH = 64
+_NONE = timedelta()
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def delivery_values(
-    received: ReceivedEvent, task_id: str, now: datetime, *, ahead: timedelta = timedelta()
+    received: ReceivedEvent, task_id: str, now: datetime, *, ahead: timedelta = _NONE
 ) -> dict[str, Any]:
     """Return the columns that follow from how an event came.
 
@@ -69,4 +71,4 @@ def with_notes(decision: Decision, notes: Sequence[str]) -> Decision:
 
 def processing_times(arrived: datetime, now: datetime) -> dict[str, Any]:
     """Return when an event was decided, and how long after it arrived; never before, even if the clock was set."""
-    return {"processed_at": now, "latency_ms": max(timedelta(), now - arrived) / timedelta(milliseconds=1)}
+    return {"processed_at": now, "latency_ms": max(_NONE, now - arrived) / _MILLISECOND}

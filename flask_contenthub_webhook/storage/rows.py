@@ -39,25 +39,33 @@ class ModelTable:
         self._renamed = any(key != column.key for key, column in self.columns.items())
         self._manager = mapper.class_manager
         self._mapper = mapper
+        self._missing_by_loaded: dict[tuple[str, ...], frozenset[str]] = {}
 
     @cached_property
     def _loadable(self) -> frozenset[str]:
         """The attributes that load when they are read; only looked at now, when all of the host's models exist."""
         return frozenset(self._mapper.column_attrs.keys())
 
+    def _missing(self, loaded: tuple[str, ...]) -> frozenset[str]:
+        """Return the attributes of an object that load when they are read, given those that it has."""
+        missing = self._missing_by_loaded.get(loaded)
+        if missing is None:
+            missing = self._missing_by_loaded[loaded] = self._loadable.difference(loaded)
+        return missing
+
     @cached_property
     def _is_plain(self) -> bool:
         return self._mapper.polymorphic_on is None and len(self._mapper.tables) == 1 and not self._manager.dispatch.load
 
-    def parameters(self, values: Row) -> dict[str, Any]:
+    def parameters(self, values: Row) -> Row:
         """Return values by column names, which a host may have mapped to other attribute names."""
         if not self._renamed:
-            return dict(values)
+            return values
         return {self.columns[key].key: value for key, value in values.items()}
 
-    def new_row(self, values: Row) -> dict[str, Any]:
+    def new_row(self, values: Row) -> Row:
         """Return the values of a new row as in :meth:`parameters`, with those that the ORM writes by itself."""
-        return self.parameters(values) | self.written_by_orm
+        return {**self.parameters(values), **self.written_by_orm} if self.written_by_orm else self.parameters(values)
 
     @cached_property
     def written_by_orm(self) -> dict[str, Any]:
@@ -79,7 +87,7 @@ class ModelTable:
         # What follows is make_transient_to_detached() and session.add(), without looking at every attribute twice.
         state = instance_state(instance)
         state.key = self._mapper.identity_key_from_primary_key([values[key] for key in self._primary_key])
-        state.expired_attributes.update(self._loadable.difference(values))
+        state.expired_attributes.update(self._missing(tuple(values)))
         attach = getattr(session, "_save_or_update_impl", None)
         if attach is None:
             session.add(instance)

@@ -280,10 +280,8 @@ class Store:
 
     def insert_delivery(self, tx: Tx, values: Row) -> Row:
         """Write a history row; return its attributes and its new id."""
-        parameters = self.deliveries.new_row(values)
-        result = self.connection_of(tx).execute(self._sql(tx).insert_delivery, parameters)
-        key = result.inserted_primary_key
-        return {**values, "id": key[0] if key is not None else None}
+        row = self.deliveries.new_row(values)
+        return {**values, "id": self._sql(tx).insert_delivery(self.connection_of(tx), row)}
 
     def insert_deliveries(self, tx: Tx, rows: Sequence[Row]) -> list[int]:
         """Write several history rows that have the same attributes; return their ids, in the same order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -16,7 +17,8 @@ from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState, Verdic
 from .clock import moved
 from .completion import Completion, is_unsettled, literal
 from .dialect import Capabilities
-from .rows import ModelTable
+from .prepared import PreparedInsert
+from .rows import ModelTable, leaves_columns_to_sqlalchemy
 
 __all__ = ["Claim", "Options", "Statements"]
 
@@ -170,10 +172,16 @@ class Statements:
             changes={"next_poll_at": _next_poll(t, options), "polls": t["polls"] + 1},
         )
 
-        self.insert_delivery = sa.insert(deliveries.table)
+        self._inserts: dict[tuple[str, ...], PreparedInsert] = {}
+        self._prepare_insert = partial(
+            PreparedInsert,
+            deliveries.table,
+            dialect=dialect,
+            fills_columns=leaves_columns_to_sqlalchemy(tasks, deliveries),
+        )
         # SQLite numbers the rows in their order anyway; asked to say so, SQLAlchemy would insert them one by one.
         in_order = dialect.name != "sqlite"
-        self.insert_deliveries = self.insert_delivery.returning(d["id"], sort_by_parameter_order=in_order)
+        self.insert_deliveries = sa.insert(deliveries.table).returning(d["id"], sort_by_parameter_order=in_order)
         self.update_delivery = sa.update(deliveries.table).where(by_delivery_id, is_unsettled(d))
         self.add_occurrences = (
             sa.update(deliveries.table)
@@ -205,6 +213,14 @@ class Statements:
             )
             .limit(1)
         )
+
+    def insert_delivery(self, connection: sa.Connection, row: Mapping[str, Any]) -> int:
+        """Write a history row, given by the names of columns; return its id."""
+        keys = tuple(row)
+        insert = self._inserts.get(keys)
+        if insert is None:
+            insert = self._inserts[keys] = self._prepare_insert(keys=keys)
+        return insert.execute(connection, row)
 
 
 def _is_of_earlier_attempt(d: Mapping[str, sa.Column[Any]]) -> sa.ColumnElement[bool]:
