@@ -30,9 +30,9 @@ class Source(StrEnum):
     HOST = "host"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ReceivedEvent:
-    """A verified event, ready to be applied.
+    """A verified event, ready to be applied. It is not frozen, only because that makes each one take longer to build.
 
     Args:
         task_id: the task it was sent to; with ``id_may_be_creators`` it may be the creator's id instead of ours.
@@ -78,7 +78,7 @@ class ReceivedEvent:
 
     def __post_init__(self) -> None:
         if self.digest is None and self.body:
-            object.__setattr__(self, "digest", message_digest(self.event.payload, size=len(self.body)))
+            self.digest = message_digest(self.event.payload, size=len(self.body))
 
     @classmethod
     def internal(

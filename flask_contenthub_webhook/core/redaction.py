@@ -54,6 +54,7 @@ _STARS = "***"
 _REDACTED = "[redacted]"
 _DEEPEST = 200
 _MAX_HEADERS = 64
+_SHORT_VALUE = 256
 _MAX_HEADER_LENGTH = 1000
 _MAX_MESSAGE = 500
 _SHORTEST_SECRET = 4
@@ -104,14 +105,24 @@ def redacted_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         if len(kept) == _MAX_HEADERS:
             break
         key, is_secret = _header_name(name)
-        shown = _REDACTED if is_secret else redacted_text(value)  # a proxy may repeat the URL
-        kept[key] = storable(shown)[:_MAX_HEADER_LENGTH]
+        if is_secret:
+            kept[key] = _REDACTED
+        else:
+            kept[key] = _short_value(value) if len(value) <= _SHORT_VALUE else _shown_value(value)
     return kept
 
 
 @lru_cache(maxsize=256)
 def _header_name(name: str) -> tuple[str, bool]:
     return storable(name)[:_MAX_HEADER_LENGTH], _is_secret_name(name)
+
+
+def _shown_value(value: str) -> str:
+    return storable(redacted_text(value))[:_MAX_HEADER_LENGTH]  # a proxy may repeat the URL
+
+
+_short_value = lru_cache(maxsize=256)(_shown_value)
+"""A sender repeats nearly all of its headers in every request."""
 
 
 def redacted_content(text: str, *, by_name: bool = False) -> str:

@@ -9,7 +9,7 @@ from flask import Flask
 
 from ..core.per_process import PerProcess
 
-__all__ = ["before_each_request"]
+__all__ = ["before_each_request", "before_first_request"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,3 +36,18 @@ def before_each_request(app: Flask, work: Callable[[], None], *, what: str, at_f
 
     functions = app.before_request_funcs.setdefault(None, [])
     functions.insert(0 if at_front else len(functions), run)
+
+
+def before_first_request(app: Flask, work: Callable[[], None], *, what: str) -> None:
+    """Do some work, in the same way, before anything else in the first request, when the application is set up.
+
+    Threads that serve other requests meanwhile may do it once more.
+    """
+
+    def once() -> None:
+        work()
+        functions = app.before_request_funcs[None]
+        app.before_request_funcs[None] = [function for function in functions if function is not run]
+
+    before_each_request(app, once, what=what, at_front=True)
+    run = app.before_request_funcs[None][0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from flask import Request
@@ -39,6 +41,22 @@ __all__ = ["CurrentRequest"]
 logger = get_logger(__name__)
 
 _TASK_ID = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class _Headers:
+    """The headers of a WSGI environment, for a few that are usually missing, which Werkzeug's search takes long for."""
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+
+    def get(self, name: str, /) -> str | None:
+        value: str | None = self._environ.get(_environ_name(name))
+        return value
+
+
+@lru_cache(maxsize=32)
+def _environ_name(name: str) -> str:
+    return f"HTTP_{name.upper().replace('-', '_')}"
 
 
 @dataclass(slots=True)
@@ -116,7 +134,7 @@ class CurrentRequest:
 
     def _credentials(self, token: str | None) -> Credentials:
         return Credentials(
-            headers=self.request.headers,
+            headers=_Headers(self.request.environ),
             body=self.body,
             token=token,
             task_id=self.task_id or "",

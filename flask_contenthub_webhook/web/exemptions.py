@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask
 
-from ..runtime.host_requests import before_each_request
+from ..runtime.host_requests import before_first_request
 
 __all__ = ["exempt_from_host_checks"]
 
 
 def exempt_from_host_checks(app: Flask, blueprint: Blueprint) -> None:
     """Exempt a blueprint from ``CSRFProtect`` and every ``Limiter``, whichever is registered first."""
-    exempted: list[object] = []
 
     def exempt() -> None:
         for extension in (app.extensions.get("csrf"), *app.extensions.get("limiter", ())):
-            if hasattr(extension, "exempt") and not any(extension is other for other in exempted):
+            if hasattr(extension, "exempt"):
                 extension.exempt(blueprint)
-                exempted.append(extension)
 
     # The checks are before_request functions as well, and come after this one.
     what = "The callback routes could not be exempted from the host's CSRF and rate checks"
-    before_each_request(app, exempt, what=what, at_front=True)
+    before_first_request(app, exempt, what=what)

@@ -126,7 +126,7 @@ def _check_content_type(request: Request) -> None:
 
 
 def _check_content_encoding(request: Request) -> None:
-    encoding = request.headers.get("Content-Encoding", "identity").strip()
+    encoding: str = request.environ.get("HTTP_CONTENT_ENCODING", "identity").strip()
     if encoding.lower() not in {"", "identity"}:
         raise UnsupportedMediaType(f"The body is encoded as {encoding[:40]!a}; send it without a Content-Encoding.")
 
