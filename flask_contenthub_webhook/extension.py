@@ -42,7 +42,6 @@ from .runtime.subscriptions import Subscription, Subscriptions
 from .storage.clock import AgreedClock
 from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
-from .storage.host_session import watch_begins
 from .storage.store import Store
 from .storage.transactions import Database
 from .tasks.handover import submit_due
@@ -135,7 +134,6 @@ class ContentHubWebhook:
         state = _make_state(app, settings, database, creator, self._subscriptions.register(app), models=models)
         app.extensions[EXTENSION_KEY] = state
         watch_commits(db)
-        watch_begins(db)
         if settings.processing == "celery":
             _use_celery(state, celery)
         if settings.scheduler_enabled:

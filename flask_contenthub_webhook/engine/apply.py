@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -374,7 +373,7 @@ class _EventTransaction:
                     "late": outcome.late,
                 },
             )
-        arrived_at = self.received.received_at - (timedelta() if self.kept is None else self.ahead)
+        arrived_at = self.received.received_at if self.kept is None else self.received.received_at - self.ahead
         signals.send_quietly(
             signals.event_handled,
             self.state.app,

@@ -7,8 +7,8 @@ first error rolls all of them back. Handlers must not commit or roll back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from inspect import isasyncgen, isawaitable, isgenerator
-from types import CoroutineType
+from inspect import CO_COROUTINE, isasyncgen, isawaitable, isgenerator
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blinker import NamedSignal
@@ -22,6 +22,7 @@ from ..storage.transactions import Transaction
 
 if TYPE_CHECKING:
     from flask import Flask
+    from sqlalchemy.orm import Session
 
     from ..runtime.state import WebhookState
 
@@ -101,15 +102,30 @@ def call_handlers(
         with TransactionGuard(session, transaction.connection, task=task, delivery=delivery) as guard:
             for call in calls:
                 name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
-                _require_run(app.ensure_sync(call.function)(app, task=task, delivery=delivery, **call.arguments))
+                function = call.function if _is_plain(call.function) else app.ensure_sync(call.function)
+                _require_run(function(app, task=task, delivery=delivery, **call.arguments))
                 guard.check()
-            name = "flush"
-            session.flush()
-            guard.check()
+            if not _is_clean(session):
+                name = "flush"
+                session.flush()
+                guard.check()
     except BaseException as error:
         if ends_process(error):
             raise
         raise HandlerError(name) from error
+
+
+def _is_clean(session: Session) -> bool:
+    """Tell whether a flush would do nothing."""
+    look: Callable[[], bool] | None = getattr(session, "_is_clean", None)  # no collections are made only to be counted
+    return look() if look is not None else not (session.new or session.dirty or session.deleted)
+
+
+def _is_plain(function: Callable[..., Any]) -> bool:
+    """Tell whether this is a function that Flask calls as it is, without the search that Flask makes to know."""
+    if not isinstance(function, FunctionType) or vars(function):  # one of the attributes may say that it is a coroutine
+        return False
+    return not function.__code__.co_flags & CO_COROUTINE
 
 
 def _require_run(returned: object) -> None:

@@ -99,8 +99,9 @@ class AgreedClock:
 
     def ahead(self, connection: sa.Connection) -> timedelta:
         """Return how far the database's clock is ahead; ask it if that was compared long ago, or ours was set."""
-        if self.replacement is not None:
-            return timedelta()
+        is_machines = self.wall is _machine_time and connection.dialect.name not in _TIME_OF
+        if is_machines or self.replacement is not None:
+            return NOW
         compared = self._compared
         if compared is None or not compared.holds(self.wall(), elapsed()):
             compared = self._compared = self._compare(connection)

@@ -8,8 +8,10 @@ it was given.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextvars import ContextVar, Token
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from flask import g, has_app_context
@@ -118,9 +120,8 @@ class _Row:
         self._name = name
         self._instance = instance
         self._state = instance_state(instance)
-        self._loaded = [key for key in attributes if key in values]
-        self._values = [values[key] for key in self._loaded]
-        self._unloaded = attributes - values.keys()
+        self._loaded, self._unloaded, self._read = _parted(attributes, tuple(values))
+        self._values = self._read(values)
 
     def check(self, session: Session, to_delete: Collection[Any]) -> None:
         """Find changes; what a statement of the handler's changed is read again if the session expired it."""
@@ -128,18 +129,27 @@ class _Row:
             raise StateChangeForbidden(f"The handler deleted the {self._name} of its event.")
         now = vars(self._instance)
         try:
-            values = [now[key] for key in self._loaded]
+            values = self._read(now)
         except KeyError:
             session.refresh(self._instance, self._loaded)
-            values = [now[key] for key in self._loaded]
+            values = self._read(now)
         if values != self._values:
             self._refuse({key for key, value in zip(self._loaded, self._values, strict=True) if now[key] != value})
-        if self._unloaded and (assigned := self._state.committed_state.keys() & self._unloaded):
+        if assigned := self._state.committed_state.keys() & self._unloaded:
             self._refuse(assigned)
 
     def _refuse(self, changed: Collection[str]) -> NoReturn:
         text = f"The handler assigned {self._name}.{min(changed)}, which only the extension changes."
         raise StateChangeForbidden(text)
+
+
+@lru_cache(maxsize=64)
+def _parted(
+    attributes: frozenset[str], loaded: tuple[str, ...]
+) -> tuple[list[str], frozenset[str], Callable[[dict[str, Any]], tuple[Any, ...]]]:
+    """Return the attributes that are loaded, those that are not, and what reads the former from an object's values."""
+    keys = [key for key in loaded if key in attributes]
+    return keys, attributes.difference(keys), itemgetter(*keys)
 
 
 class TransactionGuard:

@@ -18,16 +18,15 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import QueuePool
 
 from .drivers import TransactionState, transaction_state
-from .mysql_session import make_ours
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["OURS", "capacity", "context_of_ours", "make_room", "watch_begins"]
+__all__ = ["OURS", "capacity", "context_of_ours", "is_exhausted", "make_room"]
 
 OURS = "contenthub_webhook"
-"""Marks a session of ours in its ``info``, with the seconds that it may wait for a lock; never ended from outside."""
+"""Marks a session of ours in its ``info``: it is never ended from outside."""
 
 _HAS_ONLY_READ = sa.text(
     "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid'"
@@ -47,7 +46,7 @@ def make_room(db: SQLAlchemy, bind_of: Callable[[Session], sa.Engine | sa.Connec
     if session is None or not session.in_transaction() or session.info.get(OURS):
         return
     bind = bind_of(session)
-    if not isinstance(bind, sa.Engine) or not _is_exhausted(bind.pool):
+    if not isinstance(bind, sa.Engine) or not is_exhausted(bind.pool):
         return
     expires = session.expire_on_commit
     with suppress(SQLAlchemyError):  # its connection may be lost, which the host learns in its own time
@@ -85,17 +84,6 @@ def capacity(pool: sa.Pool) -> int | None:
     return pool.size() + int(most_more) if isinstance(pool, QueuePool) and most_more >= 0 else None
 
 
-def watch_begins(db: SQLAlchemy) -> None:
-    """Let sessions of ours begin with the settings of :mod:`.mysql_session`; calling it again changes nothing."""
-    if not sa.event.contains(db.session, "after_begin", _after_begin):
-        sa.event.listen(db.session, "after_begin", _after_begin)
-
-
-def _after_begin(session: Session, _: object, connection: sa.Connection) -> None:
-    if (longest_wait := session.info.get(OURS)) is not None:
-        make_ours(connection, longest_wait)
-
-
 def _host_session(db: SQLAlchemy) -> Session | None:
     """Return ``db.session`` of the current context, unless nobody has used it."""
     scoped: Any = db.session
@@ -105,7 +93,8 @@ def _host_session(db: SQLAlchemy) -> Session | None:
     return session
 
 
-def _is_exhausted(pool: sa.Pool) -> bool:
+def is_exhausted(pool: sa.Pool) -> bool:
+    """Return True if a pool has given all the connections that it may."""
     most = capacity(pool)
     return most is not None and isinstance(pool, QueuePool) and pool.checkedout() >= most
 

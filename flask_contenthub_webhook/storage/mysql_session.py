@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .drivers import MYSQL
 
-__all__ = ["connect", "make_ours", "using_ours"]
+__all__ = ["connect", "make_ours", "make_session_ours", "using_ours"]
 
 _OURS = "contenthub_webhook_session"
 _WAITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
@@ -40,13 +41,12 @@ def using_ours() -> Iterator[None]:
         _is_ours.reset(token)
 
 
-@contextmanager
-def connect(engine: Engine) -> Iterator[Connection]:
+def connect(engine: Engine) -> Connection:
     """Open a connection of ours."""
+    if engine.dialect.name not in MYSQL:
+        return engine.connect()
     with using_ours():
-        connection = engine.connect()
-    with connection:
-        yield connection
+        return engine.connect()
 
 
 def make_ours(connection: Connection, longest_wait: float) -> None:
@@ -76,6 +76,12 @@ def make_ours(connection: Connection, longest_wait: float) -> None:
         vars(engine.dialect)[_OURS] = True
     connection.exec_driver_sql(f"SET {', '.join(keep + change)}")
     connection.info[_OURS] = f"SET {', '.join(restore)}"
+
+
+def make_session_ours(session: Session, dialect: Dialect, longest_wait: float) -> None:
+    """Give each connection that a session of SQLAlchemy's takes our settings, as in :func:`make_ours`."""
+    if dialect.name in MYSQL:
+        event.listen(session, "after_begin", lambda _session, _transaction, begun: make_ours(begun, longest_wait))
 
 
 def _kept(setting: str) -> str:

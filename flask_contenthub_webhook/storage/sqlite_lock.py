@@ -46,15 +46,17 @@ def begin_writing(connection: Connection, turn: threading.Lock) -> None:
     if timeout is None:  # of each pooled connection
         (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
         connection.info[_BUSY_TIMEOUT] = timeout
-    driver.execute("PRAGMA busy_timeout = 0")
+    cursor = driver.cursor()
+    cursor.execute("PRAGMA busy_timeout = 0")
     try:
-        if not _begin(driver, turn, timeout / 1000):
+        if not _begin(cursor, turn, timeout / 1000):
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises, as any statement of SQLAlchemy's does
     finally:
-        driver.execute(f"PRAGMA busy_timeout = {timeout:d}")
+        cursor.execute(f"PRAGMA busy_timeout = {timeout:d}")
+        cursor.close()
 
 
-def _begin(driver: sqlite3.Connection, lock: threading.Lock, timeout: float) -> bool:
+def _begin(cursor: sqlite3.Cursor, lock: threading.Lock, timeout: float) -> bool:
     """Return True once it has begun; False after the time-out, or if something other than a writer prevents it."""
     began = time.monotonic()
     if not lock.acquire(timeout=timeout):
@@ -62,7 +64,7 @@ def _begin(driver: sqlite3.Connection, lock: threading.Lock, timeout: float) -> 
     try:
         while True:
             try:
-                driver.execute("BEGIN IMMEDIATE")
+                cursor.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 waited = time.monotonic() - began
                 if waited >= timeout or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):

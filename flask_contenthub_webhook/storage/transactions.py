@@ -19,8 +19,8 @@ from ..core.outages import Outage
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import commits_by_itself, set_autocommit
-from .host_session import OURS, context_of_ours, make_room
-from .mysql_session import connect, make_ours, using_ours
+from .host_session import OURS, context_of_ours, is_exhausted, make_room
+from .mysql_session import connect, make_ours, make_session_ours, using_ours
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -151,8 +151,10 @@ class Database:
             make_room(self.db, self.store.bind_of)
         with context_of_ours(self.app, self.db), nullcontext() if has_connection else using_ours():
             session = self.db.session()
-            session.info[OURS] = self.store.lock_timeout
+            session.info[OURS] = True
             session.expire_on_commit = False
+            if not has_connection:
+                make_session_ours(session, self.store.bind_of(session).dialect, self.store.lock_timeout)
             try:
                 yield session
             except StatementError as error:
@@ -167,7 +169,8 @@ class Database:
         is bound to a connection, as in tests.
         """
         engine = self._engine
-        make_room(self.db, self.store.bind_of)
+        if engine is None or is_exhausted(engine.pool):
+            make_room(self.db, self.store.bind_of)
         if engine is None:
             with self.session() as session:
                 bind = self.store.bind_of(session)
