@@ -63,6 +63,7 @@ from .engine import (
     stops,
     valid_indexes,
     write_view,
+    x_argument,
 )
 
 # --- end of the engine ---
@@ -951,9 +952,7 @@ def existing_columns(*, downgrade: bool = False) -> dict[str, Old] | None:
 
 
 def columns_on_the_command_line(*, downgrade: bool) -> dict[str, Old] | None:
-    environment = op.get_context().environment_context
-    arguments = {} if environment is None else environment.get_x_argument(as_dictionary=True)
-    said = str(arguments.get("contenthub_tasks", ""))
+    said = x_argument("tasks")
     if downgrade and not said:
         raise CommandError(
             f"Whether {TABLE} was created or was there before cannot be seen with --sql. Add -x contenthub_tasks="

@@ -37,6 +37,7 @@ from .engine import (
     stops,
     valid_indexes,
     write_view,
+    x_argument,
 )
 
 # --- end of the engine ---
@@ -197,12 +198,12 @@ def step(entry: Entry) -> Step:
         statement = f"ALTER TABLE {table} ADD COLUMN {words}{instant}"
         run: Callable[[], None] = lambda: politely(statement, table=table)  # noqa: E731
         return Step(f"add {entry.name} to {entry.table_name}", stops("everybody"), run, table=entry.table_name)
-    if entry.kind == "index" and entry.table_name == DELIVERIES:
+    if entry.kind == "index":
         _, columns, where = new_indexes()[entry.name]
         condition = f" WHERE {where}" if where and dialect() == "postgresql" else ""
         words = f"({', '.join(map(quote, columns))}){condition}"
-        run = lambda: index_concurrently(quote(entry.name), words, placed(DELIVERIES))  # noqa: E731
-        return Step(f"make the index {entry.name}", stops("nobody"), run, "index", DELIVERIES)
+        run = lambda: index_concurrently(quote(entry.name), words, placed(entry.table_name))  # noqa: E731
+        return Step(f"make the index {entry.name}", stops("nobody"), run, "index", entry.table_name)
     return Step(f"make the {entry.kind} {entry.name}", stops("nobody yet"), lambda: make(entry))
 
 
@@ -218,7 +219,7 @@ def is_in_use() -> bool:
     if dialect() == "sqlite":
         return False
     if op.get_context().as_sql:
-        return bool(op.get_context().opts.get("starting_rev"))
+        return bool(op.get_context().opts.get("starting_rev")) or x_argument("tasks") not in {"", "created"}
     tables = (sa.table(table, schema=SCHEMA) for table in (TASKS, DELIVERIES))
     rows = [op.get_bind().execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() for table in tables]
     return any(row is not None for row in rows)

@@ -97,7 +97,7 @@ def own_transactions() -> Iterator[None]:
         return
     with context.autocommit_block():
         if dialect() == "postgresql":
-            before, after = ["SET timezone = 'UTC'"], ["RESET timezone", "RESET lock_timeout"]
+            before, after = [lock_timeout(), "SET timezone = 'UTC'"], ["RESET timezone", "RESET lock_timeout"]
         else:  # which would lock the gaps between rows, and get into the way of INSERTs
             before = ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"]
             after = [f"SET SESSION {each}lock_wait_timeout = DEFAULT" for each in ("", "innodb_")]
@@ -422,11 +422,16 @@ def write_view(view: str, entries: Sequence[Any], schema: str | None) -> None:
         execute(f"{create} {placed_in(view, schema)} AS {constants}")
 
 
-def option(name: str) -> int:
-    """Return an option of the command line or the environment."""
+def x_argument(name: str) -> str:
+    """Return the value of `-x contenthub_NAME=...`."""
     environment = op.get_context().environment_context
     arguments = {} if environment is None else environment.get_x_argument(as_dictionary=True)
-    value = arguments.get(f"contenthub_{name}") or os.environ.get(f"CONTENTHUB_{name.upper()}") or OPTIONS[name]
+    return str(arguments.get(f"contenthub_{name}", ""))
+
+
+def option(name: str) -> int:
+    """Return an option of the command line or the environment."""
+    value = x_argument(name) or os.environ.get(f"CONTENTHUB_{name.upper()}") or OPTIONS[name]
     return int(str(value))
 
 
