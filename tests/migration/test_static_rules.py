@@ -18,7 +18,6 @@ _EXPLAINED = {
     "prefer-text-field": "MariaDB indexes no TEXT without a length, and a new column of VARCHAR costs no rewrite.",
     "prefer-bigint-over-int": "These columns count attempts and seconds; every id is a BIGINT.",
     "prefer-identity": "The ids of new tables are BIGSERIAL, which SQLAlchemy writes for every version of PostgreSQL.",
-    "ban-drop-view": "The view is the revision's own record of constants, which nobody reads but its downgrade.",
     "ban-drop-constraint": "They are helpers, which let a column become NOT NULL without a scan under a lock.",
     "prefer-robust-stmts": "The revision looks at what is left to do; a script of --sql is run once.",
     "require-statement-timeout": "Filling and validating take as long as the table is large, and hold no lock.",
