@@ -123,7 +123,7 @@ def test_mysql_completes_a_table(mysql_host: MigratingHost):
 
     steps = [
         f"CREATE OR REPLACE VIEW {TASKS}_contenthub0001 AS SELECT 'adopted' AS kind",
-        f"ALTER TABLE {TASKS} ADD COLUMN creator_task_id VARCHAR(255), ",
+        f"ALTER TABLE {TASKS} ADD COLUMN creator_task_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, ",
         "ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1, ",
         "ADD COLUMN callback_url VARCHAR(2048), ",
         "ADD COLUMN next_poll_at DATETIME(6), ",

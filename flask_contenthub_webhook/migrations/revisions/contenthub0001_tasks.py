@@ -424,8 +424,9 @@ def change_nulls(loose: list[sa.Column[Any]], tight: list[sa.Column[Any]]) -> li
 
 def described(column: sa.Column[Any], *, nullable: bool) -> str:
     """Return MySQL's own description of a column, with another nullability."""
-    if op.get_context().as_sql:
-        type_ = column.type.compile(dialect=op.get_context().dialect)
+    if op.get_context().as_sql:  # without a collation, which would copy the table
+        plain = sa.String(column.type.length) if type(column.type) is sa.String else column.type
+        type_ = plain.compile(dialect=op.get_context().dialect)
         return f"{quote(column.name)} {type_}{'' if nullable else ' NOT NULL'}"
     lines = str(op.get_bind().execute(sa.text(f"SHOW CREATE TABLE {placed(TABLE)}")).one()[1]).splitlines()
     (line,) = (line.strip().rstrip(",") for line in lines if line.strip().startswith(f"`{column.name}` "))
