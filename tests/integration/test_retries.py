@@ -19,6 +19,7 @@ from flask_contenthub_webhook.engine.restore import event_of_row
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.errors import DeliveryNotFound, HandlerFailed, ReplayRefused
 from flask_contenthub_webhook.storage.store import AlreadySettled
+from tests.support.databases import on_all_three
 from tests.support.host import (
     PREFIX,
     BrokenHandler,
@@ -30,6 +31,8 @@ from tests.support.host import (
     failed,
     progress,
 )
+
+database_url = on_all_three
 
 Build = Callable[..., Host]
 ALL_FEATURES = "all capabilities"

@@ -10,7 +10,10 @@ import sqlalchemy as sa
 
 from flask_contenthub_webhook.core.state_machine import Trigger
 from tests.support.answers import outcome
+from tests.support.databases import on_all_three
 from tests.support.host import Host, at_once, completed, failed
+
+database_url = on_all_three
 
 Build = Callable[..., Host]
 

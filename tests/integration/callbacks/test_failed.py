@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.answers import outcome
+from tests.support.databases import on_all_three
 from tests.support.host import Host, at_once, failed
+
+database_url = on_all_three
 
 
 def test_a_failure_with_retries_left_makes_the_next_attempt_due_after_the_backoff(host: Host):
