@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -147,3 +149,32 @@ def assert_that_the_new_code_can_go_on(host: MigratingHost) -> None:
         assert (task.status in TERMINAL_STATES) is (task.finished_at is not None), facts
         assert task.status in TERMINAL_STATES or task.next_poll_at is not None, facts
         assert task.task_id, facts
+
+
+def test_nobody_waits_behind_an_upgrade_that_waits_for_a_forgotten_transaction(host: MigratingHost, live_url: str):
+    old, asked, asked_again = OldCode(live_url), Counter[str](), threading.Semaphore(0)
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("ALTER TABLE"):
+            asked[statement] += 1
+            if asked[statement] > 1:
+                asked_again.release()
+
+    old.run()
+    sa.event.listen(host.engine, "before_cursor_execute", count)
+    upgrade = threading.Thread(target=host.upgrade, daemon=True)
+    forgetful = sa.create_engine(live_url)
+    with forgetful.connect() as forgotten:
+        forgotten.execute(sa.text(f"SELECT id FROM {TASKS} WHERE id = 1"))
+        upgrade.start()
+        for _ in range(2):
+            old.run()
+            assert old.errors == []
+            assert asked_again.acquire(timeout=60), "the upgrade does not give up its place in the queue"
+        assert upgrade.is_alive()
+    while upgrade.is_alive():
+        old.run()
+        assert old.errors == []
+    upgrade.join()
+    forgetful.dispose()
+    host.check()
