@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import random
 import threading
@@ -47,7 +48,7 @@ class Load:
     Args:
         url: the database.
         rows: of the old table.
-        port: where the callbacks and polls go; may be changed.
+        port: where the callbacks and polls go.
     """
 
     def __init__(self, url: str, rows: int, port: int) -> None:
@@ -78,6 +79,14 @@ class Load:
     def errors(self) -> dict[str, int]:
         """What failed, and how often."""
         return dict(Counter(f"{wait.name}: {wait.error}" for wait in self.waits if wait.error))
+
+    def move(self, port: int) -> None:
+        """Send callbacks and polls there, and return when nothing is under way at the old port."""
+        self.port, since = port, time.time()
+        missing = {"callback", "poll"}
+        while missing and time.time() < since + _PATIENCE:
+            time.sleep(0.05)
+            missing -= {wait.kind for wait in self.waits[-1000:] if wait.started > since}
 
     def longest(self, *kinds: str) -> Wait:
         """Return the longest wait of these kinds."""
@@ -119,7 +128,7 @@ class Load:
                     yield f"SELECT {name}", _in(session, partial(_look, statement))
 
     def _call_back(self) -> Iterator[tuple[str, Callable[[], object]]]:
-        for number in range(OPEN_EVERY, self._rows, OPEN_EVERY):
+        for number in itertools.cycle(range(OPEN_EVERY, self._rows, OPEN_EVERY)):
             yield "POST callback", partial(self._complete, task_id_of(number))
 
     def _complete(self, task_id: str) -> None:

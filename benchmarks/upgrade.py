@@ -102,7 +102,7 @@ def measure(url: str, folder: Path, *, rows: int, package: Path = PROJECT_ROOT, 
             log_bytes = _log_bytes(engine) - log_bytes
             if not status:
                 after = stack.enter_context(hub.serve("new_application"))
-                load.port = after.port
+                load.move(after.port)
                 before.stop()
                 _pass(3)
         if not status:
@@ -112,16 +112,16 @@ def measure(url: str, folder: Path, *, rows: int, package: Path = PROJECT_ROOT, 
 
 
 @contextmanager
-def open_database(kind: str, directory: Path) -> Iterator[str]:
-    """The URL of a new database on a server of our own, which writes through to the disk."""
+def open_database(kind: str, directory: Path, *, durable: bool) -> Iterator[str]:
+    """The URL of a new database on a server of our own; where it is durable, it writes through to the disk."""
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'hub.sqlite3'}"
         return
     is_postgresql = kind == "postgresql"
     server: PostgresServer | MariaDBServer = (
-        PostgresServer(durable=True, settings=_POSTGRESQL)
+        PostgresServer(durable=durable, settings=_POSTGRESQL)
         if is_postgresql
-        else MariaDBServer(durable=True, settings=_MARIADB)
+        else MariaDBServer(durable=durable, settings=_MARIADB)
     )
     with server:
         yield server.create_database()
@@ -133,12 +133,13 @@ def main() -> int:
     parser.add_argument("--database", choices=("postgresql", "mariadb", "sqlite"), default="postgresql")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the old table (default: %(default)s)")
     parser.add_argument("--forgotten", type=float, default=0, metavar="SECONDS", help="for which a transaction is open")
+    parser.add_argument("--durable", action="store_true", help="wait for the disk")
     parser.add_argument("--base", metavar="COMMIT", help="run the revisions of this commit instead")
     options = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upgrade-")))
         package = stack.enter_context(_checkout(options.base, directory)) if options.base else PROJECT_ROOT
-        url = stack.enter_context(open_database(options.database, directory))
+        url = stack.enter_context(open_database(options.database, directory, durable=options.durable))
         folder = directory / "hub"
         folder.mkdir()
         outcome = measure(url, folder, rows=options.rows, package=package, forgotten=options.forgotten)
@@ -195,7 +196,8 @@ def _log_bytes(engine: sa.Engine) -> int:
             case "postgresql":
                 return int(connection.scalar(sa.text("SELECT pg_current_wal_lsn() - '0/0'")) or 0)
             case "mysql":
-                rows = connection.execute(sa.text("SHOW BINARY LOGS")).all()
+                is_logged = connection.scalar(sa.text("SELECT @@log_bin"))
+                rows = connection.execute(sa.text("SHOW BINARY LOGS")).all() if is_logged else []
                 return sum(int(row[1]) for row in rows)
     return 0
 

@@ -15,7 +15,7 @@ __all__ = ["Step", "read_steps", "table_of"]
 
 WRITERS = ("write", "callback")
 READERS = ("read", "poll")
-_READING = re.compile(r"(SELECT|SHOW|PRAGMA|EXPLAIN|SET|ROLLBACK)\b", re.IGNORECASE)
+_READING = re.compile(r"(SELECT|SHOW|PRAGMA|EXPLAIN|SET|RESET|ROLLBACK)\b", re.IGNORECASE)
 _WORTH_A_LINE = 0.1
 _LONGEST = 110
 _LOCKS = {
@@ -66,7 +66,7 @@ def read_steps(log: Path, dialect: str, waits: Sequence[Wait], table: str) -> li
     for entry in entries:
         statement = _normal(entry["statement"])
         seconds = entry["ended"] - entry["started"]
-        if _READING.match(statement) and seconds < _WORTH_A_LINE:
+        if statement in {"BEGIN", "COMMIT"} or (_READING.match(statement) and seconds < _WORTH_A_LINE):
             continue
         lock = _lock_of(dialect, statement) if table in statement else ""
         step = steps.setdefault(statement, Step(statement, lock))
@@ -99,7 +99,8 @@ def table_of(steps: Iterable[Step]) -> list[str]:
 def _normal(statement: str) -> str:
     """Write equal statements with other values alike, on one line."""
     bound = re.sub(r"%\(\w+\)s(::[A-Za-z ]+)?|%s|\?", "?", " ".join(statement.split()))
-    return re.sub(r"(?<![\w'])\d+\b", "N", bound).replace("|", "\\|")
+    numbered = re.sub(r"(?<![\w'])\d+\b", "N", bound)
+    return re.sub(r"\(N(, N)+\)", "(N, ...)", numbered).replace("|", "\\|")
 
 
 def _lock_of(dialect: str, statement: str) -> str:
