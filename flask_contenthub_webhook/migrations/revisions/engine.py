@@ -270,7 +270,12 @@ def index_concurrently(index: str, definition: str, table: str, *, unique: bool 
         execute(f"CREATE {kind} {index} ON {table} {definition}")
         return
     execute("SET lock_timeout = 0")  # one that runs out would leave an index that is invalid
-    execute(f"DROP INDEX CONCURRENTLY IF EXISTS {beside(table, index)}")
+    leftover = sa.text(
+        "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:index) AND indrelid = to_regclass(:table)"
+        " AND NOT indisvalid"
+    ).bindparams(index=beside(table, index), table=table)
+    if not op.get_context().as_sql and op.get_bind().scalar(leftover):
+        execute(f"DROP INDEX CONCURRENTLY {beside(table, index)}")
     execute(f"CREATE {kind} CONCURRENTLY {index} ON {table} {definition}")
 
 
