@@ -23,6 +23,7 @@ from alembic.util import CommandError
 MYSQL = ("mysql", "mariadb")
 POSTGRESQL_MUST_WAIT = {"55P03", "40P01"}
 MYSQL_MUST_WAIT = {1205, 1213}
+TRIES_WITHOUT_WAITING = 8
 MYSQL_WAITS_BRIEFLY = "SET SESSION innodb_lock_wait_timeout = 1"
 OPTIONS = {"lock_timeout": 200, "patience": 600_000, "batch": 1000, "pause": 20}
 """Changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT; times are in milliseconds."""
@@ -158,8 +159,12 @@ def in_postgresql(statements: tuple[str, ...], table: str, attempt: int, *, long
 
 
 def in_mysql(statements: tuple[str, ...], table: str, attempt: int, *, long: bool) -> None:  # noqa: ARG001
-    """Never wait for a metadata lock: a transaction that reads, and then writes meanwhile, is ended as a deadlock."""
-    execute("SET SESSION lock_wait_timeout = 0")
+    """Do not wait for a metadata lock: a transaction that reads, and then writes meanwhile, is ended as a deadlock.
+
+    What works long before it asks for the last lock waits in the end, or might never be done.
+    """
+    wait = 1 if long and attempt > TRIES_WITHOUT_WAITING else 0
+    execute(f"SET SESSION lock_wait_timeout = {wait}")
     execute(MYSQL_WAITS_BRIEFLY)
     for statement in statements:
         execute(statement)
