@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +17,6 @@ import httpx
 import pytest
 from celery import Celery
 from flask import Flask
-from kombu.connection import Connection
 
 from flask_contenthub_webhook.cli.checks import DoctorContext
 from flask_contenthub_webhook.cli.checks.celery import check_celery
@@ -35,6 +32,7 @@ from tests.support.gunicorn import Gunicorn
 from tests.support.host import Host, encode, progress
 from tests.support.host import completed as completed_event
 from tests.support.processes import wait_until
+from tests.support.rabbitmq import NO_RABBITMQ, RabbitMQServer, has_rabbitmq
 from tests.support.raw_http import Answer, callback, completed, post, send
 from tests.support.redis import NO_REDIS, RedisServer, find_redis
 from tests.support.web_database import HostDatabase
@@ -44,15 +42,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::flask_contenthub_webhook.errors
 
 Build = Callable[..., Host]
 
-RABBITMQ = os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
-"""Used where there is one."""
+Broker = RedisServer | RabbitMQServer
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    if find_redis() is None:
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """Each kind of broker; on a machine without it, its tests are skipped."""
+    if request.param == "redis" and find_redis() is None:
         pytest.skip(NO_REDIS)
-    with RedisServer() as server:
+    if request.param == "rabbitmq" and not has_rabbitmq():
+        pytest.skip(NO_RABBITMQ)
+    with RedisServer() if request.param == "redis" else RabbitMQServer() as server:
         yield server
 
 
@@ -63,7 +63,7 @@ class Site:
     gunicorn: Gunicorn
     worker: CeleryWorker
     database: HostDatabase
-    redis: RedisServer
+    broker: Broker
     switch: Path
     app: Flask
 
@@ -88,15 +88,15 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(postgres: Any, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(postgres: Any, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url, switch = postgres.create_database(), tmp_path_factory.mktemp("celery") / "switch"
     database = HostDatabase(url).create()
-    env = {"DATABASE_URL": url, "TEST_HOST_BROKER": redis.url, "TEST_HOST_SWITCH": str(switch)}
+    env = {"DATABASE_URL": url, "TEST_HOST_BROKER": broker.url, "TEST_HOST_SWITCH": str(switch)}
     env |= {"WEBHOOK_PROCESSING": "celery"}
     with pytest.MonkeyPatch.context() as patch, Gunicorn(WEB_APP, env=env) as gunicorn, CeleryWorker(env) as worker:
         patch.setenv("TEST_HOST_SWITCH", str(switch))
         app = create_app(DATABASE_URL=url, WEBHOOK_PROCESSING="celery")
-        yield Site(gunicorn, worker, database, redis, switch, app)
+        yield Site(gunicorn, worker, database, broker, switch, app)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def switched_off(request: pytest.FixtureRequest) -> None:
 
 
 def test_the_doctor_finds_the_worker_that_knows_our_task(site: Site) -> None:
-    add_celery(site.app, site.redis.url)
+    add_celery(site.app, site.broker.url)
     (broker, _sweep) = check_celery(DoctorContext(site.app.extensions["contenthub_webhook"], httpx.Client()))
 
     assert (
@@ -175,17 +175,36 @@ class TestAnEvent:
         assert (delivery.verdict, delivery.tries) == ("dead", 4)
         assert site.database.contents(task_id) == {task_id: 0}
 
+    def test_it_is_taken_by_the_sweep_where_its_wake_up_was_purged(self, site: Site) -> None:
+        task_ids = site.database.add_tasks(5)
+        site.worker.stop()
+        for task_id in task_ids:
+            assert site.post(task_id, completed(task_id)).status == 202
+        celery = add_celery(site.app, site.broker.url)
+        purged = 0
+
+        def is_purged() -> bool:
+            nonlocal purged
+            purged += celery.control.purge()
+            return purged >= len(task_ids)
+
+        wait_until(is_purged, timeout=30, what="not all wake-ups reached the broker", log=lambda: site.gunicorn.log)
+        site.worker.start()
+
+        assert site.sweep(later=60) == 5
+        assert site.database.contents(*task_ids) == dict.fromkeys(task_ids, 1)
+
     def test_it_is_taken_by_the_sweep_after_the_grace_where_the_broker_is_down(self, site: Site) -> None:
         before, task_ids = site.database.add_tasks(5), site.database.add_tasks(10)
         usual = max(site.post(task_id, completed(task_id)).seconds for task_id in before)
         for task_id in before:
             site.settled(task_id, ["processed"])
-        site.redis.stop()
+        site.broker.stop()
         began = time.monotonic()
         try:
             answers = [site.post(task_id, completed(task_id)) for task_id in task_ids]
         finally:
-            site.redis.start()
+            site.broker.start()
 
         assert [answer.status for answer in answers] == [202] * 10
         assert max(answer.seconds for answer in answers) < 2 + 10 * usual  # the wake-ups are another thread's
@@ -194,10 +213,10 @@ class TestAnEvent:
         assert site.database.contents(*task_ids) == dict.fromkeys(task_ids, 1)
 
     def test_it_wakes_workers_again_once_the_broker_is_back(self, site: Site) -> None:
-        site.redis.stop()
+        site.broker.stop()
         for task_id in site.database.add_tasks(4):
             site.post(task_id, completed(task_id))
-        site.redis.start()
+        site.broker.start()
 
         def is_applied_by_a_worker() -> bool:
             task_id = site.database.add_task()
@@ -214,18 +233,9 @@ class TestAnEvent:
 
 @pytest.mark.parametrize(("kind", "pool"), [("sqlite_url", "solo"), ("postgres_url", "threads")])
 def test_every_kind_of_pool_applies_events(
-    request: pytest.FixtureRequest, redis: RedisServer, kind: str, pool: Pool
+    request: pytest.FixtureRequest, broker: Broker, kind: str, pool: Pool
 ) -> None:
-    assert_applied(request.getfixturevalue(kind), redis.url, pool, queue=pool)
-
-
-def test_rabbitmq_is_as_good_a_broker(sqlite_url: str) -> None:
-    try:
-        with Connection(RABBITMQ, connect_timeout=2) as connection:
-            connection.ensure_connection(max_retries=1, timeout=2)
-    except Exception as error:  # noqa: BLE001 - whatever keeps it away
-        pytest.skip(f"no RabbitMQ at TEST_RABBITMQ_URL, by default {RABBITMQ.rpartition('@')[2]} ({error!r})")
-    assert_applied(sqlite_url, RABBITMQ, "solo", queue=f"test-{uuid.uuid4().hex}")
+    assert_applied(request.getfixturevalue(kind), broker.url, pool, queue=pool)
 
 
 def assert_applied(url: str, broker: str, pool: Pool, *, queue: str) -> None:

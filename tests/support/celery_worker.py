@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -34,6 +35,7 @@ class CeleryWorker(Service):
         self._command = [
             *(sys.executable, "-m", "celery", "--app", app, "worker", "--loglevel", "INFO"),
             *("--pool", pool, "--concurrency", str(concurrency)),
+            *("--hostname", f"{uuid.uuid4().hex}@%h"),  # RabbitMQ takes no two of one name
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
         self._directory = tempfile.TemporaryDirectory(prefix="celery-")
