@@ -181,12 +181,11 @@ class TestAnEvent:
         for task_id in task_ids:
             assert site.post(task_id, completed(task_id)).status == 202
         celery = add_celery(site.app, site.broker.url)
-        purged = 0
+        purged: list[int] = []
 
         def is_purged() -> bool:
-            nonlocal purged
-            purged += celery.control.purge()
-            return purged >= len(task_ids)
+            purged.append(celery.control.purge())
+            return sum(purged) >= len(task_ids)
 
         wait_until(is_purged, timeout=30, what="not all wake-ups reached the broker", log=lambda: site.gunicorn.log)
         site.worker.start()
