@@ -255,6 +255,8 @@ def upgrade(engine_name: str = BIND) -> None:
     existing = existing_columns()
     if existing is None:
         create()
+    elif not op.get_context().as_sql and Entry("table", TABLE) in read_record():
+        create_indexes(valid_indexes(TABLE, SCHEMA))  # a first try made the table and broke off
     elif dialect() == "sqlite":
         complete_by_copy(planned(existing))
     else:
@@ -284,8 +286,13 @@ def create() -> None:
     checks = (sa.CheckConstraint(condition, name=check) for check, condition in check_constraints().items())
     unique = sa.UniqueConstraint(name("task_id"), name=unique_task_id())
     op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks, schema=SCHEMA, sqlite_autoincrement=True)
+    create_indexes(present=set())
+
+
+def create_indexes(present: set[str]) -> None:
     for index, column in index_columns().items():
-        create_index(index, column)
+        if index not in present:
+            create_index(index, column)
 
 
 def steps(change: Plan) -> list[Step]:
@@ -498,7 +505,7 @@ def short(status: str) -> str:
     return f"CASE WHEN {length}({status}) <= {LONGEST_STATUS} THEN {status} END"
 
 
-def values_for_null(change: Plan, of: Callable[[str], str]) -> dict[str, str]:
+def values_for_null(columns: list[sa.Column[Any]], of: Callable[[str], str]) -> dict[str, str]:
     """Return, by key, what stands for NULL in columns that must not have it."""
     now = NOW[dialect()]
     values = {
@@ -507,7 +514,7 @@ def values_for_null(change: Plan, of: Callable[[str], str]) -> dict[str, str]:
         "created_at": f"coalesce({of('updated_at')}, {now})",
         "updated_at": f"coalesce({of('created_at')}, {now})",
     }
-    keys = [key_of(column) for column in change.tight]
+    keys = [key_of(column) for column in columns]
     return {key: values[key] for key in keys if key in values and key != "status"}
 
 
@@ -530,7 +537,7 @@ def fillings(change: Plan) -> list[Filling]:
     }
     if name("previous_status") in change.added:
         words = {"previous_status": short(status), **words}
-    nulls = {key: f"coalesce({of(key)}, {value})" for key, value in values_for_null(change, of).items()}
+    nulls = {key: f"coalesce({of(key)}, {value})" for key, value in values_for_null(change.tight, of).items()}
     polled = {"deadline_at": f"coalesce({of('deadline_at')}, {in_half_an_hour})", "next_poll_at": now}
     updates: list[tuple[dict[str, str], str]] = [
         (words, is_foreign(status)),
@@ -622,7 +629,7 @@ def lacks_poll(event: str) -> str:
 
 def is_by_old_application(event: str, change: Plan) -> str:
     reasons = [is_foreign(of_new("status")), lacks_poll(event)]
-    reasons += [f"{of_new(key)} IS NULL" for key in values_for_null(change, of_new)]
+    reasons += [f"{of_new(key)} IS NULL" for key in values_for_null(change.strict, of_new)]
     if event == "UPDATE":
         reasons.append(has_changed())
     return " OR ".join(reasons)
@@ -639,7 +646,7 @@ def assignments(event: str, change: Plan) -> Iterator[tuple[str, str]]:
         before = f" WHEN {changed} THEN {of_old('status')}" if event == "UPDATE" else ""
         yield previous, f"CASE WHEN {is_foreign(status)} THEN {short(status)}{before} ELSE {previous} END"
     yield status, translated(status)
-    for key, value in values_for_null(change, of_new).items():
+    for key, value in values_for_null(change.strict, of_new).items():
         kept = f"{of_old(key)}, " if event == "UPDATE" else ""
         yield of_new(key), f"coalesce({of_new(key)}, {kept}{value})"
     finished = of_new("finished_at")
@@ -1000,6 +1007,11 @@ class Plan:
         self.loose = [column for column in shared if column.nullable and not existing[column.name].nullable]
         self.tight = [column for column in shared if not column.nullable and existing[column.name].nullable]
         self.tight += [column for column in self.missing if not column.nullable and key_of(column) not in CONSTANTS]
+        done = {entry.name for entry in before if entry.kind == "null"}
+        done |= {column.name for column in self.tight}
+        strict = [column for column in columns if column.name in done]
+        self.strict = sorted(strict, key=lambda column: column.name in self.added)
+        """All that must not be NULL in the end; a first try may have forbidden it already."""
         carry = [column for column in self.missing if key_of(column) in CARRY_CHECKS]
         self.checking = carry if is_mariadb() and len(carry) == len(CARRY_CHECKS) else []
         self.changes: list[sa.Column[Any]] = []
