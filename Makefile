@@ -29,7 +29,7 @@ test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name
 	$(BIN) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(VENV)/.installed-test ## run the tests of kills, outages and races at their full sizes, a quarter of an hour
-	SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 \
+	SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 CHAOS_CUTS=12 \
 		$(BIN) -m pytest tests/chaos -rP $(ARGS)
 
 drills: $(VENV)/.installed-test ## take parts of a running installation away, and show what an operator meets (ARGS=database-away)
