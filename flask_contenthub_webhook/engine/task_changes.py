@@ -137,7 +137,7 @@ def _sign_of_life(event: Event, task: Row, settings: Settings, now: datetime) ->
         "progress": dict(event.progress),
         "progress_percentage": event.percentage,
         "progress_at": event.occurred_at,
-        "next_poll_at": now + _patience(task, settings),
+        "next_poll_at": now + settings.poll_grace,
         "polls": 0,
         "times_missing": 0,
         **_confirmation(event, task, settings, now),
