@@ -98,8 +98,9 @@ def call_handlers(
         HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
     """
     session, name = transaction.session(), ""
+    guard = TransactionGuard(session, transaction.connection, task=task, delivery=delivery)
     try:
-        with TransactionGuard(session, transaction.connection, task=task, delivery=delivery) as guard:
+        with guard:
             for call in calls:
                 name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
                 function = call.function if _is_plain(call.function) else app.ensure_sync(call.function)
@@ -112,7 +113,7 @@ def call_handlers(
     except BaseException as error:
         if ends_process(error):
             raise
-        raise HandlerError(name) from error
+        raise HandlerError(name) from (guard.lost or error)
 
 
 def _is_clean(session: Session) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from flask import g, has_app_context
 from sqlalchemy import Connection, Engine, ExceptionContext
 from sqlalchemy import event as sa_event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -213,7 +214,9 @@ class TransactionGuard:
         """Note an error with which the database has ended the transaction: no savepoint brings it back."""
         error = context.original_exception
         ended = context.is_disconnect or ends_transaction(error) or self.state() is TransactionState.NONE
-        if ended or (is_lock_timeout(error) and self._rolls_back_on_timeout()):
+        if isinstance(error, OSError):  # pg8000 lets some through, of a socket that the server has closed
+            self.lost = self.lost or DBAPIError(context.statement, None, error, connection_invalidated=True)
+        elif ended or (is_lock_timeout(error) and self._rolls_back_on_timeout()):
             self.lost = self.lost or context.sqlalchemy_exception or error
 
     def _rolls_back_on_timeout(self) -> bool:
