@@ -204,6 +204,7 @@ READ: dict[str, list[tuple[object, ...]]] = {
     "forwards replay": [("--status", "dead"), ("--status", "dead", "--yes")],
     "forwards show": [(ALL_FORWARDS,)],
     "migrations install": [("--directory", "migrations", "--dry-run")],
+    "migrations plan": [(), ("--json",)],
     "purge": [(), ("--older-than", "3650", "--yes")],
     "reconcile": [("--once",)],
     "recover": [("--since", "2h")],
