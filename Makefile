@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test chaos drills hosts coverage lint format types docs bench growth latency bench-upgrade dist release-check ci clean
+.PHONY: help setup demo serve test chaos proof drills hosts coverage lint format types docs bench growth latency bench-upgrade dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ test: $(VENV)/.installed-test ## run all tests (options: make test ARGS="-k name
 chaos: $(VENV)/.installed-test ## run the tests of kills, outages and races at their full sizes, a quarter of an hour
 	SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 CHAOS_CUTS=12 \
 		$(BIN) -m pytest tests/chaos -rP $(ARGS)
+
+proof: $(VENV)/.installed-test ## go through every state, every order and every crash, below an hour (ARGS="model --slice")
+	@$(BIN) -m tests.proof $(ARGS)
 
 drills: $(VENV)/.installed-test ## take parts of a running installation away, and show what an operator meets (ARGS=database-away)
 	@$(BIN) -m tests.drills $(ARGS)

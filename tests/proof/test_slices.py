@@ -1,0 +1,21 @@
+"""A slice of each part of the proof; ``make proof`` runs the whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.mariadb import PROGRAM
+
+from .parts import DATABASES, PARTS, load
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_slice_of_the_proof_finds_nothing(part: str):
+    databases = [name for name in DATABASES if name != "mariadb" or PROGRAM is not None]
+
+    result = load(part)(whole=False, databases=databases, say=print)
+
+    assert not result.stories, "\n\n".join(result.stories)
+    assert result.cases
