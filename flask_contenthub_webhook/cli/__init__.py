@@ -1,6 +1,6 @@
 """The ``flask webhook`` group, for operators and scripts.
 
-Tables and progress bars need the extra ``cli`` (rich); ``--json`` prints one document on stdout, and logs go to stderr.
+Progress bars need the extra ``cli`` (rich); ``--json`` prints one document on stdout, and logs go to stderr.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def alerts_command(*, check: bool, as_json: bool) -> None:
         document = {"last_pass_at": checks.last_pass_at, "is_late": _are_unknown(checks)}
         print_document({"alerts": [asdict(alert) for alert in alerts], "checks": document})
     else:
-        screen.table(["!alert", "!status", "!since", "!checked", "message"], [_cells(alert) for alert in alerts])
+        screen.table(["alert", "status", "since", "checked", "message"], [_cells(alert) for alert in alerts])
         if checks.is_late:
             screen.say(f"Nobody has checked them since {moment(checks.last_pass_at)}: no scheduler is running.")
     if any(alert.raised for alert in alerts) or (any(alert.enabled for alert in alerts) and _are_unknown(checks)):

@@ -14,32 +14,20 @@ from ..engine.replay import BulkReplay, replay_each
 from ..errors import DeliveryNotFound
 from ..runtime.state import get_state
 from ..storage.delivery_queries import DeliveryFilter, filter_deliveries
-from ..storage.queries import Row, read_by_id
+from ..storage.queries import read_by_id
 from .commands import AppGroup
 from .documents import json_option, print_document
-from .parameters import choice_option, since_option, with_options
+from .following import follow_rows
+from .listings import DELIVERIES
+from .parameters import choice_option, period_options, with_options
 from .replay import replay_rows
 from .rows import Noun, list_rows, page_options, shortened, show_facts
-from .terminal import Screen, escaped, moment, pretty
+from .terminal import Screen, escaped, pretty
 
-__all__ = ["DELIVERY_COLUMNS", "deliveries_group", "delivery_cells"]
-
-DELIVERY_COLUMNS = [
-    ">id",
-    "!received",
-    "!task",
-    "!event",
-    ">attempt",
-    "!source",
-    "!scheme",
-    "!verdict",
-    "!status",
-    "why",
-]
+__all__ = ["deliveries_group"]
 
 _NOUN = Noun("delivery", "deliveries")
 _SHOWN_CHARACTERS = 20_000
-_BRIEF = 80
 
 filter_options = with_options(
     click.option("--task", "task_id", metavar="TASK_ID", help="Only of this task."),
@@ -53,7 +41,8 @@ filter_options = with_options(
         metavar="NAME",
         help="Only what this signature scheme, or the creator of this name, vouched for. Repeatable.",
     ),
-    since_option("Received since"),
+    click.option("--text", metavar="TEXT", help="Only with this text in the body; case matters. Reads every body."),
+    period_options("Received"),
 )
 
 
@@ -65,11 +54,20 @@ def deliveries_group() -> None:
 @deliveries_group.command("list")
 @filter_options
 @page_options
+@click.option("--follow", is_flag=True, help="Go on with those that arrive, and those whose verdict changes.")
 @json_option
-def list_command(*, limit: int, before: int | None, as_json: bool, **criteria: Any) -> None:
-    """List deliveries, newest first."""
+def list_command(*, limit: int, before: int | None, wide: bool, follow: bool, as_json: bool, **criteria: Any) -> None:
+    """List deliveries, newest first.
+
+    With --follow the newest comes last, and new ones follow until Ctrl-C; with --json then one document a line.
+    """
     rows = filter_deliveries(get_state().database, DeliveryFilter(**criteria))
-    list_rows(rows, _NOUN, DELIVERY_COLUMNS, delivery_cells, limit=limit, before=before, as_json=as_json)
+    if not follow:
+        list_rows(rows, _NOUN, DELIVERIES, limit=limit, before=before, wide=wide, as_json=as_json)
+    elif before is not None:
+        raise click.UsageError("Give --before or --follow, not both.")
+    else:
+        follow_rows(rows, DELIVERIES, limit=limit, wide=wide, as_json=as_json)
 
 
 @deliveries_group.command("show")
@@ -77,15 +75,16 @@ def list_command(*, limit: int, before: int | None, as_json: bool, **criteria: A
 @json_option
 def show_command(delivery_id: int, *, as_json: bool) -> None:
     """Show a delivery with its headers and its body; control characters are escaped."""
-    screen, database = None if as_json else Screen(), get_state().database
+    database = get_state().database
     delivery = read_by_id(database, database.delivery_model, delivery_id)
     if delivery is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
     body = redacted_body(bytes(delivery.pop("body") or b""))
     delivery = redacted(delivery)
-    if screen is None:
+    if as_json:
         print_document({"delivery": {**delivery, **_json_body(body)}})
         return
+    screen = Screen()
     headers = delivery.pop("headers") or {}
     show_facts(screen, delivery)
     if headers:
@@ -129,22 +128,6 @@ def _summary(outcome: BulkReplay) -> str:
         return f"Delivery {row['id']} was replayed as {row['delivery_id']}: {row['verdict']}, {row['status']}."
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in outcome.verdicts.most_common())
     return f"Replayed: {_NOUN.counted(len(outcome.replayed))}{f' ({verdicts})' if verdicts else ''}."
-
-
-def delivery_cells(delivery: Row) -> tuple[object, ...]:
-    """Return the cells of a delivery, for ``DELIVERY_COLUMNS``."""
-    before, after = delivery["status_before"], delivery["status_after"]
-    notes = ["late"] if delivery["late"] else []
-    notes += [f"{delivery['occurrences']} times"] if delivery["occurrences"] > 1 else []
-    notes += [text for text in (delivery["error"], delivery["reason"]) if text]
-    why = "; ".join(notes)
-    return (
-        delivery["id"],
-        moment(delivery["received_at"]),
-        *(delivery[key] for key in ("task_id", "event", "attempt", "source", "scheme", "verdict")),
-        after if before == after else f"{before} > {after}",
-        why if len(why) <= _BRIEF else f"{why[: _BRIEF - 3]}...",
-    )
 
 
 def _pretty_body(body: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["json_option", "print_document"]
+__all__ = ["json_option", "print_document", "print_line"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +23,11 @@ def json_option(command: F) -> F:
 def print_document(document: Mapping[str, Any]) -> None:
     """Print a JSON document in plain ASCII: times in ISO 8601 and UTC, durations in seconds, bytes as base64."""
     click.echo(json.dumps(document, indent=2, default=_plain))
+
+
+def print_line(document: Mapping[str, Any]) -> None:
+    """Print a JSON document on one line, at once."""
+    click.echo(json.dumps(document, default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,8 @@ from ..storage.forwards import DEAD, DELIVERED, WAITING
 from ..storage.queries import Row, read_by_id
 from .commands import AppGroup
 from .documents import json_option, print_document
-from .parameters import choice_option, since_option, with_options
+from .listings import FORWARDS
+from .parameters import choice_option, period_options, with_options
 from .replay import replay_rows
 from .rows import Noun, list_rows, page_options, show_facts
 from .terminal import Screen, moment, pretty
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["forwards_group"]
 
 _NOUN = Noun("forward", "forwards")
-_COLUMNS = [">id", "!created", "!task", "!event", "!status", ">tries", "!next try", "to"]
-_TRY_COLUMNS = [">try", "!at", ">ms", "!address", ">status", "error"]
+_TRY_COLUMNS = [">try", "at", ">ms", "address", ">status", "error"]
 
 filter_options = with_options(
     click.option("--task", "task_id", metavar="TASK_ID", help="Only of this task."),
@@ -38,7 +38,7 @@ filter_options = with_options(
     click.option("--event", "events", multiple=True, metavar="TYPE", help="Only this event type. Repeatable."),
     choice_option("--status", "statuses", (WAITING, DELIVERED, DEAD), "in this state"),
     click.option("--url", metavar="URL", help="Only to URLs that begin with this."),
-    since_option("Created since"),
+    period_options("Created"),
 )
 
 
@@ -51,10 +51,10 @@ def forwards_group() -> None:
 @filter_options
 @page_options
 @json_option
-def list_command(*, limit: int, before: int | None, as_json: bool, **criteria: Any) -> None:
+def list_command(*, limit: int, before: int | None, wide: bool, as_json: bool, **criteria: Any) -> None:
     """List forwards, newest first."""
     rows = filter_forwards(get_state().database, ForwardFilter(**criteria))
-    list_rows(rows, _NOUN, _COLUMNS, _cells, limit=limit, before=before, as_json=as_json)
+    list_rows(rows, _NOUN, FORWARDS, limit=limit, before=before, wide=wide, as_json=as_json)
 
 
 @forwards_group.command("show")
@@ -62,15 +62,16 @@ def list_command(*, limit: int, before: int | None, as_json: bool, **criteria: A
 @json_option
 def show_command(forward_id: int, *, as_json: bool) -> None:
     """Show a forward with its body and every try."""
-    screen, database = None if as_json else Screen(), get_state().database
+    database = get_state().database
     forward = read_by_id(database, database.outbox.forwards.model, forward_id)
     if forward is None:
         raise ForwardNotFound(f"There is no forward {forward_id}.")
     body = json.loads(redacted_body(bytes(forward.pop("body"))))
     forward, tries = redacted(forward), redacted(read_tries(database, forward_id))
-    if screen is None:
+    if as_json:
         print_document({"forward": {**forward, "body": body}, "attempts": tries})
         return
+    screen = Screen()
     show_facts(screen, forward)
     screen.say("")
     screen.table(_TRY_COLUMNS, map(_try_cells, tries))
@@ -118,16 +119,6 @@ def _replay_each(state: WebhookState, forward_ids: Iterable[int], after_each: Ca
             outcome.replayed.append({"id": forward_id})
         after_each()
     return outcome
-
-
-def _cells(forward: Row) -> tuple[object, ...]:
-    return (
-        forward["id"],
-        moment(forward["created_at"]),
-        *(forward[key] for key in ("task_id", "event", "status", "tries")),
-        moment(forward["next_try_at"]),
-        forward["url"],
-    )
 
 
 def _try_cells(row: Row) -> tuple[object, ...]:

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["choice_option", "limit_option", "read_attempt", "read_moment", "since_option", "with_options"]
+__all__ = [
+    "choice_option",
+    "limit_option",
+    "period_options",
+    "read_attempt",
+    "read_moment",
+    "since_option",
+    "wide_option",
+    "with_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +43,14 @@ def choice_option(option: str, name: str, values: Iterable[str], of: str) -> Cal
     return click.option(option, name, multiple=True, type=choices, help=f"Only {of}. Repeatable.")
 
 
+def period_options(what: str) -> Callable[[F], F]:
+    """Return ``--since`` and ``--until``, whose help begins with what happened then."""
+    text = f"{what} before: an age or a time, as for --since."
+    return with_options(
+        since_option(f"{what} since"), click.option("--until", type=read_moment, metavar="TIME", help=text)
+    )
+
+
 def since_option(what: str) -> Callable[[F], F]:
     """Return ``--since``, whose help begins with what happened since then."""
     text = f"{what}: 30m, 2h or 7d ago, or an ISO 8601 time."
@@ -44,6 +61,12 @@ def limit_option() -> Callable[[F], F]:
     """Return ``--limit`` for a list."""
     kind = click.IntRange(1, 10_000)
     return click.option("--limit", type=kind, default=50, show_default=True, help="Maximum number of rows.")
+
+
+def wide_option(command: F) -> F:
+    """Give a list ``--wide``."""
+    text = "One line for each row with every column, however wide; what a pipe gets anyway."
+    return click.option("--wide", is_flag=True, help=text)(command)
 
 
 def read_moment(text: str) -> datetime | timedelta:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 
 import click
@@ -43,7 +42,7 @@ def purge_command(older_than: float | None, verdicts: tuple[str, ...], *, yes: b
         raise click.UsageError("Retention is off for these deliveries; pass --older-than.")
     number = count_expired(state.database, rules)
     if yes:
-        with _progress(number, quiet=as_json) as on_progress:
+        with Screen().progress("Deleting", number) as on_progress:
             number = purge_deliveries(state, before=before, verdicts=selected, on_progress=on_progress)
     if as_json:
         expired = [{"verdicts": rule.verdicts, "before": rule.before} for rule in rules]
@@ -62,18 +61,3 @@ def _describe(rules: Sequence[Rule]) -> str:
         return f"from before {moment(rules[0].before)} UTC"
     parts = [f"{', '.join(rule.verdicts)} from before {moment(rule.before)} UTC" for rule in rules]
     return f"({'; '.join(parts)})"
-
-
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar, if there are a terminal and rich."""
-    try:
-        screen = None if quiet else Screen()
-    except click.ClickException:
-        screen = None
-    if screen is None:
-        yield lambda _: None
-        return
-    with screen.progress() as progress:
-        bar = progress.add_task("Deleting", total=total)
-        yield lambda deleted: progress.advance(bar, deleted)

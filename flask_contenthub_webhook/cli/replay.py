@@ -63,9 +63,8 @@ def replay_rows(
 def _with_progress(replay_each: ReplayEach, ids: Iterable[int], total: int, screen: Screen | None) -> BulkReplay:
     if screen is None or total == 1:
         return replay_each(ids, lambda: None)
-    with screen.progress() as progress:
-        bar = progress.add_task("Replaying", total=total)
-        return replay_each(ids, lambda: progress.advance(bar))
+    with screen.progress("Replaying", total) as advance:
+        return replay_each(ids, lambda: advance(1))
 
 
 def _report_dry_run(matching: int, replayable: int, noun: Noun, screen: Screen | None) -> None:
@@ -73,9 +72,8 @@ def _report_dry_run(matching: int, replayable: int, noun: Noun, screen: Screen |
         print_document({"dry_run": True, "matching": matching, "replayable": replayable})
         return
     skipped = f" {matching - replayable} of them cannot be replayed." if matching > replayable else ""
-    screen.say(
-        f"Matching: {noun.counted(matching)}.{skipped} Nothing was replayed: add --yes to replay {replayable} of them."
-    )
+    remedy = f": add --yes to replay {replayable} of them" if replayable else ""
+    screen.say(f"Matching: {noun.counted(matching)}.{skipped} Nothing was replayed{remedy}.")
 
 
 def _show_failures(outcome: BulkReplay, noun: Noun, screen: Screen) -> None:

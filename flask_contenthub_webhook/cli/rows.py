@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -11,7 +10,8 @@ import click
 from ..core.redaction import redacted
 from ..storage.queries import FilteredRows, Row
 from .documents import print_document
-from .parameters import limit_option, with_options
+from .parameters import limit_option, wide_option, with_options
+from .tables import Listing
 from .terminal import Screen, counted, moment
 
 __all__ = ["Noun", "list_rows", "page_options", "shortened", "show_facts"]
@@ -29,30 +29,24 @@ class Noun(NamedTuple):
 
 
 page_options = with_options(
+    wide_option,
     limit_option(),
     click.option("--before", type=click.IntRange(1), metavar="ID", help="Only smaller ids: the next page."),
 )
 
 
 def list_rows(
-    rows: FilteredRows,
-    noun: Noun,
-    columns: Sequence[str],
-    cells: Callable[[Row], Sequence[object]],
-    *,
-    limit: int,
-    before: int | None,
-    as_json: bool,
+    rows: FilteredRows, noun: Noun, listing: Listing, *, limit: int, before: int | None, wide: bool, as_json: bool
 ) -> None:
     """Print a page of rows, newest first, and where the next page begins."""
-    screen = None if as_json else Screen()
     page = rows.page(before=before, limit=limit + 1)
     next_before = page[limit - 1]["id"] if len(page) > limit else None
     page = redacted(page[:limit])
-    if screen is None:
+    if as_json:
         print_document({noun.plural: page, "next_before": next_before})
         return
-    screen.table(columns, map(cells, page))
+    screen = Screen(wide=wide)
+    screen.listing(listing, page)
     more = f" Older ones: --before {next_before}" if next_before is not None else ""
     screen.say(f"{noun.counted(len(page))}.{more}")
 

@@ -90,10 +90,10 @@ def _summed(rows: list[Row], by: str, what: str) -> dict[str, int]:
 
 def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> None:
     tasks, history, latency = document["tasks"], document["deliveries"], document["latency_ms"]
-    screen.table(["!status", ">tasks"], tasks["by_status"].items(), title="Tasks")
+    screen.table(["status", ">tasks"], tasks["by_status"].items(), title="Tasks")
     screen.say("")
     screen.table(
-        ["!source", "!verdict", ">all", f">since {moment(document['since'])}", ">waiting"],
+        ["source", "verdict", ">all", f">since {moment(document['since'])}", ">waiting"],
         [
             (row["source"], row["verdict"], row["deliveries"], row["recent"], row["waiting_retries"])
             for row in sorted(deliveries, key=lambda row: (row["source"], -row["deliveries"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any
 
 import click
 
@@ -14,11 +14,11 @@ from ..runtime.state import get_state
 from ..storage.delivery_queries import DeliveryFilter, filter_deliveries
 from ..storage.task_queries import read_task, read_tasks
 from .commands import AppGroup
-from .deliveries import DELIVERY_COLUMNS, delivery_cells
 from .documents import json_option, print_document
-from .parameters import choice_option, limit_option, since_option
+from .listings import DELIVERIES, task_listing
+from .parameters import choice_option, limit_option, period_options, wide_option
 from .rows import shortened, show_facts
-from .terminal import Screen, counted, moment, pretty
+from .terminal import Screen, counted, pretty
 
 __all__ = ["tasks_group"]
 
@@ -29,57 +29,26 @@ _JSON_COLUMNS = ("creator_options", "progress", "result")
 @click.group("tasks", cls=AppGroup, invoke_without_command=True, short_help="List and show tasks.")
 @choice_option("--status", "statuses", TaskState, "in this state")
 @click.option("--creator", "creators", multiple=True, metavar="NAME", help="Only tasks for this creator. Repeatable.")
-@since_option("Created since")
+@click.option("--text", metavar="TEXT", help="Only with this text in the topic or in the error; case does not matter.")
+@period_options("Created")
+@wide_option
 @limit_option()
 @json_option
 @click.pass_context
 def tasks_group(
-    ctx: click.Context,
-    statuses: tuple[str, ...],
-    creators: tuple[str, ...],
-    since: datetime | None,
-    limit: int,
-    *,
-    as_json: bool,
+    ctx: click.Context, /, *, creators: tuple[str, ...], limit: int, wide: bool, as_json: bool, **criteria: Any
 ) -> None:
     """List tasks, newest first; `tasks show ID` shows one."""
     if ctx.invoked_subcommand is not None:
         return
-    screen = None if as_json else Screen()
-    registry = get_state().registry
-    columns = _columns_of(registry, creators)
-    tasks = redacted(read_tasks(get_state().database, statuses=statuses, creators=columns, since=since, limit=limit))
-    has_several = not registry.is_lone
-    if screen is None:
+    state = get_state()
+    columns = _columns_of(state.registry, creators)
+    tasks = redacted(read_tasks(state.database, creators=columns, limit=limit, **criteria))
+    if as_json:
         print_document({"tasks": tasks})
         return
-    screen.table(
-        [
-            "!task",
-            *(["!creator"] if has_several else []),
-            "!status",
-            ">attempt",
-            "topic",
-            "!created",
-            "!updated",
-            "!deadline",
-            "error",
-        ],
-        [
-            (
-                task["task_id"],
-                *([task["creator_name"]] if has_several else []),
-                task["status"],
-                task["attempt"],
-                task["topic"],
-                moment(task["created_at"]),
-                moment(task["updated_at"]),
-                moment(task["deadline_at"]),
-                " ".join(filter(None, (task["error_code"], task["error_message"]))),
-            )
-            for task in tasks
-        ],
-    )
+    screen = Screen(wide=wide)
+    screen.listing(task_listing(has_several=not state.registry.is_lone), tasks)
     more = "; there may be more, see --limit" if len(tasks) == limit else ""
     screen.say(f"{counted(len(tasks), 'task', 'tasks')}{more}.")
 
@@ -98,7 +67,6 @@ def _columns_of(registry: Registry, names: tuple[str, ...]) -> list[str]:
 @json_option
 def show_command(task_id: str, *, as_json: bool) -> None:
     """Show a task, by our id or the service's, with its history."""
-    screen = None if as_json else Screen()
     state = get_state()
     task = read_task(state.database, task_id)
     if task is None:
@@ -106,13 +74,14 @@ def show_command(task_id: str, *, as_json: bool) -> None:
     task = redacted_task(task)
     rows = filter_deliveries(state.database, DeliveryFilter(task_id=task["task_id"]))
     history = redacted(rows.page(limit=1000)[::-1])
-    if screen is None:
+    if as_json:
         print_document({"task": task, "deliveries": history})
         return
+    screen = Screen()
     documents = {name: task.pop(name) for name in _JSON_COLUMNS}
     show_facts(screen, task)
     for name, value in documents.items():
         if value:
             screen.say(f"\n{name}:\n{shortened(pretty(value), _SHOWN_CHARACTERS)}")
     screen.say("")
-    screen.table(DELIVERY_COLUMNS, map(delivery_cells, history), title="History")
+    screen.listing(DELIVERIES, history, title="History")

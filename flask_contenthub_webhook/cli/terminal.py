@@ -1,24 +1,23 @@
-"""Output for people: rich tables and progress bars, and text from strangers that cannot steer the terminal."""
+"""Output for people: tables and progress bars, and text from strangers that cannot steer the terminal."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..core.redaction import escaped
+from ..storage.queries import Row
+from .tables import Listing, facts_of, lines_of
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
-__all__ = ["Screen", "counted", "escaped", "moment", "pretty"]
-
-_WIDTH_OF_A_PIPE = 200
+__all__ = ["Screen", "counted", "escaped", "moment", "moment_in_brief", "pretty"]
 
 
 def pretty(value: Any) -> str:
@@ -36,77 +35,94 @@ def moment(at: datetime | None) -> str:
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-class Screen:
-    """A person's terminal. Create it before any work, so that a missing rich stops nothing halfway.
+def moment_in_brief(at: datetime | None) -> str:
+    """Return a time of this year without the year, and only the date of another year, in UTC."""
+    if at is None:
+        return ""
+    at = at.astimezone(UTC)
+    return f"{at:%m-%d %H:%M:%S}" if at.year == datetime.now(UTC).year else f"{at:%Y-%m-%d}"
 
-    Raises:
-        ClickException: rich is not installed.
+
+class Screen:
+    """A person's terminal: columns that fit it, and a progress bar if rich is installed.
+
+    Args:
+        wide: print lists with one line for each row, however wide.
     """
 
-    def __init__(self) -> None:
-        try:
-            from rich.console import Console
-        except ImportError:
-            raise click.ClickException(
-                "Tables and progress bars need rich: pip install 'flask-contenthub-webhook[cli]'. "
-                "Without it, use --json."
-            ) from None
-        self._console = _sized(Console(highlight=False))
-        self._errors = Console(stderr=True, highlight=False)
+    def __init__(self, *, wide: bool = False) -> None:
+        self._width = _width()
+        self._list_width = None if wide else self._width
 
     def say(self, text: str) -> None:
         """Print a line, or several."""
         click.echo(escaped(text, lines=True))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-        """Print a table; cells are escaped, and markup in them has no effect.
+        """Print a table; control characters in its cells are escaped.
 
         Args:
-            columns: the headings; one that begins with ``>`` is aligned to the right, one with ``!`` is never folded.
+            columns: the headings; one that begins with ``>`` is aligned to the right. The last column goes to a line of
+                its own where the terminal is too narrow.
             rows: the cells.
-            title: what stands above it.
+            title: the text above it.
         """
-        from rich.table import Table
-        from rich.text import Text
+        if title is not None:
+            click.echo(title)
+        heading, *lines = lines_of(columns, rows, self._width)
+        click.secho(heading, bold=True)
+        for line in lines:
+            click.echo(line)
 
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            right, whole = column.startswith(">"), column.startswith("!")
-            table.add_column(column.lstrip(">!"), justify="right" if right else "left", no_wrap=right or whole)
+    def listing(self, listing: Listing, rows: Sequence[Row], *, title: str | None = None) -> Callable[[Row], None]:
+        """Print a list, and return a function that prints one more row."""
+        if title is not None:
+            click.echo(title)
+        printed = listing.prepare(rows, self._list_width)
+
+        def add(row: Row) -> None:
+            for line in printed.row(row):
+                click.echo(line)
+
+        click.secho(printed.heading(), bold=True)
         for row in rows:
-            table.add_row(*(Text("" if cell is None else escaped(cell)) for cell in row))
-        self._console.print(table)
+            add(row)
+        return add
 
     def facts(self, facts: Iterable[tuple[str, object]]) -> None:
         """Print names and values, one pair a line, without those that have no value."""
-        from rich.table import Table
-        from rich.text import Text
+        for line in facts_of(facts, self._width):
+            click.echo(line)
 
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(no_wrap=True, style="bold")
-        table.add_column()
-        for name, value in facts:
-            if value is not None and value != "":
-                table.add_row(name, Text(escaped(value)))
-        self._console.print(table)
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a progress bar on stderr while the block runs, on a terminal and with rich.
 
-    def progress(self) -> Progress:
-        """Return a progress bar on stderr that vanishes at the end; it shows only on a terminal."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        return Progress(
+        Yields:
+            A function that takes the number of steps that were done.
+        """
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        except ImportError:
+            yield lambda _: None
+            return
+        errors = Console(stderr=True, highlight=False)
+        with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self._errors,
+            console=errors,
             transient=True,
-            disable=not self._errors.is_terminal,
-        )
+            disable=not errors.is_terminal,
+        ) as progress:
+            bar = progress.add_task(what, total=total)
+            yield lambda done: progress.advance(bar, done)
 
 
-def _sized(console: Console) -> Console:
-    """Widen a console on a pipe, which has no width; a narrow guess would cut ids into pieces."""
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _WIDTH_OF_A_PIPE
-    return console
+def _width() -> int | None:
+    """Return the width of the terminal, or that of COLUMNS; None for a pipe, whose reader wants whole lines."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return shutil.get_terminal_size().columns
+    return None

@@ -13,6 +13,7 @@ from ..core.received import Source
 from ..core.signatures import SCHEMES
 from ..core.state_machine import Verdict
 from .queries import FilteredRows, RowFilter, equal_to
+from .text_search import holds_text
 from .transactions import Database
 
 __all__ = ["DeliveryFilter", "can_be_replayed", "filter_deliveries", "latency_summary"]
@@ -20,7 +21,10 @@ __all__ = ["DeliveryFilter", "can_be_replayed", "filter_deliveries", "latency_su
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter(RowFilter):
-    """Filter for deliveries, received from ``since`` and before ``until``; empty fields match everything."""
+    """Filter for deliveries: received from ``since`` and before ``until``, with ``text`` in their bodies.
+
+    Empty fields match everything.
+    """
 
     task_id: str | None = None
     events: tuple[str, ...] = ()
@@ -29,6 +33,7 @@ class DeliveryFilter(RowFilter):
     schemes: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    text: str | None = None
 
     def conditions(self, model: Any) -> list[sa.ColumnElement[bool]]:
         """Return the parts of the WHERE clause."""
@@ -43,6 +48,8 @@ class DeliveryFilter(RowFilter):
             conditions.append(model.received_at >= self.since)
         if self.until is not None:
             conditions.append(model.received_at < self.until)
+        if self.text:
+            conditions.append(holds_text(model.body, self.text))
         return conditions
 
 

@@ -17,7 +17,10 @@ __all__ = ["ForwardFilter", "filter_forwards", "read_tries"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardFilter(RowFilter):
-    """Filter for forwards, created from ``since`` to a URL beginning with ``url``; empty fields match everything."""
+    """Filter for forwards: created from ``since`` and before ``until``, to a URL beginning with ``url``.
+
+    Empty fields match everything.
+    """
 
     task_id: str | None = None
     delivery_id: int | None = None
@@ -25,6 +28,7 @@ class ForwardFilter(RowFilter):
     statuses: tuple[str, ...] = ()
     url: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
 
     def conditions(self, model: Any) -> list[sa.ColumnElement[bool]]:
         """Return the parts of the WHERE clause."""
@@ -38,6 +42,8 @@ class ForwardFilter(RowFilter):
             conditions.append(model.url.startswith(self.url, autoescape=True))
         if self.since is not None:
             conditions.append(model.created_at >= self.since)
+        if self.until is not None:
+            conditions.append(model.created_at < self.until)
         return conditions
 
 

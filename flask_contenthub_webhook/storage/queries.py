@@ -122,10 +122,12 @@ class FilteredRows:
     replayable: sa.ColumnElement[bool]
     without: frozenset[str]
 
-    def page(self, *, before: int | None = None, limit: int) -> list[Row]:
-        """Return the newest rows, or the newest of those with a smaller id than ``before``."""
+    def page(self, *, before: int | None = None, after: int | None = None, limit: int) -> list[Row]:
+        """Return the newest rows, with an id smaller than ``before`` and greater than ``after``."""
         query = self._where(select_all(self.model, without=self.without)).order_by(self.model.id.desc()).limit(limit)
-        return self._rows(query if before is None else query.where(id_of(self.model) < before))
+        if before is not None:
+            query = query.where(id_of(self.model) < before)
+        return self._rows(query if after is None else query.where(id_of(self.model) > after))
 
     def counts(self) -> Row:
         """Count the rows (``matching``) and those that can be replayed (``replayable``); find the ``newest`` id."""

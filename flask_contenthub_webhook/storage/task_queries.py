@@ -48,6 +48,8 @@ def read_tasks(
     statuses: Sequence[str] = (),
     creators: Sequence[str] = (),
     since: datetime | None = None,
+    until: datetime | None = None,
+    text: str | None = None,
     limit: int,
 ) -> list[Row]:
     """Return the newest tasks, without their results.
@@ -57,6 +59,8 @@ def read_tasks(
         statuses: states; none matches all.
         creators: names of creators, as the tasks have them; empty text stands for none, and no name matches all.
         since: the earliest time of creation.
+        until: the time before which they were created.
+        text: a part of the topic or of the error.
         limit: the greatest number of tasks.
     """
     task = database.task_model
@@ -67,6 +71,11 @@ def read_tasks(
         query = query.where(sa.func.coalesce(task.creator_name, "").in_(creators))
     if since is not None:
         query = query.where(task.created_at >= since)
+    if until is not None:
+        query = query.where(task.created_at < until)
+    if text:
+        texts = (task.topic, task.error_code, task.error_message)
+        query = query.where(sa.or_(*(column.icontains(text, autoescape=True) for column in texts)))
     with reading(database) as read:
         return read.rows(query)
 

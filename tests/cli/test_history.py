@@ -31,6 +31,9 @@ class TestTasks:
         assert "E1" in shown
         assert [task["task_id"] for task in run_json(host, "tasks")["tasks"]] == [second, first]
         assert [task["task_id"] for task in run_json(host, "tasks", "--status", "failed")["tasks"]] == [second]
+        assert [task["task_id"] for task in run_json(host, "tasks", "--text", "SECO")["tasks"]] == [second]
+        assert [task["task_id"] for task in run_json(host, "tasks", "--text", "e1")["tasks"]] == [second]
+        assert run_json(host, "tasks", "--text", "%")["tasks"] == []
         assert len(run_json(host, "tasks", "--limit", 1)["tasks"]) == 1
         assert "there may be more" in run(host, "tasks", "--limit", 1).stdout
 
@@ -42,6 +45,7 @@ class TestTasks:
             return [task["task_id"] for task in run_json(host, "tasks", "--since", value)["tasks"]]
 
         assert since("2h") == [new]
+        assert [task["task_id"] for task in run_json(host, "tasks", "--until", "2h")["tasks"]] == [old]
         assert since("4d") == [new, old]
         assert since((host.clock() - timedelta(days=1)).isoformat()) == [new]
 
@@ -101,6 +105,20 @@ class TestDeliveries:
         host.clock.advance(7200)
 
         assert 6 not in [row["id"] for row in listed(host, "--since", "1h")]
+
+    def test_until_and_text(self, host, history):
+        host.clock.advance(3600)
+        host.post(history[0], completed(history[0], 'später: "ja" 键'))
+
+        assert [row["id"] for row in listed(host, "--until", "30m")] == [5, 4, 3, 2, 1]
+        assert [row["id"] for row in listed(host, "--since", "30m")] == [6]
+        assert [row["id"] for row in listed(host, "--text", 'später: "ja" 键')] == [6]
+        assert [row["id"] for row in listed(host, "--text", "no json")] == [5]
+        assert listed(host, "--text", "NO JSON") == []
+        assert run_json(host, "deliveries", "replay", "--text", "正文")["matching"] == 2
+
+    def test_follow_has_no_pages(self, host, history):
+        assert run(host, "deliveries", "list", "--follow", "--before", 3).exit_code == 2
 
     def test_pages_by_the_last_id(self, host, history):
         pages: list[list[int]] = []
@@ -179,6 +197,9 @@ class TestReplay:
         assert "Replayed: 3 deliveries (3 processed)." in result.stdout
         assert [len(host.contents(task_id)) for task_id in broken] == [1, 1, 1]
         assert run_json(host, "deliveries", "replay", "--verdict", "failed", "--yes")["replayed"] == []
+        assert run(host, "deliveries", "replay", "--verdict", "failed").stdout == (
+            "Matching: 0 deliveries. Nothing was replayed.\n"
+        )
 
     def test_replays_that_match_the_filter_are_not_replayed_in_their_turn(self, host, broken):
         before = ids(host)

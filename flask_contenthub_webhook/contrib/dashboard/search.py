@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...storage.queries import Reading, Row
+from ...storage.text_search import holds_text
 from .windows import MOST_ROWS, Lane, Span
 
 __all__ = ["PER_PAGE", "Page", "Search", "read_page"]
@@ -139,15 +139,8 @@ class Search:
         """Match the text as it is or as JSON writes it, only in rows that meet all other conditions."""
         if not self._text:
             return []
-        needles = {self._text, *(json.dumps(self._text, ensure_ascii=ascii_)[1:-1] for ascii_ in (True, False))}
-        holds = sa.or_(*(self._contains(needle.encode()) for needle in sorted(needles)))
+        holds = holds_text(self._model.body, self._text)
         return [sa.case((sa.and_(*self._conditions), holds), else_=sa.false()) if self._conditions else holds]
-
-    def _contains(self, needle: bytes) -> sa.ColumnElement[bool]:
-        body, value = self._model.body, sa.literal(needle, sa.LargeBinary())
-        in_postgresql = self._read.dialect == "postgresql"
-        position = sa.func.position(value.op("IN")(body)) if in_postgresql else sa.func.instr(body, value)
-        return position > 0
 
 
 def read_page(
