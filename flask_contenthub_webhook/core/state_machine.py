@@ -18,6 +18,7 @@ __all__ = [
     "OPEN_STATES",
     "TERMINAL_STATES",
     "TRANSITIONS",
+    "UNHEARD",
     "UNSETTLED",
     "Decision",
     "Rule",
@@ -268,6 +269,8 @@ def _is_later(new: datetime | None, stored: datetime | None) -> bool:
     return new is not None and (stored is None or new > stored)
 
 
+UNHEARD: Final = "No handler was called: none subscribes to such an event."
+"""The reason of a custom event that is recorded, and forwarded, and has no other effect."""
 COMPLETED_NOW: Final = decide(Trigger.COMPLETED, TaskView(status=TaskState.SUBMITTED, attempt=1, max_retries=0))
 """The effect of a ``completed`` on any open task."""
 COMPLETED_BEFORE: Final = decide(Trigger.COMPLETED, TaskView(status=TaskState.COMPLETED, attempt=1, max_retries=0))

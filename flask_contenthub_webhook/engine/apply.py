@@ -37,7 +37,7 @@ from ..storage.failure_log import log_failure
 from ..storage.transactions import Transaction
 from .belonging import check_sender
 from .failures import keep_failure
-from .handlers import HandlerError, call_handlers, handlers_of
+from .handlers import HandlerError, call_handlers, handlers_of, say_if_unheard
 from .history import settle_copies
 from .last_failures import denied
 from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
@@ -253,7 +253,7 @@ class _EventTransaction:
         )
         if isinstance(event, Internal) and not decision.reason:
             return replace(decision, reason=event.payload.get("reason", ""))
-        return with_notes(denied(decision, self.received), event.notes)
+        return with_notes(denied(say_if_unheard(self.state, event, decision), self.received), event.notes)
 
     def _was_applied(self, task: Row) -> bool:
         """Ask the history if neither a state nor an attempt number distinguishes a copy from a new event."""

@@ -7,6 +7,7 @@ first error rolls all of them back. Handlers must not commit or roll back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from inspect import CO_COROUTINE, isasyncgen, isawaitable, isgenerator
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from blinker import NamedSignal
 
 from .. import signals
-from ..core.events import Event, Internal
-from ..core.state_machine import Decision, TaskState
+from ..core.events import Custom, Event, Internal
+from ..core.state_machine import UNHEARD, Decision, TaskState, Verdict
 from ..errors import ends_process
 from ..storage.commit_guard import TransactionGuard
 from ..storage.transactions import Transaction
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..runtime.state import WebhookState
 
-__all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of"]
+__all__ = ["HandlerCall", "HandlerError", "call_handlers", "handlers_of", "say_if_unheard"]
 
 _SIGNALS: Mapping[TaskState, NamedSignal | None] = {
     TaskState.PENDING: None,
@@ -81,12 +82,18 @@ def handlers_of(
         calls += [HandlerCall(receiver, arguments) for receiver in signal.receivers_for(state.app)]
     if isinstance(event, Internal):
         return calls
-    calls += [
-        HandlerCall(subscription.handler, {"event": event})
-        for subscription in state.subscriptions
-        if subscription.wants(event.type, event.payload)
-    ]
+    calls += [HandlerCall(handler, {"event": event}) for handler in _subscribers(state, event)]
     return calls
+
+
+def say_if_unheard(state: WebhookState, event: Event, decision: Decision) -> Decision:
+    """Give the decision on a custom event a reason if no handler is called for it."""
+    is_unheard = isinstance(event, Custom) and decision.verdict is Verdict.PROCESSED and not _subscribers(state, event)
+    return replace(decision, reason=UNHEARD) if is_unheard else decision
+
+
+def _subscribers(state: WebhookState, event: Event) -> list[Callable[..., Any]]:
+    return [each.handler for each in state.subscriptions if each.wants(event.type, event.payload)]
 
 
 def call_handlers(

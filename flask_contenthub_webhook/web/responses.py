@@ -8,13 +8,14 @@ import msgspec
 from flask import Response
 
 from ..core.received import Outcome
-from ..core.state_machine import Verdict
+from ..core.state_machine import UNHEARD, Verdict
 from ..engine.senders import Ignored
 from ..errors import HandlerFailed, RequestRefused
 
 __all__ = ["json_response", "refusal_response", "refused_item", "success_body"]
 
 _encode = msgspec.json.Encoder().encode
+_RECORDED = "The event was recorded; no handler was called."
 _MESSAGES = {
     Verdict.PROCESSED: "The event was applied.",
     Verdict.DUPLICATE: "The event was applied before; nothing changed.",
@@ -28,7 +29,7 @@ def success_body(outcome: Outcome) -> dict[str, Any]:
     """Return the body of a 200 or 202."""
     return {
         "success": True,
-        "message": _MESSAGES[outcome.verdict],
+        "message": _RECORDED if outcome.reason.startswith(UNHEARD) else _MESSAGES[outcome.verdict],
         "outcome": outcome.verdict.value,
         "delivery_id": outcome.delivery_id,
         "details": {

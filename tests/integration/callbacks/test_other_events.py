@@ -108,6 +108,24 @@ def test_a_filter_chooses_among_the_events_of_a_type(sqlite_host: Host):
     assert seen == ["all", "top", "all"]
 
 
+def test_an_event_that_nobody_subscribes_to_is_recorded_and_says_so(hosts, sqlite_url):
+    host = hosts(sqlite_url, WEBHOOK_EVENTS="drawn")
+    host.webhook.on("scored", where={"score": [9, 10]})(lambda app, **extra: None)
+    task_id = host.add_task()
+
+    answers = [host.post(task_id, custom(task_id, name, score=score)) for name, score in (("scored", 3), ("drawn", 1))]
+    heard = host.post(task_id, custom(task_id, "scored", score=9)).get_json()
+
+    for answer in answers:
+        assert outcome(answer) == "processed"
+        assert answer.get_json()["message"] == "The event was recorded; no handler was called."
+    assert [row.reason for row in host.deliveries()] == [
+        *["No handler was called: none subscribes to such an event."] * 2,
+        None,
+    ]
+    assert (heard["message"], heard["details"]["reason"]) == ("The event was applied.", None)
+
+
 def test_a_subscription_to_a_built_in_event_works_with_a_filter(sqlite_host: Host):
     host, task_id, seen = sqlite_host, sqlite_host.add_task(), []
     host.webhook.on("completed", where={"result.wordCount": 3})(lambda app, *, task, **extra: seen.append(task.status))
