@@ -33,7 +33,8 @@ def doctor_command(ctx: click.Context, timeout: float, *, as_json: bool) -> None
     """Check the whole setup: configuration, secret, address, database, service, and a callback to ourselves.
 
     The callback goes to WEBHOOK_CALLBACK_BASE_URL, so the app must be running there; it names a task that does not
-    exist, and leaves a refused request in the history. Exit code 1 when a check fails; warnings alone are 0.
+    exist. A second one has a wrong token. So each run leaves two refused requests in the history, of which one counts
+    as a wrong signature. Exit code 1 when a check fails; warnings alone are 0.
     """
     findings = _findings(ctx, timeout)
     failed = any(finding.level is Level.FAIL for finding in findings)

@@ -147,14 +147,16 @@ def test_a_right_set_up_is_healthy(setup, database_url):
     assert {f["level"] for f in run_json(host, "doctor")["findings"]} == {"ok"}
 
 
-def test_its_callback_stands_in_the_history_as_refused(setup, server):
+def test_its_two_requests_stand_in_the_history_as_refused(setup, server):
     run(setup(), "doctor")
 
     shown = HostDatabase(server._env["DATABASE_URL"])
     with shown.engine.connect() as connection:
         rows = connection.execute(sa.text("select verdict, error from webhook_deliveries")).all()
-    assert ("rejected", "task_not_found") in rows
-    assert {row.verdict for row in rows} == {"rejected"}
+    assert {(row.verdict, row.error) for row in rows} == {
+        ("rejected", "task_not_found"),
+        ("rejected", "signature_invalid"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -172,8 +174,18 @@ def test_its_callback_stands_in_the_history_as_refused(setup, server):
         ),
         ({"WEBHOOK_REQUIRE_SIGNATURE": False}, "signature", "unsigned callbacks are accepted", "=true"),
         ({"WEBHOOK_CALLBACK_BASE_URL": None}, "base URL", "is not set", "https://hub.example.com"),
-        ({"WEBHOOK_CALLBACK_BASE_URL": "https://localhost"}, "base URL", "points at localhost", "hub.example.com"),
-        ({"WEBHOOK_CALLBACK_BASE_URL": "https://127.8.9.1:1"}, "base URL", "points at localhost", "hub.example.com"),
+        (
+            {"WEBHOOK_CALLBACK_BASE_URL": "http://localhost", "CREATOR_API_BASE_URL": "http://192.0.2.1"},
+            "base URL",
+            "points at localhost",
+            "hub.example.com",
+        ),
+        (
+            {"WEBHOOK_CALLBACK_BASE_URL": "https://127.8.9.1:1", "CREATOR_API_BASE_URL": "http://creator.invalid"},
+            "base URL",
+            "points at localhost",
+            "hub.example.com",
+        ),
         ({"WEBHOOK_CALLBACK_BASE_URL": f"http://{NAME}:1"}, "base URL", "plain http", "certificate"),
         (
             {"WEBHOOK_CALLBACK_BASE_URL": f"https://{NAME}:1/api/v1/content"},
@@ -311,16 +323,25 @@ def test_callbacks_that_are_off_are_only_warned_about_where_the_creator_is_polle
     assert run(host, "doctor").exit_code == 0
 
 
+def test_a_right_set_up_on_a_laptop_has_no_failures(setup, server):
+    """The service, or whoever plays it, runs on the same machine."""
+    for number, creator in enumerate([{}, {"CREATOR_API_BASE_URL": None}]):
+        result = run(setup(WEBHOOK_CALLBACK_BASE_URL=server.base_url, **creator), "doctor")
+
+        assert result.exit_code == 0, result.output
+        assert "right on a laptop" in result.stdout
+        assert "In production: set WEBHOOK_CALLBACK_BASE_URL to the https address" in result.stdout
+        assert f"\n0 failed, {1 + number} warning" in result.stdout
+        assert "plain http" not in result.stdout
+
+
 def test_in_debug_mode_localhost_and_http_are_only_warned_about(setup, server, monkeypatch):
-    host = setup(WEBHOOK_CALLBACK_BASE_URL=server.base_url)
-    assert run(host, "doctor").exit_code == 1
-
     monkeypatch.setenv("FLASK_DEBUG", "1")  # as `flask --debug` does
-    result = run(host, "doctor")
+    elsewhere = {"CREATOR_API_BASE_URL": "http://creator.invalid"}
 
-    assert result.exit_code == 0, result.output
-    assert "points at localhost" in result.stdout
-    assert "plain http" in result.stdout
+    local = troubles(setup(WEBHOOK_CALLBACK_BASE_URL=server.base_url, **elsewhere))
+    assert "points at localhost: a service on another machine cannot call back" in local["warn base URL"]
+    assert "plain http" in troubles(setup(WEBHOOK_CALLBACK_BASE_URL=f"http://{NAME}:1"))["warn base URL"]
 
 
 class TestSchema:

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from ...core.redaction import redacted_url
+from ...creators.cli import CliCreator
 from .findings import DoctorContext, Finding, check, fail, ok, warn
 
 __all__ = ["check_base_url"]
 
 _SET_IT = "Set WEBHOOK_CALLBACK_BASE_URL to the https address under which the service reaches this app"
 _EXAMPLE = f"{_SET_IT}, for example https://hub.example.com."
+_IN_PRODUCTION = f"In production: {_EXAMPLE[0].lower()}{_EXAMPLE[1:]}"
 
 
 @check("base URL")
 def check_base_url(context: DoctorContext) -> list[Finding]:
-    """Check that it is set, is not this machine, and is https; in debug mode, the last two are only warnings."""
+    """Check that it is set, leads from the service to this app, and is https; in debug mode, the last two only warn."""
     settings = context.state.settings
     if not settings.enabled:
         return []
@@ -25,19 +27,20 @@ def check_base_url(context: DoctorContext) -> list[Finding]:
     if url is None:
         message = "WEBHOOK_CALLBACK_BASE_URL is not set: the service cannot be told where to call back."
         return [fail(message, _EXAMPLE)]
-    findings = list(_problems(url, settings.url_prefix, debug=context.state.app.debug))
+    findings = list(_problems(context, url))
     return findings or [ok(f"The service is told to call back at {redacted_url(url)}.")]
 
 
-def _problems(url: str, prefix: str, *, debug: bool) -> Iterator[Finding]:
-    weak, parts, shown = warn if debug else fail, urlsplit(url), redacted_url(url)
+def _problems(context: DoctorContext, url: str) -> Iterator[Finding]:
+    weak, parts, shown = warn if context.state.app.debug else fail, urlsplit(url), redacted_url(url)
+    prefix = context.state.settings.url_prefix
     if _is_this_machine(parts.hostname or ""):
-        yield weak(
-            f"WEBHOOK_CALLBACK_BASE_URL is {shown}, which points at localhost: a service on another machine cannot "
-            "call back.",
-            _EXAMPLE,
-        )
-    if parts.scheme == "http":
+        says = f"WEBHOOK_CALLBACK_BASE_URL is {shown}, which points at localhost:"
+        if all(_is_here(entry.creator) for entry in context.state.registry.entries):
+            yield warn(f"{says} right on a laptop; a service on another machine cannot call back.", _IN_PRODUCTION)
+        else:
+            yield weak(f"{says} a service on another machine cannot call back.", _EXAMPLE)
+    elif parts.scheme == "http":
         yield weak(
             f"WEBHOOK_CALLBACK_BASE_URL is {shown}, plain http: the token in each callback URL and all content can be "
             "read in transit.",
@@ -48,6 +51,11 @@ def _problems(url: str, prefix: str, *, debug: bool) -> Iterator[Finding]:
             f"WEBHOOK_CALLBACK_BASE_URL ends in {prefix}, which WEBHOOK_URL_PREFIX appends again.",
             "Leave the prefix out of WEBHOOK_CALLBACK_BASE_URL.",
         )
+
+
+def _is_here(creator: object) -> bool:
+    """Tell whether a service runs on this machine: a program, or an address of loopback."""
+    return isinstance(creator, CliCreator) or _is_this_machine(urlsplit(getattr(creator, "address", "")).hostname or "")
 
 
 def _is_this_machine(host: str) -> bool:

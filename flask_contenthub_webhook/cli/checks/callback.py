@@ -1,7 +1,7 @@
 """A callback to ourselves, from outside: posted to the base URL, for a task that does not exist.
 
 The right answer is 404 ``task_not_found``: only this application gives it, and only to an authenticated request. Each
-other answer has its own usual cause. The request appears in the history as a refused one.
+other answer has its own usual cause. A second request has a wrong token. Both appear in the history as refused.
 """
 
 from __future__ import annotations
