@@ -3,42 +3,39 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from flask_contenthub_webhook.creators import Job, RemoteState, Report
-from flask_contenthub_webhook.errors import CreatorRefused, CreatorUnclear, CreatorUnreachable
+from flask_contenthub_webhook.creators import Job, RemoteState, Report, UnknownJob, service_errors
 
 
 class PressCreator:
+    idempotent = True  # a second PUT under the same name starts no second job
+
     def __init__(self, base_url: str) -> None:
         self._http = httpx.Client(base_url=base_url, timeout=10)
 
     def submit(self, job: Job, *, wait: float) -> Report:
-        return self._call("PUT", job.creator_task_id, {"title": job.topic, "notify": job.callback_url})
+        body = {"title": job.topic, "notify": job.callback_url}
+        return self._call("PUT", job.creator_task_id, json=body, timeout=wait)
 
     def status(self, creator_task_id: str) -> Report:
-        return self._call("GET", creator_task_id)
+        try:
+            return self._call("GET", creator_task_id)
+        except UnknownJob:  # the press itself says so, not a gateway in front of it
+            return Report(state=RemoteState.MISSING)
 
     result = status  # the answer brings both
-    idempotent = True  # and a second PUT under the same name starts no second job
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
-        return {name: self.status(name) for name in creator_task_ids}  # a service with a list would read that
+        return {}  # the press has no list: each job is asked about with `status`
 
     def cancel(self, creator_task_id: str) -> None:
         self._call("DELETE", creator_task_id)
 
-    def _call(self, method: str, name: str, body: Any = None) -> Report:
-        try:
-            answer = self._http.request(method, f"/jobs/{name}", json=body)
+    def _call(self, method: str, name: str, **options: Any) -> Report:
+        with service_errors():  # an answer of 503, a page of a gateway, a cut connection: each as the right error
+            answer = self._http.request(method, f"/jobs/{name}", **options).raise_for_status()
             said = answer.json()
-        except httpx.ConnectError as error:  # nothing was delivered
-            raise CreatorUnreachable(str(error)) from error
-        except (httpx.HTTPError, ValueError) as error:  # it may have heard us, or not
-            raise CreatorUnclear(str(error)) from error
-        if answer.status_code == HTTPStatus.BAD_REQUEST:
-            raise CreatorRefused(said["error"])
         return Report(state=RemoteState(said["state"]), result=said.get("result"), raw=answer.content)
