@@ -5,13 +5,14 @@ A test fails where a page and the code disagree.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask_contenthub_webhook import errors
+from flask_contenthub_webhook import ContentHubWebhook, errors
 from flask_contenthub_webhook.config.keys import OPTIONS
 from flask_contenthub_webhook.contrib.prometheus import METRICS
 from flask_contenthub_webhook.core.fields import ENVELOPE, ERROR, PROGRESS, RESULT, TIMESTAMP, Shape
@@ -19,8 +20,23 @@ from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.core.state_machine import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
 HERE = Path(__file__).parent
+GROUPS = {
+    "Callbacks": r"WEBHOOK_(ENABLED|CALLBACK_BASE_URL|URL_PREFIX|TIMEOUT|EVENTS|.*_RESULT_FIELDS)",
+    "Who is believed": r"WEBHOOK_(SECRET_KEY|REQUIRE_SIGNATURE|SIGNATURE_(SCHEMES|TOLERANCE)|MAX_BODY_BYTES|"
+    r"ALLOWED_IPS|TRUSTED_PROXIES|CLIENT_CERTS|RATE_LIMIT)",
+    "The service": r"CREATOR_.*",
+    "Tasks and attempts": r"WEBHOOK_(TASK_TIMEOUT|MAX_RETRIES|RETRY_BACKOFF|SUBMIT_THREADS)",
+    "Polling": r"WEBHOOK_POLL_.*",
+    "Where events are applied": r"WEBHOOK_(PROCESSING|INBOX_LIMIT|WORKER_.*|CELERY_GRACE|SCHEDULER_ENABLED)",
+    "Forwarding": r"WEBHOOK_FORWARD_.*",
+    "History": r"WEBHOOK_HISTORY_.*",
+    "Alerts": r"WEBHOOK_(ALERT_.*|.*_ALERT)",
+    "Others": r".*",
+}
+"""The keys of each part of the page; the first match counts."""
 PAGES = {
     "configuration.md": "options",
+    "submitting.md": "submit_parameters",
     "http.md": "errors",
     "how-it-works.md": "transitions",
     "metrics.md": "metrics",
@@ -29,12 +45,35 @@ PAGES = {
 
 
 def options() -> Iterator[str]:
-    """Every configuration key."""
-    yield "| key | default | allowed | meaning |"
-    yield "|---|---|---|---|"
-    for option in OPTIONS:
-        bounds = getattr(option.parse, "bounds", "")
-        yield f"| `{option.key}` | {_default(option.default)} | {bounds} | {option.doc} |"
+    """Every configuration key, in groups, with an anchor for each."""
+    left = {option.key: option for option in OPTIONS}
+    for title, pattern in GROUPS.items():
+        keys = [key for key in left if re.fullmatch(pattern, key)]
+        if not keys:
+            continue
+        yield from (f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|")
+        for option in map(left.pop, keys):
+            bounds = getattr(option.parse, "bounds", "")
+            anchor = f'<a id="{option.key.lower()}"></a>'
+            yield f"| {anchor}`{option.key}` | {_default(option.default)} | {bounds} | {option.doc} |"
+        yield ""
+
+
+def submit_parameters() -> Iterator[str]:
+    """Every parameter of `submit`, as its docstring has it."""
+    text = inspect.getdoc(ContentHubWebhook.submit) or ""
+    arguments = text.partition("Args:\n")[2].partition("\n\n")[0]
+    meanings = dict(re.findall(r"^ {4}(\**\w+): (.*(?:\n {5,}.*)*)", arguments, re.MULTILINE))
+    yield "| parameter | default | meaning |"
+    yield "|---|---|---|"
+    for name, parameter in inspect.signature(ContentHubWebhook.submit).parameters.items():
+        if name == "self":
+            continue
+        stars = "**" if parameter.kind is inspect.Parameter.VAR_KEYWORD else ""
+        default = "" if stars else f"`{parameter.default!r}`"
+        meaning = " ".join(meanings[stars + name].split()).replace("``", "`")
+        meaning = re.sub(r":\w+:`[~.]*([\w.]+)`", r"`\1`", meaning)
+        yield f"| `{stars}{name}` | {default} | {meaning[0].upper()}{meaning[1:]} |"
 
 
 def errors_() -> Iterator[str]:
@@ -97,6 +136,7 @@ def page_with_table(name: str) -> str:
     """A page as it should be."""
     tables = {
         "options": options,
+        "submit_parameters": submit_parameters,
         "errors": errors_,
         "fields": fields,
         "transitions": transitions,
