@@ -1,6 +1,6 @@
 """The names that users of the original know: apply events from Python; sign and verify payloads.
 
-New code does not need them; the extension verifies requests by :func:`.core.signatures.verify`.
+New code does not need them: the extension verifies requests itself.
 """
 
 from __future__ import annotations

@@ -71,6 +71,11 @@ def _of_current_app(function: Callable[Concatenate[WebhookState, P], T]) -> Call
     def method(_: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return function(get_state(), *args, **kwargs)
 
+    signature = inspect.signature(function)
+    _, *others = signature.parameters.values()
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    setattr(method, "__signature__", signature.replace(parameters=[this, *others]))  # noqa: B010 - for help() and the docs
+    del method.__annotations__["state"]
     return method
 
 
@@ -163,12 +168,13 @@ class ContentHubWebhook:
         """Subscribe a function to an event type, a custom one usually; subscribing makes the type known.
 
         The function is called inside the transaction, as ``function(app, task=..., event=..., delivery=...,
-        **extra)``, under the rules of :mod:`.signals`. At module level this subscribes it for all applications, in an
-        application factory for the application that is being made; see :mod:`.runtime.subscriptions`.
+        **extra)``, under the rules of :mod:`flask_contenthub_webhook.signals`. At module level this subscribes it for
+        all applications, in an application factory for the application that is being made.
 
         Args:
             event_type: for example ``illustrated``.
-            where: a filter over the payload, see :mod:`.core.filters`; without it every event of the type matches.
+            where: a filter over the payload, see :mod:`flask_contenthub_webhook.core.filters`; without it every event
+                of the type matches.
 
         Raises:
             ValueError: the event type or the filter is not valid.
@@ -186,9 +192,17 @@ class ContentHubWebhook:
     def callback_url(
         self, task_id: str, attempt: int | None = 1, *, base_url: str | None = None, creator: str | None = None
     ) -> str:
-        """Return the URL under which the creator reports on a task; see :meth:`.CallbackURLs.build`.
+        """Return the URL under which the creator reports on a task.
 
-        With several creators, ``creator`` is the name of the task's; by default the first one.
+        Args:
+            task_id: our id of the task.
+            attempt: the attempt, from 1; None for whichever is current when the sender uses the URL.
+            base_url: replaces WEBHOOK_CALLBACK_BASE_URL.
+            creator: the name of the task's creator, if there are several; by default the first one.
+
+        Raises:
+            ConfigurationError: there is no base URL.
+            ValueError: there is no such creator.
         """
         return callback_url(get_state(), task_id, attempt, base_url=base_url, creator=creator)
 
@@ -210,7 +224,7 @@ class ContentHubWebhook:
     # --- background ------------------------------------------------------------------------------------------
 
     def start_scheduler(self, app: Flask) -> None:
-        """Run the periodic jobs in threads of this process; see :mod:`.operations.scheduler`."""
+        """Run the periodic jobs in threads of this process."""
         start_scheduler(app)
 
     def stop_scheduler(self, app: Flask, *, wait: bool = True) -> None:
@@ -218,7 +232,13 @@ class ContentHubWebhook:
         stop_scheduler(app, wait=wait)
 
     def purge(self, *, before: datetime | None = None, verdicts: Collection[Verdict | str] = ()) -> int:
-        """Delete old history; see :func:`.operations.purge.purge_deliveries`."""
+        """Delete old history, in small batches, and return the number of deliveries that were deleted.
+
+        Args:
+            before: delete what was received earlier; the default follows from WEBHOOK_HISTORY_RETENTION_DAYS and
+                WEBHOOK_HISTORY_RETENTION_BY_VERDICT.
+            verdicts: delete only deliveries with these verdicts; any by default.
+        """
         return purge_deliveries(get_state(), before=before, verdicts=verdicts)
 
     check_alerts = _of_current_app(check_alerts)
@@ -227,14 +247,29 @@ class ContentHubWebhook:
     # --- deliveries ------------------------------------------------------------------------------------------
 
     def replay(self, delivery_id: int) -> Outcome:
-        """Apply the event of a delivery again; see :func:`.engine.replay.replay`.
+        """Apply the event of a delivery again, as a new delivery with the source ``replay``.
 
-        Call it outside a transaction: the event is applied in a separate one.
+        A failed or dead delivery becomes ``replayed``, and is not tried again. Call this outside a transaction: the
+        event is applied in a separate one.
+
+        Args:
+            delivery_id: the history row.
+
+        Raises:
+            DeliveryNotFound: there is no such row.
+            ReplayRefused: the row was refused without authentication, or holds no valid event.
+            CreatorError: the creator that translates its body cannot do so now.
+            HandlerFailed: a handler raised again; the new row is tried again later.
+            DatabaseUnavailable: nothing was written.
         """
         return replay(get_state(), delivery_id)
 
     def retry_due_deliveries(self, *, limit: int = 100) -> RetryReport:
-        """Apply due deliveries, new and failed ones; see :func:`.engine.retry.retry_due_deliveries`."""
+        """Apply the due deliveries in the inbox, new and failed ones; any number of processes may do so at once.
+
+        Args:
+            limit: the greatest number of deliveries.
+        """
         return retry_due_deliveries(get_state(), limit=limit)
 
 

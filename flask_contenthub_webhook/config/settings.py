@@ -32,7 +32,7 @@ _SHORT_SECRET = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The checked configuration of one app. Field order follows :data:`OPTIONS`."""
+    """The checked configuration of one app, in the order of the table of keys."""
 
     enabled: bool
     callback_base_url: str | None

@@ -74,7 +74,7 @@ class CliCreator:
     # --- submitting ------------------------------------------------------------------------------------------
 
     def submit(self, job: Job, *, wait: float) -> Report:
-        """Submit a job; see :meth:`.protocol.Creator.submit`.
+        """Submit a job; see :meth:`.Creator.submit`.
 
         A non-zero exit code within ``wait`` is a refusal; anything else means OPEN.
         """
@@ -96,7 +96,7 @@ class CliCreator:
     # --- querying --------------------------------------------------------------------------------------------
 
     def status(self, creator_task_id: str) -> Report:
-        """Return the state of a job; see :meth:`.protocol.Creator.status`."""
+        """Return the state of a job; see :meth:`.Creator.status`."""
         row = self._row(creator_task_id)
         if row is None:  # node exits with 1 on any error; only the list tells for sure
             row = next((row for row in self._list() if row_id(row) == creator_task_id), None)
@@ -108,7 +108,7 @@ class CliCreator:
         *,
         since: datetime | None = None,  # noqa: ARG002 - the program always lists everything
     ) -> Mapping[str, Report]:
-        """Return the states of many jobs; see :meth:`.protocol.Creator.statuses`.
+        """Return the states of many jobs; see :meth:`.Creator.statuses`.
 
         The program's list may be incomplete, so jobs that it lacks are queried one by one for as long as one timeout;
         the rest are omitted.

@@ -121,7 +121,7 @@ class HttpCreator:
     # --- submitting ------------------------------------------------------------------------------------------
 
     def submit(self, job: Job, *, wait: float) -> Report:
-        """Submit a job; see :meth:`.protocol.Creator.submit`."""
+        """Submit a job; see :meth:`.Creator.submit`."""
         content = submission_body(job, self._mode)
         redactor = self._calls.redactor.also(job.callback_url, job.options)
         try:
@@ -176,7 +176,7 @@ class HttpCreator:
     # --- querying --------------------------------------------------------------------------------------------
 
     def status(self, creator_task_id: str) -> Report:
-        """Return the state of a job, in one request; see :meth:`.protocol.Creator.status`.
+        """Return the state of a job, in one request; see :meth:`.Creator.status`.
 
         An id whose query cut the connection before is looked up in the list instead.
         """
@@ -190,7 +190,7 @@ class HttpCreator:
         return self._ask(creator_task_id)
 
     def statuses(self, creator_task_ids: Collection[str], *, since: datetime | None = None) -> Mapping[str, Report]:
-        """Return the states of many jobs; see :meth:`.protocol.Creator.statuses`.
+        """Return the states of many jobs; see :meth:`.Creator.statuses`.
 
         Makes one request for every hundred tasks that the creator received since 15 minutes before ``since``.
         Call it once with all ids rather than several times with some.
@@ -209,7 +209,7 @@ class HttpCreator:
         return _with_missing(walk, wanted)
 
     def result(self, creator_task_id: str) -> Report:
-        """Return the result of a completed job; see :meth:`.protocol.Creator.result`.
+        """Return the result of a completed job; see :meth:`.Creator.result`.
 
         The ``url`` of an image is a path on the creator's disk, and is returned unchanged.
         """
