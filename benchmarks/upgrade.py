@@ -61,7 +61,9 @@ class Outcome:
         """Everything that an operator would not want."""
         writer, reader = self.load.longest(*WRITERS), self.load.longest(*READERS)
         failures = [f"the upgrade ended with {self.status}:\n{self.output}"] if self.status else []
-        failures += [f"{count} times {what}" for what, count in list(self.load.errors.items())[:20]]
+        for what, count in list(self.load.errors.items())[:20]:
+            meanwhile = ", ".join(f"`{step.statement[:60]}`" for step in self.steps if what in step.errors)
+            failures.append(f"{count} times {what}; meanwhile: {meanwhile or 'nothing'}")
         if writer.seconds >= LONGEST_WRITER:
             failures.append(f"a writer waited {writer.seconds:.2f} s ({writer.name})")
         if reader.seconds >= LONGEST_READER:

@@ -49,6 +49,8 @@ class Step:
     refused: int = 0
     seconds: float = 0.0
     waits: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    """Of the load, while it ran."""
 
 
 def read_steps(log: Path, dialect: str, waits: Sequence[Wait], table: str) -> list[Step]:
@@ -82,6 +84,7 @@ def read_steps(log: Path, dialect: str, waits: Sequence[Wait], table: str) -> li
                 break
             if started <= wait.ended:
                 step.waits[kind] = max(step.waits.get(kind, 0.0), wait.seconds)
+                step.errors += [f"{wait.name}: {wait.error}"] if wait.error else []
     return list(steps.values())
 
 
