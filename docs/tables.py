@@ -16,6 +16,7 @@ from flask_contenthub_webhook import ContentHubWebhook, errors
 from flask_contenthub_webhook.config.keys import OPTIONS
 from flask_contenthub_webhook.contrib.prometheus import METRICS
 from flask_contenthub_webhook.core.fields import ENVELOPE, ERROR, PROGRESS, RESULT, TIMESTAMP, Shape
+from flask_contenthub_webhook.core.promises import Promise
 from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.core.state_machine import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
 
@@ -35,6 +36,7 @@ GROUPS = {
 }
 """The keys of each part of the page; the first match counts."""
 PAGES = {
+    "audit.md": "promises",
     "configuration.md": "options",
     "submitting.md": "submit_parameters",
     "http.md": "errors",
@@ -105,6 +107,14 @@ def _field_rows(path: str, shapes: Mapping[str, Shape]) -> Iterator[str]:
             yield from _field_rows(f"{path}{name}[].", shape.items.fields)
 
 
+def promises() -> Iterator[str]:
+    """Every promise that the audit looks at."""
+    yield "| promise | |"
+    yield "|---|---|"
+    for promise in Promise:
+        yield f"| `{promise}` | {promise.words} |"
+
+
 def schemes() -> Iterator[str]:
     """Every signature scheme."""
     yield "| scheme | where | for |"
@@ -142,6 +152,7 @@ def page_with_table(name: str) -> str:
         "transitions": transitions,
         "metrics": metrics,
         "schemes": schemes,
+        "promises": promises,
     }
     text = (HERE / name).read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- table(?:: (\w+))? -->\n).*?(<!-- end of table -->)", re.DOTALL)

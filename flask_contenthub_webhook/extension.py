@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from functools import wraps
 from types import FrameType
@@ -15,6 +15,7 @@ from flask import Flask
 from .config.settings import Settings, load_settings
 from .core.events import EVENT_NAME, EVENT_NAME_RULE
 from .core.filters import Where, parse_where
+from .core.promises import Finding
 from .core.received import Outcome
 from .core.state_machine import Verdict
 from .creators.configured import configured_creator, previous_creator
@@ -29,6 +30,7 @@ from .forwarding.replay import replay_forward
 from .forwarding.send import send_due_forwards
 from .models.defaults import Models, complete_models
 from .operations.alerts import check_alerts, read_alerts
+from .operations.audit import audit
 from .operations.in_process import start_scheduler_with_first_request
 from .operations.purge import purge_deliveries
 from .operations.scheduler import start_scheduler, stop_scheduler
@@ -240,6 +242,10 @@ class ContentHubWebhook:
             verdicts: delete only deliveries with these verdicts; any by default.
         """
         return purge_deliveries(get_state(), before=before, verdicts=verdicts)
+
+    def audit(self, *, whole_history: bool = False) -> Iterator[Finding]:
+        """Yield the rows that break a promise; see :func:`.operations.audit.audit`."""
+        return audit(get_state(), whole_history=whole_history)
 
     check_alerts = _of_current_app(check_alerts)
     alerts = _of_current_app(read_alerts)

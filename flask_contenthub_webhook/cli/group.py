@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .alerts import alerts_command
+from .audit import audit_command
 from .background import hand_over_command, reconcile_command, scheduler_command, worker_command
 from .credentials import secret_command, url_command
 from .deliveries import deliveries_group
@@ -34,7 +35,7 @@ def webhook_group() -> None:
 
 for _command in (
     *(doctor_command, secret_command, url_command, send_command),
-    *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command),
+    *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command, audit_command),
     *(reconcile_command, hand_over_command, worker_command, scheduler_command),
     *(recover_command, simulate_command, purge_command, migrations_group),
 ):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.rows import ModelTable
 
-__all__ = ["ClockMemory", "heed_clock"]
+__all__ = ["ClockMemory", "heed_clock", "longest_wait"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def heed_clock(state: WebhookState) -> int:
 
 def _pull_in_everything(state: WebhookState, now: datetime) -> int:
     tasks, deliveries, forwards = state.store.tasks, state.store.deliveries, state.outbox.forwards
-    soon = now + _longest_wait(state.settings)
+    soon = now + longest_wait(state.settings)
     poll = (
         now + state.registry.longest_poll + _longest_backoff(state.settings)
     )  # after the grace that follows a backoff
@@ -78,7 +78,7 @@ def _pull_in(state: WebhookState, table: ModelTable, key: str, until: datetime, 
     return changed
 
 
-def _longest_wait(settings: Settings) -> timedelta:
+def longest_wait(settings: Settings) -> timedelta:
     """Return the longest lease or backoff of a submission, an event or a forward."""
     return max(
         _longest_backoff(settings),

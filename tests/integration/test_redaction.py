@@ -196,6 +196,7 @@ def _batches(task_id: str) -> list[bytes]:
 ALL_DELIVERIES, ALL_FORWARDS = object(), object()
 READ: dict[str, list[tuple[object, ...]]] = {
     "alerts": [(), ("--check",)],
+    "audit": [(), ("--whole-history",)],
     "deliveries list": [()],
     "deliveries replay": [(1,), ("--verdict", "rejected"), ("--verdict", "rejected", "--yes")],
     "deliveries show": [(ALL_DELIVERIES,)],
