@@ -24,6 +24,8 @@ MYSQL = ("mysql", "mariadb")
 POSTGRESQL_MUST_WAIT = {"55P03", "40P01"}
 MYSQL_MUST_WAIT = {1205, 1213}
 TRIES_WITHOUT_WAITING = 8
+WORTH_COUNTING = 1.0
+"""Seconds of work before a refusal, after which a try is a loss."""
 MYSQL_WAITS_BRIEFLY = "SET SESSION innodb_lock_wait_timeout = 1"
 OPTIONS = {"lock_timeout": 200, "patience": 600_000, "batch": 1000, "pause": 20}
 """Changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT; times are in milliseconds."""
@@ -133,8 +135,17 @@ def politely(*statements: str, table: str, long: bool = False) -> None:
         for statement in statements:
             execute(statement)
         return
-    run = in_postgresql if dialect() == "postgresql" else in_mysql
-    keep_asking(lambda attempt: run(statements, table, attempt, long=long), table)
+    if dialect() == "postgresql":
+        keep_asking(lambda _attempt: in_postgresql(statements, table), table)
+        return
+    lost: list[float] = []
+    must_wait_from = time.monotonic() + option("patience") / 2000
+
+    def run(_attempt: int) -> None:
+        waits = long and (len(lost) >= TRIES_WITHOUT_WAITING or time.monotonic() > must_wait_from)
+        in_mysql(statements, lost, waits=waits)
+
+    keep_asking(run, table)
 
 
 def lock_timeout() -> str:
@@ -142,7 +153,7 @@ def lock_timeout() -> str:
     return f"SET lock_timeout = '{option('lock_timeout')}ms'"
 
 
-def in_postgresql(statements: tuple[str, ...], table: str, attempt: int, *, long: bool) -> None:  # noqa: ARG001
+def in_postgresql(statements: tuple[str, ...], table: str) -> None:
     """Take a lock first that only maintenance minds: who waits for it stops nobody, and an autovacuum gives way."""
     execute("BEGIN")
     try:
@@ -158,16 +169,27 @@ def in_postgresql(statements: tuple[str, ...], table: str, attempt: int, *, long
         raise
 
 
-def in_mysql(statements: tuple[str, ...], table: str, attempt: int, *, long: bool) -> None:  # noqa: ARG001
+def in_mysql(statements: tuple[str, ...], lost: list[float], *, waits: bool) -> None:
     """Do not wait for a metadata lock: a transaction that reads, and then writes meanwhile, is ended as a deadlock.
 
-    What works long before it asks for the last lock waits in the end, or might never be done.
+    Nearly every refusal comes at once. What works long before it is refused the last lock waits in the end, or might
+    never be done.
+
+    Args:
+        statements: the statements.
+        lost: the seconds of tries that had worked before they were refused; this one's may be added.
+        waits: wait for the lock, for a second.
     """
-    wait = 1 if long and attempt > TRIES_WITHOUT_WAITING else 0
-    execute(f"SET SESSION lock_wait_timeout = {wait}")
+    execute(f"SET SESSION lock_wait_timeout = {int(waits)}")
     execute(MYSQL_WAITS_BRIEFLY)
-    for statement in statements:
-        execute(statement)
+    began = time.monotonic()
+    try:
+        for statement in statements:
+            execute(statement)
+    except sa.exc.DBAPIError:
+        took = time.monotonic() - began
+        lost += [took] if took > WORTH_COUNTING else []
+        raise
 
 
 def keep_asking(run: Callable[[int], Any], table: str) -> None:
