@@ -1,0 +1,194 @@
+"""The process ends before and after each statement, COMMIT and call, on every path; then another one goes on."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path as Folder
+from typing import Any
+
+from tests.migration.cuts import Journey, differences
+from tests.support.host import Host
+from tests.support.receiver import Receiver
+
+from .crash_world import World
+from .databases import database
+from .paths import PATHS, Path
+from .points import DIED, Points, in_a_child
+from .results import PartResult
+from .rows import Rows
+from .side_by_side import Kept, prove_on_each
+
+__all__ = ["prove"]
+
+_SLICE_SECONDS = 7.0
+"""Of each kind of database, in a slice."""
+_TRIES = 3
+"""Of reaching a point, since threads take their turns as they like."""
+_ENOUGH = 10
+
+
+class Enumeration:
+    """Ends a process at each point of one path.
+
+    Args:
+        world: the applications.
+        path: the path.
+        kind: of the database.
+    """
+
+    def __init__(self, world: World, path: Path, kind: str) -> None:
+        self._world, self._path, self._kind = world, path, kind
+        self.stories: list[str] = []
+        world.keeps_names, world.finds = path.keeps_names, path.finds
+        world.books.clear()
+        world.observer.publisher.broken = False
+        self._known = path.prepare(self._world_of_observer())
+        self._books = world.books.text
+        self._rows = Rows(world.observer.engine, world.observer.db.metadata)
+        self.points = self._see()
+
+    def _world_of_observer(self) -> World:
+        self._world.prepare(self._world.observer)
+        return self._world
+
+    def run(self, points: Sequence[str]) -> int:
+        """End a process at each of these; return how many did end there."""
+        ended = sum(self._cut(point) for point in points)
+        self._rows.empty()
+        return ended
+
+    def _see(self) -> list[str]:
+        """Return the points of a process that nobody ends."""
+        self._begin()
+        status, seen = in_a_child(lambda: self._act(Points(first_only=self._path.first_only)))
+        if status:
+            self.stories.append(f"{self._title}: the process that nobody ended ended with {status}")
+            return []
+        self._judge("nowhere")
+        return list(seen)
+
+    def _cut(self, point: str) -> bool:
+        status = 0
+        for _ in range(_TRIES):
+            self._begin()
+            status, _seen = in_a_child(lambda: self._act(Points(point, first_only=self._path.first_only)))
+            if status == DIED:
+                self._judge(point)
+                return True
+        self.stories.append(f"{self._title}: the process never came to {point}, and ended with {status}")
+        return False
+
+    def _begin(self) -> None:
+        self._rows.put_back()
+        self._world.books.text = self._books
+        self._world.received = len(self._world.receiver.requests)
+
+    def _act(self, points: Points) -> list[str]:
+        host = self._world.prepare(self._victim, processing=self._path.processing)
+        points.watch(host)
+        self._path.act(host, self._known)
+        return points.seen
+
+    @property
+    def _victim(self) -> Host:
+        return self._world.celery_victim if self._path.by_celery else self._world.victim
+
+    def _inherit(self) -> list[str]:
+        """Do what the next process does, and the caller who got no answer."""
+        host = self._world.prepare(self._world.heir)
+        wrong: list[str] = []
+        if self._path.again is not None:
+            wrong += self._again(host)
+        return wrong + self._world.go_on(host)
+
+    def _again(self, host: Host) -> list[str]:
+        assert self._path.again is not None
+        said: Any = self._path.again(host, self._known)
+        return said if isinstance(said, list) else []
+
+    def _judge(self, point: str) -> None:
+        status, said = in_a_child(self._inherit)
+        wrong = list(said or ())
+        if status:
+            wrong.append(f"the next process ended with {status}")
+        wrong += self._world.broken(has_history=self._path.has_history)
+        ends = {task.status for task in self._world.observer.tasks()}
+        if not ends <= self._path.ends:
+            wrong.append(f"the tasks are {sorted(ends)}, and may be {sorted(self._path.ends)}")
+        if wrong:
+            self.stories.append("\n".join([f"{self._title}, ended {point}:", *self._lines(), *_broken(wrong)]))
+
+    def _lines(self) -> Iterator[str]:
+        for line in self._world.lines():
+            yield f"  {line}"
+
+    @property
+    def _title(self) -> str:
+        return f"{self._path.name}, on {self._kind}"
+
+
+def _broken(wrong: Sequence[str]) -> Iterator[str]:
+    for line in wrong:
+        yield f"  BROKEN: {line}"
+
+
+def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) -> PartResult:
+    """End a process at every point of every path, on every kind of database; in a slice, at some of them."""
+    return prove_on_each("crash points", end_everywhere, databases, whole=whole, say=say)
+
+
+def end_everywhere(kind: str, whole: bool) -> Kept:
+    """End a process at the points on one kind of database."""
+    kept, started = Kept(), time.monotonic()
+    with ExitStack() as stack:
+        folder = Folder(stack.enter_context(tempfile.TemporaryDirectory(prefix="proof-")))
+        receiver = stack.enter_context(Receiver())
+        world = World(stack.enter_context(database(kind)), folder, receiver)
+        stack.callback(world.close)
+        for number, path in enumerate(PATHS):
+            one = Enumeration(world, path, kind)
+            chosen = one.points if whole else _spread(one.points, number)
+            ended = one.run(chosen)
+            kept.counts += Counter({"paths": 1, "points seen": len(one.points), "cases": ended})
+            if ended != len(chosen):
+                kept.stories.append(f"{path.name}, on {kind}: of {len(chosen)} points, {ended} were ended at")
+            kept.stories += one.stories
+            is_late = not whole and time.monotonic() - started > _SLICE_SECONDS
+            if is_late or len(kept.stories) >= _ENOUGH:
+                break
+    figures = ", ".join(f"{count:,} {name}" for name, count in kept.counts.items())
+    kept.lines.append(f"{kind}: {figures}, {len(kept.stories)} stories, {time.monotonic() - started:.0f} s")
+    if whole:
+        _cut_migrations(kind, kept)
+    return kept
+
+
+def _spread(points: Sequence[str], number: int) -> Sequence[str]:
+    """Return a few of the points, other ones of each path."""
+    return points[number % 7 :: max(1, len(points) // 3)]
+
+
+def _cut_migrations(kind: str, kept: Kept) -> None:
+    """End a migration at every point, up and down, from a table of an earlier version."""
+    with database(kind) as url, tempfile.TemporaryDirectory(prefix="proof-") as folder:
+        for down in (False, True):
+            started, way = time.monotonic(), "down" if down else "up"
+            (place := Folder(folder) / way).mkdir()
+            journey = Journey(place, url, "old", down=down)
+            points = journey.points()
+            wanted = journey.snapshot()
+            for number, point in enumerate(points):
+                try:
+                    journey.cut(number)
+                    wrong = differences(wanted, journey.snapshot())
+                except AssertionError as error:
+                    wrong = [str(error)]
+                if wrong:
+                    title = f"migration {way}, on {kind}, ended {point}:"
+                    kept.stories.append("\n".join([title, *_broken(wrong[:10])]))
+            kept.counts += Counter({"paths": 1, "points seen": len(points), "cases": len(points)})
+            kept.lines.append(f"{kind}, migration {way}: {len(points)} points, {time.monotonic() - started:.0f} s")
