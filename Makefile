@@ -19,8 +19,8 @@ help: ## show this list
 
 setup: $(VENV)/.installed-dev ## set up .venv for working on the package
 
-demo: $(VENV)/.installed-demo ## set up the example app, play real callbacks at it and show what happened
-	@$(BIN) -m example_app.demo
+demo: $(VENV)/.installed-demo ## play real callbacks at the example app, and show what became of them (ARGS=--verbose: each)
+	@$(BIN) -m example_app.demo $(ARGS)
 
 serve: $(VENV)/.installed-demo ## run the example app until Ctrl-C (CREATOR=simulator: with a creator to submit to)
 	@$(BIN) -m example_app.serve
@@ -58,6 +58,9 @@ types: $(VENV)/.installed-dev ## check the types
 docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html
 	$(BIN) -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
+
+screenshots: $(VENV)/.installed-test ## draw the pictures of the history pages anew (needs a Chromium; .ci/browser installs one)
+	@PYTHONPATH=. $(BIN) docs/screenshots.py
 
 bench: $(VENV)/.installed-bench ## measure against floors written by hand (ARGS=--quick: a look; ARGS=--profile)
 	@$(BIN) -m benchmarks $(ARGS)

@@ -1,10 +1,13 @@
 """How Sphinx builds the documentation. Nothing here needs the network."""
 
 import builtins
+import re
 import sys
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.search import languages
+from sphinx.search.en import SearchEnglish
 
 from flask_contenthub_webhook._version import __version__
 
@@ -32,6 +35,7 @@ _ROOTS = "|".join((*_OTHERS, *sys.stdlib_module_names, *dir(builtins)))
 nitpick_ignore_regex = [
     ("py:.*", rf"({_ROOTS})(\..*)?"),  # what others document is theirs to find
     ("py:.*", r".*\b[FPT]"),  # type variables
+    ("py:.*", "Celery|Client|Flask|OpenAI|Path|Secret|SQLAlchemy|SyncClient"),  # imported for types alone, or an alias
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -41,7 +45,32 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 
 html_theme = "furo"
+html_extra_path = ["llms.txt"]
 html_title = f"{project} {release}"
+
+html_search_language = "en-zh"
+
+
+class EnglishAndChinese(SearchEnglish):
+    """Search that finds Chinese words, too, as pairs of characters; a dictionary of words comes in no wheel."""
+
+    lang = "en-zh"
+    language_name = "English and Chinese"
+    js_splitter_code = r"""
+function splitQuery(query) {
+  const words = query.match(/[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])[\p{L}\p{N}_])+/gu) || [];
+  return words.flatMap((word) => /^[\u4e00-\u9fff]{2,}$/u.test(word)
+    ? Array.from(word).slice(1).map((character, i) => word[i] + character)
+    : [word]);
+}
+"""
+
+    def split(self, input: str) -> list[str]:  # noqa: A002 - Sphinx's name
+        """Return the words, and the pairs of characters in Chinese."""
+        runs = re.findall(r"[\u4e00-\u9fff]+", input)
+        pairs = [run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))]
+        return [*super().split(re.sub(r"[\u4e00-\u9fff]+", " ", input)), *pairs]
+
 
 _as_written: dict[str, list[str]] = {}
 
@@ -61,5 +90,6 @@ def put_back(_app: Sphinx, _what: str, name: str, _object: Any, _options: Any, l
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx; Napoleon runs at 500, between the two."""
+    languages[EnglishAndChinese.lang] = EnglishAndChinese
     app.connect("autodoc-process-docstring", remember, priority=400)
     app.connect("autodoc-process-docstring", put_back, priority=600)

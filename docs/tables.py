@@ -142,6 +142,37 @@ def metrics() -> Iterator[str]:
         yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.doc} |"
 
 
+def llms() -> str:
+    """The list of pages for language models (llms.txt): what the package is, and each page with its first sentence."""
+    index = (HERE / "index.md").read_text(encoding="utf-8")
+    about = index.partition("\n\n")[2].partition("![")[0].strip()
+    lines = ["# flask-contenthub-webhook", "", "> " + " ".join(_plain(about).split()), ""]
+    for caption, entries in re.findall(r":caption: (.*)\n\n((?:.+\n)*?)```", index):
+        if caption == "For maintainers":
+            continue
+        lines += [f"## {caption}", ""]
+        for entry in entries.split("\n"):
+            name = re.sub(r".*<(.*)>", r"\1", entry)
+            if name != "changelog" and (HERE / f"{name}.md").is_file():
+                lines.append(_entry(name))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _entry(name: str) -> str:
+    """A page's link, and its first sentence if it begins with prose."""
+    text = (HERE / f"{name}.md").read_text(encoding="utf-8")
+    title = text.partition("\n")[0].removeprefix("# ")
+    prose = [part for part in text.split("\n\n")[1:] if re.match(r"[A-Z`\[]", part) and not part.startswith("```")]
+    sentence = re.match(r".*?(?:\.|:|。)(?=\s|$)", _plain(" ".join(prose[0].split())), re.DOTALL) if prose else None
+    return f"- [{title}]({name}.md)" + (f": {sentence[0].rstrip(':')}" if sentence else "")
+
+
+def _plain(text: str) -> str:
+    """Return text without links and emphasis."""
+    return re.sub(r"\*(\w[^*]*)\*", r"\1", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
+
+
 def page_with_table(name: str) -> str:
     """A page as it should be."""
     tables = {
@@ -178,3 +209,4 @@ def _default(value: Any) -> str:
 if __name__ == "__main__":
     for page in PAGES:
         (HERE / page).write_text(page_with_table(page), encoding="utf-8")
+    (HERE / "llms.txt").write_text(llms(), encoding="utf-8")

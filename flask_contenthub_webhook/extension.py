@@ -170,13 +170,12 @@ class ContentHubWebhook:
         """Subscribe a function to an event type, a custom one usually; subscribing makes the type known.
 
         The function is called inside the transaction, as ``function(app, task=..., event=..., delivery=...,
-        **extra)``, under the rules of :mod:`flask_contenthub_webhook.signals`. At module level this subscribes it for
+        **extra)``, under the rules of ``flask_contenthub_webhook.signals``. At module level this subscribes it for
         all applications, in an application factory for the application that is being made.
 
         Args:
             event_type: for example ``illustrated``.
-            where: a filter over the payload, see :mod:`flask_contenthub_webhook.core.filters`; without it every event
-                of the type matches.
+            where: a filter over the payload; without it every event of the type matches.
 
         Raises:
             ValueError: the event type or the filter is not valid.

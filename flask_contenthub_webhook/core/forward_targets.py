@@ -32,7 +32,7 @@ class ForwardTarget:
     Args:
         url: http or https, without user and password, at most 2048 characters.
         events: the event types that it gets; by default ``completed`` and ``failed``.
-        where: a filter on the complete event; see :mod:`.filters`.
+        where: a filter on the complete event.
         include: paths of the fields to send; empty for all. ``event``, ``taskId`` and ``timestamp`` are always sent.
         exclude: paths of the fields not to send.
 

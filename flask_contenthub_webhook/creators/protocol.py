@@ -42,7 +42,7 @@ class Job:
     Args:
         creator_task_id: the id that the creator should use; a new UUID for every attempt.
         task_id: our id of the task, the same for every attempt. A service that keeps metadata with a job should be
-            given it, and return it as :attr:`Report.task_id`.
+            given it, and return it as ``Report.task_id``.
         attempt: the number of the attempt, from 1.
         topic: what to write about.
         requirements: how to write it.
@@ -121,8 +121,8 @@ class Report:
         error: the error object of a failed job, with at least ``message``.
         raw: the answer as received, for the history.
         creator_task_id: the creator's own id of the job, if it did not keep ours: after a submission, in a callback.
-        task_id: our id of the task, if the service has kept :attr:`Job.task_id`.
-        attempt: its attempt, if the service has kept :attr:`Job.attempt`.
+        task_id: our id of the task, if the service has kept ``Job.task_id``.
+        attempt: its attempt, if the service has kept ``Job.attempt``.
         progress: the progress object of an open job, with at least ``percentage``, from 0 to 100.
     """
 

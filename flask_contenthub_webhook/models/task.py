@@ -76,7 +76,7 @@ class GenerationTaskMixin(TableMixin):
     creator_options: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """Further parameters, under the creator's own names."""
     forward_to: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    """Further URLs for this task's events, in addition to WEBHOOK_FORWARD_URLS; see :mod:`..forwarding`."""
+    """Further URLs for this task's events, in addition to WEBHOOK_FORWARD_URLS."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(sa.String(64))

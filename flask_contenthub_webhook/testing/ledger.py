@@ -121,7 +121,7 @@ class CallbackRecord:
 
 
 class Ledger:
-    """Tasks, callbacks and counters, in memory and, between :meth:`open` and :meth:`close`, in a file as well.
+    """Tasks, callbacks and counters, in memory and, between ``open`` and ``close``, in a file as well.
 
     Safe to use from any thread.
     """

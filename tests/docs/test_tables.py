@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from docs.tables import HERE, PAGES, page_with_table
+from docs.tables import HERE, PAGES, llms, page_with_table
 from flask_contenthub_webhook.core.timestamps import read_timestamp
 
 _TIMESTAMPS = (HERE / "http.md").read_text(encoding="utf-8").partition("### Timestamps")[2].partition("Go's zero")[0]
@@ -18,6 +18,10 @@ def test_the_table_of_a_page_follows_from_the_code(page: str) -> None:
     written = (HERE / page).read_text(encoding="utf-8")
 
     assert written == page_with_table(page), "run: python docs/tables.py"
+
+
+def test_the_list_for_language_models_follows_from_the_pages() -> None:
+    assert (HERE / "llms.txt").read_text(encoding="utf-8") == llms(), "run: python docs/tables.py"
 
 
 @pytest.mark.parametrize("example", re.findall(r"`([^`]*2026[^`]*|\d{10,})`", _TIMESTAMPS))
