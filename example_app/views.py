@@ -24,7 +24,9 @@ DECISIONS = {"approve": review.approve, "reject": review.reject}
 ACCOUNT = "Tech Weekly"
 """The account of a task that names none."""
 SHOWN = 50
-"""The number of rows in a list."""
+"""The greatest number of rows in a list."""
+BRIEF = 8
+"""The number of rows in each list of the page; a link shows the others."""
 
 
 def is_at_this_machine() -> bool:
@@ -37,16 +39,21 @@ def is_at_this_machine() -> bool:
 
 @pages.get("/")
 def hub() -> str:
+    lists = {
+        "contents": latest(Content),
+        "pool": pool(),
+        "tasks": latest(GenerationTask),
+        "notes": latest(AccountNote),
+    }
+    whole = request.args.get("all", "")
     return render_template(
         "hub.html",
         has_creator=has_creator(),
         account=ACCOUNT,
         requirements=REQUIREMENTS,
         audience=AUDIENCE,
-        tasks=latest(GenerationTask),
-        contents=latest(Content),
-        pool=pool(),
-        notes=latest(AccountNote),
+        **{name: rows if name == whole else rows[:BRIEF] for name, rows in lists.items()},
+        cut={name: len(rows) for name, rows in lists.items() if name != whole and len(rows) > BRIEF},
     )
 
 

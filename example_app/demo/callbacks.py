@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from example_app.app import create_app
-from example_app.demo.expectations import OPEN, callback_checks, load_outcomes
-from example_app.demo.output import Table, contents_in_words, print_checks
+from example_app.demo.expectations import OPEN, Part, callback_checks, load_outcomes
+from example_app.demo.output import Table, contents_in_words, print_checks, set_up
 from example_app.demo.requests import Answer, body_of, captured, send
 from example_app.extensions import db, webhook
 from example_app.models import GenerationTask, now
-from example_app.server import WORKERS, Server, migrate_database
+from example_app.server import WORKERS, Server
 from example_app.tasks import account_named, create_task
 from flask_contenthub_webhook import generate_signature
 
@@ -31,22 +31,36 @@ TARGET_CAPTURE = "completed-nonuuid-taskid"
 COPIES = 20
 
 
-def run_callbacks(console: Console, folder: Path) -> list[str]:
-    """Run every step, and return what was not as expected."""
+STORY = (
+    "What a real creator sends, resends and sends too late; forged and broken requests; 20 copies at the same moment."
+)
+
+
+def run_callbacks(console: Console, details: Console, folder: Path) -> Part:
+    """Run every step.
+
+    Args:
+        console: where to print that it begins.
+        details: where to print each step.
+        folder: for the server's log.
+    """
     app = create_app()
-    migrate_database(app)
+    set_up(app, details)
     with app.app_context():
         with Server(folder / "callbacks.log") as server:
-            console.print(f"Served by gunicorn (process {server.pid}, {WORKERS} workers) on {server.url}\n")
-            steps = Steps(console, server.url)
+            console.print(f"Part 1 is served by gunicorn (process {server.pid}, {WORKERS} workers).")
+            details.print()
+            steps = Steps(details, server.url)
             steps.run()
-        console.print()
+        details.print()
         problems = [problem for found in steps.problems for problem in found]
-        failures = problems + print_checks(console, callback_checks(steps.task_ids, steps.answers))
+        checks = list(callback_checks(steps.task_ids, steps.answers))
+        failures = problems + print_checks(details, checks)
         _cancel_open(steps.task_ids)
     as_expected = sum(not found for found in steps.problems)
-    console.print(f"\n{as_expected} of {len(steps.problems)} steps went as expected.")
-    return failures
+    outcome = f"{as_expected} of {len(steps.problems)} steps went as expected."
+    details.print(f"\n{outcome}")
+    return Part(STORY, outcome, checks, failures)
 
 
 class Task(NamedTuple):

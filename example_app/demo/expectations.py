@@ -78,6 +78,22 @@ class Check(NamedTuple):
     kept: bool
 
 
+class Part(NamedTuple):
+    """A part of the demo that has run.
+
+    Args:
+        story: what was tried, in a sentence.
+        outcome: what became of it, in a sentence.
+        checks: the promises.
+        failures: what was not as expected.
+    """
+
+    story: str
+    outcome: str
+    checks: Sequence[Check] = ()
+    failures: Sequence[str] = ()
+
+
 def source_of(delivery: Delivery) -> str:
     return {"webhook": "callback", "response": "answer"}.get(delivery.source, delivery.source)
 

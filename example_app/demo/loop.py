@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.text import Text
 
 from example_app.app import create_app
-from example_app.demo.expectations import OPEN, Outcome, load_outcomes, loop_checks, source_of
-from example_app.demo.output import Progress, Table, contents_in_words, print_checks
+from example_app.demo.expectations import OPEN, Outcome, Part, load_outcomes, loop_checks, source_of
+from example_app.demo.output import Progress, Table, contents_in_words, print_checks, set_up
 from example_app.extensions import db
 from example_app.models import Account, Delivery, GenerationTask, now
-from example_app.server import WORKERS, Server, migrate_database
+from example_app.server import WORKERS, Server
 from example_app.tasks import account_named, submit_task
 from flask_contenthub_webhook.testing import Contradiction, CreatorSimulator, Faults, Forgery, TaskFaults
 
@@ -150,8 +150,17 @@ class PlannedFaults(Faults):
         return self.plan.get(task_id, TaskFaults())
 
 
-def run_loop(console: Console, folder: Path) -> list[str]:
-    """Settle all tasks, and return what was not as expected."""
+STORY = "Forty tasks for a creator whose callbacks are lost, doubled, late, forged or contradictory, and which crashes."
+
+
+def run_loop(console: Console, details: Console, folder: Path) -> Part:
+    """Settle all tasks.
+
+    Args:
+        console: where to print that it begins, and to draw its progress.
+        details: where to print each case.
+        folder: for the logs.
+    """
     faults = PlannedFaults(delay_by=LATE_BY, contradict_after=1.5)
     with CreatorSimulator(
         faults=faults, work_time=WORK_TIME, time_scale=0.1, callback_timeout=10, keep_bodies=False
@@ -159,36 +168,36 @@ def run_loop(console: Console, folder: Path) -> list[str]:
         os.environ.update(SETTINGS, CREATOR_API_BASE_URL=creator.base_url)
         logging.getLogger("flask_contenthub_webhook").addHandler(logging.FileHandler(folder / "demo.log"))
         app = create_app()
-        migrate_database(app)
+        set_up(app, details)
         with app.app_context():
             open_tasks = db.select(GenerationTask).where(GenerationTask.status.in_(OPEN))
             if others := len(db.session.scalars(open_tasks).all()):
-                console.print(
-                    f"[yellow]Skipped:[/] this database has {others} open task(s) that are not the demo's, and the "
-                    "scheduler would hand them to the simulated creator. Choose another DATABASE_URL."
+                return Part(
+                    STORY,
+                    f"Skipped: this database has {others} open task(s) that are not the demo's, and the scheduler "
+                    "would hand them to the simulated creator. Choose another DATABASE_URL.",
                 )
-                return []
             account = account_named(f"Loop of {now():%Y-%m-%d %H:%M:%S.%f}", min_quality=8)
             db.session.commit()
             with Server(folder / "loop.log") as server:
-                console.print(f"A simulated creator is on {creator.base_url}")
-                console.print(
-                    f"ContentHub is served again (process {server.pid}, {WORKERS} workers, each with the scheduler)\n"
-                )
-                progress = Progress(console, sum(len(case.faults) for case in CASES))
+                console.print(f"Part 2 is served by gunicorn (process {server.pid}, {WORKERS} workers).")
+                details.print(f"Each worker has the scheduler; a simulated creator is on {creator.base_url}\n")
+                progress = Progress(console, details, sum(len(case.faults) for case in CASES))
                 with progress.open():
                     outcomes = _Loop(creator, faults.plan, server.url, progress, account).run()
                     seconds = progress.seconds
                 log = server.log
     with app.app_context():
-        console.print()
-        _print_cases(console, outcomes)
-        failures = print_checks(console, loop_checks(outcomes, creator))
+        details.print()
+        _print_cases(details, outcomes)
+        checks = list(loop_checks(outcomes, creator))
+        failures = print_checks(details, checks)
     settled = sum(outcome.is_settled for outcome in outcomes)
-    console.print(f"\n{settled} of {len(outcomes)} tasks were settled, in {seconds:.1f} s.")
+    outcome = f"{settled} of {len(outcomes)} tasks were settled, in {seconds:.1f} s."
+    details.print(f"\n{outcome}")
     if failures:
         console.print("\nThe end of the server's log:", *log.splitlines()[-LOG_LINES:], sep="\n", markup=False)
-    return failures
+    return Part(STORY, outcome, checks, failures)
 
 
 @dataclass

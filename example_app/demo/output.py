@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
+from flask import Flask
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.padding import Padding
-from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
 
-from example_app.demo.expectations import OPEN, SETTLED, SETTLERS, Check, Outcome
+from example_app.demo.expectations import OPEN, SETTLED, SETTLERS, Check, Outcome, Part
+from example_app.server import migrate_database
 
 COLOURS = {
     "pending": "bright_black",
@@ -30,13 +32,16 @@ FIGURES = (*OPEN, *SETTLED, *SETTLERS)
 LINE_INTERVAL = 1.0
 """Least number of seconds between two plain lines of progress."""
 NEXT_STEPS = {
-    "make serve": "run it on port 8000 with a lasting database, and get curl commands that work",
-    "make serve CREATOR=simulator": "the same with a creator that sometimes goes wrong: order, and watch",
-    "open http://127.0.0.1:8000": "order, review, approve and publish what your callbacks brought",
-    "flask --app example_app webhook": "inspect tasks and deliveries, replay, simulate, and more; in .venv/bin",
-    "example_app/handlers.py": "all that this application does because of a callback",
-    "README.md": "how to add the extension to your own application",
+    "make demo ARGS=--verbose": "every request, and what became of it",
+    "make serve CREATOR=simulator": "order from a creator that goes wrong, and watch",
+    "README.md": "add the extension to your own application",
 }
+
+
+def set_up(app: Flask, details: Console) -> None:
+    """Run the migrations of the application, and print which, if details are printed."""
+    with redirect_stdout(io.StringIO()) if details.quiet else nullcontext():
+        migrate_database(app)
 
 
 class Table:
@@ -72,12 +77,14 @@ class Progress:
     """The states of the loop's tasks while it runs: a square for each task, or plain lines without a terminal.
 
     Args:
-        console: where to print.
+        console: a terminal to draw on, or not a terminal.
+        details: where to print news, and plain lines; if it is not the console, the squares vanish at the end.
         total: how many tasks there will be.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, details: Console, total: int) -> None:
         self._console = console
+        self._details = details
         self._total = total
         self._started = time.monotonic()
         self._live: Live | None = None
@@ -92,7 +99,8 @@ class Progress:
     @contextmanager
     def open(self) -> Iterator[None]:
         if self._console.is_terminal:
-            with Live(console=self._console, auto_refresh=False) as self._live:
+            is_transient = self._details is not self._console
+            with Live(console=self._console, auto_refresh=False, transient=is_transient) as self._live:
                 yield
             self._live = None
         else:
@@ -100,7 +108,7 @@ class Progress:
             yield
 
     def print_news(self, news: str) -> None:
-        self._console.print(Text(f"{self.seconds:4.1f}s {news}", "bold"))
+        self._details.print(Text(f"{self.seconds:4.1f}s {news}", "bold"))
 
     def show(self, outcomes: Sequence[Outcome]) -> None:
         """Show the tasks as they are now; the last plain line is printed in any case."""
@@ -116,7 +124,7 @@ class Progress:
 
     def _print_line(self, time_: str, cells: Iterable[object]) -> None:
         words = [f"{cell!s:>{len(name)}}" for name, cell in zip(FIGURES, cells, strict=True)]
-        self._console.print(Text(" ".join([time_, *words])))
+        self._details.print(Text(" ".join([time_, *words])))
 
     def _picture(self, outcomes: Sequence[Outcome], figures: Mapping[str, int]) -> Group:
         squares = Text()
@@ -139,26 +147,43 @@ def contents_in_words(outcomes: Iterable[Outcome]) -> str:
 def print_checks(console: Console, checks: Iterable[Check]) -> list[str]:
     """Print the checks, and return those that failed."""
     failed = []
+    grid = Grid.grid(padding=(0, 2))
     for promise, found, kept in checks:
-        mark = "[green]ok[/]    " if kept else "[bold red]BROKEN[/]"
-        console.print(f"{mark} {escape(promise)} [dim]({escape(found)})[/]")
+        words = Text(promise).append(f" ({found})", "dim")
+        grid.add_row(Text("ok", "green") if kept else Text("BROKEN", "bold red"), words)
         if not kept:
             failed.append(f"{promise}: {found}")
+    console.print(grid)
     return failed
 
 
-def print_conclusion(console: Console, failures: Sequence[str], seconds: float) -> None:
-    """Print what failed, or what to try next."""
-    if failures:
+def print_answer(console: Console, parts: Sequence[Part], seconds: float, kept: str) -> None:
+    """Print what failed; or that all is well, what was tried, and what to try next.
+
+    Args:
+        console: where to print.
+        parts: those that have run.
+        seconds: how long that took.
+        kept: the DATABASE_URL of the history.
+    """
+    if failures := [failure for part in parts for failure in part.failures]:
         console.print("\n[bold red]The demo failed.[/] Not as expected:")
         for failure in failures:
             console.print(f"  - {escape(failure)}", style="red")
         return
-    console.print(f"The demo took {seconds:.1f} s.")
+    console.print(f"\n[bold green]Every promise was kept[/], in {seconds:.1f} s.\n")
+    for part in parts:
+        console.print(Text(part.story))
+        console.print(Text(part.outcome, "bold"))
+        print_checks(console, part.checks)
+        console.print()
+    console.print("[bold]Every callback of this run[/], with its verdict and reason, in your browser:")
+    console.print(f"  make serve DATABASE_URL={escape(kept)}", soft_wrap=True)
+    console.print("  and open http://127.0.0.1:8000/webhooks/\n")
     grid = Grid.grid(padding=(0, 2))
     for command, purpose in NEXT_STEPS.items():
         grid.add_row(Text(command, "bold"), Text(purpose))
-    console.print(Panel(grid, title="Try next", title_align="left"))
+    console.print("Try next:", grid, sep="\n")
 
 
 def _counted(figures: Mapping[str, int], names: Sequence[str]) -> Text:

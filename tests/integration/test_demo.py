@@ -20,6 +20,7 @@ from example_app.models import Content, Delivery, GenerationTask
 from example_app.tasks import account_named, create_task
 from tests.support.demo import DEMO, is_alive, process_ids, run_demo, wait_for
 from tests.support.processes import PROJECT_ROOT, clean_environment
+from tests.support.terminal import Terminal
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 TITLES = (" Part 1: what callbacks do ", " Part 2: the whole loop ")
@@ -28,15 +29,24 @@ FIGURES = " time pending submitted processing completed failed timeout callback 
 
 @pytest.fixture(scope="module")
 def first():
-    """Both parts, as `make demo` runs them: on a temporary database."""
-    return run_demo()
+    """Both parts with all that they show, on a temporary database."""
+    return run_demo("--verbose")
+
+
+@pytest.fixture(scope="module")
+def answer():
+    """Both parts, as `make demo` runs them, in a terminal of 80 columns."""
+    with Terminal(DEMO, 80) as terminal:
+        assert terminal.wait() == 0, terminal.text
+        return terminal.text
 
 
 @pytest.fixture(scope="module")
 def narrow_then_wide(postgres):
     """Two demos on one PostgreSQL database: the first part in a narrow terminal, then both parts in a wide one."""
     url = postgres.create_database()
-    yield run_demo("callbacks", COLUMNS="80", DATABASE_URL=url), run_demo(COLUMNS="160", DATABASE_URL=url)
+    narrow = run_demo("callbacks", "--verbose", COLUMNS="80", DATABASE_URL=url)
+    yield narrow, run_demo("--verbose", COLUMNS="160", DATABASE_URL=url)
     postgres.drop_database(url)
 
 
@@ -65,6 +75,34 @@ def children_of(pid):
     return [int(child) for child in listed.read_text().split()] if listed.exists() else []
 
 
+class TestAnswer:
+    @pytest.mark.slow
+    def test_it_is_short_and_comes_first(self, answer):
+        beginning, _, _ = answer.partition("■")  # the squares have vanished at the end
+        _, headline, end = answer.rpartition("Every promise was kept")
+        shown = f"{beginning.strip()}\n{headline}{end}"
+        lines = shown.splitlines()
+        words = set(shown.split())
+        assert len(lines) < 40, shown
+        assert headline in "\n".join(lines[:4]), shown
+        assert max(map(len, lines)) <= 80, shown
+        assert {"settled,", "creator's", "acknowledged", "contradictory,", "submissions,"} <= words, shown
+        assert shown.count("ok  ") == 11, shown
+        assert "20 of 20 steps went as expected." in shown
+        assert "40 of 40 tasks were settled" in shown
+
+    @pytest.mark.slow
+    def test_it_offers_its_history_and_keeps_it_for_make_serve(self, answer):
+        (url,) = re.findall(r"make serve DATABASE_URL=(\S+)", answer)
+        app = create_app({"SQLALCHEMY_DATABASE_URI": url, "WEBHOOK_SECRET_KEY": SECRET, "TESTING": True})
+        page = app.test_client().get("/webhooks/")
+        assert page.status_code == 200
+        with app.app_context():
+            kept = db.session.query(Delivery).count()
+            db.engine.dispose()
+        assert kept > 100
+
+
 class TestDemo:
     @pytest.mark.slow
     def test_it_runs_both_parts_and_ends_well_by_itself(self, both_parts):
@@ -77,7 +115,7 @@ class TestDemo:
         assert "20 of 20 steps went as expected" in demo.stdout
         assert "40 of 40 tasks were settled" in demo.stdout
         assert "BROKEN" not in demo.stdout
-        assert "Try next" in demo.stdout
+        assert "Try next:" in demo.stdout
         assert "\x1b" not in demo.stdout
         servers = process_ids(demo.stdout)
         assert len(servers) == 2
@@ -90,8 +128,9 @@ class TestDemo:
 
     @pytest.mark.slow
     def test_it_fits_the_terminal(self, first, narrow_then_wide):
-        for demo, columns in zip([first, *narrow_then_wide], [100, 80, 160], strict=True):
-            _migrations, _, output = demo.stdout.partition("Served by gunicorn")
+        for demo, columns in zip([first, *narrow_then_wide], [80, 80, 160], strict=True):
+            _migrations, _, output = demo.stdout.partition("is served by gunicorn")
+            output = re.sub(r"  make serve DATABASE_URL=\S+", "", output)
             assert max(map(len, output.splitlines())) <= columns
 
     @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/nothing", "sqlite:////no/such/folder/x.db", "nonsense"])
@@ -110,7 +149,7 @@ class TestDemo:
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
     def test_it_leaves_no_server_however_it_ends(self, how, part, tmp_path):
         demo = subprocess.Popen(
-            [*DEMO, part],
+            [*DEMO, "--verbose", part],
             cwd=PROJECT_ROOT,
             env=clean_environment(PYTHONUNBUFFERED="1", TMPDIR=str(tmp_path)),  # killed, it cannot tidy up
             stdin=subprocess.DEVNULL,
@@ -202,7 +241,7 @@ class TestLoop:
         ]
         screen = io.StringIO()
         console = Console(force_terminal=True, color_system=None, width=100, height=40, file=screen)
-        progress = Progress(console, 3)
+        progress = Progress(console, console, 3)
         with progress.open():
             progress.show(outcomes)
             progress.print_news("Something happened.")

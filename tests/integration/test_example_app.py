@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import time
 
@@ -318,6 +319,21 @@ class TestPeople:
         assert "approved" in hub.get("/").text
         assert hub.post(f"/pool/{only(PublishPoolEntry).id}/publish", follow_redirects=True).status_code == 200
         assert "published" in hub.get("/").text
+
+    def test_the_page_is_short_whatever_there_is_and_leads_on(self, hub):
+        order()
+        tasks = [create_task(only(Account), f"Cats {number}", base_url=BASE_URL) for number in range(20)]
+        db.session.commit()
+        page = hub.get("/").text
+
+        assert page.count(">Timeline</a>") == 8
+        assert 'href="/?all=tasks#tasks">Show 21</a>' in page
+        assert hub.get("/?all=tasks").text.count(">Timeline</a>") == 21
+        timeline = re.findall(r'href="(/webhooks/task\?id=[^"]+)"', page)[0]
+        assert hub.get(timeline).status_code == 200
+        assert tasks[-1].topic in hub.get(timeline).text
+        for file in re.findall(r'<link rel="(?:icon|stylesheet)" href="([^"]+)"', page):
+            assert hub.get(file, buffered=True).status_code == 200
 
 
 class TestCreator:
