@@ -105,8 +105,10 @@ def is_owned(task: Row | None, *, attempt: int, name: str) -> bool:
         return False
     if task["status"] in OPEN_STATES:
         return bool(task["creator_task_id"] == name)
+    if task["status"] == TaskState.FAILED:  # by the service's own word, or since its answer took too long
+        return bool(task["error_code"] != SUBMISSION_UNANSWERED)
     # Of a second attempt the first may have completed the task meanwhile.
-    return task["status"] == TaskState.FAILED or (task["status"] == TaskState.COMPLETED and attempt == 1)
+    return bool(task["status"] == TaskState.COMPLETED and attempt == 1)
 
 
 def stop_strays(state: WebhookState, task: Row, names: Sequence[str], *, current: bool = False) -> bool:

@@ -48,13 +48,14 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["SubmitReport", "submit_due", "submit_next"]
+__all__ = ["SubmitReport", "look_once_more", "submit_due", "submit_next"]
 
 logger = get_logger(__name__)
 
 _PATIENCE_WITH_EARLIER = 3
 """Times that an attempt waits because the one before it could not be cancelled."""
 _UNANSWERED = CreatorUnclear("The process ended during the call.")
+_NOWHERE = Report(state=RemoteState.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,30 @@ def _look_for_it(state: WebhookState, task: Row) -> str | None:
         _accepted(state, task, None)
         return "unclear"
     return None
+
+
+def look_once_more(state: WebhookState, task: Row) -> bool | None:
+    """Look for the job of a hand-over that was interrupted, and that no sweep has taken up, before it is given up.
+
+    Returns:
+        True if the service has it, which is applied; None if that cannot be told now; else False.
+    """
+    since = state.by_own_clock(task["submitting_since"])
+    try:
+        for service in state.services_for(task):
+            found = service.find(Job.of(task), since=since) if service.can_find else _NOWHERE
+            if found is None:
+                return None
+            if found.state is not RemoteState.MISSING:
+                _accepted(state, task, found, address=service.address)
+                return True
+    except CreatorError as error:
+        logger.warning("A task could not be asked about: %s", error.message, extra={"task_id": task["task_id"]})
+        return None
+    except SQLAlchemyError as error:
+        log_failure(state.database, logger, "An answer was not applied.", error, extra={"task_id": task["task_id"]})
+        return None
+    return False
 
 
 def _unclear(state: WebhookState, creator: GuardedCreator, task: Row, error: CreatorError) -> str:

@@ -40,6 +40,7 @@ from ..errors import (
 )
 from ..storage.failure_log import describe_briefly, log_failure, log_unexpected
 from .creator_events import event_of_report, lost_event, unanswered_event
+from .handover import look_once_more
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -334,18 +335,25 @@ class _Pass:
             settings = self.state.settings_for(task)
             if not has_time_left(task, settings, self.now - settings.poll_max_interval):
                 given_up.append(task)
-        for task in given_up:
-            if is_stopping():
-                return
-            if task["submitting_since"] is not None and task["task_id"] not in self.confirmed:
-                self._apply(unanswered_event(self.state, task))
-                continue
-            verdict = self._apply(
-                ReceivedEvent.internal(
-                    Trigger.TIMED_OUT, task["task_id"], Source.POLL, self.state.clock(), task["attempt"]
-                )
+        if given_up:
+            with DaemonThreads(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
+                self.counts["timed out"] += sum(pool.map(self._give_up, given_up))
+
+    def _give_up(self, task: Row) -> bool:
+        """End a task whose time is over, after a last look for a job that may be there; return True if it timed out."""
+        if is_stopping():
+            return False
+        if task["submitting_since"] is None or task["task_id"] in self.confirmed:
+            timed_out = ReceivedEvent.internal(
+                Trigger.TIMED_OUT, task["task_id"], Source.POLL, self.state.clock(), task["attempt"]
             )
-            self.counts["timed out"] += verdict == Verdict.PROCESSED
+            return self._apply(timed_out) == Verdict.PROCESSED
+        if task["status"] == TaskState.PENDING and (found := look_once_more(self.state, task)) is not False:
+            settings = self.state.settings_for(task)
+            if found or has_time_left(task, settings, self.now - settings.poll_max_interval):
+                return False
+        self._apply(unanswered_event(self.state, task))
+        return False
 
     def _apply(self, received: ReceivedEvent) -> str:
         try:

@@ -164,6 +164,40 @@ class TestShorterThanALease:
         assert sweep(hub).outcomes == {"submitted": 1}
         assert (hub.task(task_id).status, hub.task(task_id).attempt, len(own(hub).jobs)) == ("submitted", 1, 1)
 
+    def test_where_no_sweep_came_the_poller_looks_for_it_before_it_gives_up(self, hub):
+        """All was down for longer than the time of the task, and the poller ran first."""
+
+        def accept_and_die(job):
+            own(hub).known[job.creator_task_id] = OPEN
+            raise Killed
+
+        own(hub).on_submit = accept_and_die
+        task_id = submit(hub, timeout=10, max_retries=0)
+        with pytest.raises(Killed):
+            sweep(hub)
+        hub.clock.advance(600)
+        reconcile(hub)
+        assert (hub.task(task_id).status, hub.task(task_id).deadline_at) == (
+            "submitted",
+            hub.clock.now + timedelta(seconds=10),
+        )
+        assert sweep(hub).claimed == 0
+
+    def test_an_answer_that_comes_after_the_task_was_given_up_ends_the_job(self, hub):
+        """The service took it, and was asked a moment before that: its answer took longer than any lease."""
+
+        def slow(job):
+            hub.clock.advance(600)
+            reconcile(hub)
+            return OPEN
+
+        own(hub).on_submit = slow
+        task_id = submit(hub, timeout=10, max_retries=0)
+        sweep(hub)
+        task = hub.task(task_id)
+        assert (task.status, task.error_code) == ("failed", "SUBMISSION_UNANSWERED")
+        assert own(hub).cancelled == [task.creator_task_id]
+
     def test_but_not_for_ever(self, hub):
         own(hub).on_submit = lambda _: raise_(Killed())
         task_id = submit(hub, timeout=10, max_retries=0)
