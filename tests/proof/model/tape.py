@@ -7,6 +7,7 @@ then one more step is done for real, and taped. That a process died is only that
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from typing import Any, Self
 from flask_contenthub_webhook.runtime import leases
 
 __all__ = ["TAPE", "NotTheSame", "Parked", "Step", "TapedConnection"]
+
+
+_CHANGES = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM) (\w+)")
+_WORDS = {"INSERT INTO": "a new row of", "UPDATE": "a change of", "DELETE FROM": "a deletion from"}
 
 
 class Parked(KeyboardInterrupt):
@@ -204,15 +209,10 @@ def _words_of(entries: Sequence[Entry], *, keeps: bool) -> str:
 
 
 def _change(sql: str) -> str:
-    words = sql.split()
-    match words[0]:
-        case "INSERT":
-            return f"a new row of {words[2]}"
-        case "UPDATE":
-            return f"a change of {words[1]}"
-        case "DELETE":
-            return f"a deletion from {words[2]}"
-    return ""
+    """Return what a statement changes, in words; it may begin with what it reads for that."""
+    if (found := _CHANGES.search(sql)) is None:
+        return ""
+    return f"{_WORDS[found[1]]} {found[2]}"
 
 
 class TapedCursor(sqlite3.Cursor):
