@@ -18,7 +18,7 @@ from tests.support.receiver import Receiver
 from tests.support.submission import reconcile, sweep
 
 from .effects import host_with_effects
-from .judge import Found, broken, find
+from .judge import Found, audited, broken, find
 from .service import Books, LedgerCreator
 
 __all__ = ["World"]
@@ -133,6 +133,7 @@ class World:
             for row in found.deliveries:
                 if row["next_retry_at"] is not None:
                     yield f"delivery {row['id']} is {row['verdict']}, and still waits"
+        yield from audited(host, whole_history=has_history)
         counts = Counter((job.task_id, job.attempt) for job in self.books.jobs)
         for (_, attempt), count in counts.items():
             if count > 1:

@@ -21,7 +21,7 @@ from tests.support.host import Host
 
 from .effects import CUSTOM
 
-__all__ = ["Found", "allowed", "broken", "find"]
+__all__ = ["Found", "allowed", "audited", "broken", "find"]
 
 _EFFECTS = {
     "completed": "completed",
@@ -123,6 +123,13 @@ def _explains(processed: Sequence[Mapping[str, Any]], before: str, after: str) -
         )
 
     return leads(frozenset(range(len(processed))), before)
+
+
+def audited(host: Host, *, whole_history: bool = True) -> Iterator[str]:
+    """Name what `flask webhook audit` finds in the whole database."""
+    with host.app.app_context():
+        for finding in host.webhook.audit(whole_history=whole_history):
+            yield f"the audit finds {finding}"
 
 
 def allowed(before: Mapping[str, Any], triggers: Sequence[Trigger], *, max_retries: int) -> set[tuple[str, int]]:

@@ -34,12 +34,14 @@ class Answer:
         delivery_id: the history row that it was told of.
         verdict: the verdict that it was told.
         is_trouble: True for an answer that no caller should get here.
+        is_left: True if the event was left for later, as it is where another one of its kind waits in the inbox.
     """
 
     words: str
     delivery_id: int | None = None
     verdict: str | None = None
     is_trouble: bool = False
+    is_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ def _reported(act: Callable[[Host], Any]) -> Callable[[Host, str, int | None], A
         said = f"claimed {report.claimed}"
         if outcomes := dict(getattr(report, "applied", None) or getattr(report, "outcomes", {})):
             said += f", {', '.join(f'{name} {count}' for name, count in outcomes.items())}"
-        is_trouble = bool(getattr(report, "errors", 0) or report.trouble or "interrupted" in outcomes)
-        return Answer(said, is_trouble=is_trouble)
+        is_trouble = bool(report.trouble or "interrupted" in outcomes)
+        return Answer(said, is_trouble=is_trouble, is_left=bool(getattr(report, "errors", 0)))
 
     return reported
 

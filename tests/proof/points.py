@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 import threading
 import traceback
@@ -20,6 +21,7 @@ from .service import LedgerCreator
 
 __all__ = ["DIED", "Points", "in_a_child"]
 
+_RANDOM = re.compile(r"[0-9a-f]{32}")
 DIED = 9
 """Exit status of a process that ended at its point."""
 
@@ -43,7 +45,7 @@ class Points:
         """Pass a point, or end there."""
         thread = threading.current_thread().name.rstrip("0123456789").rstrip("-")  # of a pool, any may be the one
         with self._lock:
-            step = f"{thread}: {' '.join(what.split())[:160]}"
+            step = f"{thread}: {_RANDOM.sub('*', ' '.join(what.split()))[:160]}"
             self._counts[step] += 1
             count = self._counts[step]
             if count > 1 and thread in self._first_only:
