@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -32,7 +33,6 @@ __all__ = [
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """SQLite only counts up an INTEGER primary key."""
 LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
-Json = sa.JSON(none_as_null=True)
 Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 """MySQL's plain BLOB ends at 64 KiB."""
 
@@ -41,6 +41,36 @@ def Name(length: int) -> sa.String:  # noqa: N802 - a type
     """Return the type of a name or a digest: compared byte for byte, though MySQL's texts ignore case and accents."""
     exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
     return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
+
+class PlainJson(sa.types.TypeDecorator[Any]):
+    """JSON with text as it is; SQLAlchemy's own writes all but ASCII as escapes, Chinese in twice the bytes.
+
+    None is NULL. Alembic sees a ``sa.JSON``.
+    """
+
+    __module__ = "sqlalchemy.types"
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002
+        """Return the function that writes a value, for every driver; PostgreSQL casts it."""
+        return _write_json
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Leave paths and values in a host's own queries to JSON."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+    def __repr__(self) -> str:
+        return "JSON(none_as_null=True)"
+
+
+def _write_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+Json = PlainJson(none_as_null=True)
 
 
 def utc_now() -> datetime:
@@ -79,8 +109,8 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
         return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """Convert to an aware time, also where the database has no time zones."""
-        if value is None:
+        """Convert to an aware time, also where the database has no time zones; MySQL's ``0000-00-00`` is none."""
+        if not isinstance(value, datetime):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 

@@ -30,9 +30,9 @@ def find_by_job(tx: sa.Connection, tasks: ModelTable, job: str, *, creators: Seq
     if current is not None:
         return dict(zip(t, current, strict=True))
     written = sa.cast(t["earlier_creator_task_ids"], sa.Text)
-    earlier = select.where(
-        t["next_poll_at"].is_not(None), t["attempt"] > 1, written.contains(json.dumps(job), autoescape=True)
-    )
+    spellings = {json.dumps(job, ensure_ascii=escaped) for escaped in (False, True)}  # older rows have escapes
+    names_it = sa.or_(*(written.contains(spelling, autoescape=True) for spelling in sorted(spellings)))
+    earlier = select.where(t["next_poll_at"].is_not(None), t["attempt"] > 1, names_it)
     for row in tx.execute(earlier):
         task = dict(zip(t, row, strict=True))
         if job in (task["earlier_creator_task_ids"] or ()):
