@@ -100,7 +100,7 @@ WANTED: dict[str, Callable[[], object]] = {
     "ratelimit": lambda: make_app(WEBHOOK_RATE_LIMIT="100/minute"),
 }
 """What a host does that wants an extra."""
-NOTHING_WANTS = {"postgresql", "mysql", "openai", "replicate", "fal"}
+NOTHING_WANTS = {"postgresql", "mysql", "mysqlclient", "mysqlconnector", "openai", "replicate", "fal"}
 """Drivers, which SQLAlchemy asks for by itself, and SDKs, whose clients the host makes before ours sees them."""
 OF_THE_CHECKOUT = {"demo", "test", "bench", "docs", "release", "dev"}
 

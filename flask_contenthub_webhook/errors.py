@@ -24,6 +24,7 @@ __all__ = [
     "CreatorUnreachable",
     "DatabaseUnavailable",
     "DeliveryNotFound",
+    "EventNotStorable",
     "EventUnreadable",
     "ForwardNotFound",
     "HandlerFailed",
@@ -168,6 +169,10 @@ class AddressNotAllowed(RequestRefused, code="address_not_allowed", status=403):
 
 class ClientCertificateRequired(RequestRefused, code="client_certificate_required", status=403):
     """A client certificate that this application accepts is required."""
+
+
+class EventNotStorable(RequestRefused, code="event_not_storable", status=422):
+    """The database of this application can never store this event."""
 
 
 class RateLimited(RequestRefused, code="rate_limited", status=429, retry_after=1):

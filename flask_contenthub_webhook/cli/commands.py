@@ -16,11 +16,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ..errors import WebhookError
 from ..runtime.state import EXTENSION_KEY, get_state
 from ..storage.database_errors import lacks_schema
+from ..storage.encoding import UnfitEncoding
 from .terminal import escaped
 
 __all__ = ["DATABASE_ERRORS", "AppCommand", "AppGroup", "PlainCommand", "describe_database_error", "enter_app"]
 
-DATABASE_ERRORS = (DBAPIError, PoolTimeout, UnboundExecutionError)
+DATABASE_ERRORS = (DBAPIError, PoolTimeout, UnboundExecutionError, UnfitEncoding)
 """Errors of the database itself; any other error of SQLAlchemy is a bug."""
 
 _NOT_MIGRATED = (

@@ -85,7 +85,7 @@ OPTIONS: tuple[Option, ...] = (
         "WEBHOOK_MAX_BODY_BYTES",
         "max_body_bytes",
         16 * 1024 * 1024,
-        values.Number(int, 1024, 1024**3, "bytes"),
+        values.Number(int, 1024, 256 * 1024**2, "bytes"),  # PostgreSQL keeps no longer text in a JSONB
         "Largest accepted request body, in bytes.",
     ),
     Option(

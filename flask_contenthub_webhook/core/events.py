@@ -40,6 +40,7 @@ __all__ = [
     "EVENT_TYPES",
     "INTERNAL_EVENTS",
     "LOST_BY_CREATOR",
+    "NOT_STORABLE",
     "SUBMISSION_UNANSWERED",
     "Completed",
     "Custom",
@@ -64,6 +65,8 @@ EVENT_NAME_RULE = (
 )
 LOST_BY_CREATOR = "LOST_BY_CREATOR"
 SUBMISSION_UNANSWERED = "SUBMISSION_UNANSWERED"
+NOT_STORABLE = "NOT_STORABLE"
+"""The ``error_code`` of a task whose result the database can never store."""
 BUG_IN_CREATOR = "BUG_IN_CREATOR"
 """The ``error_code`` of an open task at which a method of the creator raised an unexpected exception."""
 _MAX_ID_LENGTH = 255

@@ -17,9 +17,9 @@ from ..core.backoff import jittered
 from ..core.received import Outcome, ReceivedEvent, Row, attempt_of, check_belongs
 from ..core.state_machine import TaskState, Trigger, Verdict
 from ..errors import RequestRefused, TaskNotFound
-from ..storage.database_errors import unavailable
+from ..storage.database_errors import row_refusal
 from ..storage.delivery_rows import delivery_values
-from ..storage.failure_log import log_failure
+from ..storage.failure_log import refusal_of
 from ..storage.inbox_statements import at_once
 from .belonging import check_sender, may_be_anothers
 
@@ -46,6 +46,7 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
         TaskNotFound: there is no such task.
         TaskMismatch: the payload names another task.
         InboxFull: too many events wait already.
+        EventNotStorable: the database can never store it.
         DatabaseUnavailable: nothing was written.
     """
     state.backpressure.admit()
@@ -53,8 +54,7 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
     try:
         applied = state.database.write_one(lambda tx: _accept(state, tx, received, notify=notify))
     except SQLAlchemyError as error:
-        log_failure(state.database, logger, "The database did not take an event.", error)
-        raise unavailable(error) from error
+        raise refusal_of(state.database, logger, "The database did not take an event.", error) from error
     state.backpressure.added(1, notified=notify)
     state.wake(applied.task_id)
     return applied
@@ -74,8 +74,9 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
     try:
         outcomes = state.database.write(lambda tx: _accept_many(state, tx, batch))
     except SQLAlchemyError as error:
-        log_failure(state.database, logger, "The database did not take a batch.", error)
-        raise unavailable(error) from error
+        if row_refusal(error) is not None and len(batch) > 1:  # of one of them, or of all in one statement
+            return [_accept_alone(state, received) for received in batch]
+        raise refusal_of(state.database, logger, "The database did not take a batch.", error) from error
     kept = sum(isinstance(outcome, Outcome) for outcome in outcomes)
     state.backpressure.added(kept, notified=bool(kept))
     for task_id in {outcome.task_id for outcome in outcomes if isinstance(outcome, Outcome)}:
@@ -94,12 +95,13 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
     Raises:
         TaskNotFound: there is no such task.
         TaskMismatch: the payload names another task.
+        EventNotStorable: the database can never store it.
         DatabaseUnavailable: nothing was written.
     """
     try:
         return state.database.write(lambda tx: _defer(state, tx, received, reason))
     except SQLAlchemyError as error:
-        raise unavailable(error) from error
+        raise refusal_of(state.database, logger, "The database did not take an event.", error) from error
 
 
 def _defer(state: WebhookState, tx: Tx, received: ReceivedEvent, reason: str) -> Outcome:
@@ -125,6 +127,14 @@ def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: boo
         return applied
     delivery_id, status = kept
     return Outcome(verdict=Verdict.QUEUED, delivery_id=delivery_id, task_id=ours, status=TaskState(status))
+
+
+def _accept_alone(state: WebhookState, received: ReceivedEvent) -> Outcome | RequestRefused:
+    """Store one event of a batch that was not stored as a whole."""
+    try:
+        return accept(state, received)
+    except RequestRefused as refusal:
+        return refusal
 
 
 def _accept_many(state: WebhookState, tx: Tx, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:

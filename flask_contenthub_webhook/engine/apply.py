@@ -68,6 +68,7 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
         TaskMismatch: the payload names another task; nothing was written.
         TransitionRefused: the host asked for a change that the task's state does not allow; nothing was written.
         HandlerFailed: a handler raised; the history row has the error and the time of the next try.
+        EventNotStorable: the database can never store it; nothing was written.
         DatabaseUnavailable: the database is down, or the row stays locked; nothing was written.
         AlreadySettled: the history row no longer waits; nothing was written.
     """
@@ -161,12 +162,13 @@ class _EventTransaction:
                 settle_copies(self.store.copies, self.tx, self.received, decision, row, attempt=self.attempt)
             if self.state.creator is not None:
                 self._find_strays(task, decision)
+            if decision.verdict is Verdict.PROCESSED:
+                self._queue_forwards(task, decision, delivery)
         except SQLAlchemyError as error:
             self._blame_the_event(error)
             raise
         try:
             if decision.verdict is Verdict.PROCESSED:
-                self._queue_forwards(task, decision, delivery)
                 self._call_handlers(task, decision, delivery)
             self._commit()
         except HandlerError as error:
@@ -271,10 +273,10 @@ class _EventTransaction:
     def _find_strays(self, task: Row, decision: Decision) -> None:
         """Note the jobs that nobody wants any longer; a task that ends before its own stays due until that is told."""
         names = names_of_strays(self.received, decision, task, self.attempt)
-        if not names:
-            return
         is_ending = decision.verdict is Verdict.PROCESSED
-        if not is_ending and not (names := not_told_lately(self.state, names)):
+        if not is_ending and names:
+            names = not_told_lately(self.state, names)
+        if not names:
             return
         if is_ending and task["next_poll_at"] is None:
             self.store.keep_due(self.tx, task, self.now + self.state.settings.poll_grace)
@@ -299,8 +301,7 @@ class _EventTransaction:
 
     def _blame_the_event(self, error: SQLAlchemyError) -> None:
         """Count it as this event's failure if a constraint or a trigger refuses its rows; others may pass."""
-        refusal = row_refusal(error)
-        if refusal is None:
+        if (refusal := row_refusal(error)) is None:
             return
         failure = HandlerError("a statement of the extension")
         failure.task_id, failure.attempt = self.received.task_id, self.attempt

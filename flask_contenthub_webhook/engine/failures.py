@@ -13,11 +13,11 @@ from ..core.backoff import jittered
 from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Verdict
-from ..errors import DatabaseUnavailable, HandlerFailed, without_parameters
+from ..errors import DatabaseUnavailable, EventNotStorable, HandlerFailed, without_parameters
 from ..runtime.state import WebhookState
-from ..storage.database_errors import unavailable
+from ..storage.database_errors import row_refusal
 from ..storage.delivery_rows import delivery_values, processing_times
-from ..storage.failure_log import log_failure
+from ..storage.failure_log import log_failure, refusal_of
 from .handlers import HandlerError
 
 __all__ = ["keep_failure", "record_failure"]
@@ -29,16 +29,18 @@ _MAX_ERROR_LENGTH = 10_000
 
 def keep_failure(
     state: WebhookState, received: ReceivedEvent, error: HandlerError, kept: Row | None
-) -> HandlerFailed | DatabaseUnavailable:
-    """Write the history row of a rolled-back event alone, so that the event is tried again."""
+) -> HandlerFailed | EventNotStorable | DatabaseUnavailable:
+    """Write the history row of a rolled-back event alone, so that the event is tried again.
+
+    A row that the database can never store is not: its event is refused.
+    """
     try:
         delivery_id, verdict = record_failure(
             state, received, _format_error(error), kept, task_id=error.task_id, attempt=error.attempt
         )
     except SQLAlchemyError as trouble:
         message = "The failure could not be recorded; the sender must send the event again."
-        log_failure(state.database, logger, message, trouble)
-        return unavailable(trouble)
+        return refusal_of(state.database, logger, message, trouble)
     logger.error(
         "A handler failed; the event is kept and tried again.",
         exc_info=without_parameters(error.__cause__ or error),
@@ -106,11 +108,11 @@ def record_failure(
     """
     tries = 1 if kept is None else kept["tries"] + 1
 
-    def write(tx: Connection) -> tuple[int, Verdict]:
+    def write(tx: Connection, error: str = _storable(error)) -> tuple[int, Verdict]:
         now, ahead = state.store.now(tx), state.store.clock.ahead(tx)
         outcome = _next_try(state, tries, now)
         verdict = Verdict(outcome["verdict"])
-        outcome |= {"tries": tries, "error": _storable(error), "claimed_until": None}
+        outcome |= {"tries": tries, "error": error, "claimed_until": None}
         if kept is None:
             arrival = delivery_values(received, task_id, now, ahead=ahead)
             values = {**arrival, "late": False, "attempt": attempt, **outcome}
@@ -118,7 +120,13 @@ def record_failure(
         state.store.update_delivery(tx, kept["id"], {**processing_times(received.received_at, now), **outcome})
         return int(kept["id"]), verdict
 
-    return state.database.write(write)
+    try:
+        return state.database.write(write)
+    except SQLAlchemyError as refused:
+        if row_refusal(refused) is None or error.isascii():
+            raise
+        plain = _storable(error.encode("ascii", "backslashreplace").decode())
+        return state.database.write(lambda tx: write(tx, plain))  # its column may have a small character set
 
 
 def _storable(error: str) -> str:

@@ -33,7 +33,7 @@ from ..errors import (
     TaskMismatch,
     TaskNotFound,
 )
-from ..storage.database_errors import unavailable
+from ..storage.database_errors import not_stored
 from ..storage.delivery_rows import delivery_values
 from ..storage.sender_queries import find_by_job, is_in_call
 from .accept import defer
@@ -310,4 +310,4 @@ def _in_database(work: Callable[[], T]) -> T:
     try:
         return work()
     except SQLAlchemyError as error:
-        raise unavailable(error) from error
+        raise not_stored(error) from error

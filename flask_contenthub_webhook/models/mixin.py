@@ -50,6 +50,9 @@ def _complete_table(mapper: Mapper[Any], model: type[TableMixin]) -> None:
     if len(key.columns) == 1 and isinstance(key.columns[0].type, sa.Integer):
         # Or SQLite would give the id of a deleted last row to the next one, and other rows and notes name deleted ones.
         table.dialect_options["sqlite"]["autoincrement"] = True
+    for dialect in ("mysql", "mariadb"):  # the database's own character set may hold less than what services say
+        if not {f"{dialect}_charset", f"{dialect}_default_charset"} & set(table.kwargs):
+            table.dialect_options[dialect]["charset"] = "utf8mb4"
     model._constrain(table, dict(mapper.columns.items()))  # noqa: SLF001 - for subclasses alone
 
 

@@ -24,6 +24,7 @@ from ..core.per_process import PerProcess
 from ..core.received import Source
 from ..core.redaction import redacted_sample
 from ..core.state_machine import Verdict
+from ..storage.database_errors import row_refusal
 from ..storage.failure_log import log_failure, log_unexpected
 from ..storage.transactions import Database
 from .background import can_run_threads
@@ -121,19 +122,27 @@ class RefusalLog:
         """Make a refusal visible. What cannot be written now is counted and written later.
 
         A refused request with a valid signature gets its own row with its whole body, so that the mistake of a trusted
-        sender can be found.
+        sender can be found; or the beginning of it, if the database cannot store the whole.
         """
         if refusal.scheme is None:
             self._count(refusal)
             return
         try:
-            with self._database.begin() as tx:
-                store = self._database.store
-                came_at = refusal.received_at + store.clock.ahead(tx)
-                times = {"received_at": came_at, "processed_at": came_at}
-                store.insert_delivery(tx, {**_row(refusal, body=_kept_whole(refusal.body)), **times})
+            try:
+                self._write_one(refusal, _kept_whole(refusal.body))
+            except SQLAlchemyError as error:
+                if row_refusal(error) is None:
+                    raise
+                self._write_one(refusal, redacted_sample(refusal.body[:_SAMPLE_BYTES]))
         except SQLAlchemyError as error:
             log_failure(self._database, logger, "A refused request could not be recorded.", error)
+
+    def _write_one(self, refusal: Refusal, body: bytes) -> None:
+        with self._database.begin() as tx:
+            store = self._database.store
+            came_at = refusal.received_at + store.clock.ahead(tx)
+            times = {"received_at": came_at, "processed_at": came_at}
+            store.insert_delivery(tx, {**_row(refusal, body=body), **times})
 
     def flush(self) -> bool:
         """Write what waits, each count under the time at which its refusals came; False if some of it still waits."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from enum import Enum
 
 from sqlalchemy import exc
 
-from ..errors import DatabaseUnavailable
+from ..errors import DatabaseUnavailable, EventNotStorable
 from .drivers import error_code, error_message
+from .encoding import UnfitEncoding
+from .packet_limit import excess_of
 
 __all__ = [
     "Trouble",
@@ -17,6 +20,7 @@ __all__ = [
     "is_contention",
     "is_lock_timeout",
     "lacks_schema",
+    "not_stored",
     "row_refusal",
     "trouble_of",
     "unavailable",
@@ -102,7 +106,7 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
     """Return the meaning of a database error; what is not clearly the statement's fault counts as unavailable."""
     if isinstance(error, exc.TimeoutError):  # the pool is exhausted
         return Trouble.BUSY
-    if not isinstance(error, exc.DBAPIError):
+    if not isinstance(error, exc.DBAPIError) or excess_of(error.orig):
         return Trouble.STATEMENT
     if error.connection_invalidated:
         return Trouble.RETRY
@@ -129,7 +133,7 @@ def row_refusal(error: exc.SQLAlchemyError) -> RowRefused | None:
         is_refusal = code not in _UNDEFINED_NUMBERS
     else:
         is_refusal = isinstance(error, exc.IntegrityError | exc.DataError)
-    return RowRefused(error_message(error.orig)) if is_refusal else None
+    return RowRefused(excess_of(error.orig) or error_message(error.orig)) if is_refusal else None
 
 
 def lacks_schema(error: BaseException) -> bool:
@@ -140,8 +144,18 @@ def lacks_schema(error: BaseException) -> bool:
     return error_code(error.orig) in _MISSING or any(words in message for words in _MISSING_IN_SQLITE)
 
 
+def not_stored(error: exc.SQLAlchemyError) -> DatabaseUnavailable | EventNotStorable:
+    """Return the refusal of an event whose row was not written: for good if the database refuses the row itself."""
+    if row_refusal(error) is None:
+        return unavailable(error)
+    excess = excess_of(error.orig) if isinstance(error, exc.DBAPIError) else ""
+    return EventNotStorable(f"{inspect.cleandoc(EventNotStorable.__doc__ or '')} {excess}".rstrip())
+
+
 def unavailable(error: exc.SQLAlchemyError) -> DatabaseUnavailable:
     """Return the refusal of what could not be stored; the sender sends it again."""
+    if isinstance(error, UnfitEncoding):
+        return DatabaseUnavailable(str(error))
     if not lacks_schema(error):
         return DatabaseUnavailable()
     return DatabaseUnavailable("The database is behind this version of the application: run `flask db upgrade`.")
@@ -171,7 +185,7 @@ def is_connection_useless(error: exc.SQLAlchemyError) -> bool:
 
     SQLAlchemy itself detects most lost connections, but not a read-only server, nor, with pg8000, a shutdown.
     """
-    return isinstance(error, exc.DBAPIError) and error_code(error.orig) in _USELESS
+    return isinstance(error, exc.DBAPIError) and error_code(error.orig) in _USELESS and not excess_of(error.orig)
 
 
 def ends_transaction(error: BaseException) -> bool:

@@ -10,10 +10,12 @@ from sqlalchemy import Connection
 __all__ = [
     "MYSQL",
     "TransactionState",
+    "character_set",
     "commits_by_itself",
     "error_code",
     "error_message",
     "set_autocommit",
+    "set_character_set",
     "transaction_state",
 ]
 
@@ -69,9 +71,10 @@ def transaction_state(dialect: str, driver: Any) -> TransactionState:
         return TransactionState.OPEN if getattr(driver, "in_transaction", True) else TransactionState.NONE
     if dialect in MYSQL:
         flags = getattr(driver, "server_status", None)  # mysqlclient keeps them for itself
-        if not isinstance(flags, int):
+        is_open = bool(flags & _IN_TRANSACTION) if isinstance(flags, int) else getattr(driver, "in_transaction", None)
+        if is_open is None:
             return TransactionState.UNKNOWN
-        return TransactionState.OPEN if flags & _IN_TRANSACTION else TransactionState.NONE
+        return TransactionState.OPEN if is_open else TransactionState.NONE
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     if isinstance(status, int):
         return _LIBPQ[status] if status < len(_LIBPQ) else TransactionState.UNKNOWN
@@ -97,3 +100,18 @@ def set_autocommit(driver: Any, on: bool) -> None:
         driver.autocommit(on)
     else:
         driver.autocommit = on
+
+
+def character_set(driver: Any) -> str:
+    """Return the character set in which a connection of MySQL or MariaDB sends and gets text."""
+    if hasattr(driver, "character_set_name"):  # PyMySQL, mysqlclient
+        return str(driver.character_set_name())
+    return str(driver.charset)  # mysql-connector
+
+
+def set_character_set(driver: Any, name: str) -> None:
+    """Let a connection of MySQL or MariaDB send and get text in another character set."""
+    if hasattr(driver, "set_character_set"):  # PyMySQL, mysqlclient
+        driver.set_character_set(name)
+    else:
+        driver.set_charset_collation(name)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ..errors import DatabaseUnavailable, without_parameters
-from .database_errors import Trouble, is_contention, lacks_schema, trouble_of
+from ..errors import DatabaseUnavailable, EventNotStorable, without_parameters
+from .database_errors import Trouble, is_contention, lacks_schema, not_stored, row_refusal, trouble_of
 from .drivers import error_code, error_message
 
 if TYPE_CHECKING:
     from .transactions import Database
 
-__all__ = ["describe_briefly", "log_failure", "log_unexpected"]
+__all__ = ["describe_briefly", "log_failure", "log_unexpected", "refusal_of"]
 
 _LONGEST_MESSAGE = 200
 _BEHIND = "The database is behind this version: run `flask db upgrade`"
@@ -52,6 +52,17 @@ def log_unexpected(
         log_failure(database, logger, message, error, extra=extra)
     elif not isinstance(error, DatabaseUnavailable):  # that was logged where it was raised
         logger.error(message, exc_info=without_parameters(error), extra=extra)
+
+
+def refusal_of(
+    database: Database, logger: Logger, message: str, error: SQLAlchemyError
+) -> DatabaseUnavailable | EventNotStorable:
+    """Log that an event was not stored, and return its refusal; a row that is refused is no outage."""
+    if (refusal := row_refusal(error)) is None:
+        log_failure(database, logger, message, error)
+    else:
+        logger.warning("The database refuses the row of an event: %s", refusal)
+    return not_stored(error)
 
 
 def describe_briefly(error: BaseException) -> str:

@@ -1,8 +1,10 @@
-"""The settings of a session of MySQL or MariaDB while it is ours: bounded waits for locks, and READ COMMITTED.
+"""The settings of a session of MySQL or MariaDB while it is ours.
 
 By default a statement waits 50 s for a row, and a day for a table; and REPEATABLE READ locks gaps between rows, so that
 claims, forwards and purges run into each other, and answers a row that changed meanwhile with an error
 (``innodb_snapshot_isolation``). The statements of this package are written for READ COMMITTED, as PostgreSQL has it.
+Without a strict mode the server cuts off what a column cannot hold, and under another character set than utf8mb4 the
+driver cannot even send it.
 
 These are settings of the session, not of the transaction. A pooled connection keeps them while only we use it, which
 costs no callback a statement; it gets its own back when somebody else takes it from the pool.
@@ -20,11 +22,14 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .drivers import MYSQL
+from .drivers import MYSQL, character_set, set_character_set
+from .packet_limit import PACKET, watch_packets
 
 __all__ = ["connect", "make_ours", "make_session_ours", "using_ours"]
 
 _OURS = "contenthub_webhook_session"
+_HOSTS = "contenthub_webhook_character_set"
+_CHARACTER_SET = "utf8mb4"
 _WAITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 """Of rows and of tables, in whole seconds."""
 
@@ -60,20 +65,28 @@ def make_ours(connection: Connection, longest_wait: float) -> None:
     if dialect.name not in MYSQL or _OURS in connection.info:
         return
     isolation = "tx_isolation" if getattr(dialect, "is_mariadb", False) else "transaction_isolation"
-    settings = (*_WAITS, isolation)
+    settings = (*_WAITS, isolation, "sql_mode")
     longest = max(1, round(longest_wait))
     values = [f"LEAST(@@SESSION.{wait}, {longest})" for wait in _WAITS]
     values.append(
         f"IF(@@SESSION.{isolation} = 'REPEATABLE-READ' AND NOT (@@log_bin AND @@SESSION.binlog_format = 'STATEMENT'),"
         f" 'READ-COMMITTED', @@SESSION.{isolation})"
     )
+    values.append("CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_TRANS_TABLES')")
     keep = [f"{_kept(setting)} = @@SESSION.{setting}" for setting in settings]
     change = [f"SESSION {setting} = {value}" for setting, value in zip(settings, values, strict=True)]
     restore = [f"SESSION {setting} = {_kept(setting)}" for setting in settings]
     engine = connection.engine
     if _OURS not in vars(engine.dialect):
         event.listen(engine, "checkout", _give_back)
+        watch_packets(engine)
         vars(engine.dialect)[_OURS] = True
+    if PACKET not in connection.info:  # it stays the same until the session ends
+        connection.info[PACKET] = connection.exec_driver_sql("SELECT @@SESSION.max_allowed_packet").scalar_one()
+    driver = connection.connection.dbapi_connection
+    if (own := character_set(driver)) != _CHARACTER_SET:
+        set_character_set(driver, _CHARACTER_SET)
+        connection.info[_HOSTS] = own
     connection.exec_driver_sql(f"SET {', '.join(keep + change)}")
     connection.info[_OURS] = f"SET {', '.join(restore)}"
 
@@ -97,5 +110,7 @@ def _give_back(driver: Any, entry: ConnectionPoolEntry, _: object) -> None:
         cursor = driver.cursor()
         cursor.execute(restore)
         cursor.close()
+        if own := entry.info.pop(_HOSTS, None):
+            set_character_set(driver, own)
     except Exception as error:
         raise DisconnectionError("It was lost in the pool.") from error  # the pool opens another one

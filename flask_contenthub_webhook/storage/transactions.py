@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flask_sqlalchemy.session import Session as FlaskSession
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
@@ -19,6 +19,7 @@ from ..core.outages import Outage
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import commits_by_itself, set_autocommit
+from .encoding import check_encoding, is_checked
 from .host_session import OURS, context_of_ours, is_exhausted, make_room
 from .mysql_session import connect, make_ours, make_session_ours, using_ours
 from .sqlite_lock import begin_writing
@@ -75,6 +76,12 @@ class Database:
         """The host's delivery model, or the default one."""
         return self.store.deliveries.model
 
+    @property
+    def _tables(self) -> tuple[Table, ...]:
+        """The tables that hold texts of others."""
+        models = self.store.tasks, self.store.deliveries, self.outbox.forwards, self.outbox.attempts
+        return tuple(model.table for model in models)
+
     def _begin_process(self) -> threading.Lock:
         """Drop the connections that a forked child inherited, and pools whose locks may be held in the parent."""
         if self._is_used:
@@ -130,7 +137,9 @@ class Database:
         make_room(self.db, self.store.bind_of)
         with engine.connect() as connection:
             try:
-                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+                single = connection.execution_options(isolation_level="AUTOCOMMIT")
+                check_encoding(single, self._tables)
+                yield single
             except SQLAlchemyError as error:
                 _drop_useless(connection, error)
                 raise
@@ -154,7 +163,10 @@ class Database:
             session.info[OURS] = True
             session.expire_on_commit = False
             if not has_connection:
-                make_session_ours(session, self.store.bind_of(session).dialect, self.store.lock_timeout)
+                dialect = self.store.bind_of(session).dialect
+                make_session_ours(session, dialect, self.store.lock_timeout)
+                if not is_checked(dialect):
+                    event.listen(session, "after_begin", lambda _session, _, begun: check_encoding(begun, self._tables))
             try:
                 yield session
             except StatementError as error:
@@ -180,6 +192,7 @@ class Database:
                     with Transaction(self, connection, session) as transaction:
                         if writes:
                             self._begin_writing(connection)
+                        check_encoding(connection, self._tables)
                         yield transaction
                     return
                 key = self.store.tasks.table.metadata.info.get("bind_key")
@@ -188,6 +201,7 @@ class Database:
         with connect(engine) as connection, Transaction(self, connection) as transaction:
             if writes:
                 self._begin_writing(connection)
+            check_encoding(connection, self._tables)
             yield transaction
 
     def _begin_writing(self, connection: Connection) -> None:

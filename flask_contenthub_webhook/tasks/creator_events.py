@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.events import LOST_BY_CREATOR, SUBMISSION_UNANSWERED, Event, parse_event
+from ..core.events import LOST_BY_CREATOR, NOT_STORABLE, SUBMISSION_UNANSWERED, Event, parse_event
 from ..core.received import ReceivedEvent, Source
 from ..core.redaction import storable
 from ..core.strict_json import check_value
 from ..creators.protocol import RemoteState, Report
 from ..engine.reports import event_of, failure
-from ..errors import RequestRefused
+from ..errors import EventNotStorable, RequestRefused
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["event_of_report", "failed_event", "lost_event", "unanswered_event"]
+__all__ = ["event_of_report", "failed_event", "lost_event", "not_storable_event", "unanswered_event"]
 
 
 def event_of_report(state: WebhookState, task: Row, report: Report, source: Source) -> ReceivedEvent | None:
@@ -57,6 +58,12 @@ def failed_event(
     return _received(state, task, parse_event(payload), source)
 
 
+def not_storable_event(received: ReceivedEvent, refusal: EventNotStorable) -> ReceivedEvent:
+    """Return the failure of a job whose report the database can never store, so that it is not asked for again."""
+    payload = failure(received.event.task_id, NOT_STORABLE, refusal.message, retryable=False)
+    return replace(received, event=parse_event(payload), digest=None, body=_written(payload))
+
+
 def _given_up(state: WebhookState, task: Row, code: str, message: str) -> ReceivedEvent:
     """Return a failure that the poller finds, and that another attempt may mend."""
     payload = failure(task["creator_task_id"], code, message, retryable=True)
@@ -71,5 +78,9 @@ def _received(state: WebhookState, task: Row, event: Event, source: Source) -> R
         received_at=state.clock(),
         attempt=task["attempt"],
         task_is_authenticated=True,
-        body=json.dumps(event.payload, ensure_ascii=False, separators=(",", ":")).encode(),
+        body=_written(event.payload),
     )
+
+
+def _written(payload: Mapping[str, Any]) -> bytes:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()

@@ -37,12 +37,13 @@ from ..errors import (
     CreatorUnclear,
     CreatorUnreachable,
     DatabaseUnavailable,
+    EventNotStorable,
     HandlerFailed,
     RequestRefused,
 )
 from ..runtime.leases import renewed
 from ..storage.failure_log import describe_briefly, log_failure
-from .creator_events import event_of_report, failed_event
+from .creator_events import event_of_report, failed_event, not_storable_event
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -387,7 +388,10 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
 def _apply_or_log(state: WebhookState, received: ReceivedEvent) -> Outcome | None:
     """Apply an event; no caller waits, so a failure is left to the next sweep or poll."""
     try:
-        return apply_event(state, received)
+        try:
+            return apply_event(state, received)
+        except EventNotStorable as refusal:
+            return apply_event(state, not_storable_event(received, refusal))
     except (HandlerFailed, DatabaseUnavailable):
         return None  # logged where it happened, and due for another try
     except RequestRefused as refusal:

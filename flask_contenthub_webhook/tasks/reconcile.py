@@ -35,11 +35,12 @@ from ..errors import (
     CreatorUnclear,
     CreatorUnreachable,
     DatabaseUnavailable,
+    EventNotStorable,
     HandlerFailed,
     RequestRefused,
 )
 from ..storage.failure_log import describe_briefly, log_failure, log_unexpected
-from .creator_events import event_of_report, lost_event, unanswered_event
+from .creator_events import event_of_report, lost_event, not_storable_event, unanswered_event
 from .handover import look_once_more
 
 if TYPE_CHECKING:
@@ -359,7 +360,10 @@ class _Pass:
         try:
             if self.state.database.ask(lambda tx: self.state.store.is_waiting(tx, received)):
                 return "error"  # the same event failed before: it has its tries, and then waits for a person
-            return apply_event(self.state, received).verdict.value
+            try:
+                return apply_event(self.state, received).verdict.value
+            except EventNotStorable as refusal:
+                return apply_event(self.state, not_storable_event(received, refusal)).verdict.value
         except (HandlerFailed, DatabaseUnavailable):
             return "error"  # logged where it happened; the delivery or the next pass tries again
         except SQLAlchemyError as error:

@@ -21,6 +21,8 @@ def through(url: str, driver: str) -> str:
 
 
 MARIADB_DRIVERS = ("pymysql", "mysqldb")
+MYSQL_CONNECTOR = "mysqlconnector"
+"""Oracle's driver; of its collations MariaDB knows only the older ones."""
 _OF_DEBIAN = Path("/usr/lib/python3/dist-packages/MySQLdb")
 """mysqlclient has no wheel for Linux: Debian's is for Debian's version of Python."""
 
@@ -29,7 +31,11 @@ def through_mysql(url: str, driver: str) -> str:
     """The URL of a database of `MariaDBServer`, for another driver; the test is skipped where that is missing."""
     if driver == "mysqldb" and not _find_mysqlclient():
         pytest.skip("no mysqlclient for this Python: apt-get install python3-mysqldb")
-    return make_url(url).set(drivername=f"mysql+{driver}").render_as_string(hide_password=False)
+    made = make_url(url).set(drivername=f"mysql+{driver}")
+    if driver == MYSQL_CONNECTOR:
+        pytest.importorskip("mysql.connector", reason="no mysql-connector: pip install -e '.[mysqlconnector]'")
+        made = made.update_query_dict({"charset": "utf8mb4", "collation": "utf8mb4_general_ci"})
+    return made.render_as_string(hide_password=False)
 
 
 def _find_mysqlclient() -> bool:

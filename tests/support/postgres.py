@@ -134,10 +134,12 @@ class PostgresServer(Service):
         finally:
             self.start()
 
-    def create_database(self) -> str:
+    def create_database(self, *, encoding: str = "") -> str:
         """Make an empty database and return its SQLAlchemy URL."""
         name = f"test_{next(self._numbers)}"
-        self._execute(f'CREATE DATABASE "{name}" STRATEGY FILE_COPY')
+        plain = "TEMPLATE template0 LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C' ENCODING"
+        other = f" {plain} '{encoding}'" if encoding else ""
+        self._execute(f'CREATE DATABASE "{name}" STRATEGY FILE_COPY{other}')
         return self._url_of(name)
 
     def drop_database(self, url: str) -> None:

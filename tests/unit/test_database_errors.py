@@ -21,7 +21,13 @@ from flask_contenthub_webhook.storage.database_errors import (
     trouble_of,
 )
 from flask_contenthub_webhook.storage.drivers import error_code
-from tests.support.database_drivers import MARIADB_DRIVERS, POSTGRES_DRIVERS, through, through_mysql
+from tests.support.database_drivers import (
+    MARIADB_DRIVERS,
+    MYSQL_CONNECTOR,
+    POSTGRES_DRIVERS,
+    through,
+    through_mysql,
+)
 from tests.support.mariadb import MariaDBServer
 from tests.support.postgres import PostgresServer
 
@@ -94,7 +100,7 @@ NUMBERS = {
 }
 
 
-@pytest.fixture(scope="module", params=MARIADB_DRIVERS)
+@pytest.fixture(scope="module", params=[*MARIADB_DRIVERS, MYSQL_CONNECTOR])
 def mariadb_connection(request: pytest.FixtureRequest, mariadb: MariaDBServer) -> Any:
     url = mariadb.create_database()
     engine = sa.create_engine(through_mysql(url, request.param))
@@ -119,6 +125,7 @@ def test_an_error_of_mariadb_means_the_same_through_each_driver(mariadb_connecti
     assert (row_refusal(caught.value) is not None) is (number in {1062, 1366, 1406, 1644, 4025})
 
 
+@pytest.mark.parametrize("mariadb_connection", MARIADB_DRIVERS, indirect=True)
 def test_a_killed_connection_of_mariadb_is_a_lost_one(mariadb_connection: Any, mariadb: MariaDBServer):
     number = mariadb_connection.exec_driver_sql("SELECT connection_id()").scalar_one()
     mariadb.execute(f"KILL {number}")

@@ -14,6 +14,7 @@ CONTRACT = {  # as in docs/http.md
     "webhook_disabled": 404,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
+    "event_not_storable": 422,
     "address_not_allowed": 403,
     "client_certificate_required": 403,
     "rate_limited": 429,

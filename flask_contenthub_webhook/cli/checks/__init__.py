@@ -13,6 +13,7 @@ from .host import check_handlers, check_loggers
 from .operations import check_backlog, check_jobs, check_raised_alerts
 from .schema import check_schema
 from .secret import check_secrets
+from .server import check_server
 from .settings import check_enabled, check_keys, check_signatures
 from .tasks import check_tasks
 from .transactions import check_transactions
@@ -26,6 +27,7 @@ CHECKS = (
     check_signatures,
     check_base_url,
     check_schema,
+    check_server,
     check_transactions,
     check_connections,
     check_handlers,

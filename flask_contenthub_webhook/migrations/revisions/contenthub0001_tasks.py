@@ -285,7 +285,17 @@ def create() -> None:
     write_record([Entry("table", TABLE)])  # first: a try that breaks off may leave the table
     checks = (sa.CheckConstraint(condition, name=check) for check, condition in check_constraints().items())
     unique = sa.UniqueConstraint(name("task_id"), name=unique_task_id())
-    op.create_table(TABLE, *task_columns(), primary_key(), unique, *checks, schema=SCHEMA, sqlite_autoincrement=True)
+    op.create_table(
+        TABLE,
+        *task_columns(),
+        primary_key(),
+        unique,
+        *checks,
+        schema=SCHEMA,
+        sqlite_autoincrement=True,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
+    )
     create_indexes(present=set())
 
 

@@ -97,7 +97,15 @@ def upgrade(engine_name: str = BIND) -> None:
     else:
         write_view(RECORD, [Entry("table", TABLE)], SCHEMA)
         key = sa.PrimaryKeyConstraint(name("id"), name=op.f(f"pk_{TABLE}"))
-        op.create_table(TABLE, *delivery_columns(), key, schema=SCHEMA, sqlite_autoincrement=True)
+        op.create_table(
+            TABLE,
+            *delivery_columns(),
+            key,
+            schema=SCHEMA,
+            sqlite_autoincrement=True,
+            mysql_charset="utf8mb4",
+            mariadb_charset="utf8mb4",
+        )
     if f"ix_{TABLE}_task_id" not in present:
         op.create_index(op.f(f"ix_{TABLE}_task_id"), TABLE, [name("task_id"), name("id")], schema=SCHEMA)
     if f"ix_{TABLE}_next_retry_at" not in present:

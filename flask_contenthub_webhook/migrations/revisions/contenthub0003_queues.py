@@ -232,7 +232,15 @@ def make(entry: Entry) -> None:
         case "table":
             columns = new_tables()[entry.name]
             key = sa.PrimaryKeyConstraint(columns[0].name, name=op.f(f"pk_{entry.name}"))
-            op.create_table(entry.name, *columns, key, schema=SCHEMA, sqlite_autoincrement=columns[0].name == "id")
+            op.create_table(
+                entry.name,
+                *columns,
+                key,
+                schema=SCHEMA,
+                sqlite_autoincrement=columns[0].name == "id",
+                mysql_charset="utf8mb4",
+                mariadb_charset="utf8mb4",
+            )
         case "index":
             create_index(entry.name, *new_indexes()[entry.name])
 
