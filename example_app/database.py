@@ -12,6 +12,14 @@ from sqlalchemy import event
 BUSY_TIMEOUT = 5
 """Seconds to wait for a lock; content-creator hangs up after 10, and should get its answer by then."""
 
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+"""Where a URL names none; both come with the demo."""
+
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers and the writer do not wait for each other
     # The sender never repeats what we acknowledged. In WAL mode, NORMAL may lose the last commits in a power failure;
@@ -25,7 +33,7 @@ def database_uri(environ: Mapping[str, str]) -> str:
     """Return DATABASE_URL in the form SQLAlchemy wants, or an SQLite file in the instance folder if it is not set."""
     url = environ.get("DATABASE_URL") or "sqlite:///contenthub.db"
     scheme, _, rest = url.partition("://")
-    return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+    return f"{DRIVERS[scheme]}://{rest}" if scheme in DRIVERS else url
 
 
 def engine_options(uri: str) -> dict[str, Any]:

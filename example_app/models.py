@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, CheckConstraint, DateTime, Double, ForeignKey, String, Text
+from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from flask_contenthub_webhook import DeliveryMixin, GenerationTaskMixin
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     Model = Base
 else:
     Model = db.Model
+
+
+LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+"""A plain TEXT of MySQL ends at 64 KiB, which an article may exceed."""
+Moment = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 
 def now() -> datetime:
@@ -45,7 +51,7 @@ class Account(Model):
     name: Mapped[str] = mapped_column(String(100), unique=True)
     min_quality: Mapped[float | None] = mapped_column(Double)
     """Contents that score less are reviewed by a person, even with `auto_approve`; 1 to 10, None accepts any score."""
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
 class GenerationTask(GenerationTaskMixin, Model):
@@ -73,16 +79,16 @@ class Content(Model):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    task_id: Mapped[str] = mapped_column(String(36), ForeignKey("content_generation_tasks.task_id"), index=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("content_generation_tasks.task_id"), index=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     title: Mapped[str] = mapped_column(String(500))
-    body: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(LongText)
     images: Mapped[list[Any]] = mapped_column(JSON, default=list)
     quality_score: Mapped[float | None] = mapped_column(Double)
     word_count: Mapped[int | None]
     review_status: Mapped[str] = mapped_column(String(20), default=ReviewStatus.PENDING_REVIEW.value)
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
-    reviewed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    reviewed_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
 class PublishPoolEntry(Model):
@@ -92,8 +98,8 @@ class PublishPoolEntry(Model):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     content_id: Mapped[int] = mapped_column(ForeignKey("contents.id"), index=True)
-    added_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
-    published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    added_at: Mapped[datetime] = mapped_column(Moment, default=now)
+    published_at: Mapped[datetime | None] = mapped_column(Moment)
 
     content: Mapped[Content] = relationship()
 
@@ -105,9 +111,9 @@ class AccountNote(Model):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
-    task_id: Mapped[str] = mapped_column(String(36), ForeignKey("content_generation_tasks.task_id"))
+    task_id: Mapped[str] = mapped_column(ForeignKey("content_generation_tasks.task_id"))
     text: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    created_at: Mapped[datetime] = mapped_column(Moment, default=now)
 
 
 ALL = (Account, GenerationTask, Delivery, Content, PublishPoolEntry, AccountNote)

@@ -39,8 +39,8 @@ def check_dependencies(*modules: str) -> None:
     Raises:
         SetupError: something is missing; the message says how to install it.
     """
-    if database_uri(os.environ).startswith("postgresql+psycopg:"):
-        modules += ("psycopg",)
+    scheme = database_uri(os.environ).partition("://")[0]
+    modules += tuple(driver for driver in ("psycopg", "pymysql") if scheme.endswith(f"+{driver}"))
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise SetupError(

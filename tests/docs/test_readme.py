@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -83,8 +84,11 @@ def _way() -> tuple[list[str], str, list[str]]:
 @pytest.fixture(scope="module")
 def set_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reader's folder after every command up to the server."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    (folder / "app.py").write_text(_block("python"), encoding="utf-8")
+    return _set_up(tmp_path_factory.mktemp("quickstart"), _block("python"))
+
+
+def _set_up(folder: Path, app: str) -> Path:
+    (folder / "app.py").write_text(app, encoding="utf-8")
     shell = Shell(folder)
     for command in _way()[0]:
         shell.run(command)
@@ -96,8 +100,13 @@ def quickstart(set_up: Path, tmp_path: Path, port: int) -> Iterator[tuple[Shell,
     """A copy of the reader's folder with the server running, and the commands that are left."""
     folder = shutil.copytree(set_up, tmp_path / "quickstart")
     (folder / "app.py").write_text(_block("python").replace(":5000", f":{port}"), encoding="utf-8")
-    shell = Shell(folder)
-    _, run, left = _way()
+    with _served(folder, port) as shell:
+        yield shell, _way()[2]
+
+
+@contextlib.contextmanager
+def _served(folder: Path, port: int) -> Iterator[Shell]:
+    shell, run = Shell(folder), _way()[1]
     server = subprocess.Popen(
         [*run.split(), "--port", str(port)],
         cwd=folder,
@@ -107,7 +116,7 @@ def quickstart(set_up: Path, tmp_path: Path, port: int) -> Iterator[tuple[Shell,
     )
     try:
         _wait_for(port)
-        yield shell, left
+        yield shell
     finally:
         server.terminate()
         server.wait(timeout=10)
@@ -159,6 +168,18 @@ def test_the_quickstart_refuses_a_callback_without_a_token(quickstart: tuple[She
 
     assert '"code":"signature_missing"' in answer.replace(" ", "")
     assert httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json() == []
+
+
+def test_the_quickstart_keeps_a_long_article_on_a_server(server_url: str, tmp_path: Path, port: int) -> None:
+    app = _block("python").replace("sqlite:///quickstart.db", server_url).replace(":5000", f":{port}")
+    with _served(_set_up(tmp_path, app), port) as shell:
+        shell.run(_way()[2][0])
+        article = "茶" * 100_000
+        event = {"event": "completed", "taskId": "any", "result": {"content": article}}
+        answer = httpx.post(shell.variables["URL"], json=event, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        articles = httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json()
+        assert [one["body"] for one in articles] == [article]
 
 
 def test_the_readme_names_the_two_commands() -> None:

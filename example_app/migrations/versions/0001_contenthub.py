@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+"""MySQL's plain TEXT ends at 64 KiB."""
+Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+"""MySQL's plain DATETIME has whole seconds."""
+PlainMoment = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 
 def upgrade() -> None:
@@ -23,7 +30,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(100), nullable=False),
         sa.Column("min_quality", sa.Double(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_accounts"),
         sa.UniqueConstraint("name", name="uq_accounts_name"),
     )
@@ -41,12 +48,12 @@ def upgrade() -> None:
         sa.Column("auto_approve", sa.Boolean(), nullable=False),
         sa.Column("status", sa.String(20), nullable=False),
         sa.Column("result", sa.JSON(), nullable=True),
-        sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("error_message", LongText, nullable=True),
         sa.Column("retry_count", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(), nullable=True),
-        sa.Column("completed_at", sa.DateTime(), nullable=True),
-        sa.Column("timeout_at", sa.DateTime(), nullable=True),
+        sa.Column("created_at", PlainMoment, nullable=False),
+        sa.Column("updated_at", PlainMoment, nullable=True),
+        sa.Column("completed_at", PlainMoment, nullable=True),
+        sa.Column("timeout_at", PlainMoment, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_content_generation_tasks"),
         sa.UniqueConstraint("task_id", name="uq_content_generation_tasks_task_id"),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_content_generation_tasks_account_id"),
@@ -58,13 +65,13 @@ def upgrade() -> None:
         sa.Column("task_id", sa.String(36), nullable=False),
         sa.Column("account_id", sa.Integer(), nullable=False),
         sa.Column("title", sa.String(500), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("body", LongText, nullable=False),
         sa.Column("images", sa.JSON(), nullable=False),
         sa.Column("quality_score", sa.Double(), nullable=True),
         sa.Column("word_count", sa.Integer(), nullable=True),
         sa.Column("review_status", sa.String(20), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("reviewed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", Moment, nullable=False),
+        sa.Column("reviewed_at", Moment, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_contents"),
         sa.ForeignKeyConstraint(["task_id"], ["content_generation_tasks.task_id"], name="fk_contents_task_id"),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_contents_account_id"),
@@ -78,8 +85,8 @@ def upgrade() -> None:
         "publish_pool",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("content_id", sa.Integer(), nullable=False),
-        sa.Column("added_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("added_at", Moment, nullable=False),
+        sa.Column("published_at", Moment, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_publish_pool"),
         sa.ForeignKeyConstraint(["content_id"], ["contents.id"], name="fk_publish_pool_content_id"),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
 
 revision = "0002"
 down_revision = "0001"
@@ -20,11 +21,21 @@ TASKS = "content_generation_tasks"
 FINISHED = "'completed', 'failed', 'timeout', 'cancelled'"
 STATES = f"'pending', 'submitted', 'processing', {FINISHED}"
 RENAMED = {"completed_at": "finished_at", "timeout_at": "deadline_at"}
-TIMES = ("created_at", "updated_at", "finished_at", "deadline_at")
+TIMES = {"created_at": False, "updated_at": False, "finished_at": True, "deadline_at": True}
+"""Whether they may be NULL."""
 COUNTERS = ("attempt", "version", "submit_tries", "polls", "times_missing")
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Moment = sa.DateTime(timezone=True)
+Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+PlainMoment = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+
+def exact(length: int) -> sa.types.TypeEngine[str]:
+    """Return the type of a name: MySQL's texts ignore case and accents."""
+    same_bytes = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(same_bytes, "mysql", "mariadb")
 
 
 def upgrade() -> None:
@@ -37,8 +48,8 @@ def upgrade() -> None:
 def add_task_columns() -> None:
     with op.batch_alter_table(TASKS) as tasks:
         for old, new in RENAMED.items():
-            tasks.alter_column(old, new_column_name=new, existing_type=sa.DateTime(), existing_nullable=True)
-        tasks.add_column(sa.Column("creator_task_id", sa.String(255), nullable=True))
+            tasks.alter_column(old, new_column_name=new, existing_type=PlainMoment, existing_nullable=True)
+        tasks.add_column(sa.Column("creator_task_id", exact(255), nullable=True))
         tasks.add_column(sa.Column("creator_name", sa.String(16), nullable=True))
         tasks.add_column(sa.Column("creator_address", sa.String(255), nullable=True))
         tasks.add_column(sa.Column("earlier_creator_task_ids", sa.JSON(), nullable=True))
@@ -69,22 +80,27 @@ def fill_task_columns() -> None:
         "submit_tries = 0, polls = 0, times_missing = 0, updated_at = COALESCE(updated_at, created_at)"
     )
     op.execute(f"UPDATE {TASKS} SET status = 'processing' WHERE status = 'running'")  # noqa: S608 - its old name
-    op.execute(f"UPDATE {TASKS} SET next_poll_at = CURRENT_TIMESTAMP WHERE status NOT IN ({FINISHED})")  # noqa: S608
+    now = "UTC_TIMESTAMP(6)" if op.get_context().dialect.name in {"mysql", "mariadb"} else "CURRENT_TIMESTAMP"
+    op.execute(f"UPDATE {TASKS} SET next_poll_at = {now} WHERE status NOT IN ({FINISHED})")  # noqa: S608
 
 
 def tighten_task_columns() -> None:
     with op.batch_alter_table(TASKS, table_kwargs={"sqlite_autoincrement": True}) as tasks:
-        tasks.alter_column("id", existing_type=sa.Integer(), type_=BigId, existing_nullable=False)
+        tasks.alter_column("id", existing_type=sa.Integer(), type_=BigId, existing_nullable=False, autoincrement=True)
         tasks.alter_column("topic", existing_type=sa.String(500), nullable=True)
         tasks.alter_column("priority", existing_type=sa.Integer(), type_=sa.SmallInteger(), existing_nullable=False)
         tasks.alter_column("status", existing_type=sa.String(20), type_=sa.String(16), existing_nullable=False)
         tasks.alter_column("earlier_creator_task_ids", existing_type=sa.JSON(), nullable=False)
         for counter in COUNTERS:
             tasks.alter_column(counter, existing_type=sa.Integer(), nullable=False)
-        tasks.alter_column("updated_at", existing_type=sa.DateTime(), nullable=False)
-        for time in TIMES:
+        tasks.alter_column("updated_at", existing_type=PlainMoment, nullable=False)
+        for time, nullable in TIMES.items():
             tasks.alter_column(
-                time, existing_type=sa.DateTime(), type_=Moment, postgresql_using=f"{time} AT TIME ZONE 'UTC'"
+                time,
+                existing_type=PlainMoment,
+                existing_nullable=nullable,
+                type_=Moment,
+                postgresql_using=f"{time} AT TIME ZONE 'UTC'",
             )
         tasks.drop_column("retry_count")
         tasks.create_check_constraint(op.f(f"ck_{TASKS}_status"), f"status IN ({STATES})")
@@ -102,15 +118,15 @@ def create_deliveries() -> None:
     op.create_table(
         "webhook_deliveries",
         sa.Column("id", BigId, nullable=False),
-        sa.Column("task_id", sa.String(255), nullable=True),
+        sa.Column("task_id", exact(255), nullable=True),
         sa.Column("event", sa.String(64), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=True),
         sa.Column("source", sa.String(16), nullable=False),
         sa.Column("scheme", sa.String(16), nullable=True),
-        sa.Column("message_id", sa.String(255), nullable=True),
+        sa.Column("message_id", exact(255), nullable=True),
         sa.Column("verdict", sa.String(16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("error", LongText, nullable=True),
         sa.Column("status_before", sa.String(16), nullable=True),
         sa.Column("status_after", sa.String(16), nullable=True),
         sa.Column("late", sa.Boolean(), nullable=False),
@@ -124,8 +140,8 @@ def create_deliveries() -> None:
         sa.Column("latency_ms", sa.Double(), nullable=True),
         sa.Column("remote_addr", sa.String(64), nullable=True),
         sa.Column("headers", sa.JSON(), nullable=True),
-        sa.Column("body", sa.LargeBinary(), nullable=True),
-        sa.Column("body_digest", sa.String(64), nullable=True),
+        sa.Column("body", Blob, nullable=True),
+        sa.Column("body_digest", exact(64), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_deliveries"),
         sqlite_autoincrement=True,
     )
@@ -152,15 +168,19 @@ def downgrade() -> None:
     op.execute(f"UPDATE {TASKS} SET status = 'running' WHERE status = 'processing'")  # noqa: S608
     with op.batch_alter_table(TASKS) as tasks:
         tasks.alter_column("retry_count", existing_type=sa.Integer(), nullable=False)
-        for time in TIMES:
+        for time, nullable in TIMES.items():
             tasks.alter_column(
-                time, existing_type=Moment, type_=sa.DateTime(), postgresql_using=f"{time} AT TIME ZONE 'UTC'"
+                time,
+                existing_type=Moment,
+                existing_nullable=nullable,
+                type_=PlainMoment,
+                postgresql_using=f"{time} AT TIME ZONE 'UTC'",
             )
-        tasks.alter_column("updated_at", existing_type=sa.DateTime(), nullable=True)
+        tasks.alter_column("updated_at", existing_type=PlainMoment, nullable=True)
         tasks.alter_column("status", existing_type=sa.String(16), type_=sa.String(20), existing_nullable=False)
         tasks.alter_column("priority", existing_type=sa.SmallInteger(), type_=sa.Integer(), existing_nullable=False)
         tasks.alter_column("topic", existing_type=sa.String(500), nullable=False)
-        tasks.alter_column("id", existing_type=BigId, type_=sa.Integer(), existing_nullable=False)
+        tasks.alter_column("id", existing_type=BigId, type_=sa.Integer(), existing_nullable=False, autoincrement=True)
         for column in (
             "creator_task_id",
             "creator_name",
@@ -189,6 +209,6 @@ def downgrade() -> None:
             tasks.drop_column(column)
     with op.batch_alter_table(TASKS) as tasks:
         for old, new in RENAMED.items():
-            tasks.alter_column(new, new_column_name=old, existing_type=sa.DateTime(), existing_nullable=True)
+            tasks.alter_column(new, new_column_name=old, existing_type=PlainMoment, existing_nullable=True)
     if op.get_context().dialect.name == "postgresql":
         op.execute(f"ALTER SEQUENCE {TASKS}_id_seq AS integer")

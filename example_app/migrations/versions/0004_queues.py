@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
 
 revision = "0004"
 down_revision = "0003"
@@ -15,7 +16,11 @@ branch_labels = None
 depends_on = None
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Moment = sa.DateTime(timezone=True)
+Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+Name = sa.String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+"""MySQL's texts ignore case and accents."""
 
 
 def upgrade() -> None:
@@ -57,16 +62,16 @@ def create_forwards() -> None:
         "webhook_forwards",
         sa.Column("id", BigId, nullable=False),
         sa.Column("delivery_id", BigId, nullable=False),
-        sa.Column("task_id", sa.String(255), nullable=False),
+        sa.Column("task_id", Name, nullable=False),
         sa.Column("event", sa.String(64), nullable=False),
         sa.Column("url", sa.String(2048), nullable=False),
-        sa.Column("message_id", sa.String(255), nullable=False),
+        sa.Column("message_id", Name, nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("next_try_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.Column("finished_at", Moment, nullable=True),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("body", Blob, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forwards"),
         sqlite_autoincrement=True,
     )
@@ -92,7 +97,7 @@ def create_forwards() -> None:
         sa.Column("duration_ms", sa.Double(), nullable=True),
         sa.Column("address", sa.String(64), nullable=True),
         sa.Column("status_code", sa.Integer(), nullable=True),
-        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("error", LongText, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forward_attempts"),
         sqlite_autoincrement=True,
     )
