@@ -8,6 +8,7 @@ import time
 
 from rich.console import Console
 
+from .claims import measure_claims
 from .contestants import (
     ACCEPTANCE,
     BY_HAND,
@@ -20,7 +21,7 @@ from .contestants import (
 )
 from .databases import DATABASES, Database, open_database
 from .profiling import profile, time_in_process
-from .report import show_figures, show_in_process, show_profile, show_statements
+from .report import show_claims, show_figures, show_in_process, show_profile, show_statements
 from .rounds import SERVINGS, run_rounds
 from .statements import count_statements
 
@@ -31,6 +32,7 @@ PROFILED = (
     (ACCEPTANCE, INSERT, "accepted, unsigned"),
 )
 _QUICK_ROUNDS, _QUICK_REQUESTS = 3, 50
+_CLAIMS = 200
 
 
 def main() -> None:
@@ -71,6 +73,7 @@ def _measure(console: Console, name: str, database: Database, options: argparse.
     show_statements(
         console, f"{name}: one callback", {one.name: count_statements(database, one) for one in contestants}
     )
+    show_claims(console, f"{name}: a claim of some events that wait", measure_claims(database, rounds=_CLAIMS))
 
 
 def _chosen(options: argparse.Namespace) -> list[Contestant]:
@@ -99,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="how often everybody has a turn (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=400, help="callbacks in each turn (default: %(default)s)")
-    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES, help="default: both")
+    parser.add_argument(
+        "--databases", nargs="+", choices=DATABASES, default=DATABASES, help="default: all that are here"
+    )
     parser.add_argument("--serving", choices=[one.worker_class for one in SERVINGS], help="default: both")
     parser.add_argument("--in-flight", type=int, default=6, help="callbacks under way at once (default: %(default)s)")
     parser.add_argument("--durable", action="store_true", help="wait for the disk")

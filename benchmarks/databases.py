@@ -12,16 +12,26 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from tests.support.mariadb import PROGRAM, MariaDBServer
 from tests.support.postgres import PostgresServer
 
 from .hosts import ENGINE_OPTIONS, contents, deliveries, metadata, tasks, tune
 
-__all__ = ["DATABASES", "Database", "Kind", "WrongCount", "open_database", "open_databases"]
+__all__ = ["DATABASES", "EXPLAINED", "Database", "Kind", "WrongCount", "open_database", "open_databases"]
 
-Kind = Literal["sqlite", "postgresql"]
-DATABASES: tuple[Kind, ...] = ("sqlite", "postgresql")
+Kind = Literal["sqlite", "postgresql", "mariadb"]
+DATABASES: tuple[Kind, ...] = ("sqlite", "postgresql", *(("mariadb",) if PROGRAM is not None else ()))
+"""MariaDB comes from the machine, if it is there."""
+EXPLAINED: tuple[Kind, ...] = ("sqlite", "postgresql")
+"""Those whose plans :mod:`.plans` can read."""
 
 _ROOM = 1 << 30
+_TIDY = {
+    "sqlite": "PRAGMA wal_checkpoint(TRUNCATE)",
+    "postgresql": "ANALYZE",
+    "mysql": f"ANALYZE TABLE {', '.join(table.name for table in (tasks, deliveries, contents))}",
+}
+"""An empty log, or fresh statistics."""
 _insert_task = sa.insert(tasks)
 
 
@@ -35,8 +45,8 @@ def open_database(kind: Kind, *, durable: bool) -> Iterator[Database]:
 
     Args:
         kind: which.
-        durable: write through to the disk. Off, no disk hides what the applications cost: PostgreSQL does not wait
-            for it, and SQLite's file is kept in memory where the system has a place for that.
+        durable: write through to the disk. Off, no disk hides what the applications cost: servers do not wait for
+            it, and SQLite's file is kept in memory where the system has a place for that.
     """
     with open_databases(kind, 1, durable=durable, in_memory=not durable) as (database,):
         yield database
@@ -50,10 +60,14 @@ def open_databases(kind: Kind, count: int, *, durable: bool, in_memory: bool) ->
             place = _memory() if in_memory else None
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=place)))
             urls = [f"sqlite:///{directory / f'bench-{number}.sqlite3'}" for number in range(count)]
-        else:
+        elif kind == "postgresql":
             settings = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "4GB"}
-            server = stack.enter_context(PostgresServer(durable=durable, settings=settings))
-            urls = [server.create_database() for _ in range(count)]
+            postgres = stack.enter_context(PostgresServer(durable=durable, settings=settings))
+            urls = [postgres.create_database() for _ in range(count)]
+        else:
+            settings = {"innodb-buffer-pool-size": "256M", "innodb-log-file-size": "1G"}
+            mariadb = stack.enter_context(MariaDBServer(durable=durable, settings=settings))
+            urls = [mariadb.create_database() for _ in range(count)]
         databases = [Database(url, sa.create_engine(url, **ENGINE_OPTIONS)) for url in urls]
         for database in databases:
             stack.callback(database.engine.dispose)
@@ -82,7 +96,8 @@ class Database:
 
     def fill(self, task_ids: Sequence[str], *, status: str) -> None:
         """Start over, with these tasks alone."""
-        sqlite = self.engine.dialect.name == "sqlite"
+        dialect = self.engine.dialect.name
+        sqlite = dialect == "sqlite"
         with self.engine.begin() as connection:
             for table in (tasks, deliveries, contents):
                 connection.execute(sa.delete(table) if sqlite else sa.text(f"TRUNCATE {table.name}"))
@@ -103,7 +118,7 @@ class Database:
                 ],
             )
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)" if sqlite else "ANALYZE"))
+            connection.execute(sa.text(_TIDY[dialect]))
 
     def check(
         self, statuses: Mapping[str, Sequence[str]], *, effects: Sequence[str], history: Sequence[tuple[str, str]]

@@ -27,7 +27,7 @@ from flask_contenthub_webhook.runtime.state import get_state
 
 from .callbacks import new_task_ids, request_bytes
 from .contestants import CONTESTANTS, Contestant
-from .databases import DATABASES, Database, Kind, open_databases
+from .databases import EXPLAINED, Database, Kind, open_databases
 from .grown import add_open_tasks, add_waiting, grow, grown_task_id, settle
 from .in_process import build, call, engine_of, environ_of
 from .plans import Plan, explain, watch_statements
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=1_000, help="of each small table (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=1_500, help="of each kind (default: %(default)s)")
     parser.add_argument("--waiting", type=int, default=10_000, help="in the inbox of the last test (%(default)s)")
-    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES, help="default: both")
+    parser.add_argument("--databases", nargs="+", choices=EXPLAINED, default=EXPLAINED, help="default: both")
     parser.add_argument("--plans", type=Path, metavar="FILE", help="write the query plans into this page, too")
     options = parser.parse_args()
     console = Console(width=140)

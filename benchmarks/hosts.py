@@ -15,7 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from flask import Flask, Response, request
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column, scoped_session
 
 from flask_contenthub_webhook import ContentHubWebhook, task_completed
 from flask_contenthub_webhook.models.columns import LongText
@@ -147,7 +147,7 @@ def floors(url: str) -> Flask:
         payload = json.loads(body)
         with engine.begin() as connection:
             now = datetime.now(UTC)
-            before = connection.execute(_complete_returning, _completion(task_id, payload, now)).scalar_one_or_none()
+            before = _completed(connection, _completion(task_id, payload, now))
             if before is None:
                 return _answer("conflict", 409)
             row = _history(task_id, payload, body, received_at, now, verdict="processed", before=before)
@@ -201,7 +201,7 @@ def session_floor(url: str) -> Flask:
         payload = json.loads(body)
         now = datetime.now(UTC)
         session = db.session()
-        before = session.execute(_complete_returning, _completion(task_id, payload, now)).scalar_one_or_none()
+        before = _completed(session, _completion(task_id, payload, now))
         if before is None:
             return _answer("conflict", 409)
         row = _history(task_id, payload, body, received_at, now, verdict="processed", before=before)
@@ -211,6 +211,16 @@ def session_floor(url: str) -> Flask:
         return _answer("processed")
 
     return app
+
+
+def _completed(connection: sa.Connection | Session | scoped_session[Session], values: dict[str, Any]) -> str | None:
+    """Complete a task; return its state before, None if it was not open. MariaDB returns nothing from an UPDATE."""
+    bind = connection.dialect if isinstance(connection, sa.Connection) else connection.get_bind().dialect
+    if bind.update_returning:
+        return connection.execute(_complete_returning, values).scalar_one_or_none()
+    before = connection.execute(_select_task.with_for_update(), {"at_task_id": values["at_task_id"]}).scalar()
+    changed: Any = connection.execute(_complete, values)
+    return before if changed.rowcount == 1 else None
 
 
 def _completion(task_id: str, payload: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tests.support.gunicorn import Gunicorn
 from tests.support.processes import PROJECT_ROOT, Guard, clean_environment, wait_until
 
 from .callbacks import new_task_ids, request_bytes
-from .databases import DATABASES, Database, open_database
+from .databases import EXPLAINED, Database, open_database
 from .hosts import contents, deliveries
 from .latency_host import BROKER, DATABASE, PROCESSING, SLOW
 from .load import Load, LoadGenerator
@@ -72,7 +72,7 @@ def main() -> None:
     """Parse the options and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     parser.add_argument("--mode", choices=("worker", "celery"), default="worker", help="default: %(default)s")
-    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES, help="default: both")
+    parser.add_argument("--databases", nargs="+", choices=EXPLAINED, default=EXPLAINED, help="default: both")
     parser.add_argument("--requests", type=int, default=3_000, help="to find the maximum (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="at half of it (default: %(default)s)")
     parser.add_argument("--rate", type=float, help="a second, instead of half of the maximum")

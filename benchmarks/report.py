@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from .claims import Claims
 from .contestants import Contestant
 from .profiling import InProcess, Profile
 from .rounds import Figures, Ratio
 from .statements import Asked
 
-__all__ = ["show_figures", "show_in_process", "show_profile", "show_statements"]
+__all__ = ["show_claims", "show_figures", "show_in_process", "show_profile", "show_statements"]
 
 
 P99_AIM = 1.3
+CLAIM_AIM = 0.85
 
 
 def show_figures(
@@ -91,6 +93,26 @@ def show_statements(console: Console, title: str, asked: Mapping[str, Asked]) ->
         table.add_row(name, count, "-" if one.round_trips is None else str(one.round_trips), ", ".join(one.statements))
     console.print(table)
     console.print("Statements + BEGIN and COMMIT.\n", style="dim")
+
+
+def show_claims(console: Console, title: str, measured: Sequence[Claims]) -> None:
+    """Claims against those by hand, in process."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for heading in ("ms", "by hand, ms", "by hand / ours", "aim", "statements", "by hand"):
+        table.add_column(heading, justify="right")
+    for one in measured:
+        ratio = Ratio.of(one.by_hand, one.ours)
+        table.add_row(
+            one.name,
+            f"{statistics.median(one.ours) * 1e3:.2f}",
+            f"{statistics.median(one.by_hand) * 1e3:.2f}",
+            _judged(ratio, ratio.median >= CLAIM_AIM),
+            f"{CLAIM_AIM:.2f}",
+            str(one.statements),
+            str(one.statements_by_hand),
+        )
+    console.print(table)
 
 
 def show_in_process(console: Console, title: str, times: Mapping[str, InProcess], floor: str) -> None:

@@ -1,7 +1,7 @@
 """What one callback asks of the database, seen from below the application: by the driver, and on the wire.
 
 SQLite's trace callback shows every statement, BEGIN and COMMIT included. Of PostgreSQL, libpq's trace holds every
-protocol message: each ReadyForQuery of the server ends one round trip.
+protocol message: each ReadyForQuery of the server ends one round trip. MariaDB counts the questions of a session.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ def _watched(engine: sa.Engine) -> Iterator[Asked]:
         yield asked
         driver.set_trace_callback(None)
         return
+    if engine.dialect.name == "mysql":
+        before = _questions(driver)
+        with _statements_of(engine, asked.statements):
+            yield asked
+        after = _questions(driver)
+        asked.round_trips = after["Questions"] - before["Questions"] - 1  # one is ours
+        for verb in ("COMMIT", "ROLLBACK"):
+            asked.statements += [verb] * (after[f"Com_{verb.lower()}"] - before[f"Com_{verb.lower()}"])
+        return
     with tempfile.TemporaryFile("w+") as trace:
         driver.pgconn.trace(trace.fileno())
         with _statements_of(engine, asked.statements):
@@ -80,6 +89,13 @@ def _watched(engine: sa.Engine) -> Iterator[Asked]:
     sent = [text for sender, text in messages if sender == "F"]
     asked.statements[:0] = ["BEGIN" for text in sent if '"BEGIN' in text]
     asked.statements += ["COMMIT" for text in sent if '"COMMIT' in text]
+
+
+def _questions(driver: Any) -> dict[str, int]:
+    """What the server counted of this session."""
+    with driver.cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS WHERE variable_name IN ('Questions', 'Com_commit', 'Com_rollback')")
+        return {name: int(value) for name, value in cursor.fetchall()}
 
 
 @contextmanager

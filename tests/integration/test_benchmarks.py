@@ -7,22 +7,36 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.claims import measure_claims
 from benchmarks.contestants import CONTESTANTS, Contestant
-from benchmarks.databases import Database, WrongCount
+from benchmarks.databases import EXPLAINED, Database, WrongCount
 from benchmarks.grown import grow
 from benchmarks.growth import Host
 from benchmarks.hosts import metadata
 from benchmarks.plans import Statement, explain
 from benchmarks.statements import count_statements
+from tests.support.databases import on_all_three
+
+database_url = on_all_three
 
 _ROWS = 2_000
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    engine = sa.create_engine(database_url)
+    yield from _made(database_url)
+
+
+@pytest.fixture(params=EXPLAINED)
+def explained(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database whose plans can be read."""
+    yield from _made(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
+
+
+def _made(url: str) -> Iterator[Database]:
+    engine = sa.create_engine(url)
     metadata.create_all(engine)
-    yield Database(database_url, engine)
+    yield Database(url, engine)
     engine.dispose()
 
 
@@ -39,9 +53,9 @@ def test_each_contestant_answers_and_leaves_what_it_is_compared_by(database: Dat
         database.check({contestant.status_after: task_ids}, effects=[*effects, "another"], history=history)
 
 
-def test_no_callback_reads_a_table_from_beginning_to_end(database: Database) -> None:
-    grow(database, _ROWS)
-    host = Host(database, _ROWS, 1)
+def test_no_callback_reads_a_table_from_beginning_to_end(explained: Database) -> None:
+    grow(explained, _ROWS)
+    host = Host(explained, _ROWS, 1)
     try:
         plans = host.plans()
     finally:
@@ -51,7 +65,15 @@ def test_no_callback_reads_a_table_from_beginning_to_end(database: Database) -> 
     assert [plan for kind in plans.values() for plan in kind if plan.scanned] == []
 
 
-def test_a_statement_without_an_index_is_named(database: Database) -> None:
-    plan = explain(database.engine, Statement("SELECT id FROM webhook_deliveries WHERE event = 'completed'", ()))
+def test_a_statement_without_an_index_is_named(explained: Database) -> None:
+    plan = explain(explained.engine, Statement("SELECT id FROM webhook_deliveries WHERE event = 'completed'", ()))
 
     assert plan.scanned == ["webhook_deliveries"]
+
+
+def test_claims_are_measured_against_those_by_hand(database: Database) -> None:
+    events, polls = measure_claims(database, rounds=2)
+
+    assert (len(events.ours), len(polls.by_hand)) == (2, 2)
+    assert events.statements <= events.statements_by_hand + 2
+    assert polls.statements <= polls.statements_by_hand + 2
