@@ -50,11 +50,13 @@ def narrow_then_wide(postgres):
     postgres.drop_database(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def both_parts(request):
     """The first demo of a new database, and the second one of a database that has seen one."""
     if request.param == "sqlite":
         return request.getfixturevalue("first")
+    if request.param == "mariadb":
+        return run_demo(DATABASE_URL=request.getfixturevalue("mariadb_url"))
     return request.getfixturevalue("narrow_then_wide")[1]
 
 
