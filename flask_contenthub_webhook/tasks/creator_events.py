@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.events import LOST_BY_CREATOR, NOT_STORABLE, SUBMISSION_UNANSWERED, Event, parse_event
-from ..core.received import ReceivedEvent, Source
+from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.redaction import storable
 from ..core.strict_json import check_value
 from ..creators.protocol import RemoteState, Report
+from ..engine.apply import apply_event
 from ..engine.reports import event_of, failure
 from ..errors import EventNotStorable, RequestRefused
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 
-__all__ = ["event_of_report", "failed_event", "lost_event", "not_storable_event", "unanswered_event"]
+__all__ = ["apply_report", "event_of_report", "failed_event", "lost_event", "unanswered_event"]
 
 
 def event_of_report(state: WebhookState, task: Row, report: Report, source: Source) -> ReceivedEvent | None:
@@ -58,10 +59,18 @@ def failed_event(
     return _received(state, task, parse_event(payload), source)
 
 
-def not_storable_event(received: ReceivedEvent, refusal: EventNotStorable) -> ReceivedEvent:
-    """Return the failure of a job whose report the database can never store, so that it is not asked for again."""
-    payload = failure(received.event.task_id, NOT_STORABLE, refusal.message, retryable=False)
-    return replace(received, event=parse_event(payload), digest=None, body=_written(payload))
+def apply_report(state: WebhookState, received: ReceivedEvent) -> Outcome:
+    """Apply a report; one that the database can never store fails the task, so that it is not asked for again.
+
+    Raises:
+        RequestRefused: as :func:`.apply.apply_event`.
+    """
+    try:
+        return apply_event(state, received)
+    except EventNotStorable as refusal:
+        payload = failure(received.event.task_id, NOT_STORABLE, refusal.message, retryable=False)
+        failed = replace(received, event=parse_event(payload), digest=None, body=_written(payload))
+        return apply_event(state, failed)
 
 
 def _given_up(state: WebhookState, task: Row, code: str, message: str) -> ReceivedEvent:

@@ -26,7 +26,6 @@ from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.calls import ConnectionCut, NoAnswer
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
-from ..engine.apply import apply_event
 from ..engine.stray_jobs import earlier_names, is_owned, remember_name, stop_strays
 from ..engine.task_changes import submission_lease
 from ..errors import (
@@ -37,13 +36,12 @@ from ..errors import (
     CreatorUnclear,
     CreatorUnreachable,
     DatabaseUnavailable,
-    EventNotStorable,
     HandlerFailed,
     RequestRefused,
 )
 from ..runtime.leases import renewed
 from ..storage.failure_log import describe_briefly, log_failure
-from .creator_events import event_of_report, failed_event, not_storable_event
+from .creator_events import apply_report, event_of_report, failed_event
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -388,10 +386,7 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
 def _apply_or_log(state: WebhookState, received: ReceivedEvent) -> Outcome | None:
     """Apply an event; no caller waits, so a failure is left to the next sweep or poll."""
     try:
-        try:
-            return apply_event(state, received)
-        except EventNotStorable as refusal:
-            return apply_event(state, not_storable_event(received, refusal))
+        return apply_report(state, received)
     except (HandlerFailed, DatabaseUnavailable):
         return None  # logged where it happened, and due for another try
     except RequestRefused as refusal:

@@ -24,7 +24,6 @@ from ..core.state_machine import TERMINAL_STATES, TaskState, Trigger, Verdict
 from ..core.stopping import DaemonThreads, is_stopping
 from ..creators.guarded import GuardedCreator, job_name_trouble
 from ..creators.protocol import Job, RemoteState, Report
-from ..engine.apply import apply_event
 from ..engine.stray_jobs import all_names, give_up_after_a_day, not_told_lately, stop_strays
 from ..engine.task_changes import has_time_left
 from ..errors import (
@@ -35,12 +34,11 @@ from ..errors import (
     CreatorUnclear,
     CreatorUnreachable,
     DatabaseUnavailable,
-    EventNotStorable,
     HandlerFailed,
     RequestRefused,
 )
 from ..storage.failure_log import describe_briefly, log_failure, log_unexpected
-from .creator_events import event_of_report, lost_event, not_storable_event, unanswered_event
+from .creator_events import apply_report, event_of_report, lost_event, unanswered_event
 from .handover import look_once_more
 
 if TYPE_CHECKING:
@@ -360,10 +358,7 @@ class _Pass:
         try:
             if self.state.database.ask(lambda tx: self.state.store.is_waiting(tx, received)):
                 return "error"  # the same event failed before: it has its tries, and then waits for a person
-            try:
-                return apply_event(self.state, received).verdict.value
-            except EventNotStorable as refusal:
-                return apply_event(self.state, not_storable_event(received, refusal)).verdict.value
+            return apply_report(self.state, received).verdict.value
         except (HandlerFailed, DatabaseUnavailable):
             return "error"  # logged where it happened; the delivery or the next pass tries again
         except SQLAlchemyError as error:
