@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -36,7 +36,7 @@ from .batches import BatchItem
 from .callback_tokens import ATTEMPT, read_attempt
 from .guards import read_body
 
-__all__ = ["CurrentRequest"]
+__all__ = ["CurrentRequest", "headers_of"]
 
 logger = get_logger(__name__)
 
@@ -57,6 +57,22 @@ class _Headers:
 @lru_cache(maxsize=32)
 def _environ_name(name: str) -> str:
     return f"HTTP_{name.upper().replace('-', '_')}"
+
+
+def headers_of(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the headers of a WSGI environment; a sender repeats its names, so each is spelled once."""
+    for key, value in environ.items():
+        if (name := _header_name(key)) is not None and (value or key.startswith("HTTP_")):
+            yield name, value
+
+
+@lru_cache(maxsize=256)
+def _header_name(key: str) -> str | None:
+    if key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+        return key.replace("_", "-").title()
+    if key.startswith("HTTP_") and key not in {"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"}:
+        return key[5:].replace("_", "-").title()
+    return None
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from ..runtime.state import get_state
 from ..storage.database_errors import unavailable
 from ..storage.failure_log import log_failure
 from .batches import BatchItem, split_batch
-from .current_request import CurrentRequest
+from .current_request import CurrentRequest, headers_of
 from .guards import check_guards, drop_body
 from .own_words import receive_own_words
 from .responses import json_response, refusal_response, refused_item, success_body
@@ -50,7 +50,7 @@ def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
     def answer(**arguments: Any) -> Response:
         state = get_state()
         real: Request = request._get_current_object()  # type: ignore[attr-defined]
-        current = CurrentRequest(state, real, state.clock(), redacted_headers(real.headers.items()))
+        current = CurrentRequest(state, real, state.clock(), redacted_headers(headers_of(real.environ)))
         try:
             body = view(current, **arguments)
             return json_response(body, 202 if body.get("outcome") == Verdict.QUEUED else 200)
