@@ -55,7 +55,7 @@ class EnglishAndChinese(SearchEnglish):
     """Search that finds Chinese words, too, as pairs of characters; a dictionary of words comes in no wheel."""
 
     lang = "en-zh"
-    language_name = "English and Chinese"
+    language_name = "English"  # the name of the stemmer in JavaScript
     js_splitter_code = r"""
 function splitQuery(query) {
   const words = query.match(/[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])[\p{L}\p{N}_])+/gu) || [];

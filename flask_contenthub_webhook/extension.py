@@ -243,7 +243,12 @@ class ContentHubWebhook:
         return purge_deliveries(get_state(), before=before, verdicts=verdicts)
 
     def audit(self, *, whole_history: bool = False) -> Iterator[Finding]:
-        """Yield the rows that break a promise; see :func:`.operations.audit.audit`."""
+        """Yield a finding for each promise that a row breaks; reads page by page, locks and writes nothing.
+
+        Args:
+            whole_history: nothing was ever purged, and the extension made every task. By default a task is expected to
+                have its history only if that was certainly not purged.
+        """
         return audit(get_state(), whole_history=whole_history)
 
     check_alerts = _of_current_app(check_alerts)

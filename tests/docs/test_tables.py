@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 
 import pytest
 
@@ -31,3 +32,11 @@ def test_every_example_of_a_timestamp_is_read_as_the_same_second(example: str) -
 
     assert moment is not None
     assert moment.isoformat(timespec="seconds") == "2026-11-23T15:23:12+00:00"
+
+
+def test_the_search_knows_chinese_words_by_pairs_of_characters() -> None:
+    pytest.importorskip("sphinx")
+    search = runpy.run_path(str(HERE / "conf.py"))["EnglishAndChinese"]({})
+
+    assert search.split("verify 签名错误 token 词") == ["verify", "token", "签名", "名错", "错误", "词"]
+    assert f"{search.language_name}Stemmer" == "EnglishStemmer"  # else the script of the search page does not load
