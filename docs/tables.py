@@ -6,6 +6,7 @@ A test fails where a page and the code disagree.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -14,11 +15,13 @@ from typing import Any
 
 from flask_contenthub_webhook import ContentHubWebhook, errors
 from flask_contenthub_webhook.config.keys import OPTIONS
+from flask_contenthub_webhook.config.settings import load_settings
 from flask_contenthub_webhook.contrib.prometheus import METRICS
 from flask_contenthub_webhook.core.fields import ENVELOPE, ERROR, PROGRESS, RESULT, TIMESTAMP, Shape
 from flask_contenthub_webhook.core.promises import Promise
 from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.core.state_machine import OPEN_STATES, TERMINAL_STATES, TRANSITIONS
+from flask_contenthub_webhook.web.openapi import openapi
 
 HERE = Path(__file__).parent
 GROUPS = {
@@ -193,6 +196,15 @@ def page_with_table(name: str) -> str:
     return filled
 
 
+CONTRACT = HERE / "openapi.json"
+
+
+def contract() -> dict[str, Any]:
+    """The HTTP contract of an application with the usual configuration, as JSON has it."""
+    document: dict[str, Any] = json.loads(json.dumps(openapi(prefix=load_settings({}, {}).url_prefix)))
+    return document
+
+
 def _default(value: Any) -> str:
     if value is None or value in ((), {}):
         return "none"
@@ -210,3 +222,4 @@ if __name__ == "__main__":
     for page in PAGES:
         (HERE / page).write_text(page_with_table(page), encoding="utf-8")
     (HERE / "llms.txt").write_text(llms(), encoding="utf-8")
+    CONTRACT.write_text(json.dumps(contract(), indent=2) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from .deliveries import deliveries_group
 from .doctor import doctor_command
 from .forwards import forwards_group
 from .migrations import migrations_group
+from .openapi import openapi_command
 from .purge import purge_command
 from .recover import recover_command
 from .send import send_command
@@ -34,7 +35,7 @@ def webhook_group() -> None:
 
 
 for _command in (
-    *(doctor_command, secret_command, url_command, send_command),
+    *(doctor_command, secret_command, url_command, send_command, openapi_command),
     *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command, audit_command),
     *(reconcile_command, hand_over_command, worker_command, scheduler_command),
     *(recover_command, simulate_command, purge_command, migrations_group),

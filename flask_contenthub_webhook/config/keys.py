@@ -12,7 +12,7 @@ from ..core.forward_targets import configured_targets
 from ..core.signatures import SCHEMES
 from . import parsers as values
 
-__all__ = ["OPTIONS", "Option"]
+__all__ = ["MODES", "OPTIONS", "Option"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class Option:
 
 _FIELD = r"(?=.{1,100}$)[^\s,.]+(\.[^\s,.]+)*"
 _FIELD_RULE = "a field is a name, or names separated by dots, without blanks, of at most 100 characters"
+
+MODES = ("inline", "worker", "celery")
+"""The values of WEBHOOK_PROCESSING."""
 
 OPTIONS: tuple[Option, ...] = (
     Option("WEBHOOK_ENABLED", "enabled", False, values.boolean, "Accept callbacks."),
@@ -120,7 +123,7 @@ OPTIONS: tuple[Option, ...] = (
         "WEBHOOK_PROCESSING",
         "processing",
         "inline",
-        values.choice(("inline", "worker", "celery")),
+        values.choice(MODES),
         "Where events are applied: in the request, by `flask webhook worker`, or by Celery (extra: celery).",
     ),
     Option(

@@ -8,7 +8,7 @@ that cannot be done (:mod:`.fields`). Unknown fields are kept in ``payload`` and
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -23,8 +23,10 @@ from .fields import (
     PERCENTAGE,
     PROGRESS,
     RESULT,
+    TEXT,
     TIMESTAMP,
     Notes,
+    Shape,
     is_text,
     read_as,
     refuse,
@@ -40,6 +42,7 @@ __all__ = [
     "EVENT_TYPES",
     "INTERNAL_EVENTS",
     "LOST_BY_CREATOR",
+    "MAX_ID_LENGTH",
     "NOT_STORABLE",
     "SUBMISSION_UNANSWERED",
     "Completed",
@@ -69,8 +72,8 @@ NOT_STORABLE = "NOT_STORABLE"
 """The ``error_code`` of a task whose result the database can never store."""
 BUG_IN_CREATOR = "BUG_IN_CREATOR"
 """The ``error_code`` of an open task at which a method of the creator raised an unexpected exception."""
-_MAX_ID_LENGTH = 255
-_ID = f"text of 1 to {_MAX_ID_LENGTH} characters"
+MAX_ID_LENGTH = 255
+_ID = f"text of 1 to {MAX_ID_LENGTH} characters"
 
 
 # --- events ----------------------------------------------------------------------------------------------------
@@ -239,7 +242,7 @@ def _common(payload: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
 
 def _needed_id(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_LENGTH:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
         refuse(f"$.{name}", value, _ID)
     return value
 
@@ -274,6 +277,9 @@ class EventType(Generic[E]):
         trigger: returns what an event asks of the state machine.
         signal: sent in the transaction when such an event takes effect.
         one_attempt: True if an event of an earlier attempt must have no effect.
+        part: the object of its own in the payload.
+        shape: the fields of that object that need not be readable.
+        needed: those that must be.
     """
 
     event: type[E]
@@ -281,6 +287,9 @@ class EventType(Generic[E]):
     trigger: Callable[[E], Trigger]
     signal: NamedSignal
     one_attempt: bool
+    part: str
+    shape: Shape
+    needed: Mapping[str, Shape] = field(default_factory=dict)
 
 
 EVENT_TYPES: Mapping[str, EventType[Any]] = {
@@ -290,6 +299,8 @@ EVENT_TYPES: Mapping[str, EventType[Any]] = {
         trigger=lambda event: Trigger.INVALID_RESULT if event.missing else Trigger.COMPLETED,
         signal=signals.task_completed,
         one_attempt=False,
+        part="result",
+        shape=RESULT,
     ),
     "failed": EventType(
         event=Failed,
@@ -297,6 +308,9 @@ EVENT_TYPES: Mapping[str, EventType[Any]] = {
         trigger=lambda _: Trigger.FAILED,
         signal=signals.task_failed,
         one_attempt=True,
+        part="error",
+        shape=ERROR,
+        needed={"message": TEXT},
     ),
     "progress": EventType(
         event=Progress,
@@ -304,6 +318,9 @@ EVENT_TYPES: Mapping[str, EventType[Any]] = {
         trigger=lambda _: Trigger.PROGRESS,
         signal=signals.task_progress,
         one_attempt=True,
+        part="progress",
+        shape=PROGRESS,
+        needed={"percentage": PERCENTAGE},
     ),
 }
 """The built-in event types by name; tests/integration/test_event_types.py checks that each has its effect."""

@@ -24,6 +24,7 @@ __all__ = [
     "PERCENTAGE",
     "PROGRESS",
     "RESULT",
+    "TEXT",
     "TIMESTAMP",
     "Notes",
     "Shape",
@@ -51,6 +52,8 @@ class Shape:
         plain: a type whose values are read as themselves, which msgspec checks at once, whatever it contains.
         fields: the known fields of an object; others are allowed.
         items: the shape of each item of a list.
+        written: the type of what senders should write, if that is not ``plain``; of an object, what they may write in
+            its place.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Shape:
     plain: Any = None
     fields: Mapping[str, Shape] = field(default_factory=dict)
     items: Shape | None = None
+    written: Any = None
 
     def __post_init__(self) -> None:
         self.is_plain(None)  # msgspec reads a type when it first meets it, which is not safe in several threads
@@ -233,7 +237,7 @@ PERCENTAGE = Shape("a number from 0 to 100", _percentage, Annotated[int, _WITHIN
 BOOLEAN = Shape("a boolean", _boolean, bool)
 LIST = Shape("a list", _list, list)
 OBJECT = Shape("an object", _object, dict)
-TIMESTAMP = Shape(f"a time from 1970 to 2200 in {TIMESTAMP_FORMS}", read_timestamp)
+TIMESTAMP = Shape(f"a time from 1970 to 2200 in {TIMESTAMP_FORMS}", read_timestamp, written=str | int | float)
 
 
 def _object_with(**fields: Shape) -> Shape:
@@ -252,7 +256,9 @@ ENVELOPE = _object_with(workflowType=TEXT, metadata=OBJECT)
 """Optional fields of every event, beside ``timestamp`` and ``status``."""
 
 _IMAGE: Mapping[str, Shape] = {"localPath": TEXT, "prompt": TEXT, "width": NUMBER, "height": NUMBER, "format": TEXT}
-_IMAGE_OR_URL = Shape("a URL or an object with `url`", _image, str | _plain_object(_IMAGE, url=str), fields=_IMAGE)
+_IMAGE_OR_URL = Shape(
+    "a URL or an object with `url`", _image, str | _plain_object(_IMAGE, url=str), fields=_IMAGE, written=str
+)
 RESULT = _object_with(
     content=TEXT,
     htmlContent=TEXT,
@@ -263,15 +269,15 @@ RESULT = _object_with(
 )
 ERROR = _object_with(
     type=TEXT,
-    code=Shape("text or a number", _step, str),
+    code=Shape("text or a number", _step, str, written=str | int | _FINITE),
     details=_object_with(duration=NUMBER, stepsCompleted=LIST, retryable=BOOLEAN),
 )
 """Optional fields of the error object, beside ``message``."""
 PROGRESS = _object_with(
     message=TEXT,
     stage=TEXT,
-    currentStep=Shape("text or a number", _step, str),
+    currentStep=Shape("text or a number", _step, str, written=str | int | _FINITE),
     totalSteps=COUNT,
-    completedSteps=Shape("a whole number or a list", _steps, list),
+    completedSteps=Shape("a whole number or a list", _steps, list, written=COUNT.plain | list),
 )
 """Optional fields of the progress object, beside ``percentage``."""

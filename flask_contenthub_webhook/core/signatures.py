@@ -73,6 +73,7 @@ class Scheme:
         sign: returns the headers that sign a body, given the secret, the message id and the timestamp; raises
             ValueError if it cannot use the secret.
         key_form: the secrets that it can use, for messages.
+        headers: the names of the headers that carry it.
     """
 
     authenticates: Literal["body", "url"]
@@ -81,6 +82,7 @@ class Scheme:
     check: Callable[[Credentials, Sequence[Secret], float, datetime], Verified | None]
     sign: Callable[[bytes, Secret, str, int], dict[str, str]]
     key_form: str = "any text"
+    headers: tuple[str, ...] = ()
 
     def accepts(self, secret: Secret) -> bool:
         """Return True if the scheme can sign with the secret."""
@@ -105,6 +107,7 @@ SCHEMES: Mapping[str, Scheme] = {
         used_by="senders of the original ContentHub",
         check=check_contenthub,
         sign=lambda body, secret, _message_id, _timestamp: {CONTENTHUB_HEADER: sign_contenthub(body, secret)},
+        headers=(CONTENTHUB_HEADER,),
     ),
     "standard": Scheme(
         authenticates="body",
@@ -117,6 +120,7 @@ SCHEMES: Mapping[str, Scheme] = {
             STANDARD_SIGNATURE_HEADER: sign_standard(body, secret, message_id, timestamp),
         },
         key_form="base64 after whsec_, or text that does not begin with whsec_",
+        headers=(STANDARD_ID_HEADER, STANDARD_TIMESTAMP_HEADER, STANDARD_SIGNATURE_HEADER),
     ),
     "github": Scheme(
         authenticates="body",
@@ -124,6 +128,7 @@ SCHEMES: Mapping[str, Scheme] = {
         used_by="GitHub and many others",
         check=check_github,
         sign=lambda body, secret, _message_id, _timestamp: {GITHUB_HEADER: sign_github(body, secret)},
+        headers=(GITHUB_HEADER,),
     ),
 }
 """The schemes by name, in the order in which they are tried by default.

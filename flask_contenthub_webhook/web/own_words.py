@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..core.signatures import Verified
 from ..creators.protocol import Callback
 from ..engine.senders import Ignored, OwnWords, receive
 from ..errors import SignatureMissing
 from .current_request import CurrentRequest
-from .responses import ignored_body, success_body
+from .responses import Accepted, ignored_body, success_body
 
 __all__ = ["receive_own_words"]
 
 
-def receive_own_words(current: CurrentRequest) -> dict[str, Any]:
+def receive_own_words(current: CurrentRequest) -> Accepted:
     """Believe, read and apply the current request, whose guards were passed and whose sender is known.
 
     The token of a task's URL vouches for the task and the attempt, the creator for the message. One that cannot verify

@@ -32,7 +32,16 @@ from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest, headers_of
 from .guards import check_guards, drop_body
 from .own_words import receive_own_words
-from .responses import json_response, refusal_response, refused_item, success_body
+from .responses import (
+    Accepted,
+    Answered,
+    Health,
+    RefusedItem,
+    json_response,
+    refusal_response,
+    refused_item,
+    success_body,
+)
 from .routing import add_route, drop_host_name
 
 __all__ = ["blueprint"]
@@ -43,7 +52,7 @@ blueprint = Blueprint("contenthub_webhook", __name__)
 _ROUTES = ("callback", "callbacks", "health")
 
 
-def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
+def _answering(view: Callable[..., Accepted | Answered]) -> Callable[..., Response]:
     """Turn what a view returns, or the refusal it raises, into the answer of the HTTP contract."""
 
     @wraps(view)
@@ -68,7 +77,7 @@ def _answering(view: Callable[..., dict[str, Any]]) -> Callable[..., Response]:
 
 
 @_answering
-def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
+def callback(current: CurrentRequest, task_id: str) -> Accepted:
     """Receive one event about one task."""
     current.task_id = task_id.removesuffix("/")
     check_guards(current.state, current.request)
@@ -84,7 +93,7 @@ def callback(current: CurrentRequest, task_id: str) -> dict[str, Any]:
 
 
 @_answering
-def callback_of_sender(current: CurrentRequest, sender: str) -> dict[str, Any]:
+def callback_of_sender(current: CurrentRequest, sender: str) -> Accepted:
     """Receive one event of a service in its own words, at the URL for all its jobs."""
     check_guards(current.state, current.request)
     if not current.find_sender(sender).reads:
@@ -93,7 +102,7 @@ def callback_of_sender(current: CurrentRequest, sender: str) -> dict[str, Any]:
 
 
 @_answering
-def batch(current: CurrentRequest) -> dict[str, Any]:
+def batch(current: CurrentRequest) -> Answered:
     """Receive many events, each applied in its own transaction; answer with a result for each, in order."""
     check_guards(current.state, current.request)
     schemes = current.state.settings.signature_schemes
@@ -114,15 +123,13 @@ def batch(current: CurrentRequest) -> dict[str, Any]:
 def health() -> Response:
     """Show that this process answers, and how it is set up, without the database and without secrets."""
     settings = get_state().settings
-    return json_response(
-        {
-            "status": "ok",
-            "webhook_enabled": settings.enabled,
-            "signature_required": settings.require_signature,
-            "processing": settings.processing,
-        },
-        200,
-    )
+    body: Health = {
+        "status": "ok",
+        "webhook_enabled": settings.enabled,
+        "signature_required": settings.require_signature,
+        "processing": settings.processing,
+    }
+    return json_response(body, 200)
 
 
 @blueprint.before_app_request
@@ -156,7 +163,7 @@ add_route(blueprint, "GET", "/health", health)
 blueprint.url_value_preprocessor(drop_host_name)
 
 
-def _results(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[dict[str, Any]]:
+def _results(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload]) -> list[Accepted | RefusedItem]:
     """Return a result for each item, in order; one bad item does not affect the others.
 
     Raises:
@@ -169,11 +176,11 @@ def _results(batch: CurrentRequest, items: Sequence[BatchItem | InvalidPayload])
         raise next((item for item in refusals if isinstance(item, SignatureInvalid | SignatureMissing)), refusals[0])
     recorded: set[str] = set()  # a stranger's items are recorded once for each reason
     accepted = iter(process_many(batch.state, [item for item in believed if isinstance(item, ReceivedEvent)]))
-    results: list[dict[str, Any]] = []
+    results: list[Accepted | RefusedItem] = []
     for current, item in zip(requests, believed, strict=True):
         outcome = next(accepted) if isinstance(item, ReceivedEvent) else item
         if isinstance(outcome, Outcome):
-            results.append(success_body(outcome) | {"task_id": current.task_id})
+            results.append({**success_body(outcome), "task_id": current.task_id or ""})
         else:
             if current.verified is not None:
                 current.record(outcome)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
+from docs.tables import contract
 from flask_contenthub_webhook import generate_secret
 from flask_contenthub_webhook.core.signatures import SCHEMES
 from flask_contenthub_webhook.testing.live import LiveApp
@@ -75,6 +79,19 @@ def callback_url(host: Host, live: LiveApp, task_id: str, scheme: str) -> str:
         return str(host.webhook.callback_url(task_id))
 
 
+def assert_described(scheme: str, event: dict[str, Any], headers: Mapping[str, str]) -> None:
+    """What was sent is in the contract: the event, and all parts of the proof."""
+    document = contract()
+    described = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+    jsonschema.validate(event, described, jsonschema.Draft202012Validator)
+    (route,) = [routes["post"] for path, routes in document["paths"].items() if path.endswith("{task_id}")]
+    proof = next(parts for parts in route["security"] if next(iter(parts)).startswith(scheme))
+    places = [document["components"]["securitySchemes"][part] for part in proof]
+    sent = {name.lower() for name in headers}
+    assert {place["name"].lower() for place in places if place["in"] == "header"} <= sent
+    assert (scheme == "url") == any(place["in"] == "query" for place in places)
+
+
 def test_the_page_has_a_sender_for_every_scheme_in_every_language():
     assert [sender[:2] for sender in SENDERS] == [(scheme, language) for scheme in SCHEMES for language in RUNNERS]
 
@@ -88,7 +105,9 @@ def test_what_the_page_sends_is_believed(host: Host, live: LiveApp, scheme: str,
 
     assert sent.returncode == 0, sent.stderr
     assert '"outcome":"processed"' in sent.stdout.replace(" ", "")
-    assert [(row.scheme, row.verdict) for row in host.deliveries(task_id)] == [(scheme, "processed")]
+    (row,) = host.deliveries(task_id)
+    assert (row.scheme, row.verdict) == (scheme, "processed")
+    assert_described(scheme, json.loads(row.body), row.headers)
     assert host.contents(task_id) == ["# 茶"]
 
 
