@@ -7,6 +7,7 @@ import click
 from .alerts import alerts_command
 from .audit import audit_command
 from .background import hand_over_command, reconcile_command, scheduler_command, worker_command
+from .conform import conform_command
 from .credentials import secret_command, url_command
 from .deliveries import deliveries_group
 from .doctor import doctor_command
@@ -35,7 +36,7 @@ def webhook_group() -> None:
 
 
 for _command in (
-    *(doctor_command, secret_command, url_command, send_command, openapi_command),
+    *(doctor_command, secret_command, url_command, send_command, openapi_command, conform_command),
     *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command, audit_command),
     *(reconcile_command, hand_over_command, worker_command, scheduler_command),
     *(recover_command, simulate_command, purge_command, migrations_group),

@@ -6,7 +6,7 @@ made, as pytest-flask names it too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..tasks.reconcile import ReconcileReport
     from .callbacks import CallbackSender
     from .clock import MovableClock
+    from .conformance import Difference
     from .live import LiveApp
     from .recorder import SignalRecorder
     from .simulator import CreatorSimulator
@@ -67,6 +68,20 @@ def webhook_pass(app: Flask) -> Callable[[], ReconcileReport]:
         return report
 
     return run
+
+
+@pytest.fixture
+def webhook_conformance() -> Callable[..., list[Difference]]:
+    """Send right and wrong signatures to any receiver: ``webhook_conformance(post, url, secret) == []``.
+
+    ``post(url, body, headers)`` returns the HTTP status; ``families=["standard"]`` sends vectors of one scheme alone.
+    """
+    from .conformance import FAMILIES, Post, check_receiver, make_vectors
+
+    def check(post: Post, url: str, secret: str, *, families: Collection[str] = FAMILIES) -> list[Difference]:
+        return list(check_receiver(post, url, make_vectors(secret, url=url, families=families)))
+
+    return check
 
 
 @pytest.fixture

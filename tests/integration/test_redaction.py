@@ -197,6 +197,7 @@ ALL_DELIVERIES, ALL_FORWARDS = object(), object()
 READ: dict[str, list[tuple[object, ...]]] = {
     "alerts": [(), ("--check",)],
     "audit": [(), ("--whole-history",)],
+    "conform": [(f"{NOWHERE}/callback/1", "--secret", KINDS["secret setting"], "--scheme", "url")],
     "deliveries list": [()],
     "deliveries replay": [(1,), ("--verdict", "rejected"), ("--verdict", "rejected", "--yes")],
     "deliveries show": [(ALL_DELIVERIES,)],
