@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["audit", "count_rows"]
 
 _PAGE = 2_000
-"""Rows that one statement looks at: some milliseconds, in which SQLite keeps a writer waiting at most."""
+"""Rows that one statement looks at, in some milliseconds; SQLite without WAL keeps writers waiting for so long."""
 _MARGIN = timedelta(days=1)
 """Settings may have been changed, and clocks set, since a row was written."""
 _ROUNDS = 5
@@ -51,8 +51,9 @@ def audit(
     Raises:
         SQLAlchemyError: the database cannot be read.
     """
-    for table in range(len(_rules(state, _limits(state, EVER)))):
-        yield from _Walk(state, table, whole_history=whole_history, page=page).findings(on_progress)
+    since = EVER if whole_history else state.database.ask(partial(_whole_since, state))
+    for table in range(len(_rules(state, since))):
+        yield from _Walk(state, table, since, page).findings(on_progress)
 
 
 def count_rows(state: WebhookState) -> int:
@@ -65,12 +66,17 @@ def count_rows(state: WebhookState) -> int:
 class _Walk:
     """The walk through one table."""
 
-    def __init__(self, state: WebhookState, table: int, *, whole_history: bool, page: int) -> None:
+    def __init__(self, state: WebhookState, table: int, since: datetime, page: int) -> None:
         self._state, self._table, self._page = state, table, page
-        self._whole_history = whole_history
-        self._since = EVER if whole_history else state.database.ask(self._whole_since)
+        self._expect(since)
+
+    def _expect(self, since: datetime) -> None:
+        """Expect the history from a time on; the statements are built once, since that takes as long as a page."""
+        self._since, self._rules = since, _rules(self._state, since)[self._table]
+        self._end, self._broken = self._rules.end_of_page(self._page), self._rules.broken()
 
     def findings(self, on_progress: Callable[[int], object]) -> Iterator[Finding]:
+        """Yield what is found, page by page."""
         after, count = 0, self._page
         while count == self._page:
             last, count = self._state.database.ask(partial(self._end_of_page, after))
@@ -80,35 +86,33 @@ class _Walk:
                 after = last
 
     def _end_of_page(self, after: int, tx: sa.Connection) -> tuple[int, int]:
-        page: tuple[int, int] = tuple(tx.execute(self._rules().end_of_page(self._page), {"at_after": after}).one())
+        page: tuple[int, int] = tuple(tx.execute(self._end, {"at_after": after}).one())
         return page
 
     def _findings_between(self, after: int, last: int) -> list[Finding]:
         """Return the findings of a page; if a purge went on meanwhile, look again at what must still be there."""
         found: list[Finding] = []
         for _ in range(_ROUNDS):
-            found = self._state.database.ask(partial(self._broken, after, last))
-            if not found or self._whole_history:
+            found = self._state.database.ask(partial(self._look, after, last))
+            if not found or self._since == EVER:
                 break
-            since = self._state.database.ask(self._whole_since)
+            since = self._state.database.ask(partial(_whole_since, self._state))
             if since == self._since:
                 break
-            self._since = since
+            self._expect(since)
         return found
 
-    def _whole_since(self, tx: sa.Connection) -> datetime:
-        return whole_since(tx, self._state.store.deliveries)
-
-    def _broken(self, after: int, last: int, tx: sa.Connection) -> list[Finding]:
-        rules = self._rules()
-        rows = tx.execute(rules.broken(), {"at_after": after, "at_last": last}).mappings()
-        return [finding for row in rows for finding in rules.findings(dict(row))]
-
-    def _rules(self) -> Rules:
-        return _rules(self._state, _limits(self._state, self._since))[self._table]
+    def _look(self, after: int, last: int, tx: sa.Connection) -> list[Finding]:
+        rows = tx.execute(self._broken, {"at_after": after, "at_last": last}).mappings()
+        return [finding for row in rows for finding in self._rules.findings(dict(row))]
 
 
-def _rules(state: WebhookState, limits: Limits) -> tuple[Rules, ...]:
+def _whole_since(state: WebhookState, tx: sa.Connection) -> datetime:
+    return whole_since(tx, state.store.deliveries)
+
+
+def _rules(state: WebhookState, since: datetime) -> tuple[Rules, ...]:
+    limits = _limits(state, since)
     tasks, deliveries = state.store.tasks, state.store.deliveries
     forwards, tries = state.outbox.forwards, state.outbox.attempts
     return (
