@@ -13,6 +13,7 @@ from typing import Any
 from tests.migration.cuts import Journey, differences
 from tests.support.host import Host
 from tests.support.receiver import Receiver
+from tests.support.submission import reconcile
 
 from .crash_world import World
 from .databases import database
@@ -100,6 +101,9 @@ class Enumeration:
     def _inherit(self) -> list[str]:
         """Do what the next process does, and the caller who got no answer."""
         host = self._world.prepare(self._world.heir)
+        if self._path.away:
+            host.clock.advance(self._path.away)
+            reconcile(host)  # the poller may come before the sweep
         wrong: list[str] = []
         if self._path.again is not None:
             wrong += self._again(host)

@@ -19,7 +19,7 @@ from .effects import CUSTOM
 
 __all__ = ["PATHS", "Path"]
 
-_DAYS = 86_400
+_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Path:
         keeps_names: of the service.
         finds: of the service.
         has_history: False if the act deletes history.
-        effects: how many tasks must be completed at least, if the act was not cut.
         first_only: threads that look again and again.
         by_celery: it happens in the application with Celery.
+        away: seconds until the next process comes.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Path:
     has_history: bool = True
     first_only: frozenset[str] = frozenset()
     by_celery: bool = False
+    away: float = 0.0
 
 
 # --- before ------------------------------------------------------------------------------------------------------
@@ -79,6 +80,10 @@ def _two(world: World) -> list[str]:
 
 def _pending(world: World) -> str:
     return submit(world.observer, max_retries=1)
+
+
+def _only_attempt(world: World) -> str:
+    return submit(world.observer, max_retries=0)
 
 
 def _next_attempt(world: World) -> str:
@@ -155,7 +160,7 @@ def _old(world: World) -> str:
         assert host.post(task_id, completed(task_id, "completed:one"), attempt=1).status_code == 200
     with host.app.app_context():
         host.webhook.send_due_forwards()
-    host.clock.advance(400 * _DAYS)
+    host.clock.advance(400 * _DAY)
     return task_id
 
 
@@ -313,11 +318,15 @@ PATHS = (
     Path("sweep, the service has its own names", _pending, _sweep, keeps_names=False),
     Path("sweep, the service cannot be asked", _pending, _sweep, keeps_names=False, finds=False, ends=_ANY),
     Path("sweep, second attempt", _next_attempt, _sweep),
+    Path("sweep, the next process comes a day later", _only_attempt, _sweep, ends=_ANY, away=_DAY),
+    Path("sweep, own names, the next a day later", _only_attempt, _sweep, keeps_names=False, ends=_ANY, away=_DAY),
+    Path("worker's thread, the next a day later", _waiting, _retry_due, away=_DAY),
     Path("reconcile, the job is done", _polled_when_done, _reconcile),
     Path("reconcile, the job is open", _due_for_a_poll, _reconcile),
     Path("reconcile, the time is up", _overdue, _reconcile, ends=_ANY),
     Path("cancel", _submitted, cancel, ends=frozenset({"cancelled", "completed"})),
     Path("cancel, told again", _submitted, cancel, ends=frozenset({"cancelled"}), again=cancel),
+    Path("cancel, the next process comes a day later", _submitted, cancel, ends=_ANY | {"cancelled"}, away=_DAY),
     Path("retry", _gone, retry, ends=frozenset({"completed", "failed"})),
     Path("replay", _to_replay, _replay),
     Path("forward", _with_a_forward, _send_forwards),
