@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.counts import CountsByDatabase
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import Host, make_host
 from tests.support.mariadb import NO_MARIADB, PROGRAM, MariaDBServer
@@ -25,8 +26,9 @@ _ROOM = 2 * 1024**3
 """Bytes that must be free there: a PostgreSQL and the databases of the running tests, for each worker."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make the run independent of the developer's own environment."""
+    config.pluginmanager.register(CountsByDatabase())
     for name in [name for name in os.environ if name.startswith(HOST_VARIABLES)]:
         del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -10,7 +10,7 @@ from tests.support.nginx import NJS, PROGRAM
 
 from . import database_away, dead_scheduler, move, nginx_alone, restore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.on("postgresql")]
 
 
 def test_the_database_is_away(tmp_path: Path):

@@ -152,6 +152,7 @@ def test_a_connection_that_is_lost_runs_the_event_again(server_host: Host, hide:
     assert_applied_once(host, task_id, connect_once(host, hide, lose))
 
 
+@pytest.mark.on("mariadb")
 @pytest.mark.parametrize("rolls_back", [False, True])
 def test_a_lock_that_a_handler_gave_up_waiting_for(hosts: Build, rolls_back: bool) -> None:
     """Without innodb_rollback_on_timeout the transaction goes on, and the handler may do so."""
