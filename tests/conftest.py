@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.counts import CountsByDatabase
+from tests.support.databases import FIXTURES, KINDS, VARIANTS
 from tests.support.gunicorn import Gunicorn
 from tests.support.host import Host, make_host
 from tests.support.mariadb import NO_MARIADB, PROGRAM, MariaDBServer
@@ -20,6 +21,8 @@ from tests.support.processes import HOST_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+DatabaseServer = PostgresServer | MariaDBServer
 
 _MEMORY = Path("/dev/shm")
 _ROOM = 2 * 1024**3
@@ -107,12 +110,44 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'test.db'}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database: the test runs once on each kind."""
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
-    url: str = request.getfixturevalue(fixtures[request.param])
+    url: str = request.getfixturevalue(FIXTURES[request.param])
     return url
+
+
+@pytest.fixture(scope="session")
+def server_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], DatabaseServer]]:
+    """A function that gives the running server of a kind, of which there is one for the whole run."""
+    variants: dict[str, MariaDBServer] = {}
+
+    def get(kind: str) -> DatabaseServer:
+        if kind in VARIANTS:
+            if PROGRAM is None:
+                pytest.skip(NO_MARIADB)
+            server: DatabaseServer = variants.setdefault(kind, MariaDBServer(settings=VARIANTS[kind]))
+        else:
+            server = request.getfixturevalue({"postgresql": "postgres", "mariadb": "mariadb"}[kind])
+        return server.start()
+
+    yield get
+    for server in variants.values():
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    server_of: Callable[[str], DatabaseServer], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """A function that makes an empty database of a kind, for what the tests of a module share."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('database') / 'test.db'}"
+        return server_of(kind).create_database()
+
+    return make
 
 
 @pytest.fixture(params=["postgres_url", "mariadb_url"])

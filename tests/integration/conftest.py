@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.databases import KINDS
 from tests.support.host import Host, make_host
 from tests.support.pages import Visitor, open_to_all, start_anew
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def pages_host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+@pytest.fixture(scope="module", params=KINDS)
+def pages_host(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Host]:
     """An application with the history pages, open to everybody; the tests of a module share it."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('pages') / 'test.db'}"
-    else:
-        url = request.getfixturevalue("postgres").create_database()
-    host = make_host(url, after=open_to_all, WEBHOOK_CALLBACK_BASE_URL="https://hub.example")
+    host = make_host(new_database(request.param), after=open_to_all, WEBHOOK_CALLBACK_BASE_URL="https://hub.example")
     yield host
     host.close()
 

@@ -15,13 +15,14 @@ import sqlalchemy as sa
 
 from flask_contenthub_webhook.operations.alerts import AlertStatus
 from flask_contenthub_webhook.signals import alert_changed, failure_rate_exceeded
+from tests.support.databases import FIXTURES
 from tests.support.host import PREFIX, Host, completed, failed, progress
 from tests.support.processes import PROJECT_ROOT, clean_environment
 
 WINDOW = 300
 CALLBACK_URL = "https://hub.example/callback"
 
-on_each_database = pytest.mark.parametrize("host", ["sqlite_url", "postgres_url"], indirect=True)
+on_each_database = pytest.mark.parametrize("host", FIXTURES.values(), indirect=True)
 
 
 @pytest.fixture

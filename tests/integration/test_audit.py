@@ -12,10 +12,7 @@ import sqlalchemy as sa
 from flask_contenthub_webhook.core.promises import Finding, Promise
 from flask_contenthub_webhook.core.state_machine import Trigger
 from flask_contenthub_webhook.operations.audit import audit
-from tests.support.databases import on_all_three
 from tests.support.host import Host, completed, custom, failed, progress
-
-database_url = on_all_three
 
 NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)

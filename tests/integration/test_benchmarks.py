@@ -15,9 +15,6 @@ from benchmarks.growth import Host
 from benchmarks.hosts import metadata
 from benchmarks.plans import Statement, explain
 from benchmarks.statements import count_statements
-from tests.support.databases import on_all_three
-
-database_url = on_all_three
 
 _ROWS = 2_000
 

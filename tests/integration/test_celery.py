@@ -88,8 +88,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(postgres: Any, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    url, switch = postgres.create_database(), tmp_path_factory.mktemp("celery") / "switch"
+def site(
+    new_database: Callable[[str], str], broker: Broker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """An installation on each kind of broker, with a kind of database server each: their faults do not depend."""
+    kind = "postgresql" if isinstance(broker, RedisServer) else "mariadb"
+    url, switch = new_database(kind), tmp_path_factory.mktemp("celery") / "switch"
     database = HostDatabase(url).create()
     env = {"DATABASE_URL": url, "TEST_HOST_BROKER": broker.url, "TEST_HOST_SWITCH": str(switch)}
     env |= {"WEBHOOK_PROCESSING": "celery"}
@@ -230,7 +234,9 @@ class TestAnEvent:
         site.sweep(later=60)
 
 
-@pytest.mark.parametrize(("kind", "pool"), [("sqlite_url", "solo"), ("postgres_url", "threads")])
+@pytest.mark.parametrize(
+    ("kind", "pool"), [("sqlite_url", "solo"), ("postgres_url", "threads"), ("mariadb_url", "prefork")]
+)
 def test_every_kind_of_pool_applies_events(
     request: pytest.FixtureRequest, broker: Broker, kind: str, pool: Pool
 ) -> None:

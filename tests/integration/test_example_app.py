@@ -18,9 +18,6 @@ from example_app.models import Account, AccountNote, Content, Delivery, Generati
 from example_app.server import SetupError, check_dependencies
 from example_app.tasks import AUDIENCE, REQUIREMENTS, create_task
 from flask_contenthub_webhook.testing import CreatorSimulator
-from tests.support.databases import on_all_three
-
-database_url = on_all_three
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 BASE_URL = "http://localhost"

@@ -19,6 +19,7 @@ from flask import Flask
 from flask_contenthub_webhook.contrib.celery import CeleryEngine
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
 from flask_contenthub_webhook.runtime.state import CELERY_KEY
+from tests.support.databases import FIXTURES
 from tests.support.host import Host, completed
 from tests.support.receiver import Receiver
 from tests.support.submission import BASE, submit, with_own_creator
@@ -133,7 +134,7 @@ def is_ours(value: Any) -> bool:
     return type(value).__module__.startswith(PACKAGE) and not isinstance(value, type | ModuleType)
 
 
-@pytest.mark.parametrize("kind", ["sqlite_url", "postgres_url"])
+@pytest.mark.parametrize("kind", FIXTURES.values())
 def test_a_child_works_although_its_parent_held_every_lock_and_filled_every_lane(
     request: pytest.FixtureRequest, hosts: Build, receiver: Receiver, kind: str
 ):

@@ -25,11 +25,8 @@ from flask_contenthub_webhook.forwarding.send import ForwardReport
 from flask_contenthub_webhook.signals import forward_finished
 from flask_contenthub_webhook.storage.dialect import Capabilities
 from flask_contenthub_webhook.storage.forwards import Outbox
-from tests.support.databases import on_all_three
 from tests.support.host import SECRET, Host, at_once, completed, custom, failed, progress
 from tests.support.receiver import Received, Receiver, Reply
-
-database_url = on_all_three
 
 Build = Callable[..., Host]
 FORWARD_SECRET = "whsec_" + "Zm9yd2FyZC1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXRlcw=="

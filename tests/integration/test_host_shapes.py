@@ -18,6 +18,7 @@ from flask_contenthub_webhook.errors import DeliveryNotFound
 from flask_contenthub_webhook.signals import alert_changed
 from tests.cli.conftest import run_json
 from tests.migration.hosts import init_migrations
+from tests.support.databases import FIXTURES, KINDS
 from tests.support.host import Host, completed, failed, make_host
 from tests.support.host_shapes import SHAPES, Shape
 from tests.support.pages import AT, open_to_all
@@ -189,7 +190,7 @@ def look(host: Host, task_id: str) -> None:
 @pytest.fixture
 def built(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Shape, str], Host]:
     def make(shape: Shape, kind: str) -> Host:
-        url = request.getfixturevalue("sqlite_url" if kind == "sqlite" else "postgres_url")
+        url = request.getfixturevalue(FIXTURES[kind])
         host = build(shape, url, tmp_path)
         request.addfinalizer(host.close)
         return host
@@ -200,7 +201,7 @@ def built(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Shape, st
 CASES = [
     pytest.param(shape, kind, id=f"{name}-{kind}")
     for name, shape in SHAPES.items()
-    for kind in ("sqlite", "postgresql")
+    for kind in KINDS
     if kind == "postgresql" or shape.schema is None
 ]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flask_contenthub_webhook.core.signatures import sign_url
+from tests.support.databases import KINDS
 from tests.support.raw_http import callback
 from tests.support.web_server import serve
 
@@ -60,14 +62,9 @@ def aimed_at(name, port, path):
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url_of(request, postgres, tmp_path_factory):
-    def make():
-        if request.param == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('captures') / 'test.db'}"
-        return postgres.create_database()
-
-    return make
+@pytest.fixture(scope="module", params=KINDS)
+def url_of(request, new_database):
+    return partial(new_database, request.param)
 
 
 @pytest.fixture(scope="module")

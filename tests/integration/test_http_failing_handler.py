@@ -10,6 +10,7 @@ import pytest
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.models.columns import utc_now
 from flask_contenthub_webhook.runtime.state import get_state
+from tests.support.databases import KINDS
 from tests.support.raw_http import completed, failed
 from tests.support.web_host import create_app, db
 from tests.support.web_server import serve
@@ -17,11 +18,9 @@ from tests.support.web_server import serve
 SECRET = "of-another-process-that-takes-no-requests"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def web(request, postgres, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("failing")
-    url = f"sqlite:///{directory / 'test.db'}" if request.param == "sqlite" else postgres.create_database()
-    with serve(url, directory) as web:
+@pytest.fixture(scope="module", params=KINDS)
+def web(request, new_database, tmp_path_factory):
+    with serve(new_database(request.param), tmp_path_factory.mktemp("failing")) as web:
         yield web
 
 

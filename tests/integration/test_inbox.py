@@ -25,6 +25,7 @@ from flask_contenthub_webhook.errors import CreatorUnreachable
 from flask_contenthub_webhook.models.columns import UTCDateTime
 from flask_contenthub_webhook.runtime.backpressure import Backpressure
 from flask_contenthub_webhook.storage.inbox import InboxStore
+from tests.support.databases import FIXTURES, KINDS
 from tests.support.host import Host, completed, custom, encode, failed, progress
 
 Build = Callable[..., Host]
@@ -35,10 +36,10 @@ def build(hosts: Build, url: str, **config: Any) -> Host:
     return hosts(url, WEBHOOK_PROCESSING="worker", WEBHOOK_EVENTS="illustrated", **config)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", NO_FEATURES])
+@pytest.fixture(params=[*KINDS, NO_FEATURES])
 def hub(request: pytest.FixtureRequest, hosts: Build) -> Host:
     """A host that leaves events to a worker: on each kind of database, and on one that can do nothing special."""
-    host = build(hosts, request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url"))
+    host = build(hosts, request.getfixturevalue(FIXTURES.get(request.param, "sqlite_url")))
     if request.param == NO_FEATURES:
         host.use_features()
     return host
@@ -50,10 +51,10 @@ def lite(hosts: Build, sqlite_url: str) -> Host:
     return build(hosts, sqlite_url)
 
 
-def work(host: Host, *, limit: int = 100, **options: Any) -> RetryReport:
+def work(host: Host, *, limit: int = 100, longest_hold: float = 60, **options: Any) -> RetryReport:
     """One worker's look at the inbox."""
     report = RetryReport()
-    work_off(host.state, report, limit=limit, **options)
+    work_off(host.state, report, limit=limit, longest_hold=longest_hold, **options)
     return report
 
 
@@ -400,8 +401,8 @@ def test_an_event_whose_worker_dies_each_time_is_parked(hub: Host) -> None:
     assert hub.replay(row.id).verdict == "processed"
 
 
-def test_the_end_of_a_batch_is_kept_from_others_while_the_beginning_takes_long(hosts: Build, postgres_url: str) -> None:
-    hub = build(hosts, postgres_url)
+def test_the_end_of_a_batch_is_kept_from_others_while_the_beginning_takes_long(hosts: Build, server_url: str) -> None:
+    hub = build(hosts, server_url)
     log, first, second = Log(hub), hub.add_task(), hub.add_task()
     stolen: list[int] = []
 
@@ -470,8 +471,8 @@ def test_a_slow_handler_does_not_keep_the_rest_of_its_batch_from_others(hub: Hos
     assert [row.claimed_until for row in waiting(hub)] == [None, None]
 
 
-def test_a_task_that_somebody_holds_costs_the_rest_nothing(hosts: Build, postgres_url: str) -> None:
-    host = build(hosts, postgres_url, WEBHOOK_TIMEOUT=0.1)
+def test_a_task_that_somebody_holds_costs_the_rest_nothing(hosts: Build, server_url: str) -> None:
+    host = build(hosts, server_url, WEBHOOK_TIMEOUT=0.1)
     held, free = host.add_task(), host.add_task()
     for task_id in (held, free):
         host.post(task_id, completed(task_id), attempt=1)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 
 from flask_contenthub_webhook.storage.inbox_statements import AT_ONCE, at_once
 from tests.support.host import Host, make_host
+from tests.support.plans import indexes_of, plan_of, whole_tables
 from tests.support.web_server import figure
 from tests.support.workers import size
 
@@ -67,22 +67,11 @@ def claim(host: Host, **options: Any) -> tuple[int, float, list[tuple[str, Any]]
     return len(claimed), took * 1000, sent
 
 
-def indexes_of(host: Host, statement: str, parameters: Any) -> set[str]:
+def read_by(host: Host, statement: str, parameters: Any) -> set[str]:
     """The indexes that a statement is planned to use; a table that is read from end to end counts as one, too."""
-    explain = "EXPLAIN " if host.engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
-    connection = host.engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        if explain == "EXPLAIN " and SETTLED < ENOUGH:
-            cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute(explain + statement, parameters)
-        plan = "\n".join(str(row[-1]) for row in cursor.fetchall())
-    finally:
-        connection.close()
-    used = set(re.findall(r"(?:using|on|INDEX) ((?:ix|pk)_webhook_deliveries\w*)", plan))
-    if "Seq Scan" in plan or "SCAN webhook_deliveries" in plan:
-        used.add(plan)
-    return used
+    with host.engine.connect() as connection:
+        plan = plan_of(connection, statement, parameters, small=SETTLED < ENOUGH)
+    return indexes_of(plan) | ({plan} if whole_tables(plan) else set())
 
 
 def assert_only_the_queue_is_read(host: Host, sent: list[tuple[str, Any]]) -> None:
@@ -90,7 +79,7 @@ def assert_only_the_queue_is_read(host: Host, sent: list[tuple[str, Any]]) -> No
     allowed = OF_THE_QUEUE | ({OF_THE_HISTORY} if host.engine.dialect.name == "sqlite" else set())
     assert sent
     for statement, parameters in sent:
-        assert indexes_of(host, statement, parameters) <= allowed
+        assert read_by(host, statement, parameters) <= allowed
 
 
 def test_among_many_tasks(host: Host) -> None:

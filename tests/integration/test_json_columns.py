@@ -9,10 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.support.database_drivers import MARIADB_DRIVERS, through_mysql
-from tests.support.databases import on_all_three
 from tests.support.host import Host, completed, encode, failed
-
-database_url = on_all_three
 
 Build = Callable[..., Host]
 WIDE = "中文 é 🚀"

@@ -78,8 +78,8 @@ def test_an_event_whose_result_takes_long_to_fetch_is_handled_by_one_worker(two:
     assert one.deliveries(task_id)[0].tries == 0
 
 
-def test_what_waits_behind_an_event_that_takes_long_is_left_to_others(hosts: Build, postgres_url: str):
-    one, other = (set_clock(hosts(postgres_url, **QUICK, create_tables=first), timedelta()) for first in (True, False))
+def test_what_waits_behind_an_event_that_takes_long_is_left_to_others(hosts: Build, server_url: str):
+    one, other = (set_clock(hosts(server_url, **QUICK, create_tables=first), timedelta()) for first in (True, False))
     slow, quick = one.add_task(), one.add_task()
     for task_id in (slow, quick):
         one.post(task_id, completed(task_id), attempt=1)

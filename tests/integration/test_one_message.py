@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from flask_contenthub_webhook.core.canonical import canonical_forms, canonical_json
 from flask_contenthub_webhook.core.signatures import CONTENTHUB_HEADER, GITHUB_HEADER
 from flask_contenthub_webhook.errors import ReplayRefused
+from tests.support.databases import FIXTURES, KINDS
 from tests.support.host import PREFIX, SECRET, Host, completed, custom, encode, failed, make_host, signed
 
 Build = Callable[..., Host]
@@ -28,7 +29,7 @@ MAKERS = [
 ]
 
 
-@pytest.fixture(params=["inline-sqlite", "inline-postgres", "worker-sqlite", "worker-postgres", "celery-sqlite"])
+@pytest.fixture(params=[*(f"{way}-{kind}" for way in ("inline", "worker") for kind in KINDS), "celery-sqlite"])
 def hub(request: pytest.FixtureRequest, hosts: Build) -> Host:
     """A host that applies events at once, leaves them to a worker, or to Celery."""
     processing, _, database = request.param.partition("-")
@@ -37,7 +38,7 @@ def hub(request: pytest.FixtureRequest, hosts: Build) -> Host:
         celery = Celery("host", broker="memory://", set_as_current=False)
         celery.conf.task_always_eager = True
         config["models"] = lambda _: {"celery": celery}
-    return hosts(request.getfixturevalue(f"{database}_url"), **config)
+    return hosts(request.getfixturevalue(FIXTURES[database]), **config)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from flask_contenthub_webhook import default_models
 from tests.support.busy_host import FACTORY, SUBMITTED, create_app
 from tests.support.celery_host import add_celery
 from tests.support.celery_worker import CeleryWorker, Pool
+from tests.support.databases import FIXTURES
 from tests.support.gunicorn import Gunicorn
 from tests.support.processes import PROJECT_ROOT, Guard, clean_environment, wait_until
 from tests.support.raw_http import callback, completed
@@ -178,7 +179,7 @@ def test_gunicorn_with_the_scheduler_in_its_workers(
     site.assert_that_nothing_is_lost()
 
 
-@pytest.mark.parametrize("kind", ["postgres_url", "sqlite_url"])
+@pytest.mark.parametrize("kind", FIXTURES.values())
 def test_the_scheduler(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver, kind: str):
     site = Site(request.getfixturevalue(kind), tmp_path, receiver, 60)
     site.fill()
@@ -208,7 +209,7 @@ def test_the_command_that_polls(sqlite_url: str, tmp_path: Path, receiver: Recei
     assert all(site.database.task(task_id).next_poll_at is not None for task_id in task_ids)
 
 
-@pytest.mark.parametrize("kind", ["postgres_url", "sqlite_url"])
+@pytest.mark.parametrize("kind", FIXTURES.values())
 def test_the_worker(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver, kind: str):
     """Its threads wait for results that the service does not return; other events wait behind them."""
     site = Site(request.getfixturevalue(kind), tmp_path, receiver, 60)

@@ -12,10 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.operations import purge as purge_module
-from tests.support.databases import on_all_three
 from tests.support.host import Host, at_once, completed
-
-database_url = on_all_three
 
 Build = Callable[..., Host]
 

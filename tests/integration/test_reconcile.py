@@ -27,11 +27,8 @@ from flask_contenthub_webhook.errors import CreatorRefused, CreatorUnclear, Crea
 from flask_contenthub_webhook.signals import reconcile_finished
 from flask_contenthub_webhook.storage.store import Capabilities, Store
 from flask_contenthub_webhook.testing import CreatorSimulator
-from tests.support.databases import on_all_three
 from tests.support.host import Host, at_once, completed, failed, make_host, progress
 from tests.support.processes import PROJECT_ROOT, clean_environment, wait_until
-
-database_url = on_all_three
 
 Build = Callable[..., Host]
 BASE = "https://hub.example"

@@ -19,7 +19,6 @@ from flask_contenthub_webhook.engine.restore import event_of_row
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.errors import DeliveryNotFound, HandlerFailed, ReplayRefused
 from flask_contenthub_webhook.storage.store import AlreadySettled
-from tests.support.databases import on_all_three
 from tests.support.host import (
     PREFIX,
     BrokenHandler,
@@ -31,8 +30,6 @@ from tests.support.host import (
     failed,
     progress,
 )
-
-database_url = on_all_three
 
 Build = Callable[..., Host]
 ALL_FEATURES = "all capabilities"
@@ -330,8 +327,8 @@ def test_a_result_whose_delivery_was_settled_meanwhile_completes_nothing(any_hos
 
 
 @pytest.mark.parametrize("capabilities", [ALL_FEATURES, NO_FEATURES])
-def test_two_passes_at_the_same_moment_double_nothing(postgres_host: Host, capabilities: str):
-    host = postgres_host
+def test_two_passes_at_the_same_moment_double_nothing(server_host: Host, capabilities: str):
+    host = server_host
     if capabilities == NO_FEATURES:
         host.use_features(returning=False, skip_locked=False)
     tasks = [host.add_task() for _ in range(12)]
@@ -346,8 +343,8 @@ def test_two_passes_at_the_same_moment_double_nothing(postgres_host: Host, capab
     assert {row.verdict for row in host.deliveries()} == {"processed"}
 
 
-def test_a_retry_and_the_senders_own_at_the_same_moment_have_one_effect(postgres_host: Host):
-    host = postgres_host
+def test_a_retry_and_the_senders_own_at_the_same_moment_have_one_effect(server_host: Host):
+    host = server_host
     for _ in range(5):
         task_id = host.add_task()
         break_once(host, task_id)
@@ -430,8 +427,8 @@ def test_a_replay_that_fails_again_is_kept_and_tried_again(any_host: Host):
     assert len(host.contents()) == 1
 
 
-def test_two_replays_at_the_same_moment_have_one_effect(postgres_host: Host):
-    host, task_id = postgres_host, postgres_host.add_task()
+def test_two_replays_at_the_same_moment_have_one_effect(server_host: Host):
+    host, task_id = server_host, server_host.add_task()
     row = break_once(host, task_id)
 
     answers = at_once(*[lambda: replay(host.state, row.id)] * 4)

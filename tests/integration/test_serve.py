@@ -13,11 +13,8 @@ from functools import partial
 import httpx
 import pytest
 
-from tests.support.databases import on_all_three
 from tests.support.demo import wait_for
 from tests.support.processes import PROJECT_ROOT, clean_environment
-
-database_url = on_all_three
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 SERVE = [sys.executable, "-m", "example_app.serve"]

@@ -185,7 +185,8 @@ def test_one_that_stays_away_is_parked_and_the_task_is_the_pollers(host, simulat
 def test_copies_have_one_effect(host, simulator):
     task_id, name = a_task(host, simulator)
     answers = at_once(*[lambda: host.post(task_id, completed(name, None), attempt=1).get_json()["outcome"]] * 5)
-    assert sorted(answers) == ["duplicate"] * 4 + ["processed"]
+    assert answers.count("processed") == 1
+    assert set(answers) <= {"processed", "duplicate", "ignored"}  # the last of one that came after the effect
     before = simulator.requests.total()
     late = host.post(task_id, completed(name, None), attempt=1)
     assert (late.status_code, late.get_json()["outcome"] in {"duplicate", "ignored"}) == (200, True)

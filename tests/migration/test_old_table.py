@@ -13,7 +13,7 @@ from tests.migration.hosts import MigratingHost
 
 TASKS = "content_generation_tasks"
 COUNT = 10_000
-SECONDS = 30
+SECONDS = 90
 
 
 def enforce_foreign_keys(engine: sa.Engine) -> None:
@@ -83,10 +83,12 @@ def test_the_constraints_hold(host: MigratingHost):
     host.install()
     host.upgrade()
 
-    if host.engine.dialect.name == "postgresql":  # or the trigger would translate the word
-        host.execute(f"DROP TRIGGER {TASKS}_contenthub0001_update ON {TASKS}")
+    kind = host.engine.dialect.name
+    if kind in {"postgresql", "mysql"}:  # or the trigger would translate the word
+        host.execute(f"DROP TRIGGER {TASKS}_contenthub0001_update{f' ON {TASKS}' if kind == 'postgresql' else ''}")
+    refused = (sa.exc.IntegrityError, sa.exc.OperationalError)  # the latter by PyMySQL, for a CHECK
     for broken in ("status = 'archived'", "next_poll_at = NULL", "version = NULL", "task_id = 'x'", "retry_count = -1"):
-        with pytest.raises(sa.exc.IntegrityError):
+        with pytest.raises(refused):
             host.execute(f"UPDATE {TASKS} SET {broken} WHERE status = 'pending'")
     with pytest.raises(sa.exc.IntegrityError):
         host.execute("INSERT INTO contents (id, task, body) VALUES (99, 'nobody', 'B')")

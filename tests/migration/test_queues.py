@@ -125,7 +125,8 @@ def test_what_is_missing_of_a_part_is_added_and_only_that_is_taken_away(host: Mi
     host.execute(f"UPDATE {TASKS} SET forward_to = '[]'")
     with host.app.app_context():
         host.db.metadata.tables["webhook_forwards"].create(host.engine)
-    host.execute("DROP INDEX ix_webhook_forwards_next_try_at")
+    on = " ON webhook_forwards" if host.engine.dialect.name == "mysql" else ""
+    host.execute(f"DROP INDEX ix_webhook_forwards_next_try_at{on}")
     schema, before = host.schema(), rows(host)
     host.install()
 
@@ -152,6 +153,8 @@ def test_another_table_of_the_same_name_is_refused_before_anything_changes(host:
 
 
 def test_an_upgrade_that_broke_off_is_completed_and_undone_whole(host: MigratingHost):
+    if host.engine.dialect.name == "mysql":
+        pytest.skip("the name of an index belongs to its table there: none is in the way; `cuts.py` breaks it off")
     schema = host.schema()
     host.execute("CREATE TABLE other (id INTEGER)")
     host.execute("CREATE INDEX ix_webhook_forward_attempts_forward_id ON other (id)")  # in the way of ours

@@ -8,7 +8,6 @@ the same run over the same connection.
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import time
 from datetime import timedelta
@@ -17,9 +16,11 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.storage.queries import reading
+from tests.support.databases import KINDS
 from tests.support.host import make_host
 from tests.support.long_history import task_id_of, write_history
 from tests.support.pages import Visitor, open_to_all, plans
+from tests.support.plans import whole_tables
 from tests.support.web_server import figure
 
 FULL = 1_000_000
@@ -67,22 +68,14 @@ PAGES = (
     "/replay?range=week&verdict=rejected",
     "/replay?text=nowhere",
 )
-WHOLE_TABLES = re.compile(
-    r"SCAN (webhook_deliveries|content_generation_tasks|webhook_forwards)(?! USING)"
-    r"|Seq Scan on (webhook_deliveries|content_generation_tasks|webhook_forwards)"
-)
 
 pytestmark = pytest.mark.timeout(1800 if IS_FULL else 300)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def visitor(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=KINDS)
+def visitor(request, new_database):
     """A visitor of the pages over the long history."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('history') / 'test.db'}"
-    else:
-        url = request.getfixturevalue("postgres").create_database()
-    host = make_host(url, after=open_to_all)
+    host = make_host(new_database(request.param), after=open_to_all)
     began = time.monotonic()
     write_history(host, COUNT, lasting=timedelta(days=30))
     figure(f"{request.param}: {COUNT:,} deliveries written in {time.monotonic() - began:.1f} s")
@@ -129,4 +122,4 @@ def test_every_page_is_quick_and_takes_a_bounded_number_of_statements(visitor):
 def test_no_page_reads_a_whole_table(visitor):
     for path in PAGES:
         for statement, plan in plans(visitor, path, small=not IS_FULL):
-            assert not WHOLE_TABLES.search(plan), f"{path}\n{statement}\n{plan}"
+            assert not whole_tables(plan), f"{path}\n{statement}\n{plan}"

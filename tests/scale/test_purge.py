@@ -42,25 +42,36 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 def fill(database: Any, rows: int) -> None:
     """A history that is older than 90 days, written by the database itself."""
-    at, body = {
-        True: ("datetime('now', '-200 days', '+' || (n * 100.0 / :rows) || ' days')", "randomblob(:body)"),
-        False: (
+    at, body, name = {
+        "sqlite": (
+            "datetime('now', '-200 days', '+' || (n * 100.0 / :rows) || ' days')",
+            "randomblob(:body)",
+            "'old-' || n",
+        ),
+        "postgresql": (
             "now() - interval '200 days' + interval '100 days' * n / :rows",
             "decode(repeat(md5(n::text), :body / 16), 'hex')",
+            "'old-' || n",
         ),
-    }[database.is_sqlite]
+        "mysql": (
+            "utc_timestamp(6) - interval 200 day + interval (8640000 * n / :rows) second",
+            "unhex(repeat(md5(n), :body / 16))",
+            "concat('old-', n)",
+        ),
+    }[database.engine.dialect.name]
     insert = f"""
         INSERT INTO webhook_deliveries (task_id, event, source, verdict, late, tries, occurrences, received_at,
             next_retry_at, body)
         WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows)
-        SELECT 'old-' || n, 'completed', 'webhook', 'processed', false, 1, 1, {at},
+        SELECT {name}, 'completed', 'webhook', 'processed', false, 1, 1, {at},
             CASE WHEN n % {WAITING} = 0 THEN {at} END, {body}
         FROM numbers"""
     with database.engine.begin() as connection:
         connection.execute(sa.text(insert), {"rows": rows, "body": BODY})
     if not database.is_sqlite:
+        analyze = "VACUUM ANALYZE" if database.engine.dialect.name == "postgresql" else "ANALYZE TABLE"
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text("VACUUM ANALYZE webhook_deliveries"))
+            connection.execute(sa.text(f"{analyze} webhook_deliveries"))
 
 
 class Load:

@@ -32,6 +32,8 @@ def through_mysql(url: str, driver: str) -> str:
     if driver == "mysqldb" and not _find_mysqlclient():
         pytest.skip("no mysqlclient for this Python: apt-get install python3-mysqldb")
     made = make_url(url).set(drivername=f"mysql+{driver}")
+    if driver != "pymysql":
+        made = made.difference_update_query(["ssl_disabled"])
     if driver == MYSQL_CONNECTOR:
         pytest.importorskip("mysql.connector", reason="no mysql-connector: pip install -e '.[mysqlconnector]'")
         made = made.update_query_dict({"charset": "utf8mb4", "collation": "utf8mb4_general_ci"})

@@ -1,17 +1,25 @@
-"""The databases on which the tests of a file run, where these are more than `database_url` of `conftest.py` gives."""
+"""The kinds of databases on which tests run: every one that the package supports."""
 
 from __future__ import annotations
 
-import pytest
+import os
+from typing import TYPE_CHECKING
 
-_FIXTURES = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
+FIXTURES = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mariadb_url"}
+"""The fixture that gives an empty database of each kind to one test."""
 
-@pytest.fixture(params=list(_FIXTURES))
-def on_all_three(request: pytest.FixtureRequest) -> str:
-    """The URL of a fresh database of SQLite, PostgreSQL and MariaDB, in turn.
+KINDS = tuple(FIXTURES)
+SERVERS = KINDS[1:]
 
-    A file says ``database_url = on_all_three``; that goes for its hosts, too.
-    """
-    url: str = request.getfixturevalue(_FIXTURES[request.param])
-    return url
+VARIANTS: Mapping[str, Mapping[str, str]] = {
+    "mariadb with snapshots": {"innodb-snapshot-isolation": "ON"},
+    "mariadb at read committed": {"transaction-isolation": "READ-COMMITTED"},
+}
+"""MariaDB as some installations set it up. ``make chaos`` plays the races, kills and outages on these as well."""
+
+_VARIANTS = tuple(VARIANTS) if os.environ.get("CHAOS_VARIANTS") else ()
+CHAOS_KINDS = (*KINDS, *_VARIANTS)
+CHAOS_SERVERS = (*SERVERS, *_VARIANTS)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg  # noqa: F401
+import pymysql  # noqa: F401
+import sqlalchemy.dialects.mysql.pymysql
 import sqlalchemy.dialects.postgresql.psycopg
 import sqlalchemy.dialects.sqlite  # noqa: F401
 

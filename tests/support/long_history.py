@@ -36,14 +36,19 @@ def write_history(host: Host, count: int, *, lasting: timedelta = timedelta(days
     """
     start, step = host.clock() - lasting, lasting / count
     with host.engine.connect() as connection:
-        is_sqlite = connection.dialect.name == "sqlite"
-        statements = (_SQLite if is_sqlite else _PostgreSQL)(start, step).statements()
+        kind = connection.dialect.name
+        if kind == "mysql":
+            connection.execute(sa.text("SET sql_mode = concat(@@sql_mode, ',PIPES_AS_CONCAT')"))
+        statements = _WRITERS[kind](start, step).statements()
         for first in range(1, count + 1, _AT_A_TIME):
             last = min(first + _AT_A_TIME - 1, count)
             for statement in statements:
                 connection.execute(sa.text(statement), {"first": first, "last": last, "filler": _FILLER})
             connection.commit()
-        if not is_sqlite:
+        if kind == "mysql":
+            connection.execute(sa.text("ANALYZE TABLE webhook_deliveries, content_generation_tasks, webhook_forwards"))
+            connection.invalidate()  # its mode must not come back from the pool
+        if kind == "postgresql":
             for table in ("webhook_deliveries", "content_generation_tasks", "webhook_forwards"):
                 connection.execute(sa.text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), {count + 1})"))
             connection.commit()
@@ -61,6 +66,7 @@ class _Writer:
     numbers: str
     as_bytes: str
     no: str
+    divided_by = "/"
 
     def __init__(self, start: datetime, step: timedelta) -> None:
         self.start = start
@@ -76,7 +82,7 @@ class _Writer:
 
     def statements(self) -> tuple[str, ...]:
         """For the rows whose numbers are from ``first`` to ``last``."""
-        task = f"'task-' || {self.padded(f'(i - 1) / {DELIVERIES_PER_TASK}')}"
+        task = f"'task-' || {self.padded(f'(i - 1) {self.divided_by} {DELIVERIES_PER_TASK}')}"
         failed = "i % 1000 = 0"
         deliveries = f"""
             INSERT INTO webhook_deliveries (id, task_id, event, attempt, source, scheme, verdict, reason, error,
@@ -109,7 +115,7 @@ class _Writer:
             INSERT INTO webhook_forwards (id, delivery_id, task_id, event, url, message_id, body, status, tries,
                 next_try_at, created_at)
             {self.numbers}
-            SELECT i, i, {task}, 'completed', 'https://receiver' || i % 7 || '.example/hook', 'msg_' || i,
+            SELECT i, i, {task}, 'completed', 'https://receiver' || (i % 7) || '.example/hook', 'msg_' || i,
                 {self.as_bytes.format(_BODY)},
                 CASE WHEN i % 500 = 0 THEN 'dead' WHEN i % 300 = 0 THEN 'waiting' ELSE 'delivered' END, 1,
                 CASE WHEN i % 500 <> 0 AND i % 300 = 0 THEN {self.at("i + 1000000")} END, {self.at("i")}
@@ -140,3 +146,19 @@ class _PostgreSQL(_Writer):
 
     def padded(self, number: str) -> str:
         return f"lpad(({number})::text, 10, '0')"
+
+
+class _MariaDB(_Writer):
+    numbers = "WITH RECURSIVE numbers(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM numbers WHERE i < :last)"
+    as_bytes = "{}"
+    no = "0"
+    divided_by = "DIV"
+
+    def at(self, number: str) -> str:
+        return f"from_unixtime({self.start.timestamp():f} + ({number}) * {self.step.total_seconds():f})"
+
+    def padded(self, number: str) -> str:
+        return f"lpad({number}, 10, '0')"
+
+
+_WRITERS = {"sqlite": _SQLite, "postgresql": _PostgreSQL, "mysql": _MariaDB}

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from flask_contenthub_webhook.contrib.dashboard import create_dashboard
 from flask_contenthub_webhook.runtime.refusals import RefusalLog
+from tests.support.plans import plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,11 +33,15 @@ def start_anew(host: Host) -> None:
     """Empty the tables of an application that several tests use one after the other, and forget what it remembers."""
     tables = host.db.metadata.sorted_tables
     with host.engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
+        kind = connection.dialect.name
+        if kind == "postgresql":
             connection.execute(sa.text(f"TRUNCATE {', '.join(table.name for table in tables)} RESTART IDENTITY"))
         else:
             for table in reversed(tables):
                 connection.execute(sa.delete(table))
+        for table in tables if kind == "mysql" else ():
+            connection.execute(sa.text(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1"))
+        if kind == "sqlite":
             connection.execute(sa.text("DELETE FROM sqlite_sequence"))
     host.clock.now = datetime.now(UTC)
     host.publisher.broken = False
@@ -181,8 +186,7 @@ def plans(visitor: Visitor, path: str, *, small: bool) -> Iterator[tuple[str, st
     Args:
         visitor: who looks at it.
         path: of the page.
-        small: whether the tables are so short that PostgreSQL would read them as a whole, which says nothing about long
-            ones; that is forbidden to it then.
+        small: as of `plan_of`.
     """
     engine, seen = visitor.host.engine, list[tuple[str, Any]]()
 
@@ -195,10 +199,5 @@ def plans(visitor: Visitor, path: str, *, small: bool) -> Iterator[tuple[str, st
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
     with engine.connect() as connection:
-        on_sqlite = connection.dialect.name == "sqlite"
-        if small and not on_sqlite:
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        explain = "EXPLAIN QUERY PLAN " if on_sqlite else "EXPLAIN "
         for statement, parameters in seen:
-            rows = connection.exec_driver_sql(explain + statement, parameters).all()
-            yield statement, "\n".join(str(row[-1]) for row in rows)
+            yield statement, plan_of(connection, statement, parameters, small=small)

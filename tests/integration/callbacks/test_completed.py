@@ -10,10 +10,7 @@ import sqlalchemy as sa
 
 from flask_contenthub_webhook.core.state_machine import Trigger
 from tests.support.answers import outcome
-from tests.support.databases import on_all_three
 from tests.support.host import Host, at_once, completed, failed
-
-database_url = on_all_three
 
 Build = Callable[..., Host]
 
@@ -93,8 +90,8 @@ def test_a_second_completion_is_a_duplicate_and_answers_200(host: Host):
 
 
 @pytest.mark.parametrize("copies", [8])
-def test_completions_at_the_same_moment_have_one_effect(postgres_host: Host, copies: int):
-    host, task_id = postgres_host, postgres_host.add_task()
+def test_completions_at_the_same_moment_have_one_effect(server_host: Host, copies: int):
+    host, task_id = server_host, server_host.add_task()
 
     answers = at_once(*[lambda: host.post(task_id, completed(task_id), attempt=1)] * copies)
 
@@ -189,8 +186,8 @@ def test_fields_within_the_result_are_chosen_and_required_by_their_paths(hosts: 
     assert (host.task(thin).status, host.task(thin).error_code) == ("failed", "INVALID_RESULT")
 
 
-def test_a_failure_racing_a_completion_leaves_one_truth(postgres_host: Host):
-    host = postgres_host
+def test_a_failure_racing_a_completion_leaves_one_truth(server_host: Host):
+    host = server_host
     for _ in range(5):
         task_id = host.add_task(max_retries=0)
 

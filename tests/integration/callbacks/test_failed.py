@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.answers import outcome
-from tests.support.databases import on_all_three
 from tests.support.host import Host, at_once, failed
-
-database_url = on_all_three
 
 
 def test_a_failure_with_retries_left_makes_the_next_attempt_due_after_the_backoff(host: Host):
@@ -63,8 +60,8 @@ def test_four_identical_failures_without_an_attempt_are_one(host: Host):
     assert host.task(task_id).attempt == 2
 
 
-def test_four_identical_failures_at_the_same_moment_are_one(postgres_host: Host):
-    host = postgres_host
+def test_four_identical_failures_at_the_same_moment_are_one(server_host: Host):
+    host = server_host
     for _ in range(5):
         task_id = host.add_task()
 

@@ -84,8 +84,8 @@ def test_a_custom_event_reaches_its_handlers_once_and_changes_no_state(host: Hos
     assert host.task(task_id).status == "submitted"
 
 
-def test_a_custom_event_at_the_same_moment_has_one_effect(postgres_host: Host):
-    host, task_id = postgres_host, postgres_host.add_task()
+def test_a_custom_event_at_the_same_moment_has_one_effect(server_host: Host):
+    host, task_id = server_host, server_host.add_task()
 
     @host.webhook.on("illustrated")
     def on_illustrated(app: Flask, *, task: Any, **extra: Any) -> None:

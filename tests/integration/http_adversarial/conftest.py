@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.support.adversarial_http import SECRET
+from tests.support.databases import KINDS
 from tests.support.web_server import serve
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url_of(request, postgres, tmp_path_factory):
-    def make():
-        if request.param == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('adversarial') / 'test.db'}"
-        return postgres.create_database()
-
-    return make
+@pytest.fixture(scope="module", params=KINDS)
+def url_of(request, new_database):
+    return partial(new_database, request.param)
 
 
 @pytest.fixture(scope="module")
