@@ -117,6 +117,7 @@ def call_handlers(
                 name = "flush"
                 session.flush()
                 guard.check()
+            guard.check_mark()
     except BaseException as error:
         if ends_process(error):
             raise

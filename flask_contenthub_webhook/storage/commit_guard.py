@@ -2,7 +2,7 @@
 
 Only checks that cost nearly nothing are made: the text of each statement before it is executed, the state of the
 transaction as the driver knows it, and the two objects. None of them sends a statement, unless a handler expired what
-it was given.
+it was given, or the driver keeps the state for itself, as mysqlclient does: then a savepoint tells.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from .database_errors import ends_transaction, is_lock_timeout
-from .drivers import MYSQL, TransactionState, transaction_state
+from .drivers import MYSQL, TransactionState, error_code, transaction_state
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -172,12 +172,15 @@ class TransactionGuard:
         self._dialect, self._driver = connection.dialect.name, cast("Any", connection.connection.dbapi_connection)
         self._transactions = session.get_transaction(), connection.get_transaction()
         self._rows = _Row("task", task, _TASK_STATE), _Row("delivery", delivery, _DELIVERY_STATE)
+        self._is_marked = self._dialect in MYSQL and self.state() is TransactionState.UNKNOWN
         self._found: CommitForbidden | None = None
         self.lost: BaseException | None = None
         """The error of the database that ended the transaction, even if the handler hid it."""
         self._token: Token[TransactionGuard | None] | None = None
 
     def __enter__(self) -> Self:
+        if self._is_marked:
+            self._execute(f"SAVEPOINT {_MARK}")
         _watch_statements(self.connection.engine)
         self.connection.__dict__[_COMMIT] = self._refuse_commit
         self._token = _guarded.set(self)
@@ -220,10 +223,14 @@ class TransactionGuard:
             self.lost = self.lost or context.sqlalchemy_exception or error
 
     def _rolls_back_on_timeout(self) -> bool:
+        return bool(self._execute("SELECT @@innodb_rollback_on_timeout")[0])
+
+    def _execute(self, statement: str) -> Any:
+        """Run a statement that no listener sees, and return its row, if any."""
         cursor = self._driver.cursor()
         try:
-            cursor.execute("SELECT @@innodb_rollback_on_timeout")
-            return bool(cursor.fetchone()[0])
+            cursor.execute(statement)
+            return cursor.fetchone()
         finally:
             cursor.close()
 
@@ -253,7 +260,24 @@ class TransactionGuard:
         for row in self._rows:
             row.check(self.session, to_delete)
 
+    def check_mark(self) -> None:
+        """Raise if the transaction is no longer the one that was marked, where its driver does not tell.
 
+        Raises:
+            CommitForbidden: the mark has gone, and with it everything that this event had written.
+        """
+        if not self._is_marked:
+            return
+        try:
+            self._execute(f"RELEASE SAVEPOINT {_MARK}")
+        except Exception as error:
+            if error_code(error) == _NO_SAVEPOINT:
+                raise CommitForbidden(_ENDED) from error
+            # A lost connection is the COMMIT's to find.
+
+
+_MARK = "contenthub_webhook_event"
+_NO_SAVEPOINT = 1305
 _COMMIT = "_commit_impl"
 """The method that every commit of a connection goes through. An event of SQLAlchemy would do, but one listener on the
 engine makes each statement of the application slower. If the name changes, :meth:`TransactionGuard.check` still finds

@@ -77,7 +77,7 @@ _SERVER_CLASSES = {"08", "53", "57", "58", "XX"}
 _SERVER_NUMBERS = {
     *(1021, 1030, 1037, 1038, 1114),  # disk full, engine, memory, table full
     *(1040, 1041, 1042, 1043, 1129, 1130, 1158, 1159, 1160, 1161, 1203, 1226),  # connections and the network
-    *(1044, 1045, 1049, 1698),  # an account, or a database, that is not there
+    *(1044, 1045, 1049, 1698, 1862, 3118, 4151),  # an account, or a database, that is not there, expired or locked
     *(1077, 1078, 1079, 1080),  # shutting down
     *(1036, 1290, 1792, 1836),  # read-only
     *(1047, 1105, 1180, 1194, 1195, 1206),  # Galera not ready, unknown, error at a commit, tables crashed, locks full

@@ -60,8 +60,13 @@ def error_code(error: BaseException | None) -> str | int | None:
 
 def error_message(error: BaseException | None) -> str:
     """Return the message of an error without its details, in which PostgreSQL repeats the values of a row."""
-    first = next(iter(getattr(error, "args", ())), None)
-    message = first.get("M") if isinstance(first, dict) else error  # pg8000, as above
+    match getattr(error, "args", ()):
+        case (dict() as fields, *_):  # pg8000, as above
+            message = fields.get("M")
+        case (int(), str() as text):  # the drivers of MySQL and MariaDB
+            message = text
+        case _:
+            message = error
     return str(message).partition("\n")[0]
 
 

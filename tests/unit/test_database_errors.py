@@ -149,6 +149,7 @@ def test_a_killed_connection_of_mariadb_is_a_lost_one(mariadb_connection: Any, m
         (pymysql.err.OperationalError(3024, "Query execution was interrupted"), 3024, Trouble.BUSY),
         (pymysql.err.OperationalError(1290, "--read-only"), 1290, Trouble.UNAVAILABLE),
         (pymysql.err.OperationalError(2003, "Can't connect"), 2003, Trouble.UNAVAILABLE),
+        (pymysql.err.OperationalError(4151, "Access denied, this account is locked"), 4151, Trouble.UNAVAILABLE),
         (pymysql.err.ProgrammingError(1064, "syntax"), 1064, Trouble.STATEMENT),
         (pymysql.err.IntegrityError(1062, "Duplicate entry"), 1062, Trouble.STATEMENT),
     ],

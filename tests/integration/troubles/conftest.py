@@ -9,10 +9,26 @@ import sqlalchemy as sa
 from celery import Celery
 from flask import Flask
 
-from tests.support.database_drivers import POSTGRES_DRIVERS, through
+from tests.support.database_drivers import MARIADB_DRIVERS, POSTGRES_DRIVERS, through, through_mysql
 from tests.support.host import Host, make_host
 
-DRIVERS = ("sqlite", *POSTGRES_DRIVERS)
+DRIVERS = ("sqlite", *POSTGRES_DRIVERS, *MARIADB_DRIVERS)
+
+
+def kind_of(driver: str) -> str:
+    """The kind of database that a driver leads to."""
+    return "postgresql" if driver in POSTGRES_DRIVERS else "mariadb" if driver in MARIADB_DRIVERS else driver
+
+
+def url_through(url: str, driver: str) -> str:
+    """The URL of a database for a driver to it."""
+    match kind_of(driver):
+        case "postgresql":
+            return through(url, driver)
+        case "mariadb":
+            return through_mysql(url, driver)
+        case _:
+            return url
 
 
 def _eager_celery(app: Flask) -> None:
@@ -21,15 +37,11 @@ def _eager_celery(app: Flask) -> None:
 
 
 @pytest.fixture(scope="module")
-def host_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Host]]:
+def host_of(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Callable[..., Host]]:
     """A function that gives the host for a way of processing, over empty tables; the driver is its parameter."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('troubles') / 'test.db'}"
-        make_host(url).close()
-    else:
-        created = request.getfixturevalue("postgres").create_database()
-        make_host(created).close()
-        url = through(created, request.param)
+    created = new_database(kind_of(request.param))
+    make_host(created).close()
+    url = url_through(created, request.param)
     made: dict[str, Host] = {}
 
     def host_of(processing: str = "inline") -> Host:

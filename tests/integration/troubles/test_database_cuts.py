@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +13,9 @@ from werkzeug.test import TestResponse
 
 from flask_contenthub_webhook import delivery_processed, task_failed, task_progress
 from flask_contenthub_webhook.signals import callback_rejected
+from tests.support.databases import SERVERS
 from tests.support.host import Host, completed, custom, failed, make_host, progress
+from tests.support.mariadb import MariaDBServer
 from tests.support.postgres import PostgresServer
 from tests.support.submission import DONE, OwnCreator
 
@@ -22,13 +24,77 @@ MOST = 60
 CODES = {500: "handler_failed", 503: "database_unavailable"}
 
 
+class Door(Protocol):
+    """The way to a database, which its administrator may close."""
+
+    url: str
+
+    def cut(self) -> None:
+        """End all connections."""
+
+    def shut(self) -> None:
+        """Let nobody in."""
+
+    def open(self) -> None:
+        """Let everybody in."""
+
+
+class PostgresDoor:
+    def __init__(self, server: PostgresServer) -> None:
+        self.url = server.create_database()
+        self._name = sa.make_url(self.url).database
+        self._admin = sa.create_engine(server.url, isolation_level="AUTOCOMMIT")
+
+    def cut(self) -> None:
+        terminate = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(terminate, (self._name,))
+
+    def shut(self) -> None:
+        self._allow("false")
+
+    def open(self) -> None:
+        self._allow("true")
+
+    def _allow(self, is_open: str) -> None:
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS {is_open}')
+
+
+class MariaDBDoor:
+    """An account of this database alone, which is locked."""
+
+    def __init__(self, server: MariaDBServer) -> None:
+        url = sa.make_url(server.create_database())
+        self._server, self._account = server, f"only_{url.database}"
+        server.execute(f"CREATE USER {self._account}@localhost")
+        server.execute(f"GRANT ALL ON `{url.database}`.* TO {self._account}@localhost")
+        self.url = url.set(username=self._account).render_as_string(hide_password=False)
+
+    def cut(self) -> None:
+        self._server.execute(f"KILL HARD CONNECTION USER {self._account}@localhost")
+
+    def shut(self) -> None:
+        self._server.execute(f"ALTER USER {self._account}@localhost ACCOUNT LOCK")
+
+    def open(self) -> None:
+        self._server.execute(f"ALTER USER {self._account}@localhost ACCOUNT UNLOCK")
+
+
+@pytest.fixture(params=SERVERS)
+def door(request: pytest.FixtureRequest, server_of: Callable[[str], Any]) -> Iterator[Door]:
+    """The way to an empty database of each kind of server."""
+    server = server_of(request.param)
+    door: Door = PostgresDoor(server) if isinstance(server, PostgresServer) else MariaDBDoor(server)
+    yield door
+    server.drop_database(door.url)
+
+
 class Cutter:
     """Cuts all connections to a database before the statement or COMMIT with a number, from 1."""
 
-    def __init__(self, postgres: PostgresServer, url: str, engine: sa.Engine) -> None:
-        self._admin = sa.create_engine(postgres.url, isolation_level="AUTOCOMMIT")
-        self._name = sa.make_url(url).database
-        self._engine = engine
+    def __init__(self, door: Door, engine: sa.Engine) -> None:
+        self._door = door
         self.at = self.seen = 0
         self.comes_back = False
         sa.event.listen(engine, "before_cursor_execute", self._count)
@@ -40,11 +106,9 @@ class Cutter:
             self.cut()
 
     def cut(self) -> None:
-        with self._admin.connect() as connection:
-            if not self.comes_back:
-                connection.exec_driver_sql(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false')
-            terminate = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
-            connection.exec_driver_sql(terminate, (self._name,))
+        if not self.comes_back:
+            self._door.shut()
+        self._door.cut()
 
     @contextlib.contextmanager
     def cutting(self, at: int, *, comes_back: bool) -> Iterator[None]:
@@ -53,11 +117,8 @@ class Cutter:
             yield
         finally:
             self.at = 0
-            with self._admin.connect() as connection:
-                connection.exec_driver_sql(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS true')
-
-    def close(self) -> None:
-        self._admin.dispose()
+            if not comes_back:
+                self._door.open()
 
 
 # --- the paths -------------------------------------------------------------------------------------------------------
@@ -150,11 +211,9 @@ def connect_receivers(host: Host) -> None:
 
 @pytest.mark.parametrize("comes_back", [False, True], ids=["away", "cut"])
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_every_answer_is_one_of_the_contract(
-    postgres: PostgresServer, postgres_url: str, path: Path, comes_back: bool
-) -> None:
+def test_every_answer_is_one_of_the_contract(door: Door, path: Path, comes_back: bool) -> None:
     host = make_host(
-        postgres_url,
+        door.url,
         WEBHOOK_EVENTS="illustrated",
         WEBHOOK_INBOX_LIMIT=1000,
         WEBHOOK_RETRY_BACKOFF="30,60,120",
@@ -165,7 +224,7 @@ def test_every_answer_is_one_of_the_contract(
     )
     host.state.creator = creator = OwnCreator(host)
     connect_receivers(host)
-    cutter = Cutter(postgres, postgres_url, host.engine)
+    cutter = Cutter(door, host.engine)
     for at in range(1, MOST):
         host.publisher.broken = False
         task_id = host.add_task(creator_task_id=f"job-{at}")
@@ -181,7 +240,6 @@ def test_every_answer_is_one_of_the_contract(
         host.publisher.broken = False
         assert_ends_well(host, task_id, path)
     assert 1 < at < MOST - 1
-    cutter.close()
     host.close()
 
 

@@ -21,7 +21,7 @@ from flask_contenthub_webhook import task_completed
 from flask_contenthub_webhook.creators import RemoteState, Report
 from flask_contenthub_webhook.engine.replay import replay_each
 from flask_contenthub_webhook.engine.worker import Worker
-from tests.integration.troubles.conftest import DRIVERS
+from tests.integration.troubles.conftest import DRIVERS, kind_of
 from tests.support.host import Host, completed, encode
 from tests.support.processes import wait_until
 
@@ -38,7 +38,7 @@ class Trouble(NamedTuple):
 
     act: Callable[[Host, Any], object]
     told: str
-    databases: str = "sqlite postgresql"
+    databases: str = "sqlite postgresql mariadb"
     calls: int = 1
     """In one try."""
     is_variant: bool = False
@@ -135,6 +135,10 @@ def error_of_the_server(code: str) -> Callable[[Host, Any], object]:
     return executes(f"DO $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{code}'; END $$")
 
 
+def error_of_mariadb(number: int, state: str = "HY000") -> Callable[[Host, Any], object]:
+    return executes(f"SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'made up'")
+
+
 TROUBLES = {
     "sys.exit": Trouble(lambda host, task: sys.exit(3), "SystemExit: 3"),
     "CancelledError": Trouble(raises(asyncio.CancelledError()), "CancelledError", is_variant=True),
@@ -151,15 +155,28 @@ TROUBLES = {
     "its statement waited for a lock": Trouble(
         executes("SET LOCAL lock_timeout = 20", f"SELECT pg_advisory_xact_lock({LOCK})"), "lock timeout", "postgresql"
     ),
+    "its statement of MariaDB timed out": Trouble(
+        executes("SET STATEMENT max_statement_time = 0.02 FOR SELECT SLEEP(5)"), "max_statement_time", "mariadb"
+    ),
+    "its statement waited for a row": Trouble(
+        executes("SELECT * FROM held FOR UPDATE NOWAIT"), "Lock wait timeout", "mariadb"
+    ),
     "its writer waits for itself": Trouble(waits_for_its_own_writer, "locked", "sqlite"),
     "a deadlock, again and again": Trouble(error_of_the_server("40P01"), "made up", "postgresql", calls=3),
     "a serialization failure, again and again": Trouble(
         error_of_the_server("40001"), "made up", "postgresql", calls=3, is_variant=True
     ),
+    "a deadlock on MariaDB, again and again": Trouble(error_of_mariadb(1213, "40001"), "made up", "mariadb", calls=3),
+    "a snapshot of MariaDB that is too old, again and again": Trouble(
+        error_of_mariadb(1020), "made up", "mariadb", calls=3, is_variant=True
+    ),
     "an error of the host's trigger": Trouble(error_of_the_server("P0001"), "made up", "postgresql", is_variant=True),
+    "an error of the host's trigger on MariaDB": Trouble(
+        error_of_mariadb(1644, "45000"), "made up", "mariadb", is_variant=True
+    ),
     "ROLLBACK": Trouble(ends("ROLLBACK"), "ended the transaction"),
     "COMMIT": Trouble(ends(" -- done\n commit"), "ended the transaction", is_variant=True),
-    "END": Trouble(ends("/* done */ END"), "ended the transaction", is_variant=True),
+    "END": Trouble(ends("/* done */ END"), "ended the transaction", "sqlite postgresql", is_variant=True),
     "ABORT": Trouble(ends("ABORT"), "ended the transaction", "postgresql", is_variant=True),
     "PREPARE TRANSACTION": Trouble(ends("PREPARE TRANSACTION 'x'"), "ended the transaction", "postgresql", 1, True),
     "COMMIT after another command": Trouble(
@@ -174,6 +191,9 @@ TROUBLES = {
     "closes the driver's connection": Trouble(lambda host, task: driver_of(host).close(), "closed", "sqlite"),
     "loses the driver's connection": Trouble(
         lambda host, task: driver_of(host).close(), "closed", "postgresql", calls=3, is_variant=True
+    ),
+    "loses the driver's connection to MariaDB": Trouble(
+        lambda host, task: driver_of(host).close(), "", "mariadb", calls=3, is_variant=True
     ),
     "a hidden error": Trouble(hides_an_error, "hid its error", "postgresql"),
     "task.status": Trouble(assigns(status="failed"), "task.status"),
@@ -307,6 +327,9 @@ def held_lock(host_of: HostOf) -> Iterator[None]:
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text(f"SELECT pg_advisory_lock({LOCK})"))
+        if engine.dialect.name == "mysql":
+            connection.execute(sa.text("CREATE TABLE IF NOT EXISTS held (id INTEGER PRIMARY KEY)"))
+            connection.execute(sa.text("INSERT INTO held VALUES (1)"))  # never committed
         yield
 
 
@@ -314,7 +337,7 @@ CELLS = [
     pytest.param(driver, name, way, id=f"{driver}, {name}, {way.__name__}")
     for driver in DRIVERS
     for name, trouble in TROUBLES.items()
-    if ("sqlite" if driver == "sqlite" else "postgresql") in trouble.databases
+    if kind_of(driver) in trouble.databases
     for way in ([inline] if trouble.is_variant else WAYS)
 ]
 

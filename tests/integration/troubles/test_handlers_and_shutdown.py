@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_contenthub_webhook import delivery_processed, task_completed
-from tests.integration.troubles.conftest import DRIVERS
-from tests.support.database_drivers import through
+from tests.integration.troubles.conftest import DRIVERS, kind_of, url_through
+from tests.support.databases import FIXTURES
 from tests.support.host import Host, completed, make_host
 
 Build = Callable[..., Host]
@@ -121,7 +121,7 @@ def test_a_handler_may_roll_back_to_a_savepoint_of_its_own(host: Host):
     task_id = host.add_task()
 
     def handler(app: Flask, **extra: Any) -> None:
-        for statement in ("SAVEPOINT mine", "ROLLBACK TO SAVEPOINT mine", "ROLLBACK TO mine", "RELEASE mine"):
+        for statement in ("SAVEPOINT mine", "ROLLBACK TO SAVEPOINT mine", "ROLLBACK TO mine", "RELEASE SAVEPOINT mine"):
             host.db.session.execute(sa.text(statement))
 
     host.connect(task_completed, handler)
@@ -164,10 +164,9 @@ def test_a_handler_may_assign_what_a_task_is_and_what_it_was(host: Host):
 def test_a_row_that_the_database_refuses_is_its_events_failure(
     hosts: Build, request: pytest.FixtureRequest, database: str, way: str
 ):
-    url = request.getfixturevalue("sqlite_url" if database == "sqlite" else "postgres_url")
-    make_host(url).close()
-    if database not in {"sqlite", "psycopg"}:
-        url = through(url, database)
+    created = request.getfixturevalue(FIXTURES[kind_of(database)])
+    make_host(created).close()
+    url = url_through(created, database)
     host = hosts(url, create_tables=False, WEBHOOK_PROCESSING="inline" if way == "inline" else "worker")
     tasks = [host.add_task() for _ in range(6)]
     refused = tasks[2]
@@ -195,6 +194,9 @@ def refusing_trigger(database: str, task_id: str) -> list[str]:
     when = f"WHEN (NEW.task_id = '{task_id}')"
     if database == "sqlite":
         return [f"CREATE TRIGGER no {on} {when} BEGIN SELECT RAISE(ABORT, 'not this one'); END"]
+    if kind_of(database) == "mariadb":
+        refuse = "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'"
+        return [f"CREATE TRIGGER no {on} IF NEW.task_id = '{task_id}' THEN {refuse}; END IF"]
     act = "RAISE EXCEPTION 'not this one' USING DETAIL = 'secret'"
     return [
         f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {act}; END $$",

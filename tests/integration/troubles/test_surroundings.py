@@ -13,7 +13,6 @@ from flask_contenthub_webhook.cli.checks import DoctorContext, Level
 from flask_contenthub_webhook.cli.checks.transactions import check_transactions
 from tests.support.database_drivers import POSTGRES_DRIVERS, through
 from tests.support.host import BrokenHandler, Host, completed, make_host
-from tests.support.postgres import PostgresServer
 
 Build = Callable[..., Host]
 AUTOCOMMIT = [{"isolation_level": "AUTOCOMMIT"}, {"execution_options": {"isolation_level": "AUTOCOMMIT"}}]
@@ -25,10 +24,16 @@ def url(request: pytest.FixtureRequest, postgres_url: str) -> str:
     return through(postgres_url, request.param)
 
 
+@pytest.mark.parametrize("driver", [*POSTGRES_DRIVERS, "pymysql"])
 @pytest.mark.parametrize("way", ["inline", "worker", "a batch", "a sweep", "a replay"])
 def test_the_first_request_after_a_restart_finds_a_new_connection(
-    hosts: Build, url: str, postgres: PostgresServer, way: str
+    hosts: Build, server_of: Callable[[str], Any], driver: str, way: str
 ):
+    server = server_of("mariadb" if driver == "pymysql" else "postgresql")
+    url = server.create_database()
+    make_host(url).close()
+    if driver in POSTGRES_DRIVERS:
+        url = through(url, driver)
     host = hosts(
         url, create_tables=False, WEBHOOK_PROCESSING="worker" if way in {"worker", "a batch", "a sweep"} else "inline"
     )
@@ -41,7 +46,7 @@ def test_the_first_request_after_a_restart_finds_a_new_connection(
         host.publisher.broken = False
     kept = [row.id for row in host.deliveries()]
     fill_the_pool(host)
-    with postgres.outage("fast"):
+    with server.outage("fast"):
         pass
 
     if way == "a sweep":
