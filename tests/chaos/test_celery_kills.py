@@ -21,7 +21,9 @@ import pytest
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from tests.support.celery_host import WEB_APP
 from tests.support.celery_worker import CeleryWorker, Pool
+from tests.support.databases import SERVERS
 from tests.support.gunicorn import Gunicorn
+from tests.support.mariadb import MariaDBServer
 from tests.support.postgres import PostgresServer
 from tests.support.processes import wait_until
 from tests.support.raw_http import callback, completed, post, send
@@ -45,6 +47,7 @@ MISSED = "The broker accepts no wake-ups"
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.on("redis"),
     pytest.mark.filterwarnings("ignore::flask_contenthub_webhook.errors.InsecureConfiguration"),
 ]
 
@@ -77,7 +80,7 @@ class Site:
     gunicorn: Gunicorn
     worker: CeleryWorker
     redis: RedisServer
-    postgres: PostgresServer
+    server: PostgresServer | MariaDBServer
     database: HostDatabase
     sweeper: Sweeper
     acknowledged: dict[str, float] = field(default_factory=dict)
@@ -106,18 +109,19 @@ class Site:
         )
 
 
-@pytest.fixture(scope="module")
-def site(postgres: PostgresServer) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=SERVERS)
+def site(request: pytest.FixtureRequest, server_of: Callable[[str], Any]) -> Iterator[Site]:
     if find_redis() is None:
         pytest.skip(NO_REDIS)
-    url = postgres.create_database()
+    server = server_of(request.param)
+    url = server.create_database()
     database = HostDatabase(url).create()
     with RedisServer() as redis:
         env = {"DATABASE_URL": url, "TEST_HOST_BROKER": redis.url, **SETTINGS}
         with Gunicorn(WEB_APP, env=env) as gunicorn, CeleryWorker(env, pool=POOL) as worker:
             sweeper = Sweeper(url)
             try:
-                yield Site(gunicorn, worker, redis, postgres, database, sweeper)
+                yield Site(gunicorn, worker, redis, server, database, sweeper)
             finally:
                 sweeper.stop()
 
@@ -156,10 +160,10 @@ def kill_the_broker(site: Site) -> Iterator[None]:
 
 @contextmanager
 def restart_the_database(site: Site) -> Iterator[None]:
-    site.postgres.stop("immediate")
+    site.server.stop("immediate")
     yield
     time.sleep(0.5)
-    site.postgres.start()
+    site.server.start()
 
 
 @pytest.mark.parametrize("accident", [kill_the_worker, end_the_worker, kill_the_broker, restart_the_database])

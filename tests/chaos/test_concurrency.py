@@ -8,30 +8,68 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flask_contenthub_webhook import ContentHubWebhook
+from flask_contenthub_webhook.creators import RemoteState, Report
+from flask_contenthub_webhook.runtime.state import get_state
+from tests.support.databases import CHAOS_KINDS
 from tests.support.raw_http import callback, completed, failed, post, send_together
-from tests.support.web_server import serve
+from tests.support.web_host import create_app, db
+from tests.support.web_server import figure, serve
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "6"))
 COPIES = 50
+SECRET = "of-a-process-that-takes-no-requests-at-all"
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url(request, postgres, tmp_path_factory):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path_factory.mktemp('concurrency') / 'test.db'}"
-    return postgres.create_database()
+@pytest.fixture(scope="module", params=CHAOS_KINDS)
+def url(request, new_database):
+    return new_database(request.param)
 
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 workers", "4 workers"])
 def web(request, url, tmp_path_factory):
     with serve(url, tmp_path_factory.mktemp("switch"), workers=request.param) as web:
         yield web
+
+
+class Finished:
+    """A creator whose jobs are all done; it answers at the moment at which the callbacks are sent."""
+
+    content = "# From a poll"
+
+    def __init__(self):
+        self.gate = threading.Barrier(2)
+
+    def statuses(self, names, **_):
+        self.gate.wait(30)
+        return {name: Report(state=RemoteState.COMPLETED, result={"content": self.content}) for name in names}
+
+
+@pytest.fixture
+def poller(web):
+    """A scheduler beside the server: its creator, and the function that lets it ask."""
+    app, creator = create_app(DATABASE_URL=web.database.url, WEBHOOK_SECRET_KEY=SECRET), Finished()
+    state = get_state(app)
+    state.creator = creator  # type: ignore[assignment]
+
+    def poll():
+        with app.app_context():
+            return ContentHubWebhook().reconcile()
+
+    yield creator, poll
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_identical_completed_have_one_effect(web):
@@ -68,6 +106,31 @@ def test_completed_wins_over_failed_in_whatever_order_they_come(web, max_retries
         assert len(web.database.deliveries(task_id)) == COPIES
         late = sum(row.late for row in web.database.deliveries(task_id))
         assert late == (processed_failures if max_retries == 0 else 0)
+
+
+def test_a_callback_and_a_poll_have_one_effect(web, poller):
+    creator, poll = poller
+    won = Counter[str]()
+    for number in range(2 * ROUNDS):
+        now = datetime.now(UTC)
+        due = {"next_poll_at": now - timedelta(seconds=1), "submitted_at": now, "deadline_at": now + timedelta(hours=1)}
+        task_id = web.database.add_task(creator_task_id=f"job-{number}", **due)
+        with ThreadPoolExecutor(1) as pool:
+            polled = pool.submit(poll)
+            creator.gate.wait(30)
+            time.sleep(random.uniform(0, 0.02))  # or the callback would nearly always be the first
+            answers = send_together(web.port, [post(callback(task_id), completed(task_id))] * 3)
+            report = polled.result()
+
+        assert (report.claimed, report.errors) == (1, 0)
+        assert {answer.status for answer in answers} == {200}
+        assert web.database.contents(task_id) == {task_id: 1}
+        assert web.database.status(task_id) == "completed"
+        history = web.database.deliveries(task_id)
+        (winner,) = (row for row in history if row.verdict == "processed")
+        assert {row.verdict for row in history} == {"processed", "duplicate"}
+        won[winner.source] += 1
+    figure(f"{web.gunicorn.workers} workers, {2 * ROUNDS} rounds, won by {dict(won)}")
 
 
 @pytest.mark.parametrize("query", ["", "attempt=1"], ids=["no attempt", "attempt 1"])

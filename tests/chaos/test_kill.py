@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.databases import CHAOS_KINDS
 from tests.support.raw_http import callback, completed, post, send
 from tests.support.web_server import figure, serve
 
@@ -24,6 +25,11 @@ KILLS = int(os.environ.get("CHAOS_KILLS", "8"))
 SENDERS = 8
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=CHAOS_KINDS)
+def database_url(request, new_database):
+    return new_database(request.param)
 
 
 def test_every_acknowledged_callback_has_its_effect_and_none_has_two(database_url, tmp_path):

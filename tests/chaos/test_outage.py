@@ -11,18 +11,32 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
+import sqlalchemy as sa
 
+from tests.support.databases import CHAOS_KINDS, CHAOS_SERVERS
 from tests.support.raw_http import callback, completed, failed, post, send, send_together
 from tests.support.web_server import figure, serve
 
 AWAY = float(os.environ.get("CHAOS_OUTAGE", "2"))
 LOCKED = 1.5
 """Seconds for which somebody holds a lock that we are ready to wait for."""
+
+HELD = sa.text("SELECT 1 FROM content_generation_tasks WHERE task_id IN :ids FOR UPDATE").bindparams(
+    sa.bindparam("ids", expanding=True)
+)
+IDLE = {
+    "postgresql": (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    ),
+    "mysql": (
+        "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id "
+        "WHERE command = 'Sleep' AND db = database()"
+    ),
+}
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +46,22 @@ def assert_come_again(answer, within):
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.seconds < within
     assert b"psycopg" not in answer.body
+    assert b"mysql" not in answer.body.lower()
     assert b"sqlite" not in answer.body.lower()
 
 
-class TestPostgresStopped:
+@pytest.fixture(params=CHAOS_SERVERS)
+def server(request, server_of):
+    """A database server that may be stopped."""
+    server = server_of(request.param)
+    yield server
+    server.start()
+
+
+class TestServerStopped:
     @pytest.mark.parametrize("mode", ["immediate", "fast"])
-    def test_a_stream_of_callbacks_survives(self, postgres, postgres_url, tmp_path, mode):
-        with serve(postgres_url, tmp_path) as web:
+    def test_a_stream_of_callbacks_survives(self, server, tmp_path, mode):
+        with serve(server.create_database(), tmp_path) as web:
             pids = web.gunicorn.worker_pids()
             task_ids = web.database.add_tasks(4_000)
             answers = {}
@@ -56,7 +79,7 @@ class TestPostgresStopped:
                 streams = [pool.submit(stream, task_ids[n::4]) for n in range(4)]
                 wait_for(lambda: len(answers) > 100)
                 usual = max(answer.seconds for answer in list(answers.values()))
-                with postgres.outage(mode):
+                with server.outage(mode):
                     began = time.monotonic()
                     before = len(answers)
                     wait_for(lambda: time.monotonic() - began > AWAY, AWAY + 5)
@@ -86,10 +109,10 @@ class TestPostgresStopped:
                 assert send(web.port, post(callback(task_id), completed(task_id))).status == 200
             assert web.database.contents(*answers) == dict.fromkeys(answers, 1)
 
-    def test_it_is_away_when_the_first_request_comes(self, postgres, postgres_url, tmp_path):
-        with serve(postgres_url, tmp_path) as web:
+    def test_it_is_away_when_the_first_request_comes(self, server, tmp_path):
+        with serve(server.create_database(), tmp_path) as web:
             good, bad = web.database.add_tasks(2)
-            with postgres.outage():
+            with server.outage():
                 for _ in range(3):
                     assert_come_again(web.post(good, completed(good)), within=2)
                     assert_come_again(web.post(bad, failed(bad)), within=2)
@@ -104,14 +127,14 @@ class TestPostgresStopped:
             assert web.post(bad, failed(bad)).outcome == "processed"
             assert web.database.contents(good) == {good: 1}
 
-    def test_it_goes_away_inside_a_handler(self, postgres, postgres_url, tmp_path):
-        with serve(postgres_url, tmp_path) as web:
+    def test_it_goes_away_inside_a_handler(self, server, tmp_path):
+        with serve(server.create_database(), tmp_path) as web:
             task_id = web.database.add_task()
             web.switch.write_text("sleep 1")
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(web.post, task_id, completed(task_id))
-                wait_for(lambda: is_idle_in_transaction(postgres_url))
-                with postgres.outage():
+                wait_for(lambda: is_idle_in_transaction(web))
+                with server.outage():
                     assert_come_again(answer.result(), within=6)
             web.switch.write_text("")
 
@@ -120,14 +143,9 @@ class TestPostgresStopped:
             assert web.database.contents(task_id) == {task_id: 1}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def url_of(request, postgres, tmp_path_factory):
-    def make():
-        if request.param == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('locked') / 'test.db'}"
-        return postgres.create_database()
-
-    return make
+@pytest.fixture(scope="module", params=CHAOS_KINDS)
+def url_of(request, new_database):
+    return partial(new_database, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +161,7 @@ def impatient(url_of, tmp_path_factory):
 
 
 class TestLocked:
-    """Somebody else holds the rows of the tasks (PostgreSQL) or the whole database (SQLite)."""
+    """Somebody else holds the rows of the tasks, or the whole database (SQLite)."""
 
     def test_a_lock_that_ends_in_time_delays_the_answers(self, patient):
         good, bad = patient.database.add_tasks(2)
@@ -206,7 +224,7 @@ class TestLocked:
 
 
 def patience(seconds):
-    """How long the host waits for a lock: our setting on PostgreSQL, its own engine's on SQLite."""
+    """How long the host waits for a lock: our setting on a server, its own engine's on SQLite."""
     return {"WEBHOOK_TIMEOUT": str(seconds), "TEST_HOST_BUSY_TIMEOUT": str(seconds)}
 
 
@@ -215,11 +233,11 @@ def locked(web, *task_ids):
     """Hold the lock within the block, or until the function that it gives is called."""
     connection: Any
     if web.database.is_sqlite:
-        connection = sqlite3.connect(make_url(web.database.url).database, isolation_level=None, timeout=30)
+        connection = sqlite3.connect(web.database.engine.url.database, isolation_level=None, timeout=30)
         connection.execute("BEGIN IMMEDIATE")
     else:
-        connection = psycopg.connect(psycopg_url(web.database.url))
-        connection.execute("SELECT 1 FROM content_generation_tasks WHERE task_id = ANY(%s) FOR UPDATE", [[*task_ids]])
+        connection = web.database.engine.connect()
+        connection.execute(HELD, {"ids": task_ids})
     try:
         yield connection.rollback
     finally:
@@ -227,14 +245,10 @@ def locked(web, *task_ids):
         connection.close()
 
 
-def is_idle_in_transaction(url):
-    with psycopg.connect(psycopg_url(url)) as connection:
-        states = connection.execute("SELECT state FROM pg_stat_activity WHERE datname = current_database()").fetchall()
-    return ("idle in transaction",) in states
-
-
-def psycopg_url(url):
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+def is_idle_in_transaction(web):
+    """Whether somebody's transaction is open, and no statement of it runs."""
+    with web.database.engine.connect() as connection:
+        return connection.exec_driver_sql(IDLE[connection.dialect.name]).first() is not None
 
 
 def wait_for(condition, timeout=60.0):

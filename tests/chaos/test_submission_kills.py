@@ -1,7 +1,8 @@
 """A process killed at any step of handing a task over: another one finishes, and the creator is given it once.
 
 As a program (``python -m tests.chaos.test_submission_kills DATABASE_URL CREATOR_URL``) this file is the process that
-is killed: for every line on stdin (a step, and the time) it forks, and the child sweeps until that step.
+is killed: for every line on stdin (the number or the name of a step, and the time) it forks, and the child sweeps until
+that step.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MOST_STEPS = 60
 class Killer:
     """Counts the steps of this process, and kills it before the one that it is told."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: str) -> None:
         self._last = last
         self.steps: list[str] = []
 
@@ -44,7 +45,7 @@ class Killer:
         self.steps.append(name)
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
-        if len(self.steps) == self._last:
+        if self._last in {name, str(len(self.steps))}:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -67,14 +68,14 @@ def main(database_url: str, creator_url: str) -> None:
         child = os.fork()
         if child == 0:
             last, now = line.split()
-            sweep_until(int(last), datetime.fromisoformat(now), database_url, creator_url)
+            sweep_until(last, datetime.fromisoformat(now), database_url, creator_url)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print(f"= {-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)}", flush=True)  # noqa: T201
 
 
-def sweep_until(last: int, now: datetime, database_url: str, creator_url: str) -> None:
-    """One sweep, killed before its step of this number."""
+def sweep_until(last: str, now: datetime, database_url: str, creator_url: str) -> None:
+    """One sweep, killed before its step of this number, or this name."""
     host = make_host(database_url, create_tables=False, **CONFIG)
     host.clock.now = now
     killer = Killer(last)
@@ -98,7 +99,7 @@ class Victims:
             text=True,
         )
 
-    def sweep(self, last: int, now: datetime) -> tuple[list[str], int]:
+    def sweep(self, last: int | str, now: datetime) -> tuple[list[str], int]:
         """The steps that one got to, and how it ended: -9 where it was killed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -138,7 +139,7 @@ class World:
             task: Any = self.host.webhook.submit(topic="Tea", requirements="R", target_audience="A")
             return str(task.task_id)
 
-    def killed_before(self, last: int) -> tuple[list[str], int]:
+    def killed_before(self, last: int | str) -> tuple[list[str], int]:
         """A victim's sweep: the steps that it got to, and how it ended."""
         return self.victims.sweep(last, self.host.clock.now)
 
@@ -201,7 +202,7 @@ def test_killed_while_the_creator_works(world, database_url):
     """The answer is still to come when we die; the creator works on, and its callback finds the next process."""
     with LiveApp(world.host.app):
         task_id = world.submit()
-        steps, ended = world.killed_before(8)  # between the answer and its record
+        steps, ended = world.killed_before("answer")  # between it and its record
         assert (steps[-1], ended) == ("answer", -signal.SIGKILL)
         world.simulator.wait_until_idle()
         *unanswered, last = [callback.status for callback in world.simulator.callbacks]
@@ -217,7 +218,7 @@ def test_killed_with_a_creator_that_is_away_when_the_next_process_comes(world):
     """Whether it has the task cannot be found out at first; a second submission would mark the first run failed."""
     task_id = world.submit()
     name = world.host.task(task_id).creator_task_id
-    steps, _ = world.killed_before(7)
+    steps, _ = world.killed_before("call")
     assert steps[-1] == "call"  # killed before it ...
     world.simulator.add_task(name)  # ... or right after it was sent: nobody can tell
     world.simulator.crash()

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.postgres import PostgresServer
+from tests.support.databases import SERVERS
 from tests.support.web_server import figure
 from tests.support.workers import Site, site, size
 
@@ -69,17 +70,19 @@ def test_sigterm(at_work: Site) -> None:
     figure(f"stopped with {left} of {CALLBACKS} left")
 
 
-def test_a_restart_of_postgresql(postgres_url: str, postgres: PostgresServer, tmp_path: Path) -> None:
-    with site(postgres_url, tmp_path, **LEASE) as made:
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_restart_of_the_database(server_of: Callable[[str], Any], kind: str, tmp_path: Path) -> None:
+    server = server_of(kind)
+    with site(server.create_database(), tmp_path, **LEASE) as made:
         begin(made)
-        with postgres.outage():
+        with server.outage():
             pass
         assert made.waiting()
         assert_each_has_one_effect(made)
         assert made.workers[0].is_running
 
-        # It is woken again, too: by the connection that it made anew.
-        made.wait(lambda: listeners(made) == 1, "nobody listens any more")
+        if kind == "postgresql":  # it is woken again, too: by the connection that it made anew
+            made.wait(lambda: listeners(made) == 1, "nobody listens any more")
 
 
 @pytest.mark.parametrize("offset", [HOUR, -HOUR])
