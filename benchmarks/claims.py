@@ -83,14 +83,15 @@ def _compare(
     by_hand: Callable[[sa.Engine], int],
     free: Callable[[sa.Connection], None],
 ) -> Claims:
-    claims = Claims(name)
+    """Claim by hand, and give back, through an engine of their own; in one pool sessions change their settings."""
+    claims, other = Claims(name), sa.create_engine(engine.url)
     sides: list[tuple[Callable[[], int], list[float]]] = [
         (ours, claims.ours),
-        (lambda: by_hand(engine), claims.by_hand),
+        (lambda: by_hand(other), claims.by_hand),
     ]
     for number in range(rounds + 3):
         for claim, times in sides if number % 2 else sides[::-1]:
-            with engine.begin() as connection:
+            with other.begin() as connection:
                 free(connection)
             started = time.perf_counter()
             count = claim()
@@ -99,12 +100,16 @@ def _compare(
                 raise RuntimeError(f"{name}: {count} were claimed.")
             if number >= 3:  # after what is compiled and prepared first
                 times.append(took)
-    for claim, key in ((ours, "statements"), (lambda: by_hand(engine), "statements_by_hand")):
-        with engine.begin() as connection:
+    for claim, key, watched in (
+        (ours, "statements", engine),
+        (lambda: by_hand(other), "statements_by_hand", other),
+    ):
+        with other.begin() as connection:
             free(connection)
-        with _counted(engine) as count_of:
+        with _counted(watched) as count_of:
             claim()
         setattr(claims, key, len(count_of))
+    other.dispose()
     return claims
 
 

@@ -48,9 +48,11 @@ def count_statements(database: Database, contestant: Contestant) -> Asked:
     engine = engine_of(app)
     try:
         environs = [environ_of(request_bytes(contestant.path, task_id, contestant.signing)) for task_id in task_ids]
+        with engine.connect() as connection:  # before the others, so that it is as they leave it; the pool's only one
+            driver: Any = connection.connection.driver_connection
         for environ in environs[:-1]:
             call(app, environ, answer=contestant.answer)
-        with _watched(engine) as asked:
+        with _watched(engine, driver) as asked:
             call(app, environs[-1], answer=contestant.answer)
         return asked
     finally:
@@ -58,10 +60,8 @@ def count_statements(database: Database, contestant: Contestant) -> Asked:
 
 
 @contextmanager
-def _watched(engine: sa.Engine) -> Iterator[Asked]:
+def _watched(engine: sa.Engine, driver: Any) -> Iterator[Asked]:
     """Watch the connection that the application gets next; what was seen is complete when the block has ended."""
-    with engine.connect() as connection:  # the pool's newest
-        driver: Any = connection.connection.driver_connection
     asked = Asked()
     if engine.dialect.name == "sqlite":
         driver.set_trace_callback(lambda statement: asked.statements.append(_short(statement)))
