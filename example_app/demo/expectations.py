@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from example_app.demo.requests import Answer
-from example_app.extensions import db
+from example_app.extensions import db, webhook
 from example_app.models import AccountNote, Content, Delivery, GenerationTask, PublishPoolEntry
 from flask_contenthub_webhook.testing import FORGED_CONTENT, CreatorSimulator, TaskRecord
 
@@ -159,6 +159,10 @@ def loop_checks(outcomes: Sequence[Outcome], creator: CreatorSimulator) -> Itera
         "No attempt was submitted twice",
         f"{submissions} submissions, {attempts} attempts, {creator.deaths} crash",
         submissions == attempts and creator.deaths == 1,
+    )
+    findings = [finding.message for finding in webhook.audit()]
+    yield Check(
+        "An audit finds no row that breaks a promise", f"{len(findings)} found{_listed(findings)}", not findings
     )
 
 

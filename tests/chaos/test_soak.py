@@ -36,6 +36,7 @@ import time
 import pytest
 
 from tests.chaos.soak import balance, installation, submit_all, wait_until_settled
+from tests.support.audited import findings_in
 from tests.support.web_server import figure
 
 FULL = 1_000
@@ -63,5 +64,6 @@ def test_every_task_ends_as_the_creators_truth_says(database_url, tmp_path):
     figure("\n".join([f"seed {seed}, {took:.1f} s", *site.events, books.show()]))
     assert books.figures["tasks"] == TASKS
     assert len(site.creator.death_reasons) == 1
+    assert findings_in(database_url) == []
     assert not books.problems, "\n".join([f"{len(books.problems)} problems; the first:", *books.problems[:20]])
     assert codes == [0, 0]
