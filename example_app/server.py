@@ -24,7 +24,7 @@ WORKERS = 2
 HEALTH = "/api/v1/content/health"
 CONFIG = Path(__file__).with_name("gunicorn_conf.py")
 PROJECT = Path(__file__).resolve().parents[1]
-START_TIMEOUT = 20
+START_TIMEOUT = 60
 STOP_TIMEOUT = 10
 QUIETLY = ("--log-level", "warning")
 
