@@ -42,7 +42,13 @@ def table_of(results: Sequence[PartResult]) -> Iterator[str]:
 
 
 def write_table(results: Sequence[PartResult], page: Path = PAGE) -> None:
-    """Put the table into its page, between its markers."""
+    """Put the table into its page, between its markers; rows of parts that were not run stay as they are."""
     before, rest = page.read_text("utf-8").split(_BEGIN)
-    _, after = rest.split(_END)
-    page.write_text(before + _BEGIN + "".join(f"{line}\n" for line in table_of(results)) + _END + after, "utf-8")
+    old, after = rest.split(_END)
+    head, line, *new = table_of(results)
+    rows = {_part_of(row): row for row in [*old.splitlines()[2:], *new]}
+    page.write_text("\n".join([before + _BEGIN + head, line, *rows.values(), _END]) + after, "utf-8")
+
+
+def _part_of(row: str) -> str:
+    return row.split("|")[1].strip()

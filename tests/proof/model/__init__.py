@@ -19,7 +19,7 @@ from .settings import SLICE, WHOLE
 
 __all__ = ["prove"]
 
-_LONGEST = 600.0
+_LONGEST = 180.0
 """Seconds after which one search of the whole is stopped; it says so."""
 
 

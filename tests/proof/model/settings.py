@@ -34,8 +34,10 @@ SLICE = [
 """For the tests: a few seconds each."""
 
 WHOLE = [
-    *_each("a lost answer and a crash", Budget(ticks=3, losses=1, crashes=1)),
-    *_each("two lost answers, two attempts", Budget(ticks=4, losses=2, failures=1), retries=1, at_once=1),
+    *_each("a lost answer and a crash", Budget(ticks=3, losses=1, crashes=1), at_once=1),
+    *_each("two lost answers", Budget(ticks=3, losses=2), at_once=1),
+    *_each("a lost answer, two attempts", Budget(ticks=3, losses=1, failures=1), retries=1, at_once=1),
+    _one("a lost answer beside a poll", FOUND, Budget(ticks=2, losses=1), at_once=2),
     *_each("a second attempt", Budget(ticks=2, failures=2, doubles=1, crashes=1), retries=1, at_once=1),
     *_each("a failure, and no other attempt", Budget(ticks=1, failures=1, doubles=1), at_once=1),
     *_each("a gateway, a service away", Budget(ticks=3, gateway=1, away=1), at_once=1),

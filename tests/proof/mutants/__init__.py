@@ -7,7 +7,6 @@ changed, and the mutant must change with it.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from ..parts import PARTS
 from ..results import PartResult
 from .catalogue import MUTANTS, Mutant
 
@@ -30,7 +28,6 @@ PACKAGE = "flask_contenthub_webhook"
 _SLICE = 10
 """The tests take every tenth mutant."""
 _LONGEST = 900
-_VIOLATIONS = re.compile(r"^\| \w+ \|.*\| ([1-9]\d*) \|$", re.MULTILINE)
 
 
 class _Fate(NamedTuple):
@@ -48,7 +45,7 @@ def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) 
     chosen = MUTANTS if whole else MUTANTS[::_SLICE]
     fates = []
     with ThreadPoolExecutor(2 if whole else 1) as pool:
-        for fate in pool.map(lambda mutant: _fate_of(mutant, databases), chosen):
+        for fate in pool.map(_fate_of, chosen):
             say(f"{fate.mutant.name}: {fate.killer or 'SURVIVED'} ({fate.seconds:.0f} s)")
             fates.append(fate)
     killers = Counter(_kind_of(fate.killer) for fate in fates if fate.killer is not None)
@@ -61,15 +58,13 @@ def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) 
     )
 
 
-def _fate_of(mutant: Mutant, databases: Sequence[str]) -> _Fate:
+def _fate_of(mutant: Mutant) -> _Fate:
     began, said = time.monotonic(), ""
     with tempfile.TemporaryDirectory(prefix="mutant-") as directory:
         place = Path(directory)
         _make(mutant, place)
         for killer in mutant.killers:
-            if killer in {"interleavings", "crash_points"} and killer not in PARTS:
-                continue
-            is_found, said = _run(killer, place, databases)
+            is_found, said = _run(killer, place)
             if is_found:
                 return _Fate(mutant, killer, time.monotonic() - began, said)
     return _Fate(mutant, None, time.monotonic() - began, said)
@@ -87,36 +82,30 @@ def _make(mutant: Mutant, place: Path) -> None:
     changed.write_text(text.replace(mutant.old, mutant.new), "utf-8")
 
 
-def _run(killer: str, place: Path, databases: Sequence[str]) -> tuple[bool, str]:
+def _run(killer: str, place: Path) -> tuple[bool, str]:
     """Run what may find the mutant; return whether it did, and what it said. An error of its own finds nothing."""
-    python = [sys.executable, "-m"]
+    kind, _, rest = killer.rpartition(": ")
     if killer.startswith("tests/"):
-        command = [*python, "pytest", "-q", "-x", "-p", "no:cacheprovider", killer]
-    elif killer in PARTS:
-        command = [*python, "tests.proof", killer, "--slice", *(f"--database={name}" for name in databases)]
+        arguments, sign = ["pytest", "-q", "-x", "-p", "no:cacheprovider", killer], " failed"
+    elif kind == "interleavings":
+        arguments, sign = ["tests.proof.mutants.pair", *rest.split()], "BROKEN:"
     else:
-        command = [*python, "tests.proof.model", killer]
+        arguments, sign = ["tests.proof.model", killer], "A counterexample"
     environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", *arguments]
     try:
         ran = subprocess.run(
             command, cwd=place, env=environment, capture_output=True, text=True, timeout=_LONGEST, check=False
         )
     except subprocess.TimeoutExpired:
         return False, f"{killer} took more than {_LONGEST} s"
-    said = ran.stdout + ran.stderr
-    if killer.startswith("tests/"):
-        is_found = ran.returncode == 1 and " failed" in said
-    elif killer in PARTS:
-        is_found = ran.returncode == 1 and _VIOLATIONS.search(said) is not None
-    else:
-        is_found = ran.returncode == 1 and "A counterexample" in said
-    return is_found, said
+    return ran.returncode == 1 and sign in ran.stdout, ran.stdout + ran.stderr
 
 
 def _kind_of(killer: str) -> str:
     if killer.startswith("tests/"):
-        return "tests"
-    return killer if killer in PARTS else "model"
+        return "named tests"
+    return "interleavings" if killer.startswith("interleavings:") else "model"
 
 
 def _story(fate: _Fate) -> str:
