@@ -188,6 +188,8 @@ class Hub:
             WEBHOOK_CALLBACK_BASE_URL=BASE,
             WEBHOOK_SUBMIT_THREADS=0,
             WEBHOOK_INBOX_LIMIT=0,
+            WEBHOOK_POLL_GRACE=60,  # three polls in the time of an attempt
+            CREATOR_API_TIMEOUT=10,  # a lease that is shorter than that
             WEBHOOK_MAX_RETRIES=self.setting.retries,
             WEBHOOK_TASK_TIMEOUT=ATTEMPT_TIME.total_seconds(),
             WEBHOOK_PROCESSING=self.setting.mode,
@@ -352,8 +354,8 @@ class Hub:
             return
         at = datetime.fromisoformat(min(due)).replace(tzinfo=UTC)
         holders = [process for process in state.processes if process.has_lease]
-        if holders:
-            at = max(at - timedelta(seconds=1), state.now + timedelta(milliseconds=1))
+        if holders and at - timedelta(seconds=1) > state.now:
+            at -= timedelta(seconds=1)
         said = f"{round((at - state.now).total_seconds())} s pass"
         after = replace(state, now=at, world=state.world.spend("ticks"))
         for process in holders:

@@ -337,7 +337,7 @@ MUTANTS: Final = (
         file=_RECONCILE,
         old="given_up = [task for task in unsettled if not has_time_left(task, self.state.settings, self.now)]",
         new="given_up = list(unsettled)",
-        killers=(_LATE,),
+        killers=("no answer, and the time is not over",),
     ),
     Mutant(
         name="a job that is missing once is lost",
