@@ -48,6 +48,7 @@ class MariaDBServer(Service):
             "skip-networking": "1",
             "socket": str(self.socket),
             "pid-file": str(self.directory / "pid"),
+            "tmpdir": str(self.directory),  # a server that starts removes what it finds there of others
             "character-set-server": "utf8mb4",
             "default-time-zone": "+00:00",
             "max-connections": "300",
@@ -173,7 +174,15 @@ class MariaDBServer(Service):
         without_password = ("--auth-root-authentication-method=normal", "--skip-test-db")
         small = (f"--innodb-log-file-size={self._settings['innodb-log-file-size']}", "--innodb-flush-method=nosync")
         made = subprocess.run(
-            [installer, "--no-defaults", f"--datadir={self._data}", *_as_root(), *without_password, *small],
+            [
+                installer,
+                "--no-defaults",
+                f"--datadir={self._data}",
+                *_as_root(),
+                *without_password,
+                *small,
+                f"--tmpdir={self.directory}",
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
