@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test chaos contract proof drills hosts coverage lint format types docs bench growth latency bench-upgrade dist release-check ci clean
+.PHONY: help setup demo serve test chaos contract proof cuts drills hosts coverage lint format types docs bench growth latency bench-upgrade dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ proof: $(VENV)/.installed-test ## go through every state, every order and every 
 
 contract: $(VENV)/.installed-test ## send 10,000 requests, as docs/openapi.json describes them and otherwise, to a real server
 	CONTRACT_CASES=800 $(BIN) -m pytest tests/integration/test_contract.py -rP --timeout 3600 $(ARGS)
+
+cuts: $(VENV)/.installed-test ## kill upgrades and downgrades at every statement, and compare (ARGS="--database mariadb old")
+	@$(BIN) -m tests.migration.cuts $(ARGS)
 
 drills: $(VENV)/.installed-test ## take parts of a running installation away, and show what an operator meets (ARGS=database-away)
 	@$(BIN) -m tests.drills $(ARGS)

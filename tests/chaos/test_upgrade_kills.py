@@ -1,7 +1,7 @@
 """`flask db upgrade`, killed at its statements, and run again: nothing differs from a run without.
 
 CHAOS_CUTS is the number of points in each journey at which the process is killed; by default one. They are counted, not
-listed: a new statement is a new point. ``python -m tests.migration.cuts URL SHAPE`` kills at all of them.
+listed: a new statement is a new point. `make cuts` kills at all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def test_an_upgrade_of_an_old_table_that_was_killed_is_resumed(url: str):
 
 
 def cut(url: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", "tests.migration.cuts", url, *arguments, "--most", str(CUTS)]
+    command = [sys.executable, "-m", "tests.migration.cuts", "--url", url, *arguments, "--most", str(CUTS)]
     done = subprocess.run(
         command, cwd=PROJECT_ROOT, env=clean_environment(), capture_output=True, text=True, check=False
     )
@@ -43,4 +43,4 @@ def test_an_upgrade_from_nothing_or_from_the_middle_is_resumed(url: str):
 
 
 def test_a_downgrade_that_was_killed_is_resumed(url: str):
-    cut(url, "old", "--down")
+    cut(url, "old-down")

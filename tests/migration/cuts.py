@@ -1,12 +1,13 @@
 """`flask db upgrade` or `downgrade`, killed at one statement after the other, and begun again.
 
-Each run is a process: a fork of this one, which holds no connection. ``python -m tests.migration.cuts URL
-[SHAPE ...] [--down] [--most N]`` prints what differs from a run that nobody killed.
+Each run is a process: a fork of this one, which holds no connection. ``python -m tests.migration.cuts`` makes every
+journey on every kind of database, and prints a table, and what differs from a run that nobody killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -14,9 +15,11 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,12 @@ from sqlalchemy.pool import NullPool
 from tests.migration import old_contenthub
 from tests.migration.hosts import MigratingHost
 from tests.migration.snapshots import rows_of, schema_of
+from tests.support.mariadb import MariaDBServer
+from tests.support.postgres import PostgresServer
 
-SHAPES = ("empty", "old", "half")
+SHAPES = ("empty", "old", "half", "killed")
+JOURNEYS = tuple(f"{shape}{way}" for shape in SHAPES for way in ("", "-down"))
+DATABASES = ("sqlite", "postgresql", "mariadb")
 ROWS = 30
 _READING = re.compile(r"\s*(SELECT(?!.*setval)|SHOW|PRAGMA|EXPLAIN|SET )", re.IGNORECASE | re.DOTALL)
 
@@ -39,7 +46,8 @@ class Journey:
     Args:
         folder: an empty one.
         url: an empty database, made anew for each run.
-        shape: of the database before: without a table, with the old one, or after our first revision.
+        shape: of the database before: without a table, with the old one, half-way at our first revision, or in the
+            middle of everything, where a first process was killed.
         down: go back to the host's own revision.
     """
 
@@ -47,23 +55,30 @@ class Journey:
     url: str
     shape: str
     down: bool = False
+    _killed_at: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._run(lambda: self._host(init=True))
+        self._output = self.folder / "output"
+        models = None if self.shape == "empty" else old_contenthub.models
+        with redirect_stdout(io.StringIO()):  # "Creating directory ... done"
+            self._host = MigratingHost(self.folder, self.url, models=models)  # it connects in the forks alone
+        if models is not None:
+            self._host.write_revision("0001", None, old_contenthub.CREATE, old_contenthub.DROP)
+        self._host.install()
 
-    def points(self) -> list[str]:
-        """Go without being killed, and return the points at which one could be."""
-        journal = self.folder / "journal"
-        self._prepare()
-        self._run(lambda: self._go(Points(journal=journal)))
-        return journal.read_text().splitlines()
+    def learn(self) -> tuple[list[str], Any]:
+        """Go without being killed, and return the points at which one could be, and what the database holds then."""
+        points = self._points()
+        wanted = self.snapshot()
+        if self.shape == "killed":
+            self._killed_at = len(points) // 2
+            points = self._points()
+        return points, wanted
 
     def cut(self, point: int) -> None:
         """Go, be killed there, and go again."""
         self._prepare()
-        status = in_a_child(lambda: self._go(Points(kill_at=point)))
-        if status != -signal.SIGKILL:
-            raise AssertionError(f"the process was not killed, it ended with {status}")
+        self._kill(point)
         self._run(self._go)
 
     def snapshot(self) -> Any:
@@ -77,41 +92,45 @@ class Journey:
         self._run(look)
         return json.loads(file.read_text())
 
+    def _points(self) -> list[str]:
+        journal = self.folder / "journal"
+        journal.write_text("")
+        self._prepare()
+        self._run(lambda: self._go(Points(journal=journal)))
+        return journal.read_text().splitlines()
+
+    def _kill(self, point: int) -> None:
+        status = in_a_child(lambda: self._go(Points(kill_at=point)), self._output)
+        if status != -signal.SIGKILL:
+            raise AssertionError(f"the process was not killed, it ended with {status}")
+
     def _prepare(self) -> None:
         def prepare() -> None:
             empty(self.url)
-            host = self._host()
+            host = self._host
             if self.shape != "empty":
                 host.upgrade("0001")
                 old_contenthub.fill(host, ROWS)
-            if self.down:
-                host.upgrade()
-            elif self.shape == "half":
+            if self.shape == "half":
                 host.upgrade("contenthub0001")
+            elif self.down:
+                host.upgrade()
 
         self._run(prepare)
+        if self._killed_at is not None:
+            self._kill(self._killed_at)
 
     def _go(self, points: Points | None = None) -> None:
-        host = self._host()
         if points is not None:
-            points.watch(host.engine)
+            points.watch(self._host.engine)
         if self.down:
-            host.downgrade("base" if self.shape == "empty" else "0001")
+            self._host.downgrade("base" if self.shape == "empty" else "0001")
         else:
-            host.upgrade()
-
-    def _host(self, *, init: bool = False) -> MigratingHost:
-        models = None if self.shape == "empty" else old_contenthub.models
-        host = MigratingHost(self.folder, self.url, models=models, init=init)
-        if init:
-            if self.shape != "empty":
-                host.write_revision("0001", None, old_contenthub.CREATE, old_contenthub.DROP)
-            host.install()
-        return host
+            self._host.upgrade()
 
     def _run(self, work: Callable[[], object]) -> None:
-        if status := in_a_child(work):
-            raise AssertionError(f"it ended with {status}")
+        if status := in_a_child(work, self._output):
+            raise AssertionError(f"it ended with {status}: {self._output.read_text()[-1000:]}")
 
 
 class Points:
@@ -144,12 +163,14 @@ class Points:
         self._count += 1
 
 
-def in_a_child(work: Callable[[], object]) -> int:
+def in_a_child(work: Callable[[], object], output: Path) -> int:
     """Do it in a fork of this process, and return its exit status, negative for a signal."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        os.dup2(2, 1)  # our report alone is on the standard output
+        with output.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
         try:
             work()
         except BaseException:  # noqa: BLE001 - whatever it is, this is a process of its own
@@ -203,14 +224,33 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({(2 * each + 1) * count // (2 * most) for each in range(most)})
 
 
-def cut_everywhere(url: str, shape: str, *, down: bool, most: int) -> list[str]:
-    """Return what differs after the cuts, at most so many."""
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a journey.
+
+    Args:
+        journey: its name.
+        database: its kind.
+        points: at which the process could be killed.
+        cuts: at which it was.
+        wrong: what differed after a cut.
+    """
+
+    journey: str
+    database: str
+    points: int
+    cuts: int
+    wrong: list[str]
+
+
+def cut_everywhere(url: str, name: str, *, most: int) -> Outcome:
+    """Make a journey once for each of its points, at most so many, with a cut there."""
     folder = Path(tempfile.mkdtemp(prefix="cuts-"))
+    shape, _, way = name.partition("-")
     wrong: list[str] = []
     try:
-        journey = Journey(folder, url, shape, down=down)
-        points = journey.points()
-        wanted = journey.snapshot()
+        journey = Journey(folder, url, shape, down=way == "down")
+        points, wanted = journey.learn()
         chosen = spread(len(points), most)
         for point in chosen:
             try:
@@ -222,24 +262,51 @@ def cut_everywhere(url: str, shape: str, *, down: bool, most: int) -> list[str]:
                 wrong.append("\n    ".join([f"{point} {points[point]}", *found[:10]]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{shape}{' down' if down else ''}: {len(points)} points, {len(chosen)} cuts, {len(wrong)} wrong", flush=True)  # noqa: T201
-    return wrong
+    return Outcome(name, sa.make_url(url).get_backend_name(), len(points), len(chosen), wrong)
+
+
+@contextmanager
+def new_database(kind: str) -> Iterator[str]:
+    """The URL of a database on a server of our own."""
+    if kind == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="cuts-") as folder:
+            yield f"sqlite:///{folder}/hub.sqlite3"
+        return
+    with PostgresServer() if kind == "postgresql" else MariaDBServer() as server:
+        yield server.create_database()
+
+
+def table_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line for each journey, and a column for each database: points, and how many were wrong."""
+    databases = list(dict.fromkeys(each.database for each in outcomes))
+    cells = {(each.journey, each.database): f"{each.cuts} of {each.points}, {len(each.wrong)}" for each in outcomes}
+    lines = [f"| journey | {' | '.join(databases)} |", "|---" * (1 + len(databases)) + "|"]
+    for journey in dict.fromkeys(each.journey for each in outcomes):
+        found = [cells.get((journey, database), "") for database in databases]
+        lines.append(f"| {journey} | {' | '.join(found)} |")
+    return lines
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.migration.cuts", description=__doc__)
-    parser.add_argument("url", help="of a database that may be emptied")
-    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help="empty, old or half; default: all three")
-    parser.add_argument("--down", action="store_true")
-    parser.add_argument("--most", type=int, default=1_000_000, help="cuts of each shape, evenly over the points")
+    parser.add_argument("journeys", nargs="*", metavar="JOURNEY", help=f"{', '.join(JOURNEYS)}; default: all")
+    parser.add_argument("--url", help="of a database that may be emptied; default: one of each kind, on new servers")
+    parser.add_argument("--database", choices=DATABASES, action="append", help="only this kind")
+    parser.add_argument("--most", type=int, default=1_000_000, help="cuts of each journey, evenly over the points")
     options = parser.parse_args()
-    wrong = [
-        each
-        for shape in options.shapes or SHAPES
-        for each in cut_everywhere(options.url, shape, down=options.down, most=options.most)
-    ]
-    print(*wrong, sep="\n")  # noqa: T201
-    return 1 if wrong else 0
+    if unknown := set(options.journeys) - set(JOURNEYS):
+        parser.error(f"there is no journey {', '.join(sorted(unknown))}")
+    outcomes: list[Outcome] = []
+    for database in [options.url] if options.url else options.database or DATABASES:
+        with nullcontext(options.url) if options.url else new_database(database) as url:
+            for name in options.journeys or JOURNEYS:
+                began = time.monotonic()
+                outcomes.append(cut_everywhere(url, name, most=options.most))
+                took = time.monotonic() - began
+                print(f"{outcomes[-1].database} {name}: {outcomes[-1].cuts} cuts, {took:.0f} s", file=sys.stderr)  # noqa: T201
+                print(*outcomes[-1].wrong, sep="\n", end="", flush=True)  # noqa: T201
+    print("Cuts of points, and how many went wrong:", "", *table_of(outcomes), sep="\n")  # noqa: T201
+    return 1 if any(each.wrong for each in outcomes) else 0
 
 
 if __name__ == "__main__":

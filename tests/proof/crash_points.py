@@ -183,8 +183,7 @@ def _cut_migrations(kind: str, kept: Kept) -> None:
             started, way = time.monotonic(), "down" if down else "up"
             (place := Folder(folder) / way).mkdir()
             journey = Journey(place, url, "old", down=down)
-            points = journey.points()
-            wanted = journey.snapshot()
+            points, wanted = journey.learn()
             for number, point in enumerate(points):
                 try:
                     journey.cut(number)
