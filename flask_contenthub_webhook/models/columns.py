@@ -24,6 +24,7 @@ __all__ = [
     "TimeOfDatabase",
     "UTCDateTime",
     "database_now",
+    "is_name",
     "named",
     "quoted",
     "utc_now",
@@ -71,6 +72,12 @@ def _write_json(value: Any) -> str | None:
 
 
 Json = PlainJson(none_as_null=True)
+
+
+def is_name(column: sa.Column[Any], dialect: sa.Dialect) -> bool:
+    """Tell whether a column has the type of a name."""
+    type_ = column.type.dialect_impl(dialect)
+    return str(getattr(type_, "collation", None) or "").endswith("_bin")
 
 
 def utc_now() -> datetime:

@@ -141,13 +141,13 @@ class MigratingHost:
 
     # --- flask db ----------------------------------------------------------------------------------------------
 
-    def upgrade(self, to: str = "head") -> None:
+    def upgrade(self, to: str = "head", *, x: Sequence[str] = ()) -> None:
         with self.app.app_context():
-            command.upgrade(self._config(), to)
+            command.upgrade(self._config(x), to)
 
-    def downgrade(self, to: str) -> None:
+    def downgrade(self, to: str, *, x: Sequence[str] = ()) -> None:
         with self.app.app_context():
-            command.downgrade(self._config(), to)
+            command.downgrade(self._config(x), to)
 
     def stamp(self, revision: str) -> None:
         with self.app.app_context():

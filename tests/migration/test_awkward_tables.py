@@ -81,6 +81,16 @@ def test_without_the_record_the_downgrade_leaves_everything(host: MigratingHost)
     host.check()
 
 
+def test_a_downgrade_that_broke_off_after_the_drop_leaves_no_record(host: MigratingHost):
+    upgraded(host)
+    host.downgrade("contenthub0001")
+    host.execute(f"DROP TABLE {TASKS}")
+
+    host.downgrade("base")
+
+    assert host.schema() == {"views": [], "tables": {}}
+
+
 def test_a_complete_history_table_is_left_and_an_incomplete_one_refused(host: MigratingHost):
     host.execute("CREATE TABLE webhook_deliveries (id INTEGER PRIMARY KEY, body VARCHAR(10))")
     host.execute("INSERT INTO webhook_deliveries VALUES (1, 'mine')")

@@ -108,7 +108,7 @@ def test_the_models_and_its_changes_understand_each_other(host: MigratingHost):
     host.upgrade()
     with host.app.app_context():
         task = host.webhook.task_model
-        host.db.session.add(task(task_id="one", account_id=1, status="processing", version=7))
+        host.db.session.add(task(task_id="one", topic="t", account_id=1, status="processing", version=7))
         host.db.session.commit()
 
     ended = change(host, "one", "completed")

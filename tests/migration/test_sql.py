@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,29 @@ def test_an_old_table_is_completed_by_the_script_where_its_columns_are_named(tmp
     run(host, script)
     assert host.schema() == schema
     assert host.rows(f"SELECT status FROM {TASKS}") == [{"status": "running"}]
+
+
+@pytest.mark.parametrize("created_at", ["created_at", "created_at:timestamp"])
+def test_times_without_a_zone_stay_utc_in_a_session_elsewhere(tmp_path: Path, postgres_url: str, created_at: str):
+    host = MigratingHost(tmp_path, postgres_url)
+    host.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {host.engine.url.database} SET timezone = 'Asia/Shanghai'")
+    host.engine.dispose()
+    host.execute(f"CREATE TABLE {TASKS} (id SERIAL PRIMARY KEY, status VARCHAR(20), created_at TIMESTAMP)")
+    host.execute(f"INSERT INTO {TASKS} (status, created_at) VALUES ('done', '2025-01-01 12:00')")
+    host.install()
+
+    run(host, host.sql("upgrade", "head", f"contenthub_tasks=id:integer,status:varchar(20),{created_at}"))
+
+    host.check()
+    now = datetime.now(UTC)
+    with host.app.app_context():
+        session, task = host.db.session, host.webhook.task_model
+        session.add(task(id=7, status="pending", created_at=now))
+        session.commit()
+        assert session.get_one(task, 1).created_at == datetime(2025, 1, 1, 12, tzinfo=UTC)
+        assert session.get_one(task, 1).finished_at == datetime(2025, 1, 1, 12, tzinfo=UTC)
+        assert session.get_one(task, 7).created_at == now
+        assert session.get_one(task, 7).next_poll_at > now
 
 
 def test_the_downgrade_drops_nothing_that_nobody_said_was_created(tmp_path: Path, postgres_url: str):

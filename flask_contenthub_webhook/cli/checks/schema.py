@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...models.columns import is_name
 from ...storage.dialect import reuses_ids
 from .findings import DoctorContext, Finding, Level, check, fail, ok, warn
 
@@ -31,6 +32,7 @@ def check_schema(context: DoctorContext) -> list[Finding]:
             mapper = sa.inspect(model)
             connection = session.connection(bind_arguments={"mapper": mapper})
             findings += _compare(sa.inspect(connection), mapper.local_table)
+            findings += _compare_names(connection, mapper.local_table)
             if model in referred_to and reuses_ids(connection, mapper.local_table):
                 findings.append(_reuses_ids(mapper.local_table.name))
         mapped = session.connection(bind_arguments={"mapper": sa.inspect(state.task_model)})
@@ -70,6 +72,24 @@ def _compare_keys(inspector: sa.Inspector, table: sa.Table) -> Iterator[Finding]
     if slow:
         message = f"The table {table.name} has no index on {' and none on '.join(slow)}; it gets slow as it grows."
         yield warn(message, _MIGRATE)
+
+
+def _compare_names(connection: sa.Connection, table: sa.Table) -> Iterator[Finding]:
+    """Find names that MySQL compares without case or accents; a table of the host's may be older than the extension."""
+    names = [column.name for column in table.columns if is_name(column, connection.dialect) and column.key != "status"]
+    if connection.dialect.name not in {"mysql", "mariadb"} or not names:
+        return
+    of_table = "table_name = :table AND table_schema = coalesce(:schema, database()) AND column_name IN :names"
+    query = sa.text(f"SELECT column_name, collation_name FROM information_schema.columns WHERE {of_table}")  # noqa: S608
+    query = query.bindparams(sa.bindparam("names", names, expanding=True), table=table.name, schema=table.schema)
+    for column, collation in connection.execute(query).all():
+        if collation and not collation.endswith("_bin"):
+            exact = f"{collation.partition('_')[0]}_bin"
+            yield warn(
+                f"{table.name}.{column} compares by {collation}: ids that differ only in case or accents are one.",
+                f"If ids of yours may differ so, give it COLLATE {exact} in a revision of your own, together with the "
+                "columns whose foreign keys refer to it.",
+            )
 
 
 def _reuses_ids(table: str) -> Finding:

@@ -13,10 +13,10 @@ Every step looks first whether it is done: the same command goes on where it was
 what the upgrade did, which is recorded in the database, in a view that selects constants: it travels with the database,
 and no migration tool takes it for a table that the models lack.
 
-With `--sql` the database cannot be looked at. Name the columns that the table has, and the types of those that differ
-from the models', or say that it is (was) created:
+With `--sql` the database cannot be looked at. Name the columns that the table has, with the types of those that differ
+from the models', and NOT NULL where it holds already, or say that the table is (was) created:
 
-    flask db upgrade -x contenthub_tasks=id:integer,task_id,status:varchar(20),created_at:timestamp --sql
+    flask db upgrade -x "contenthub_tasks=id:integer,task_id,status:varchar(20) not null,created_at:timestamp" --sql
     flask db downgrade -x contenthub_tasks=created --sql
 
 Revision ID: contenthub0001
@@ -39,7 +39,7 @@ from alembic import op, util
 from alembic.autogenerate import comparators
 from alembic.operations import BatchOperations
 from alembic.util import CommandError
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine.interfaces import ReflectedUniqueConstraint
 
 # --- the engine ---
@@ -48,6 +48,7 @@ from .engine import (
     STOPS,
     Filling,
     Step,
+    check_options,
     dialect,
     drop_index,
     execute,
@@ -63,7 +64,7 @@ from .engine import (
     stops,
     valid_indexes,
     write_view,
-    x_argument,
+    x_arguments,
 )
 
 # --- end of the engine ---
@@ -132,8 +133,14 @@ ZONE_MAY_BE_MISSING = ("created_at", "updated_at", "submitted_at", "finished_at"
 OURS_TO_WRITE = {"task_id": 36, "creator_task_id": 255, "creator_address": 255, "callback_url": 2048, "error_code": 64}
 OURS_TO_WRITE |= {"status": LONGEST_WORD, "previous_status": LONGEST_WORD, "error_message": 1 << 15}
 """Texts that the extension writes, and the length that it needs; the host knows how long the others may be."""
+NAMES_OF_OTHERS = ("task_id", "creator_task_id")
+CHANGES_COLLATIONS_IN_PLACE = (10, 4, 3)
+"""The first MariaDB that does; MySQL copies the table."""
 CARRY_CHECKS = ("creator_address", "times_missing")
 """MariaDB checks a new column without reading the rows, but not an old one: these carry the checks of the table."""
+WRITTEN_BY_THE_HOST = {"topic", "requirements", "target_audience", "keywords", "tone", "max_retries", "timeout_seconds"}
+WRITTEN_BY_THE_HOST |= {"callback_events", "creator_options"}
+"""The extension only reads these, and may find that they are never empty."""
 TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "BigInteger": sa.BigInteger,
     "SmallInteger": sa.SmallInteger,
@@ -152,11 +159,24 @@ TYPES_IN_WORDS: dict[str, sa.types.TypeEngine[Any]] = {
     "smallint": sa.SmallInteger(),
     "text": sa.Text(),
     "varchar": sa.String(),
+    "character varying": sa.String(),
+    "enum": sa.Enum(name="enum"),
+    "mediumtext": mysql.MEDIUMTEXT(),
+    "longtext": mysql.LONGTEXT(),
     "boolean": sa.Boolean(),
+    "tinyint": mysql.TINYINT(),
     "json": sa.JSON(),
+    "jsonb": postgresql.JSONB(),
+    "numeric": sa.Numeric(),
+    "float": sa.Float(),
+    "double": sa.Double(),
+    "double precision": sa.Double(),
+    "date": sa.Date(),
     "timestamp": sa.DateTime(),
+    "timestamp without time zone": sa.DateTime(),
     "datetime": sa.DateTime(),
     "timestamptz": sa.DateTime(timezone=True),
+    "timestamp with time zone": sa.DateTime(timezone=True),
 }
 
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -252,6 +272,7 @@ def create_index(index: str, column: str) -> None:
 def upgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
+    check_options()
     existing = existing_columns()
     if existing is None:
         create()
@@ -265,6 +286,7 @@ def upgrade(engine_name: str = BIND) -> None:
 
 def plan() -> tuple[list[Step], dict[str, str]]:
     """Return the steps of an upgrade of this database, and what it leaves alone."""
+    check_options()
     existing = existing_columns()
     if existing is None:
         return [Step(f"create {TABLE}", stops("nobody yet"), create)], {}
@@ -337,8 +359,10 @@ def steps(change: Plan) -> list[Step]:
         found.append(Step("check the old rows", stops("nobody"), lambda: validate(change), "scan"))
         add("forbid NULL", instant, forbid_null(change))
     elif not postgresql:
-        title, lock = "change what may be NULL", stops("at its end")
-        add(title, lock, change_nulls(change.loose, change.tight), work="rewrite", long=True)
+        changed = (change.loose, [each for each in change.tight if each.name not in change.stays], change.collations)
+        title, work = in_place(*changed)
+        statements = change_in_place(*changed, change.after_changes())
+        add(title, stops("at its end"), statements, work=work, long=True)
         add("take over what keeps task_id unique", instant, take_over_unique(change))
     if change.unique and not change.old_uniques:
         found.append(Step("make task_id unique", stops("nobody"), lambda: make_unique(change), "index"))
@@ -405,7 +429,9 @@ def add_checks(change: Plan) -> list[str]:
 
 def add_checking_columns(change: Plan) -> list[str]:
     """Add the columns that carry checks: after the triggers, since the old application's rows would not pass."""
-    carried = zip(change.checking, check_constraints().values(), strict=False)
+    of_status, is_polled = check_constraints().values()
+    given = "".join(f" AND {quote(column.name)} IS NOT NULL" for column in change.tight if column.name in change.stays)
+    carried = zip(change.checking, (of_status, f"({is_polled}){given}"), strict=False)
     parts = [f"ADD COLUMN {definition(column, f' CHECK ({check})')}" for column, check in carried]
     return [f"ALTER TABLE {placed(TABLE)} {', '.join(parts)}, ALGORITHM=INSTANT"] if parts else []
 
@@ -432,28 +458,56 @@ def forbid_null(change: Plan) -> list[str]:
     ]
 
 
-def change_nulls(loose: list[sa.Column[Any]], tight: list[sa.Column[Any]]) -> list[str]:
-    """Describe the columns again as MySQL has them; one ALTER, since it rebuilds the table beside the writers."""
-    parts = [f"MODIFY {described(column, nullable=True)}" for column in loose]
-    parts += [f"MODIFY {described(column, nullable=False)}" for column in tight]
+def change_in_place(
+    loose: list[sa.Column[Any]], tight: list[sa.Column[Any]], collations: dict[str, str], existing: dict[str, Old]
+) -> list[str]:
+    """Describe columns again as MySQL has them; one ALTER, since it rebuilds the table beside the writers."""
+    nullable = dict.fromkeys(collations) | dict.fromkeys((column.name for column in loose), True)
+    nullable |= dict.fromkeys((column.name for column in tight), False)
+    columns = {column.name: column for column in task_columns()}
+    parts = [
+        f"MODIFY {described(columns[each], existing.get(each), nullable=may_be, collation=collations.get(each))}"
+        for each, may_be in nullable.items()
+    ]
     return [f"ALTER TABLE {placed(TABLE)} {', '.join(parts)}, ALGORITHM=INPLACE, LOCK=NONE"] if parts else []
 
 
-def described(column: sa.Column[Any], *, nullable: bool) -> str:
-    """Return MySQL's own description of a column, with another nullability."""
-    if op.get_context().as_sql:  # without a collation, which would copy the table
-        plain = sa.String(column.type.length) if type(column.type) is sa.String else column.type
-        type_ = plain.compile(dialect=op.get_context().dialect)
-        return f"{quote(column.name)} {type_}{'' if nullable else ' NOT NULL'}"
+def in_place(loose: list[Any], tight: list[Any], collations: dict[str, str]) -> tuple[str, str]:
+    """Return what :func:`change_in_place` is for, and how it works."""
+    words = ["change what may be NULL"] if loose or tight else []
+    words += [f"compare {', '.join(collations)} as {', '.join(set(collations.values()))}"] if collations else []
+    return " and ".join(words), "rewrite" if loose or tight else "index"
+
+
+def described(
+    column: sa.Column[Any], old: Old | None, *, nullable: bool | None = None, collation: str | None = None
+) -> str:
+    """Return MySQL's own description of a column, with another nullability or collation."""
+    if op.get_context().as_sql:
+        type_ = (column.type if old is None else old.type).compile(dialect=op.get_context().dialect)
+        return f"{quote(column.name)} {type_}{' NULL' if nullable else ' NOT NULL'}"
     lines = str(op.get_bind().execute(sa.text(f"SHOW CREATE TABLE {placed(TABLE)}")).one()[1]).splitlines()
     (line,) = (line.strip().rstrip(",") for line in lines if line.strip().startswith(f"`{column.name}` "))
-    quoted = re.split(r"('(?:[^']|'')*')", line)  # what is in quotes, a default or a comment, is every second part
-    bare = [re.sub(r" NOT NULL| DEFAULT NULL|(?<=timestamp) NULL", "", part) for part in quoted[::2]]
-    text = "".join(part + (quoted[2 * number + 1 :][:1] or [""])[0] for number, part in enumerate(bare))
-    match = re.match(r"(`[^`]+` \w+(?:\([^)]*\))?(?: unsigned)?(?: CHARACTER SET \w+)?(?: COLLATE \w+)?)(.*)", text)
+    text = line if nullable is None else without_nullability(line)
+    match = re.match(r"(`[^`]+` \w+(?:\([^)]*\))?(?: unsigned)?(?: CHARACTER SET \w+)?)( COLLATE \w+)?(.*)", text)
     if match is None:
         raise CommandError(f"{TABLE}.{column.name} is described in a way that is not understood: {line}")
-    return f"{match[1]}{' NULL' if nullable else ' NOT NULL'}{match[2]}"
+    compared = match[2] or "" if collation is None else f" COLLATE {collation}"
+    null = "" if nullable is None else " NULL" if nullable else " NOT NULL"
+    return f"{match[1]}{compared}{null}{match[3]}"
+
+
+def without_nullability(line: str) -> str:
+    quoted = re.split(r"('(?:[^']|'')*')", line)  # what is in quotes, a default or a comment, is every second part
+    bare = [re.sub(r" NOT NULL| DEFAULT NULL|(?<=timestamp) NULL", "", part) for part in quoted[::2]]
+    return "".join(part + (quoted[2 * number + 1 :][:1] or [""])[0] for number, part in enumerate(bare))
+
+
+def collations() -> dict[str, str]:
+    """Return how MySQL compares each text of the table."""
+    of_table = "table_name = :table AND table_schema = coalesce(:schema, database()) AND collation_name IS NOT NULL"
+    sql = sa.text(f"SELECT column_name, collation_name FROM information_schema.columns WHERE {of_table}")
+    return {row[0]: row[1] for row in op.get_bind().execute(sql, {"table": TABLE, "schema": SCHEMA})}
 
 
 def take_over_unique(change: Plan) -> list[str]:
@@ -739,15 +793,18 @@ def tighten_in_sqlite(change: Plan) -> None:
 def downgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
+    check_options()
     existing = existing_columns(downgrade=True)
     if op.get_context().as_sql:
         record = [Entry("table", TABLE)] if existing is None else Plan(existing, []).record
-        existing = {column.name: Old(column.type, bool(column.nullable)) for column in task_columns()}
+        existing = as_upgraded(existing or {})
     else:
         record = read_record()
-    if existing is None or not record:
-        if existing is not None:
-            log.warning("%s stays as it is: there is no record (%s) of what the upgrade did", TABLE, RECORD)
+    if existing is None:
+        drop_record()  # of a first try that broke off
+        return
+    if not record:
+        log.warning("%s stays as it is: there is no record (%s) of what the upgrade did", TABLE, RECORD)
         return
     if Entry("table", TABLE) in record:
         op.drop_table(TABLE, schema=SCHEMA)
@@ -758,6 +815,15 @@ def downgrade(engine_name: str = BIND) -> None:
             drop_record()
     else:
         run_steps(steps_back(record, existing))
+
+
+def as_upgraded(before: dict[str, Old]) -> dict[str, Old]:
+    """Return the columns of ours after the upgrade; those that were there before with the types of then."""
+    columns = task_columns()
+    return {
+        each.name: (before.get(each.name) or Old(each.type, True))._replace(nullable=bool(each.nullable))
+        for each in columns
+    }
 
 
 def drop_record() -> None:
@@ -775,7 +841,7 @@ def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
 
     def add(title: str, lock: str, statements: list[str], *, work: str = "instant") -> None:
         if statements:
-            found.append(Step(title, lock, lambda: politely(*statements, table=table, long=work == "rewrite"), work))
+            found.append(Step(title, lock, lambda: politely(*statements, table=table, long=work != "instant"), work))
 
     add("drop the triggers", instant, drop_triggers(present))
     indexes = [index for index in index_columns() if index in present.indexes and Entry("index", index) in record]
@@ -803,8 +869,8 @@ def steps_back(record: list[Entry], existing: dict[str, Old]) -> list[Step]:
     elif not postgresql:
         columns = {column.name: column for column in task_columns()}
         loose, tight = ([columns[column] for column in names] for names in (back.loose, back.tight))
-        lock = stops("at its end")
-        add("change what may be NULL", lock, change_nulls(loose, tight), work="rewrite")
+        title, work = in_place(loose, tight, back.collations)
+        add(title, stops("at its end"), change_in_place(loose, tight, back.collations, existing), work=work)
     if present.unique:
         statements = [rename_unique(old, unique_task_id(), old.name, back=True) for old in old_uniques]
         drop = f"DROP {'CONSTRAINT' if postgresql else 'INDEX'} {quote(unique_task_id())}"
@@ -884,8 +950,11 @@ class Restored:
         self.types: dict[str, sa.types.TypeEngine[Any]] = {}
         self.loose: list[str] = []
         self.tight: list[str] = []
+        self.collations: dict[str, str] = {}
         for column, now in shared.items():
             before = {entry.kind: entry.was for entry in record if entry.name == column}
+            if "collation" in before:
+                self._compare_as(column, before["collation"])
             type_ = type_of(before.get("type", ""))
             if type_ is not None and not values_fit(column, type_):
                 log.warning("%s.%s stays %s: its values need that", TABLE, column, now.type)
@@ -898,6 +967,18 @@ class Restored:
                     log.warning("%s.%s stays nullable: there are rows without a value", TABLE, column)
                 else:
                     self.tight.append(column)
+
+    def _compare_as(self, column: str, collation: str) -> None:
+        if collations().get(column) == collation:
+            return
+        value = sa.collate(sa.column(column), collation)
+        same = sa.select(value).select_from(sa.table(TABLE, schema=SCHEMA)).where(value.is_not(None)).group_by(value)
+        if op.get_bind().execute(same.having(sa.func.count() > 1).limit(1)).first():
+            log.warning("%s.%s is still compared byte for byte: some values would be the same otherwise", TABLE, column)
+        elif column in columns_in_foreign_keys():
+            log.warning("%s.%s is still compared byte for byte: a foreign key uses it", TABLE, column)
+        else:
+            self.collations[column] = collation
 
 
 # --- what an existing table needs ----------------------------------------------------------------------------
@@ -970,30 +1051,48 @@ def existing_columns(*, downgrade: bool = False) -> dict[str, Old] | None:
 
 
 def columns_on_the_command_line(*, downgrade: bool) -> dict[str, Old] | None:
-    said = x_argument("tasks")
-    if downgrade and not said:
+    said = x_arguments().get("tasks")
+    if downgrade and said is None:
         raise CommandError(
             f"Whether {TABLE} was created or was there before cannot be seen with --sql. Add -x contenthub_tasks="
             "created (it will be dropped) or -x contenthub_tasks=id,... with the columns that it had before."
         )
-    if said in {"", "created"}:
+    if said in {None, "created"}:
         return None
     if dialect() == "sqlite":
         raise CommandError(f"SQLite changes {TABLE} by copying it, which --sql cannot do. Run it on the database.")
     types = {column.name: column.type for column in task_columns()}
     columns: dict[str, Old] = {}
-    for column, _, type_ in (part.strip().partition(":") for part in said.split(",")):
-        type_said = type_in_words(type_.strip()) if type_ else types.get(column, sa.types.NullType())
-        columns[column] = Old(type_said, nullable=column != name("id"))
+    for part in re.split(r",(?![^(]*\))", str(said)):
+        match = re.fullmatch(
+            r"([^:]+?)(?:\s*:\s*(?P<type>[^:]+?))??(?P<strict>\s+not null)?", part.strip(), re.IGNORECASE
+        )
+        if match is None or match[1] in columns:
+            raise CommandError(
+                f"{part.strip()!r} in -x contenthub_tasks is not understood. Name each column of {TABLE} once, as in "
+                "id:integer,task_id,status:varchar(20) not null,created_at:timestamp."
+            )
+        type_ = type_in_words(match["type"]) if match["type"] else types.get(match[1], sa.types.NullType())
+        if type(type_) is sa.String:  # whose collation is not the model's
+            type_ = sa.String(type_.length)
+        columns[match[1]] = Old(type_, nullable=not match["strict"] and match[1] != name("id"))
+    if name("id") not in columns:
+        raise CommandError(f"-x contenthub_tasks names no column {name('id')}, the primary key that {TABLE} must have.")
     return columns
 
 
 def type_in_words(words: str) -> sa.types.TypeEngine[Any]:
-    kind, _, length = words.lower().rstrip(")").partition("(")
-    if kind not in TYPES_IN_WORDS:
+    match = re.fullmatch(r"([a-z ]+?)\s*(?:\(\s*(\d{1,9})\s*(?:,\s*\d+\s*)?\))?", words.lower())
+    kind, length = (match[1], match[2]) if match else ("", None)
+    if dialect() == "mysql" and kind in {"datetime", "timestamp"}:
+        moment = mysql.DATETIME if kind == "datetime" else mysql.TIMESTAMP
+        return moment(fsp=int(length) if length else None)
+    type_ = TYPES_IN_WORDS.get(kind)
+    is_text = type(type_) is sa.String
+    if type_ is None or (dialect() == "mysql" and is_text and not length):
         known = ", ".join(TYPES_IN_WORDS)
         raise CommandError(f"{words!r} in -x contenthub_tasks is not a type that is known here: {known}; varchar(20).")
-    return sa.String(int(length)) if kind == "varchar" and length else TYPES_IN_WORDS[kind]
+    return sa.String(int(length)) if is_text and length else type_
 
 
 class Plan:
@@ -1017,13 +1116,19 @@ class Plan:
         self.loose = [column for column in shared if column.nullable and not existing[column.name].nullable]
         self.tight = [column for column in shared if not column.nullable and existing[column.name].nullable]
         self.tight += [column for column in self.missing if not column.nullable and key_of(column) not in CONSTANTS]
-        done = {entry.name for entry in before if entry.kind == "null"}
+        done = {entry.name for entry in before if entry.kind in {"null", "stays"}}
         done |= {column.name for column in self.tight}
-        strict = [column for column in columns if column.name in done]
+        strict = [column for column in columns if column.name in done and not column.nullable]
         self.strict = sorted(strict, key=lambda column: column.name in self.added)
         """All that must not be NULL in the end; a first try may have forbidden it already."""
         carry = [column for column in self.missing if key_of(column) in CARRY_CHECKS]
         self.checking = carry if is_mariadb() and len(carry) == len(CARRY_CHECKS) else []
+        self.stays = {each.name for each in before if each.kind == "stays"}
+        """What may be NULL is left alone here, since MariaDB would rebuild the table; a check forbids what must not."""
+        if self.checking:
+            self.stays |= {column.name for column in self.tight}
+            self.stays |= {column.name for column in self.loose if key_of(column) in WRITTEN_BY_THE_HOST}
+        self.loose = [column for column in self.loose if column.name not in self.stays]
         self.changes: list[sa.Column[Any]] = []
         self.kept: dict[str, str] = {}
         self.indexes = list(index_columns())
@@ -1032,12 +1137,14 @@ class Plan:
         self.unvalidated: list[str] = []
         self.ready: set[str] = set()
         self.touched: list[str] = []
+        self.collations: dict[str, str] = {}
+        """By column, how names will be compared."""
         self.status_checks: list[str | None] = []
         self.unique = True
         self.old_uniques: list[Entry] = []
         self.wrong: list[str] = []
         for column in shared:
-            self._compare(column, existing[column.name].type)
+            self._compare(column, existing[column.name])
         if not op.get_context().as_sql:
             with without_warnings():
                 self._inspect(sa.inspect(op.get_bind()))
@@ -1063,21 +1170,24 @@ class Plan:
         yield from (Entry("column", column.name) for column in self.missing)
         yield from (Entry("type", column.name, token(self.existing[column.name].type)) for column in self.changes)
         yield from (Entry("not null", column.name) for column in self.loose)
-        yield from (Entry("null", column.name) for column in self.tight)
+        yield from (Entry("null", column.name) for column in self.tight if column.name not in self.stays)
+        yield from (Entry("stays", column) for column in sorted(self.stays))
+        yield from (Entry("collation", column, self.compared[column]) for column in self.collations)
         yield from (Entry("index", index) for index in self.indexes)
         yield from (Entry("check", check) for check in self.checks)
         if self.unique:
             yield Entry("unique", unique_task_id())
         yield from self.old_uniques
 
-    def _compare(self, column: sa.Column[Any], have: sa.types.TypeEngine[Any]) -> None:
-        match fit(key_of(column), column.type, have):
-            case "wrong":
-                self.wrong.append(f"{column.name} is {have!r} and not {column.type!r}")
-            case "change":
-                self.changes.append(column)
-            case "keep":
-                self.kept[column.name] = str(have)
+    def _compare(self, column: sa.Column[Any], old: Old) -> None:
+        found = fit(key_of(column), column.type, old.type)
+        if found == "wrong":
+            self.wrong.append(f"{column.name} is {old.type!r} and not {column.type!r}")
+        elif found == "change":
+            self.changes.append(column)
+        elif found == "keep" or column.name in self.stays:
+            may_be = ", and may be NULL for the database, which a check forbids" if old.nullable else ", and NOT NULL"
+            self.kept[column.name] = f"{old.type}{may_be if column.name in self.stays else ''}"
 
     def _inspect(self, inspector: sa.Inspector) -> None:
         key = inspector.get_pk_constraint(TABLE, schema=SCHEMA)["constrained_columns"]
@@ -1100,12 +1210,30 @@ class Plan:
         if dialect() == "mysql":
             lines = str(op.get_bind().execute(sa.text(f"SHOW CREATE TABLE {placed(TABLE)}")).one()[1]).splitlines()
             self.touched = [line.split("`")[1] for line in lines if " ON UPDATE " in line and line.startswith("  `")]
-            referred = referred_columns()
-            for column in [each for each in self.changes if each.name in referred]:
+            used = columns_in_foreign_keys()
+            for column in [each for each in self.changes if each.name in used]:
                 self.changes.remove(column)
-                self.kept[column.name] = f"{self.existing[column.name].type}, since a foreign key refers to it"
+                self.kept[column.name] = f"{self.existing[column.name].type}, since a foreign key uses it"
+            self._inspect_collations(used)
         if name("task_id") in self.existing:
             self._inspect_unique(inspector)
+
+    def _inspect_collations(self, used: set[str]) -> None:
+        """Compare names byte for byte, in their character set, where that neither copies nor stops."""
+        self.compared = collations()
+        own, changed = {name(key) for key in OWN}, {column.name for column in self.changes}
+        for column in [name(key) for key in NAMES_OF_OTHERS]:
+            have = self.compared.get(column, "_bin")
+            if have.endswith("_bin") or column in own | changed:
+                continue
+            if column in used:
+                self.kept[column] = f"{self.existing[column].type}, compared by {have}, since a foreign key uses it"
+            elif is_mariadb() and (op.get_context().dialect.server_version_info or ()) >= CHANGES_COLLATIONS_IN_PLACE:
+                self.collations[column] = f"{have.partition('_')[0]}_bin"
+
+    def after_changes(self) -> dict[str, Old]:
+        """Return the columns that were there before, with the types that they have got."""
+        return self.existing | {each.name: self.existing[each.name]._replace(type=each.type) for each in self.changes}
 
     def _only_about_status(self, condition: str) -> bool:
         words = set(re.findall(r"\w+", re.sub(r"'[^']*'", "", condition)))
@@ -1172,6 +1300,9 @@ def fit_of_text(key: str, want: sa.String, have: sa.String) -> str:
     has, wants = (unlimited if isinstance(each, sa.Text) else each.length or unlimited for each in (have, want))
     if has < OURS_TO_WRITE.get(key, 0):
         return "change"
+    compared_by = {getattr(have, "charset", None) or "utf8mb4", getattr(have, "collation", None) or "utf8mb4_bin"}
+    if dialect() == "mysql" and key in {*NAMES_OF_OTHERS, "status"} and compared_by != {"utf8mb4", "utf8mb4_bin"}:
+        return "keep"
     if dialect() == "mysql" and want is LongText and not isinstance(have, mysql.MEDIUMTEXT | mysql.LONGTEXT):
         return "keep"
     return "same" if has == wants and isinstance(have, sa.Text) is isinstance(want, sa.Text) else "keep"
@@ -1205,6 +1336,18 @@ def leave_types(
     return getattr(util, "PriorityDispatchResult", None) and util.PriorityDispatchResult.STOP
 
 
+def leave_nulls(
+    _context: Any, change: Any, schema: str | None, table: str, _name: str, column: Any, wanted: Any
+) -> Any:
+    """Let `flask db check` and `migrate` leave alone where the upgrade has left alone what may be NULL."""
+    if (schema, table) != (SCHEMA, TABLE) or column.nullable is wanted.nullable:
+        return None
+    if Entry("stays", wanted.name) not in read_record():
+        return None
+    change.existing_nullable, change.modify_nullable = column.nullable, None
+    return getattr(util, "PriorityDispatchResult", None) and util.PriorityDispatchResult.STOP
+
+
 # --- SQLite's copies -----------------------------------------------------------------------------------------
 
 
@@ -1221,7 +1364,7 @@ def rebuilding() -> Iterator[None]:
     sqlite = op.get_bind()
     enforced = sqlite.exec_driver_sql("PRAGMA foreign_keys").scalar()
     sqlite.exec_driver_sql("PRAGMA foreign_keys = OFF")
-    if sqlite.exec_driver_sql("PRAGMA foreign_keys").scalar() and referred_columns():
+    if sqlite.exec_driver_sql("PRAGMA foreign_keys").scalar() and columns_in_foreign_keys(referring=False):
         raise CommandError(
             f"Foreign keys refer to {TABLE}, and SQLite cannot switch them off inside the transaction that migrations/"
             "env.py has begun. Nothing was changed. Let env.py execute PRAGMA foreign_keys = OFF before that."
@@ -1329,16 +1472,14 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def referred_columns() -> set[str]:
-    """Columns of the table that foreign keys refer to."""
-    foreign_keys = sa.inspect(op.get_bind()).get_multi_foreign_keys(schema=SCHEMA)
-    return {
-        column
-        for keys in foreign_keys.values()
-        for key in keys
-        if key["referred_table"] == TABLE
-        for column in key["referred_columns"]
-    }
+def columns_in_foreign_keys(*, referring: bool = True) -> set[str]:
+    """Return the columns of the table that foreign keys refer to, and those of its own foreign keys."""
+    found: set[str] = set()
+    for (_, table), keys in sa.inspect(op.get_bind()).get_multi_foreign_keys(schema=SCHEMA).items():
+        for key in keys:
+            found.update(key["referred_columns"] if key["referred_table"] == TABLE else ())
+            found.update(key["constrained_columns"] if referring and table == TABLE else ())
+    return found
 
 
 def unique_constraints(inspector: sa.Inspector) -> list[ReflectedUniqueConstraint]:
@@ -1404,5 +1545,7 @@ def listed(words: tuple[str, ...] | list[str]) -> str:
 
 if "subgroup" in inspect.signature(comparators.dispatch_for).parameters:
     comparators.dispatch_for("column", subgroup="types")(leave_types)
+    comparators.dispatch_for("column", subgroup="nullable", priority=util.DispatchPriority.FIRST)(leave_nulls)
 else:  # Alembic before 1.18
     comparators.dispatch_for("column")(leave_types)
+    comparators.dispatch_for("column")(leave_nulls)

@@ -18,7 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy.dialects import mysql
 
 # --- the engine ---
-from .engine import MYSQL, STOPS, Step, log, quote, read_view, valid_indexes, write_view
+from .engine import MYSQL, STOPS, Step, check_options, log, quote, read_view, valid_indexes, write_view
 
 # --- end of the engine ---
 
@@ -87,6 +87,7 @@ class Entry(NamedTuple):
 def upgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
+    check_options()
     offline = op.get_context().as_sql
     present: set[str] = set()
     if not offline and sa.inspect(op.get_bind()).has_table(TABLE, schema=SCHEMA):
@@ -151,6 +152,7 @@ def downgrade(engine_name: str = BIND) -> None:
     """Forget the history. A table that was there before the upgrade stays."""
     if engine_name != BIND:
         return
+    check_options()
     offline = op.get_context().as_sql
     if not offline and not is_ours():
         log.warning("%s stays as it is: there is no record (%s) that the upgrade made it", TABLE, RECORD)

@@ -25,6 +25,7 @@ from .engine import (
     MYSQL,
     STOPS,
     Step,
+    check_options,
     dialect,
     drop_index,
     index_concurrently,
@@ -37,7 +38,7 @@ from .engine import (
     stops,
     valid_indexes,
     write_view,
-    x_argument,
+    x_arguments,
 )
 
 # --- end of the engine ---
@@ -160,6 +161,7 @@ def entries() -> list[Entry]:
 def upgrade(engine_name: str = BIND) -> None:
     if engine_name != BIND:
         return
+    check_options()
     missing = entries()
     if not op.get_context().as_sql:
         inspector = sa.inspect(op.get_bind())
@@ -178,6 +180,7 @@ def upgrade(engine_name: str = BIND) -> None:
 
 def plan() -> tuple[list[Step], dict[str, str]]:
     """Return the steps of an upgrade of this database, and what it leaves alone: nothing."""
+    check_options()
     return steps(), {}
 
 
@@ -219,7 +222,7 @@ def is_in_use() -> bool:
     if dialect() == "sqlite":
         return False
     if op.get_context().as_sql:
-        return bool(op.get_context().opts.get("starting_rev")) or x_argument("tasks") not in {"", "created"}
+        return bool(op.get_context().opts.get("starting_rev")) or x_arguments().get("tasks", "created") != "created"
     tables = (sa.table(table, schema=SCHEMA) for table in (TASKS, DELIVERIES))
     rows = [op.get_bind().execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() for table in tables]
     return any(row is not None for row in rows)
@@ -271,6 +274,7 @@ def downgrade(engine_name: str = BIND) -> None:
     """Forget forwards, their attempts and alerts. What was there before the upgrade stays."""
     if engine_name != BIND:
         return
+    check_options()
     made = entries() if op.get_context().as_sql else made_here()
     if is_in_use():
         run_steps(steps_back(made))

@@ -27,8 +27,12 @@ TRIES_WITHOUT_WAITING = 8
 WORTH_COUNTING = 1.0
 """Seconds of work before a refusal, after which a try is a loss."""
 MYSQL_WAITS_BRIEFLY = "SET SESSION innodb_lock_wait_timeout = 1"
-OPTIONS = {"lock_timeout": 200, "patience": 600_000, "batch": 1000, "pause": 20}
-"""Changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT; times are in milliseconds."""
+OPTIONS = {"lock_timeout": (200, 1), "patience": (600_000, 0), "batch": (1000, 1), "pause": (20, 0)}
+"""By name: the default and the least value; times are in milliseconds.
+
+They are changed by `-x contenthub_lock_timeout=500` or the variable CONTENTHUB_LOCK_TIMEOUT.
+"""
+LARGEST_OPTION = (1 << 31) - 1
 
 STOPS = {
     "everybody": "everybody, for an instant",
@@ -372,7 +376,8 @@ class RowsAreLocked(Exception):
 
 def fill_between(seen: int, last: int, table: str, key: str, fillings: list[Filling], *, title: str) -> None:
     """Fill the rows after one key and up to another, as far as nobody has locked them."""
-    first, size, changed, said = seen, option("batch"), 0, time.monotonic()
+    most = option("batch")
+    first, size, changed, said = seen, most, 0, time.monotonic()
     while seen < last:
         page = f"SELECT {key} FROM {table} WHERE {key} > {seen} ORDER BY {key} LIMIT {size}"  # noqa: S608
         ((upto,),) = query(f"SELECT max({key}) FROM ({page}) page")  # noqa: S608
@@ -382,7 +387,7 @@ def fill_between(seen: int, last: int, table: str, key: str, fillings: list[Fill
         for filling in fillings:
             changed += fill_batch(table, key, filling, f"{key} > {seen} AND {key} <= {upto}")
         seen, took = upto, time.monotonic() - began
-        size = max(50, size // 2) if took > 0.2 else min(option("batch"), size * 2)  # noqa: PLR2004
+        size = min(most, max(50, size // 2) if took > 0.2 else size * 2)  # noqa: PLR2004
         if time.monotonic() - said > 2:  # noqa: PLR2004
             said = time.monotonic()
             log.info("contenthub: %s: %d changes, %d %%", title, changed, 100 * (seen - first) // (last - first))
@@ -452,17 +457,38 @@ def write_view(view: str, entries: Sequence[Any], schema: str | None) -> None:
         execute(f"{create} {placed_in(view, schema)} AS {constants}")
 
 
-def x_argument(name: str) -> str:
-    """Return the value of `-x contenthub_NAME=...`."""
+def x_arguments() -> dict[str, str]:
+    """Return the values of all `-x contenthub_NAME=...`, by name."""
     environment = op.get_context().environment_context
-    arguments = {} if environment is None else environment.get_x_argument(as_dictionary=True)
-    return str(arguments.get(f"contenthub_{name}", ""))
+    said = [] if environment is None else environment.get_x_argument()
+    parts = (argument.partition("=") for argument in said if argument.startswith("contenthub_"))
+    return {argument.removeprefix("contenthub_").strip(): value.strip() for argument, _, value in parts}
+
+
+def check_options() -> None:
+    """Refuse what is not understood on the command line and in the environment, before anything is done."""
+    known = ("tasks", *OPTIONS)
+    if unknown := sorted(x_arguments().keys() - {*known}):
+        names = ", ".join(f"contenthub_{each}" for each in known)
+        raise CommandError(f"-x contenthub_{unknown[0]} is not known here. Nothing was changed. There are: {names}.")
+    for each in OPTIONS:
+        option(each)
 
 
 def option(name: str) -> int:
     """Return an option of the command line or the environment."""
-    value = x_argument(name) or os.environ.get(f"CONTENTHUB_{name.upper()}") or OPTIONS[name]
-    return int(str(value))
+    default, least = OPTIONS[name]
+    variable, said = f"CONTENTHUB_{name.upper()}", x_arguments().get(name)
+    where, value = (variable, os.environ.get(variable) or str(default))
+    if said is not None:
+        where, value = f"-x contenthub_{name}", said
+    digits = len(str(LARGEST_OPTION))
+    if not (value.isascii() and value.isdigit() and len(value) <= digits and least <= int(value) <= LARGEST_OPTION):
+        unit = "rows" if name == "batch" else "milliseconds"
+        raise CommandError(
+            f"{where} is {value!r}, and not a number of {unit} from {least} to {LARGEST_OPTION}. Nothing was changed."
+        )
+    return int(value)
 
 
 def dialect() -> str:
