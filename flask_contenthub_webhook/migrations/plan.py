@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PlannedRevision", "PlannedStep", "plan_revisions"]
 
-_ROWS_A_SECOND = {"fill": 12_000, "scan": 1_000_000, "index": 500_000}
+_ROWS_A_SECOND = {"fill": 8_000, "scan": 150_000, "index": 300_000}
 _BYTES_A_SECOND = 50_000_000
 
 
