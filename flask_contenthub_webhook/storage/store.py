@@ -260,8 +260,12 @@ class Store:
         return self._changes(tx, self._sql(tx).change_pending, self.tasks, values, _attempt(task))
 
     def note_answer(self, tx: Tx, task: Row, values: Row) -> None:
-        """Change what is known of the current attempt, such as how often in a row the creator did not know it."""
+        """Change what is known of the current attempt, whatever became of it."""
         self._changes(tx, self._sql(tx).change_attempt, self.tasks, values, _attempt(task))
+
+    def note_poll(self, tx: Tx, task: Row, values: Row) -> None:
+        """Change what a poll found out about a task, such as how often in a row it was missing, if it is still open."""
+        self._changes(tx, self._sql(tx).change_open, self.tasks, values, _attempt(task))
 
     def keep_due(self, tx: Tx, task: Row, due: datetime) -> None:
         """Keep a task due that has just ended, for its job has to be cancelled."""

@@ -152,6 +152,7 @@ class Statements:
         )
 
         self.change_attempt = sa.update(tasks.table).where(by_task_id, t["attempt"] == sa.bindparam("at_attempt"))
+        self.change_open = self.change_attempt.where(t["status"].in_([state.value for state in OPEN_STATES]))
         self.change_ended = self.change_attempt.where(t["status"].in_([state.value for state in TERMINAL_STATES]))
         self.change_pending = self.change_attempt.where(t["status"] == TaskState.PENDING.value)
         self.change_claimed = self.change_pending.where(

@@ -290,7 +290,7 @@ class _Pass:
 
     def _note(self, task: Row, values: Row) -> None:
         try:
-            self.state.database.write(lambda tx: self.state.store.note_answer(tx, task, values))
+            self.state.database.write(lambda tx: self.state.store.note_poll(tx, task, values))
         except SQLAlchemyError as error:
             facts = {"task_id": task["task_id"]}
             log_failure(self.state.database, logger, "An answer was not noted.", error, extra=facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from flask import current_app
@@ -136,6 +136,21 @@ class TestBugs:
         assert "OwnCreator.status raised KeyError" in task.error_message
         assert hub.post(task_id, completed(task_id), attempt=1).status_code == 200
         assert (hub.task(task_id).error_code, hub.task(task_id).error_message) == (None, None)
+
+    def test_in_status_are_not_shown_in_a_task_that_was_settled_meanwhile(self, hub, monkeypatch):
+        task_id = submit(hub)
+        sweep(hub)
+
+        def settle_and_raise(_: str) -> NoReturn:
+            assert hub.post(task_id, completed(task_id), attempt=1).status_code == 200
+            raise KeyError("state")
+
+        monkeypatch.setattr(own(hub), "statuses", lambda *_, **__: {})
+        monkeypatch.setattr(own(hub), "status", settle_and_raise)
+        hub.clock.advance(130)
+        assert reconcile(hub).errors == 1
+        task = hub.task(task_id)
+        assert (task.status, task.error_code, task.error_message) == ("completed", None, None)
 
     def test_that_are_mended_are_forgotten(self, hub, monkeypatch):
         task_id = submit(hub)
