@@ -603,11 +603,8 @@ class TestClaiming:
         print(f"{took:.2f} s; {[report['claimed'] for report in reports]} tasks, {reports}")  # noqa: T201 - with -rP
         assert Counter(asked) == Counter(names)
         assert sum(report["claimed"] for report in reports) == 1000
-        reads_of_the_pause = len(passes)
-        assert (
-            sum(report["statements"] for report in reports)
-            <= 2 * claim_statements(hub) * 1000 / 100 + reads_of_the_pause
-        )
+        once_in_each = 2 * len(passes)  # the pause, and on PostgreSQL the encoding of the database
+        assert sum(report["statements"] for report in reports) <= 2 * claim_statements(hub) * 1000 / 100 + once_in_each
         assert {task.polls for task in hub.tasks()} == {1}
 
 
