@@ -22,6 +22,8 @@ _UTC_NAME = re.compile(r" ?(?:UTC|GMT|Z)$")
 _GO_TIME = re.compile(r" ([+-][0-9]{4}) [A-Z+-][A-Z0-9+-]*(?: M=[+-][0-9.]+)?$")
 """In upper case: Go's ``time.String()`` names the zone after its offset, and may add its monotonic clock."""
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_USUAL = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z", re.ASCII)
+"""The form of nearly all senders, which needs no further look."""
 _RFC_2822 = re.compile(r"(?:[A-Za-z]{3,9}, ?)?[0-9]{1,2}[ -][A-Za-z]{3}[ -][0-9]{4} [0-9]{1,2}:[0-9]{2}", re.ASCII)
 
 
@@ -37,6 +39,8 @@ def read_timestamp(value: Any) -> datetime | None:
     Raises:
         ValueError: it cannot be read, or its year is outside 1970 to 2200.
     """
+    if isinstance(value, str) and _USUAL.fullmatch(value):
+        return datetime.fromisoformat(value)
     with suppress(OverflowError, TypeError, IndexError):  # of the parsers, at the ends of the calendar
         moment = _moment(value)
         if moment is None or (moment.year, moment.month, moment.day) == (1, 1, 1):

@@ -54,6 +54,8 @@ class Database:
         self.store = store
         self.outbox = outbox
         self.outage = Outage("The database")
+        texts = store.tasks, store.deliveries, outbox.forwards, outbox.attempts
+        self._tables: tuple[Table, ...] = tuple(model.table for model in texts)
         self._seen: tuple[Engine, Mapping[Any, Any], Any, Any] | None = None  # the engine, and what it depends on
         self._is_used = False
         self._write_turn = PerProcess(self._begin_process)
@@ -75,12 +77,6 @@ class Database:
     def delivery_model(self) -> type[Any]:
         """The host's delivery model, or the default one."""
         return self.store.deliveries.model
-
-    @property
-    def _tables(self) -> tuple[Table, ...]:
-        """The tables that hold texts of others."""
-        models = self.store.tasks, self.store.deliveries, self.outbox.forwards, self.outbox.attempts
-        return tuple(model.table for model in models)
 
     def _begin_process(self) -> threading.Lock:
         """Drop the connections that a forked child inherited, and pools whose locks may be held in the parent."""
@@ -131,8 +127,9 @@ class Database:
         """
         engine = self._engine
         if engine is None or engine.dialect.name != "postgresql":
-            with self.begin() as connection:
-                yield connection
+            with self.transaction() as transaction:
+                yield transaction.connection
+                transaction.commit()
             return
         make_room(self.db, self.store.bind_of)
         with engine.connect() as connection:
