@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -67,8 +68,19 @@ class PlainJson(sa.types.TypeDecorator[Any]):
         return "JSON(none_as_null=True)"
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _write_json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return None
+    text = _encode(value)
+    if not text.isascii() and _SURROGATE.search(text):  # it cannot be encoded: a host's, since a sender's is refused
+        return json.dumps(value)
+    return text
 
 
 Json = PlainJson(none_as_null=True)

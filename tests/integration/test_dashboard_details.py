@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.core.state_machine import Trigger
+from flask_contenthub_webhook.storage.drivers import MYSQL
 from tests.support.host import completed, failed, progress
 from tests.support.pages import AT
 
@@ -130,7 +131,7 @@ class TestDelivery:
         with host.statements() as statements:
             visitor.see(f"/deliveries/{delivery_id}")
 
-        assert len([statement for statement in statements if statement != "COMMIT"]) == 5
+        assert len([statement for statement in statements if not statement.startswith(("COMMIT", "SET "))]) == 5
 
     @pytest.mark.parametrize("number", ["0", "999", "9223372036854775807", "9223372036854775808", "-1", "x"])
     def test_one_that_is_not_there_is_not_found(self, sqlite_visitor, number):
@@ -154,7 +155,7 @@ class TestHostileDeliveries:
             status_before=EVIL[:16],
             status_after=EVIL[:15],
             remote_addr=EVIL[:60],
-            headers={EVIL: EVIL, "X-Half": "\ud800"},
+            headers={EVIL: EVIL} | ({} if visitor.host.engine.dialect.name in MYSQL else {"X-Half": "\ud800"}),
             body=json.dumps({EVIL: [EVIL, task_id]}, ensure_ascii=False).encode(),
             next_retry_at=visitor.host.clock(),
         )
