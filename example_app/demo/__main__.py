@@ -28,8 +28,8 @@ from example_app.server import SetupError, check_dependencies
 
 TITLES = {"callbacks": "Part 1: what callbacks do", "loop": "Part 2: the whole loop"}
 VERBOSE = "--verbose"
-WIDTH = 80
-"""Columns of the output where it does not go to a terminal."""
+WIDTH, WIDE = 80, 100
+"""Columns of the output where it does not go to a terminal: of the answer, and with the scenes."""
 KEPT = "demo.db"
 """The copy of the temporary database, in the instance folder, for `make serve`."""
 
@@ -67,7 +67,7 @@ def run(names: list[str], folder: Path, *, is_verbose: bool) -> list[str]:
     started = time.monotonic()
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = WIDTH
+        console.width = WIDE if is_verbose else WIDTH
     details = console if is_verbose else Console(quiet=True)
     isolate(folder)
     database = make_url(database_uri(os.environ))

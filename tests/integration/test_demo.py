@@ -56,7 +56,7 @@ def both_parts(request):
     if request.param == "sqlite":
         return request.getfixturevalue("first")
     if request.param == "mariadb":
-        return run_demo(DATABASE_URL=request.getfixturevalue("mariadb_url"))
+        return run_demo("--verbose", DATABASE_URL=request.getfixturevalue("mariadb_url"))
     return request.getfixturevalue("narrow_then_wide")[1]
 
 
@@ -89,7 +89,7 @@ class TestAnswer:
         assert headline in "\n".join(lines[:4]), shown
         assert max(map(len, lines)) <= 80, shown
         assert {"settled,", "creator's", "acknowledged", "contradictory,", "submissions,"} <= words, shown
-        assert shown.count("ok  ") == 11, shown
+        assert shown.count("ok  ") == 12, shown
         assert "20 of 20 steps went as expected." in shown
         assert "40 of 40 tasks were settled" in shown
 
