@@ -159,7 +159,7 @@ def test_a_shell_completes_the_commands(shell: str, variables: dict[str, str], s
         "COMP_WORDS": "flask webhook deliv",
         "FLASK_APP": "tests.cli.host_app",
     }
-    program = [sys.executable, "-c", "from flask.cli import main; main()"]
+    program = [sys.executable, "-c", "import sys; sys.argv[0] = 'flask'; from flask.cli import main; main()"]
     with Terminal(program, **env, **variables, DATABASE_URL=sqlite_url) as terminal:
         terminal.wait()
 

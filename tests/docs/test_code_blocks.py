@@ -6,9 +6,9 @@ unless the block itself registers them.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ import flask_contenthub_webhook
 from flask_contenthub_webhook import ContentHubWebhook, creators
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
 from tests.docs.test_pages import PAGES
-from tests.support.processes import PROJECT_ROOT
+from tests.support.processes import PROJECT_ROOT, clean_environment
 
 ELSEWHERE = {
     "README.md": {"# Commits together with": "test_readme.py"},
@@ -142,18 +142,9 @@ OF_A_PAGE = {
 """What a page says is yours: your chat, your users, your clients."""
 
 
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing of a block stays: receivers are dropped with its names, and `hub` is a module for its length."""
-    monkeypatch.setitem(sys.modules, "hub", ModuleType("hub"))
-    for name in ("OPENAI_WEBHOOK_SECRET", "REPLICATE_WEBHOOK_SECRET"):
-        monkeypatch.setenv(name, "whsec_" + "Zm9yd2FyZC1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXRlcw==")
-    yield
-    gc.collect()
-
-
-@pytest.mark.parametrize("page", sorted({block.page for block in blocks()}))
-def test_the_blocks_of_a_page_run_as_they_are_pasted(page: str, kept: None) -> None:
+def run_blocks(page: str) -> None:
+    """Run the blocks of a page; `hub` is the module in which they stand."""
+    sys.modules["hub"] = ModuleType("hub")
     names: dict[str, Any] = {}
     for block in blocks():
         if block.page != page or block.why_not:
@@ -170,6 +161,23 @@ def test_the_blocks_of_a_page_run_as_they_are_pasted(page: str, kept: None) -> N
         else:
             exec(code, scope)
         names |= {name: value for name, value in scope.items() if around.get(name) is not value}
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks()}))
+def test_the_blocks_of_a_page_run_as_they_are_pasted(page: str) -> None:
+    """In a process of their own: what they set up, such as logging and tracing, must not stay."""
+    secret = "whsec_" + "Zm9yd2FyZC1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXRlcw=="
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.docs.test_code_blocks", page],
+        check=False,
+        cwd=PROJECT_ROOT,
+        env={**clean_environment(), "OPENAI_WEBHOOK_SECRET": secret, "REPLICATE_WEBHOOK_SECRET": secret},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_block_that_does_not_run_says_why() -> None:
@@ -198,7 +206,7 @@ def test_every_block_of_json_is_json() -> None:
         json.loads(block)
 
 
-def test_the_history_pages_of_the_readme_answer(kept: None) -> None:
+def test_the_history_pages_of_the_readme_answer() -> None:
     (block,) = (block for block in blocks() if block.page == "README.md" and "create_dashboard" in block.code)
     scope = surroundings("README.md", block.code)
     exec(block.code, scope)
@@ -208,3 +216,7 @@ def test_the_history_pages_of_the_readme_answer(kept: None) -> None:
     assert answer.status_code == 200
     assert "Overview" in answer.text
     assert scope["app"].test_client().get("/webhooks/", environ_base={"REMOTE_ADDR": "192.0.2.1"}).status_code == 403
+
+
+if __name__ == "__main__":
+    run_blocks(sys.argv[1])
