@@ -32,5 +32,6 @@ def assert_works_as_before(server, sign=None):
     assert server.post(task_id, body, headers=headers).outcome == "processed"
     peak = max(server.peak_memory().values())
     figure(f"peak at the end: {peak / MIB:.0f} MiB")
-    assert peak < MOST_MEMORY
+    # PyMySQL writes the values into the text of the statement, a few copies more.
+    assert peak < MOST_MEMORY + (100 * MIB if server.database.url.startswith("mysql") else 0)
     assert "Traceback" not in server.gunicorn.log

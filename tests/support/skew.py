@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
+from flask_contenthub_webhook.models.columns import UTCDateTime
 from tests.support.host import Host
 
 SKEWS = {
@@ -31,7 +32,7 @@ def pass_time(host: Host, **parts: float) -> None:
     """Let everything in the database be older, and due sooner."""
     with host.engine.begin() as connection:
         for table in host.db.metadata.sorted_tables:
-            times = [column for column in table.columns if isinstance(column.type, sa.types.TypeDecorator)]
+            times = [column for column in table.columns if isinstance(column.type, UTCDateTime)]
             for row in connection.execute(sa.select(table)).mappings() if times else ():
                 earlier = {at.key: row[at.key] - timedelta(**parts) for at in times if row[at.key] is not None}
                 is_this = [key == row[key.key] for key in table.primary_key]
