@@ -130,7 +130,7 @@ class TestDemo:
 
     @pytest.mark.slow
     def test_it_fits_the_terminal(self, first, narrow_then_wide):
-        for demo, columns in zip([first, *narrow_then_wide], [80, 80, 160], strict=True):
+        for demo, columns in zip([first, *narrow_then_wide], [100, 80, 160], strict=True):
             _migrations, _, output = demo.stdout.partition("is served by gunicorn")
             output = re.sub(r"  make serve DATABASE_URL=\S+", "", output)
             assert max(map(len, output.splitlines())) <= columns
