@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DatabaseServer = PostgresServer | MariaDBServer
+
+
+@pytest.fixture(autouse=True)
+def _loggers_speak() -> None:
+    """Enable loggers that an earlier test disabled: Alembic's ``fileConfig`` does so, and parts of the proof."""
+    logging.disable(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and name.startswith("flask_contenthub_webhook"):
+            logger.disabled = False
+
 
 _MEMORY = Path("/dev/shm")
 _ROOM = 2 * 1024**3

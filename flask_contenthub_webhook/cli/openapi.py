@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..core.redaction import redacted_url
 from ..runtime.state import get_state
 from ..web.openapi import openapi
 from .commands import AppCommand
@@ -23,7 +24,7 @@ def openapi_command() -> None:
     settings = state.settings
     document = openapi(
         prefix=settings.url_prefix,
-        server=settings.callback_base_url,
+        server=settings.callback_base_url and redacted_url(settings.callback_base_url),
         schemes=settings.signature_schemes,
         custom_events=dict.fromkeys(state.custom_events),
         required=settings.require_signature,

@@ -181,7 +181,8 @@ def test_a_discriminator_and_a_version_are_written_too(hosts: Build, database_ur
 
 def test_a_host_without_defaults_keeps_the_one_statement(hosts: Build, postgres_url: str):
     host = hosts(postgres_url)
-    task_id = host.add_task()
+    task_id, before = host.add_task(), host.add_task()
+    host.post(before, completed(before), attempt=1)  # looks once at the database
 
     with host.statements() as seen:
         host.post(task_id, completed(task_id), attempt=1)

@@ -146,7 +146,7 @@ def test_a_job_within_a_span_of_the_hosts_own_is_its_child(traced: Traced):
 def test_the_statements_of_a_scrape_are_children_of_its_request_though_a_thread_runs_them(traced: Traced):
     traced.host.app.test_client().get("/metrics")
 
-    assert len(traced.statements) == 6
+    assert len(traced.statements) >= 6  # and what a database is asked for once
     assert parents(traced.statements) == {id_of(traced.request)}
 
 

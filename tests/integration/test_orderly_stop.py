@@ -63,13 +63,15 @@ class Site:
     def fill(self) -> None:
         """Write history to purge, and forwards that are due."""
         now = datetime.now(UTC)
+        is_mysql = self.database.engine.dialect.name in {"mysql", "mariadb"}  # where || may be a word for "or"
+        named = (lambda prefix: f"concat('{prefix}', n)") if is_mysql else (lambda prefix: f"'{prefix}' || n")
         series = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows)"
         history = f"""INSERT INTO webhook_deliveries (task_id, event, source, verdict, late, tries, occurrences,
-            received_at, body) {series} SELECT 'old-' || n, 'completed', 'webhook', 'processed', false, 1, 1, :at, :body
-            FROM numbers"""
+            received_at, body) {series} SELECT {named("old-")}, 'completed', 'webhook', 'processed', false, 1, 1, :at,
+            :body FROM numbers"""
         forwards = f"""INSERT INTO webhook_forwards (delivery_id, task_id, event, url, message_id, body, status, tries,
-            next_try_at, created_at) {series} SELECT n, 'f-' || n, 'completed', :url, 'msg_' || n, :body, 'waiting', 0,
-            :at, :at FROM numbers"""
+            next_try_at, created_at) {series} SELECT n, {named("f-")}, 'completed', :url, {named("msg_")}, :body,
+            'waiting', 0, :at, :at FROM numbers"""
         at = sa.bindparam("at", type_=DELIVERIES.c.received_at.type)
         with self.database.engine.begin() as connection:
             for rows, age in ((OLD, 200), (RECENT, 1)):

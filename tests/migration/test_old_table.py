@@ -60,6 +60,11 @@ def test_ten_thousand_rows_are_kept_and_completed(host: MigratingHost):
     host.check()
 
 
+def allows_no_topic(host: MigratingHost) -> bool:
+    """Whether the old column was changed; MySQL would rebuild the table for that."""
+    return host.engine.dialect.name not in {"mysql", "mariadb"}
+
+
 def test_the_model_reads_every_row(host: MigratingHost):
     old_contenthub.fill(host, 100)
     host.install()
@@ -72,7 +77,7 @@ def test_the_model_reads_every_row(host: MigratingHost):
         assert first.created_at.isoformat() == "2025-03-01T12:00:01+00:00"
         assert first.earlier_creator_task_ids == []
         assert first.keywords == ["a", "键"]
-        added = host.webhook.task_model(account_id=1, topic=None)
+        added = host.webhook.task_model(account_id=1, topic=None if allows_no_topic(host) else "Tea")
         host.db.session.add(added)
         host.db.session.commit()
         assert added.id == 101
@@ -136,12 +141,13 @@ def test_a_downgrade_keeps_what_the_old_table_would_not_take(host: MigratingHost
     old_contenthub.fill(host, 20)
     host.install()
     host.upgrade()
-    host.execute(f"UPDATE {TASKS} SET topic = NULL WHERE id = 2")
+    if allows_no_topic(host):
+        host.execute(f"UPDATE {TASKS} SET topic = NULL WHERE id = 2")
     host.execute(f"UPDATE {TASKS} SET status = 'completed', previous_status = 'processing' WHERE id = 3")
 
     host.downgrade("0001")
 
-    assert host.scalar(f"SELECT topic FROM {TASKS} WHERE id = 2") is None
+    assert (host.scalar(f"SELECT topic FROM {TASKS} WHERE id = 2") is None) == allows_no_topic(host)
     assert host.scalar(f"SELECT status FROM {TASKS} WHERE id = 3") == "completed"
     assert host.scalar(f"SELECT status FROM {TASKS} WHERE id = 11") == "running"
     host.upgrade()

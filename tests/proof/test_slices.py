@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.mariadb import PROGRAM
@@ -9,6 +13,15 @@ from tests.support.mariadb import PROGRAM
 from .parts import DATABASES, PARTS, load
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The parts log nothing and write into memory; the tests behind them are to do as before."""
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("part", PARTS)

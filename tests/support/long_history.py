@@ -155,7 +155,8 @@ class _MariaDB(_Writer):
     divided_by = "DIV"
 
     def at(self, number: str) -> str:
-        return f"from_unixtime({self.start.timestamp():f} + ({number}) * {self.step.total_seconds():f})"
+        seconds = f"{self.start.timestamp():f} + ({number}) * {self.step.total_seconds():f}"
+        return f"(TIMESTAMP'1970-01-01' + INTERVAL ({seconds}) SECOND)"  # from_unixtime ends in 2038
 
     def padded(self, number: str) -> str:
         return f"lpad({number}, 10, '0')"
