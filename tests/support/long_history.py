@@ -156,7 +156,7 @@ class _MariaDB(_Writer):
 
     def at(self, number: str) -> str:
         seconds = f"{self.start.timestamp():f} + ({number}) * {self.step.total_seconds():f}"
-        return f"(TIMESTAMP'1970-01-01' + INTERVAL ({seconds}) SECOND)"  # from_unixtime ends in 2038
+        return f"(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ({seconds}) SECOND)"  # from_unixtime ends in 2038
 
     def padded(self, number: str) -> str:
         return f"lpad({number}, 10, '0')"
