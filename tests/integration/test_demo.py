@@ -207,7 +207,7 @@ class TestLoop:
             r"its callback comes .*completed: processed .* completed 1 .*",
             r"callback completed: duplicate",
             r"a forged callback .*completed 1 .*",
-            r"refused: signature_missing.*",
+            r"refused: signature_(missing|invalid).*",
             r"is refused: 400 answer failed: processed answer failed none",
             r"dies with the creator deadline: given up deadline timeout none",
             r"finds the creator down .* completed 1 .*",
