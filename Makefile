@@ -32,7 +32,7 @@ chaos: $(VENV)/.installed-test ## run the tests of kills, outages and races at t
 	CHAOS_VARIANTS=1 SOAK_TASKS=2000 CHAOS_ROUNDS=20 CHAOS_CALLBACKS=1000 CHAOS_KILLS=20 CHAOS_OUTAGE=5 CHAOS_CUTS=12 \
 		$(BIN) -m pytest tests/chaos -rP $(ARGS)
 
-proof: $(VENV)/.installed-test ## go through every state, every order and every crash, below an hour (ARGS="model --slice")
+proof: $(VENV)/.installed-test ## go through every state, order and crash of a small world (ARGS="model --slice")
 	@$(BIN) -m tests.proof $(ARGS)
 
 contract: $(VENV)/.installed-test ## send 10,000 requests, as docs/openapi.json describes them and otherwise, to a real server

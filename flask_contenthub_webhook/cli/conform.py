@@ -36,10 +36,10 @@ __all__ = ["conform_command"]
 )
 @json_option
 def conform_command(url: str, secret: str, families: tuple[str, ...], timeout: float, *, as_json: bool) -> None:
-    """Send test vectors to URL, a receiver of callbacks, and name those that it answers otherwise.
+    """Send test vectors to URL, a receiver of callbacks, and list those that it answers wrongly.
 
     The last segment of the URL is the task; one that does not exist will do. 400, 401 and 403 count as refused, any
-    other answer below 500 as believed. Exit code 1 when an answer is another than it must be.
+    other answer below 500 as believed. Exit code 1 if any answer is wrong.
     """
     vectors = make_vectors(secret.split(",", maxsplit=1)[0].strip(), url=url, families=families or FAMILIES)
     with http_client(timeout) as client, Screen().progress("Sending", len(vectors)) as on_progress:

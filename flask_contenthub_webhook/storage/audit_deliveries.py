@@ -105,7 +105,7 @@ def _of_waiting(deliveries: ModelTable, limits: Limits) -> Sequence[Rule]:
             sa.or_(
                 verdict.not_in([each.value for each in Verdict]), d["source"].not_in([each.value for each in Source])
             ),
-            "Its verdict is '{verdict}' and its source '{source}', of which one is none.",
+            "Its verdict '{verdict}' or its source '{source}' is unknown.",
         ),
     )
 
@@ -127,6 +127,7 @@ def _of_replays(deliveries: ModelTable, limits: Limits) -> Sequence[Rule]:
         Rule(
             Promise.POINTS,
             sa.or_(d["replay_of"] >= d["id"], missing),
-            "It is {verdict}, a replay of delivery {replay_of}; the one or the other is not there, or came later.",
+            "It is {verdict}, a replay of delivery {replay_of}; the original or the replay is missing, or the original "
+            "came later.",
         ),
     )

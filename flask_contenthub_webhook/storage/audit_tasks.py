@@ -113,7 +113,7 @@ def _by_history(tasks: ModelTable, history: sa.Subquery, limits: Limits) -> Sequ
                 h["last_attempt"] > t["attempt"],
                 sa.and_(is_whole, h["renewals"] < t["attempt"] - 1),
             ),
-            "It is at attempt {attempt}; its history has begun {renewals} more after the first, and knows of attempt "
+            "It is at attempt {attempt}; its history shows {renewals} further attempts, the highest being "
             "{last_attempt}.",
         ),
         Rule(
@@ -159,14 +159,14 @@ def _by_row(tasks: ModelTable, history: sa.Subquery, limits: Limits) -> Sequence
         Rule(
             Promise.ASKED,
             sa.and_(is_open, sa.or_(poll.is_(None), too_late)),
-            "It is {status}, and nobody will ever ask about it: its next poll is due never, or too late.",
+            "It is {status}, and nobody will ever ask about it: it has no next poll, or one too far in the future.",
         ),
         Rule(
             Promise.ENDS,
             sa.and_(is_open, sa.or_(has_no_time, deadline > sa.literal(limits.end, deadline.type), never_submitted)),
             "It is {status}, and has no deadline, or one that never comes.",
         ),
-        Rule(Promise.CONSISTENT, ~sa.or_(is_open, has_ended), "Its status is '{status}', which is none."),
+        Rule(Promise.CONSISTENT, ~sa.or_(is_open, has_ended), "Its status '{status}' is unknown."),
         Rule(
             Promise.CONSISTENT,
             sa.and_(has_ended, t["next_submit_at"].is_not(None)),
