@@ -72,12 +72,13 @@ _MEANINGS: Mapping[str | int, Trouble] = {
     "SQLITE_LOCKED": Trouble.BUSY,
     "SQLITE_ERROR": Trouble.STATEMENT,  # no such table or column: SQLite calls it operational
 }
-_SERVER_CLASSES = {"08", "53", "57", "58", "XX"}
-"""Classes of SQLSTATEs that are about the server: connection, resources, operator, system, bugs."""
+_SERVER_CLASSES = {"08", "28", "3D", "53", "57", "58", "XX"}
+"""Classes of SQLSTATEs that are about the server: connection, account, database, resources, operator, system, bugs."""
 _SERVER_NUMBERS = {
-    *(1021, 1030, 1037, 1038, 1114),  # disk full, engine, memory, table full
-    *(1040, 1041, 1042, 1043, 1129, 1130, 1158, 1159, 1160, 1161, 1203, 1226),  # connections and the network
-    *(1044, 1045, 1049, 1698, 1862, 3118, 4151),  # an account, or a database, that is not there, expired or locked
+    *(1021, 1026, 1030, 1037, 1038, 1114, 1135),  # disk full, files, engine, memory, table full, threads
+    *(1040, 1041, 1042, 1043, 1129, 1130, 1158, 1159, 1160, 1161),  # connections and the network
+    *(1203, 1226, 1461, 1637),  # limits of an account and of the server
+    *(1044, 1045, 1049, 1698, 1820, 1862, 3118, 4151),  # an account or a database: not there, expired, locked
     *(1077, 1078, 1079, 1080),  # shutting down
     *(1036, 1290, 1792, 1836),  # read-only
     *(1047, 1105, 1180, 1194, 1195, 1206),  # Galera not ready, unknown, error at a commit, tables crashed, locks full
@@ -86,8 +87,17 @@ _SERVER_NUMBERS = {
 _FIRST_OF_STATEMENTS, _FIRST_OF_CLIENT, _END_OF_CLIENT = 1021, 2000, 3000
 """Numbers of MySQL's errors: of files and of the engine, of statements and of the server, of the client, and again."""
 _USELESS = {"57P01", "57P02", "57P03", "25006", 1053, 1290, 1836, 1927, 2006, 2013, 2055, 4031}
-_UNDEFINED_CLASS = "42"
-_UNDEFINED_NUMBERS = {1046, 1051, 1054, 1064, 1109, 1142, 1143, 1146, 1305, 1370}
+_ROW_CLASSES = {"22", "23", "44", "54"}
+"""Classes of SQLSTATEs by which a row is refused: data, constraints, the check of a view, limits of size."""
+_FIRST_OF_ONES_OWN = "I"
+"""Classes from this letter on are those of a database's own triggers, such as P0, which PostgreSQL's raise."""
+_ROW_NUMBERS = {
+    *(1022, 1048, 1062, 1138, 1216, 1217, 1364, 1369, 1451, 1452, 1557, 1569, 1586, 3819, 4025),  # constraints, checks
+    *(1264, 1265, 1292, 1300, 1365, 1366, 1367, 1406, 1411, 1441, 1690, 3140, 3141, 3157, 3988, 4036, 4040),  # data
+    *(1118, 1153, 1301, 2020),  # size
+    *(1644, 1645, 1643),  # raised by a trigger
+}
+"""The same of MySQL and MariaDB."""
 _ENDS_TRANSACTION = {1020, 1206, 1213}
 """InnoDB rolls back the whole transaction, savepoints included; what follows is a new one."""
 _LOCK_TIMEOUT = 1205
@@ -123,17 +133,17 @@ def trouble_of(error: exc.SQLAlchemyError) -> Trouble:
 
 
 def row_refusal(error: exc.SQLAlchemyError) -> RowRefused | None:
-    """Return what the database says if it refuses a row; a missing table or column is not one event's trouble."""
+    """Return what the database says if it is known to refuse a row; any other error is not one event's trouble."""
     if not isinstance(error, exc.DBAPIError) or trouble_of(error) is not Trouble.STATEMENT:
         return None
-    code = error_code(error.orig)
+    code, excess = error_code(error.orig), excess_of(error.orig)
     if isinstance(code, str) and len(code) == _SQLSTATE_LENGTH:
-        is_refusal = code[:2] != _UNDEFINED_CLASS
+        is_refusal = code[:2] in _ROW_CLASSES or code[0] >= _FIRST_OF_ONES_OWN
     elif isinstance(code, int):
-        is_refusal = code not in _UNDEFINED_NUMBERS
+        is_refusal = code in _ROW_NUMBERS
     else:
         is_refusal = isinstance(error, exc.IntegrityError | exc.DataError)
-    return RowRefused(excess_of(error.orig) or error_message(error.orig)) if is_refusal else None
+    return RowRefused(excess or error_message(error.orig)) if excess or is_refusal else None
 
 
 def lacks_schema(error: BaseException) -> bool:

@@ -41,6 +41,10 @@ SQLSTATES = {
     "53100": Trouble.UNAVAILABLE,  # disk full
     "08006": Trouble.UNAVAILABLE,
     "XX000": Trouble.UNAVAILABLE,
+    "28P01": Trouble.UNAVAILABLE,  # the password was changed
+    "3D000": Trouble.UNAVAILABLE,  # the database is not there, as while it is restored
+    "0A000": Trouble.STATEMENT,  # a cached plan must not change its result type
+    "U0001": Trouble.STATEMENT,  # one of the database's own, of a trigger
     "42601": Trouble.STATEMENT,  # syntax
     "23505": Trouble.STATEMENT,  # unique
     "22001": Trouble.STATEMENT,  # too long
@@ -79,6 +83,7 @@ def test_an_error_of_postgresql_means_the_same_through_each_driver(connections: 
     assert error_code(caught.value.orig) == code
     assert trouble_of(caught.value) is SQLSTATES[code]
     assert is_connection_useless(caught.value) is (code in {"57P01", "25006"})
+    assert (row_refusal(caught.value) is not None) is (code in {"23505", "22001", "P0001", "U0001"})
 
 
 NUMBERS = {
@@ -90,6 +95,9 @@ NUMBERS = {
     1290: Trouble.UNAVAILABLE,  # --read-only
     1040: Trouble.UNAVAILABLE,  # too many connections
     1114: Trouble.UNAVAILABLE,  # the disk is full
+    1135: Trouble.UNAVAILABLE,  # no thread
+    1637: Trouble.UNAVAILABLE,  # too many transactions
+    1235: Trouble.STATEMENT,  # not supported
     1062: Trouble.STATEMENT,  # unique
     1366: Trouble.STATEMENT,  # outside the character set
     1406: Trouble.STATEMENT,  # too long
