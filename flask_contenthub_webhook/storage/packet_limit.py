@@ -8,9 +8,10 @@ the limit, which each session is told when it begins.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
-from sqlalchemy import Engine, ExceptionContext
+from sqlalchemy import Connection, Engine, ExceptionContext
 from sqlalchemy import event as sa_event
 
 from .drivers import error_code
@@ -44,10 +45,16 @@ def _size_of(cursor: Any, statement: str, parameters: Any) -> int:
     """Return how many bytes a statement takes on its way to the server; of many, the largest one."""
     if isinstance(parameters, list):
         return max((_size_of(cursor, statement, one) for one in parameters), default=0)
-    if hasattr(cursor, "mogrify"):  # PyMySQL, which writes bytes as hex
+    if cursor is not None:
         return len(cursor.mogrify(statement, parameters).encode(errors="replace"))
     values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
     return len(statement.encode()) + sum(_size_of_value(value) for value in values)
+
+
+def _writer_of(connection: Connection) -> Any:
+    """Return a cursor of PyMySQL, which writes bytes as hex, and whose cursors need no server; else None."""
+    driver = cast("Any", connection.connection.dbapi_connection)
+    return driver.cursor() if type(driver).__module__.partition(".")[0] == "pymysql" else None
 
 
 def _size_of_value(value: Any) -> int:
@@ -60,9 +67,12 @@ def _mark(context: ExceptionContext) -> None:
     if error_code(error) not in _CUT or connection is None or connection.invalidated:
         return
     limit = connection.info.get(PACKET)
-    cursor = cast("Any", connection.connection.dbapi_connection).cursor()  # which needs no server
-    size = _size_of(cursor, context.statement or "", context.parameters)
-    if limit is not None and size + _MARGIN > limit:
+    if limit is None:
+        return
+    with suppress(Exception):  # or it would take the place of the error that it looks at
+        size = _size_of(_writer_of(connection), context.statement or "", context.parameters)
+        if size + _MARGIN <= limit:
+            return
         context.is_disconnect = True  # the server has closed it, whatever it says,
         context.invalidate_pool_on_disconnect = False  # and no other connection
         words = f"The statement takes {size:,} bytes, and the database takes {limit:,} (max_allowed_packet)."
