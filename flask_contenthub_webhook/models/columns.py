@@ -56,9 +56,10 @@ class PlainJson(sa.types.TypeDecorator[Any]):
     impl = sa.JSON
     cache_ok = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002
-        """Return the function that writes a value, for every driver; PostgreSQL casts it."""
-        return _write_json
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str | None]:
+        """Return the function that writes a value, for every driver; PostgreSQL casts it. A host's own goes first."""
+        own = getattr(dialect, "_json_serializer", None)
+        return _write_json if own is None else lambda value: None if value is None else own(value)
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Leave paths and values in a host's own queries to JSON."""

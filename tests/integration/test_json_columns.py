@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -55,6 +56,11 @@ class TestJson:
         answer = host.post(task_id, encode(event))
         assert answer.json is not None
         assert answer.json["outcome"] == "duplicate"
+
+    def test_a_serializer_of_the_hosts_is_used(self, hosts: Build, sqlite_url: str) -> None:
+        host = hosts(sqlite_url, engine_options={"json_serializer": lambda value: json.dumps(value, default=str)})
+        task_id = host.add_task(creator_options={"until": timedelta(hours=1)})
+        assert host.task(task_id).creator_options == {"until": "1:00:00"}
 
     def test_null_is_null(self, host: Host) -> None:
         task_id = host.add_task(result=None)
