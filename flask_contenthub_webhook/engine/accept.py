@@ -74,7 +74,7 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
     try:
         outcomes = state.database.write(lambda tx: _accept_many(state, tx, batch))
     except SQLAlchemyError as error:
-        if row_refusal(error) is not None and len(batch) > 1:  # of one of them, or of all in one statement
+        if row_refusal(error) is not None:  # of one of them, or of all in one statement
             return [_accept_alone(state, received) for received in batch]
         raise refusal_of(state.database, logger, "The database did not take a batch.", error) from error
     kept = sum(isinstance(outcome, Outcome) for outcome in outcomes)

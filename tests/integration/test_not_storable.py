@@ -146,6 +146,15 @@ class TestCallbacks:
         host.retry()
         assert [host.task(task).status for task in tasks] == ["completed", "submitted", "completed"]
 
+    @pytest.mark.parametrize("processing", ["inline", "worker"])
+    def test_a_batch_of_one_is_answered_as_any_other(self, build: Build, processing: str) -> None:
+        host = build(WEBHOOK_PROCESSING=processing)
+        task_id = host.add_task()
+        answer = host.post_batch([completed(task_id, LARGE)], scheme="contenthub")
+        assert answer.status_code == 200
+        assert answer.json is not None
+        assert [result["error"]["code"] for result in answer.json["results"]] == ["event_not_storable"]
+
     def test_an_event_waits_for_its_result_only_if_it_can_be_stored(self, build: Build) -> None:
         host = with_own_creator(build(WEBHOOK_CALLBACK_BASE_URL=BASE, WEBHOOK_SUBMIT_THREADS=0))
         task_id = host.add_task(creator_task_id="job-1")
