@@ -51,7 +51,7 @@ def _complete_table(mapper: Mapper[Any], model: type[TableMixin]) -> None:
         # Or SQLite would give the id of a deleted last row to the next one, and other rows and notes name deleted ones.
         table.dialect_options["sqlite"]["autoincrement"] = True
     for dialect in ("mysql", "mariadb"):  # the database's own character set may hold less than what services say
-        if not {f"{dialect}_charset", f"{dialect}_default_charset"} & set(table.kwargs):
+        if not {f"{dialect}_{word}" for word in ("charset", "default_charset", "collate")} & set(table.kwargs):
             table.dialect_options[dialect]["charset"] = "utf8mb4"
     model._constrain(table, dict(mapper.columns.items()))  # noqa: SLF001 - for subclasses alone
 
