@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..core.signatures import CONTENTHUB_HEADER, GITHUB_HEADER, sign_standard, sign_url
 
@@ -88,9 +88,10 @@ def check_receiver(post: Post, url: str, vectors: Iterable[Vector]) -> Iterator[
 def verdict_of(status: int) -> bool | None:
     """Tell from an HTTP status whether a request was believed; None if the receiver itself failed.
 
-    400, 401 and 403 refuse the sender. Any other 4xx, such as 404 for an unknown task, comes after it was believed.
+    400, 401 and 403 refuse the sender. 405, 413, 415 and 429 come before anybody looks who it is, and tell nothing. Any
+    other 4xx, such as 404 for an unknown task, comes after it was believed.
     """
-    if not 200 <= status < 500:  # noqa: PLR2004
+    if not 200 <= status < 500 or status in {405, 408, 413, 415, 429}:  # noqa: PLR2004
         return None
     return status not in {400, 401, 403}
 
@@ -111,7 +112,7 @@ def make_vectors(
         families: which of :data:`FAMILIES`.
     """
     at = int((datetime.now(UTC) if now is None else now).timestamp())
-    task_id = urlsplit(url).path.rstrip("/").rpartition("/")[2]
+    task_id = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
     body = json.dumps(
         {"event": "completed", "taskId": task_id, "result": {"content": "# 茶 / tea"}}, ensure_ascii=False
     ).encode()
