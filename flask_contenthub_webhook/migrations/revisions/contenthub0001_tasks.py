@@ -138,9 +138,8 @@ CHANGES_COLLATIONS_IN_PLACE = (10, 4, 3)
 """The first MariaDB that does; MySQL copies the table."""
 CARRY_CHECKS = ("creator_address", "times_missing")
 """MariaDB checks a new column without reading the rows, but not an old one: these carry the checks of the table."""
-WRITTEN_BY_THE_HOST = {"topic", "requirements", "target_audience", "keywords", "tone", "max_retries", "timeout_seconds"}
-WRITTEN_BY_THE_HOST |= {"callback_events", "creator_options"}
-"""The extension only reads these, and may find that they are never empty."""
+GIVEN_BY_THE_HOST = {"topic"}
+"""What every task has been given before, and may go on to be given, so that no rebuild is needed to leave it out."""
 TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "BigInteger": sa.BigInteger,
     "SmallInteger": sa.SmallInteger,
@@ -1127,7 +1126,7 @@ class Plan:
         """What may be NULL is left alone here, since MariaDB would rebuild the table; a check forbids what must not."""
         if self.checking:
             self.stays |= {column.name for column in self.tight}
-            self.stays |= {column.name for column in self.loose if key_of(column) in WRITTEN_BY_THE_HOST}
+            self.stays |= {column.name for column in self.loose if key_of(column) in GIVEN_BY_THE_HOST}
         self.loose = [column for column in self.loose if column.name not in self.stays]
         self.changes: list[sa.Column[Any]] = []
         self.kept: dict[str, str] = {}

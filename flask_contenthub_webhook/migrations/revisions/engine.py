@@ -142,14 +142,8 @@ def politely(*statements: str, table: str, long: bool = False) -> None:
     if dialect() == "postgresql":
         keep_asking(lambda _attempt: in_postgresql(statements, table), table)
         return
-    lost: list[float] = []
-    must_wait_from = time.monotonic() + option("patience") / 2000
-
-    def run(_attempt: int) -> None:
-        waits = long and (len(lost) >= TRIES_WITHOUT_WAITING or time.monotonic() > must_wait_from)
-        in_mysql(statements, lost, waits=waits)
-
-    keep_asking(run, table)
+    for statement in statements:  # each is committed by itself, and must not be repeated for the next one's sake
+        one_in_mysql(statement, table, long=long)
 
 
 def lock_timeout() -> str:
@@ -173,14 +167,26 @@ def in_postgresql(statements: tuple[str, ...], table: str) -> None:
         raise
 
 
-def in_mysql(statements: tuple[str, ...], lost: list[float], *, waits: bool) -> None:
+def one_in_mysql(statement: str, table: str, *, long: bool) -> None:
+    """Execute one statement, and ask again where the lock is not free."""
+    lost: list[float] = []
+    must_wait_from = time.monotonic() + option("patience") / 2000
+
+    def run(_attempt: int) -> None:
+        waits = long and (len(lost) >= TRIES_WITHOUT_WAITING or time.monotonic() > must_wait_from)
+        in_mysql(statement, lost, waits=waits)
+
+    keep_asking(run, table)
+
+
+def in_mysql(statement: str, lost: list[float], *, waits: bool) -> None:
     """Do not wait for a metadata lock: a transaction that reads, and then writes meanwhile, is ended as a deadlock.
 
     Nearly every refusal comes at once. What works long before it is refused the last lock waits in the end, or might
     never be done.
 
     Args:
-        statements: the statements.
+        statement: the statement.
         lost: the seconds of tries that had worked before they were refused; this one's may be added.
         waits: wait for the lock, for a second.
     """
@@ -188,8 +194,7 @@ def in_mysql(statements: tuple[str, ...], lost: list[float], *, waits: bool) -> 
     execute(MYSQL_WAITS_BRIEFLY)
     began = time.monotonic()
     try:
-        for statement in statements:
-            execute(statement)
+        execute(statement)
     except sa.exc.DBAPIError:
         took = time.monotonic() - began
         lost += [took] if took > WORTH_COUNTING else []
