@@ -245,22 +245,21 @@ def look_once_more(state: WebhookState, task: Row) -> bool | None:
     Returns:
         True if the service has it, which is applied; None if that cannot be told now; else False.
     """
-    since = state.by_own_clock(task["submitting_since"])
-    try:
-        for service in state.services_for(task):
+    since, cannot_tell = state.by_own_clock(task["submitting_since"]), False
+    for service in state.services_for(task):
+        try:
             found = service.find(Job.of(task), since=since) if service.can_find else _NOWHERE
-            if found is None:
-                return None
-            if found.state is not RemoteState.MISSING:
+            if found is not None and found.state is not RemoteState.MISSING:
                 _accepted(state, task, found, address=service.address)
                 return True
-    except CreatorError as error:
-        logger.warning("A task could not be asked about: %s", error.message, extra={"task_id": task["task_id"]})
-        return None
-    except SQLAlchemyError as error:
-        log_failure(state.database, logger, "An answer was not applied.", error, extra={"task_id": task["task_id"]})
-        return None
-    return False
+        except CreatorError as error:
+            logger.warning("A task could not be asked about: %s", error.message, extra={"task_id": task["task_id"]})
+            found = None
+        except SQLAlchemyError as error:
+            log_failure(state.database, logger, "An answer was not applied.", error, extra={"task_id": task["task_id"]})
+            return None
+        cannot_tell = cannot_tell or found is None
+    return None if cannot_tell else False
 
 
 def _unclear(state: WebhookState, creator: GuardedCreator, task: Row, error: CreatorError) -> str:
