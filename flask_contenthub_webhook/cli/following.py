@@ -31,6 +31,7 @@ def follow_rows(rows: FilteredRows, listing: Listing, *, limit: int, wide: bool,
         as_json: one JSON document a line instead of columns.
     """
     known: set[tuple[int, str]] = set()
+    newest = rows.newest_id()
     first = _unseen(rows.page(limit=limit), known)
     floor = first[0]["id"] - 1 if len(first) == limit else 0
     add: Callable[[Row], None] = print_line
@@ -42,16 +43,15 @@ def follow_rows(rows: FilteredRows, listing: Listing, *, limit: int, wide: bool,
     try:
         while True:
             time.sleep(_PAUSE)
-            for row in _news(rows, floor, known):
+            after, newest = max(floor, newest - _MARGIN), rows.newest_id()
+            for row in _news(rows, after, known):
                 add(row)
     except KeyboardInterrupt:
         return
 
 
-def _news(rows: FilteredRows, floor: int, known: set[tuple[int, str]]) -> Iterator[Row]:
+def _news(rows: FilteredRows, after: int, known: set[tuple[int, str]]) -> Iterator[Row]:
     """Yield rows that are new, or whose verdict is, oldest first."""
-    newest = max((row_id for row_id, _ in known), default=0)
-    after = max(floor, newest - _MARGIN)
     known.difference_update([entry for entry in known if entry[0] <= after])
     yield from _unseen(rows.page(after=after, limit=10 * _MARGIN), known)
 

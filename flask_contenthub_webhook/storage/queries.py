@@ -129,6 +129,10 @@ class FilteredRows:
             query = query.where(id_of(self.model) < before)
         return self._rows(query if after is None else query.where(id_of(self.model) > after))
 
+    def newest_id(self) -> int:
+        """Return the newest id of the table, whether its row matches or not; 0 if it is empty."""
+        return int(self._rows(sa.select(sa.func.max(self.model.id).label("newest")))[0]["newest"] or 0)
+
     def counts(self) -> Row:
         """Count the rows (``matching``) and those that can be replayed (``replayable``); find the ``newest`` id."""
         replayable = count_where(self.replayable).label("replayable")
