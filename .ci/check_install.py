@@ -87,21 +87,16 @@ def make_app(**config: Any) -> tuple[Any, Any, Any]:
     return app, db, webhook
 
 
-def print_a_table() -> str:
-    printed: str = make_app()[0].test_cli_runner().invoke(args=["webhook", "deliveries", "list"]).output
-    return printed
-
-
 WANTED: dict[str, Callable[[], object]] = {
     "celery": lambda: importlib.import_module(f"{PACKAGE}.contrib.celery"),
-    "cli": print_a_table,
     "mtls": lambda: make_app(WEBHOOK_CLIENT_CERTS="cn:creator", WEBHOOK_TRUSTED_PROXIES="10.0.0.1"),
     "prometheus": lambda: importlib.import_module(f"{PACKAGE}.contrib.prometheus"),
     "ratelimit": lambda: make_app(WEBHOOK_RATE_LIMIT="100/minute"),
 }
 """What a host does that wants an extra."""
-NOTHING_WANTS = {"postgresql", "mysql", "mysqlclient", "mysqlconnector", "openai", "replicate", "fal"}
-"""Drivers, which SQLAlchemy asks for by itself, and SDKs, whose clients the host makes before ours sees them."""
+NOTHING_WANTS = {"cli", "postgresql", "mysql", "mysqlclient", "mysqlconnector", "openai", "replicate", "fal"}
+"""Progress bars, which are left out without rich, drivers, which SQLAlchemy asks for by itself, and SDKs, whose clients
+the host makes before ours sees them."""
 OF_THE_CHECKOUT = {"demo", "test", "bench", "docs", "release", "dev"}
 
 
@@ -115,7 +110,7 @@ def check_extras() -> None:
 
 
 def words_of(attempt: Callable[[], object]) -> str:
-    """What a person reads: the error, or what a command prints."""
+    """What a person reads."""
     from flask_contenthub_webhook.errors import ConfigurationError
 
     try:

@@ -174,7 +174,7 @@ class TestHostileDeliveries:
 
         assert page.text.count(SHOWN) >= 5  # the reason, the message, the name of a header and its value, the task
         assert SHOWN.replace('"', '\\"').replace("␛", "\\u001b") in page.text or "onerror" in page.text
-        assert "⟨U+D800⟩" in page.text
+        assert ("⟨U+D800⟩" in page.text) is (visitor.host.engine.dialect.name not in MYSQL)  # they store no half of one
 
     def test_texts_of_strangers_are_isolated_from_the_words_around_them(self, visitor, evil_id):
         page = visitor.see(f"/deliveries/{evil_id}").html

@@ -20,7 +20,10 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The parts log nothing and write into memory; the tests behind them are to do as before."""
     monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
     monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    logger = logging.getLogger("flask_contenthub_webhook")
+    level = logger.level
     yield
+    logger.setLevel(level)
     logging.disable(logging.NOTSET)
 
 

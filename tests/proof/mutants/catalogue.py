@@ -210,11 +210,8 @@ MUTANTS: Final = (
         name="nothing is committed before the answer 202",
         why="acknowledged means durable",
         file="storage/transactions.py",
-        old=(
-            "        with self.transaction() as transaction:\n"
-            "            yield transaction.connection\n            transaction.commit()"
-        ),
-        new="        with self.transaction() as transaction:\n            yield transaction.connection",
+        old="                yield transaction.connection\n                transaction.commit()\n            return",
+        new="                yield transaction.connection\n            return",
         killers=("the inbox",),
     ),
     Mutant(
