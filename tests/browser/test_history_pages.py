@@ -92,7 +92,7 @@ class TestPagesOfTheDay:
         page = opened("/")
 
         bars = page.locator("svg.chart .k-accepted rect")
-        assert bars.count() == 25
+        assert bars.count() in {24, 25}  # in the first minutes of an hour, nothing may have come in it
         assert bars.nth(12).evaluate("bar => getComputedStyle(bar).fill") == "rgb(59, 154, 140)"
         assert bars.nth(12).bounding_box()["height"] > 50
         page.get_by_text("The same as a table").click()
