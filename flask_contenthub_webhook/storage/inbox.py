@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from .clock import NOW, AgreedClock
 from .dialect import Capabilities
-from .inbox_statements import InboxStatements
+from .inbox_statements import LOST, InboxStatements
 from .rows import ModelTable, Row, Tx
 
 __all__ = ["Claimed", "InboxStore"]
@@ -104,15 +104,27 @@ class InboxStore:
         del parameters["at_until"]
         heads = {number: seen for number, seen in connection.execute(candidates, parameters)}  # noqa: C416
         if sql.capabilities.locks_first:
-            locked = connection.execute(sql.lock, {"at_ids": list(heads)}).all() if heads else ()
-            ids = [number for number, seen in locked if seen == heads[number]]  # nobody had it in between
-            if ids:
-                connection.execute(sql.claim_locked, {"at_ids": ids, **times})
-        else:
-            one = [(number, {"at_id": number, "at_seen": seen, **times}) for number, seen in heads.items()]
-            ids = [number for number, head in one if connection.execute(sql.claim_one, head).rowcount == 1]
+            return self._lock_and_claim(connection, heads, times) if heads else []
+        one = [(number, {"at_id": number, "at_seen": seen, **times}) for number, seen in heads.items()]
+        ids = [number for number, head in one if connection.execute(sql.claim_one, head).rowcount == 1]
         rows = connection.execute(sql.claimed, {"at_ids": ids}).all() if ids else ()
         return [self._claimed((*row, True)) for row in rows]
+
+    def _lock_and_claim(self, connection: sa.Connection, heads: Row, times: Row) -> list[Claimed]:
+        """Claim what nobody has, in two statements; what the second one changes is known without reading it again."""
+        sql = self._sql(connection)
+        claimed = []
+        for *values, until in connection.execute(sql.lock, {"at_ids": list(heads), **times}):
+            row = dict(zip(self._deliveries.columns, values, strict=True))
+            if row["next_retry_at"] != heads[row["id"]]:  # somebody had it in between
+                continue
+            if row["claimed_until"] is not None:
+                row |= {"tries": row["tries"] + 1, "error": LOST}
+            claimed.append(Claimed(row | {"next_retry_at": until, "claimed_until": until}, more=True))
+        if claimed:
+            ids = [delivery.row["id"] for delivery in claimed]
+            connection.execute(sql.claim_locked, {"at_ids": ids, "at_until": claimed[0].row["claimed_until"]})
+        return claimed
 
     def renew(self, tx: Tx, row: Row, until: datetime) -> bool:
         """Extend a claim; False if another worker has it, or a transaction is settling the delivery."""

@@ -62,14 +62,16 @@ class InboxStatements:
         self.head_of_task = self._claim(sa.or_(due, _is_fresh(d)), sa.select(d["id"]).where(d["id"] == head))
 
         found = d["id"].in_(sa.bindparam("at_ids", expanding=True))
-        claim = sa.update(table).values(self._taken(moved("at_until", moment)))
-        self.lock = sa.select(d["id"], d["next_retry_at"]).where(found).with_for_update(skip_locked=True)
-        self.claim_locked = claim.where(found)
-        self.claim_one = claim.where(
-            d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment)
+        until, at_until = moved("at_until", moment), sa.bindparam("at_until", type_=moment)
+        lock = sa.select(*d.values(), until.label("until")).where(found).order_by(d["id"])
+        self.lock = lock.with_for_update(skip_locked=True)
+        self.claim_locked = sa.update(table).where(found).values(self._taken(at_until))
+        self.claim_one = (
+            sa.update(table)
+            .where(d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment))
+            .values(self._taken(until))
         )
         ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
-        at_until = sa.bindparam("at_until", type_=moment)
         held = (d["id"] == sa.bindparam("at_id"), ours)
         self.renew = (
             sa.update(table)
