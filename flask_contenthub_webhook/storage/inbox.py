@@ -16,6 +16,8 @@ from .rows import ModelTable, Row, Tx
 __all__ = ["Claimed", "InboxStore"]
 
 _EVERYTHING = 2**31 - 1
+_ENOUGH = 4
+"""So many due deliveries for each that is wanted."""
 
 
 class Claimed(NamedTuple):
@@ -39,7 +41,7 @@ class InboxStore:
         connect: returns the connection of a transaction.
         capabilities: returns the capabilities of the database of a transaction.
         clock: the application's and the database's.
-        window: how many due deliveries a claim looks at; if none of them is free, it looks at all.
+        window: how many due deliveries a claim looks at, at most; if none of them is free, it looks at all.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class InboxStore:
         self._tasks, self._deliveries = tasks, deliveries
         self._connection, self._capabilities = connect, capabilities
         self._clock = clock or AgreedClock()
-        self._windows = (window, _EVERYTHING)
+        self._most = window
+        self._was_full = False
         self._prepared: InboxStatements | None = None
 
     def accept(
@@ -88,43 +91,46 @@ class InboxStore:
         parameters = self._clock.bound(self._connection(tx), at_now=NOW, at_until=lease)
         if task_id is not None:
             return self._claim(tx, self._sql(tx).head_of_task, {**parameters, "at_task_id": task_id})
-        for window in self._windows:
+        for window in dict.fromkeys((self._window(limit), self._most, _EVERYTHING)):
             within = {**parameters, "at_limit": limit, "at_window": window}
-            if claimed := self._claim(tx, self._sql(tx).heads, within):
+            claimed = self._claim(tx, self._sql(tx).heads, within)
+            self._was_full = len(claimed) == limit
+            if claimed:
                 return claimed
         return []
+
+    def _window(self, limit: int) -> int:
+        """Look at few while many tasks wait: the last claim was full. A short one may be due to few tasks with many."""
+        return min(_ENOUGH * limit, self._most) if self._was_full else self._most
 
     def _claim(self, tx: Tx, statements: tuple[Any, Any], parameters: dict[str, Any]) -> list[Claimed]:
         sql, connection = self._sql(tx), self._connection(tx)
         claim, candidates = statements
         if sql.capabilities.returning:
             claimed = connection.execute(claim, parameters).all()
-            return sorted((self._claimed(row) for row in claimed), key=lambda delivery: delivery.row["id"])
+            return sorted((self._claimed(row) for row in claimed), key=_in_order)
+        if sql.capabilities.locks_first:
+            return self._lock_and_claim(connection, candidates, parameters)
         times = {key: value for key, value in parameters.items() if key in {"at_until", "at_clock"}}
         del parameters["at_until"]
-        heads = {number: seen for number, seen in connection.execute(candidates, parameters)}  # noqa: C416
-        if sql.capabilities.locks_first:
-            return self._lock_and_claim(connection, heads, times) if heads else []
-        one = [(number, {"at_id": number, "at_seen": seen, **times}) for number, seen in heads.items()]
+        heads = connection.execute(candidates, parameters).all()
+        one = [(number, {"at_id": number, "at_seen": seen, **times}) for number, seen in heads]
         ids = [number for number, head in one if connection.execute(sql.claim_one, head).rowcount == 1]
         rows = connection.execute(sql.claimed, {"at_ids": ids}).all() if ids else ()
         return [self._claimed((*row, True)) for row in rows]
 
-    def _lock_and_claim(self, connection: sa.Connection, heads: Row, times: Row) -> list[Claimed]:
+    def _lock_and_claim(self, connection: sa.Connection, candidates: Any, parameters: Row) -> list[Claimed]:
         """Claim what nobody has, in two statements; what the second one changes is known without reading it again."""
-        sql = self._sql(connection)
         claimed = []
-        for *values, until in connection.execute(sql.lock, {"at_ids": list(heads), **times}):
+        for *values, until in connection.execute(candidates, parameters):
             row = dict(zip(self._deliveries.columns, values, strict=True))
-            if row["next_retry_at"] != heads[row["id"]]:  # somebody had it in between
-                continue
             if row["claimed_until"] is not None:
                 row |= {"tries": row["tries"] + 1, "error": LOST}
             claimed.append(Claimed(row | {"next_retry_at": until, "claimed_until": until}, more=True))
         if claimed:
-            ids = [delivery.row["id"] for delivery in claimed]
-            connection.execute(sql.claim_locked, {"at_ids": ids, "at_until": claimed[0].row["claimed_until"]})
-        return claimed
+            found = {"at_ids": [delivery.row["id"] for delivery in claimed], "at_until": until}
+            connection.execute(self._sql(connection).claim_locked, found)
+        return sorted(claimed, key=_in_order)
 
     def renew(self, tx: Tx, row: Row, until: datetime) -> bool:
         """Extend a claim; False if another worker has it, or a transaction is settling the delivery."""
@@ -160,3 +166,9 @@ class InboxStore:
         if self._prepared is None:
             self._prepared = InboxStatements(self._tasks, self._deliveries, self._capabilities(tx))
         return self._prepared
+
+
+def _in_order(delivery: Claimed) -> int:
+    """Return what claimed deliveries are sorted by: their ids, in the order of arrival."""
+    number: int = delivery.row["id"]
+    return number

@@ -62,14 +62,12 @@ class InboxStatements:
         self.head_of_task = self._claim(sa.or_(due, _is_fresh(d)), sa.select(d["id"]).where(d["id"] == head))
 
         found = d["id"].in_(sa.bindparam("at_ids", expanding=True))
-        until, at_until = moved("at_until", moment), sa.bindparam("at_until", type_=moment)
-        lock = sa.select(*d.values(), until.label("until")).where(found).order_by(d["id"])
-        self.lock = lock.with_for_update(skip_locked=True)
+        at_until = sa.bindparam("at_until", type_=moment)
         self.claim_locked = sa.update(table).where(found).values(self._taken(at_until))
         self.claim_one = (
             sa.update(table)
             .where(d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment))
-            .values(self._taken(until))
+            .values(self._taken(moved("at_until", moment)))
         )
         ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
         held = (d["id"] == sa.bindparam("at_id"), ours)
@@ -176,11 +174,16 @@ class InboxStatements:
         )
 
     def _claim(self, wanted: sa.ColumnElement[bool], heads: sa.Select[Any]) -> tuple[Any, Any]:
-        """Return the claim, and the SELECT of candidates for databases without RETURNING."""
+        """Return the claim, and the SELECT of candidates for databases without RETURNING; it locks them, if it can."""
         d, table = self._deliveries.columns, self._deliveries.table
+        until = moved("at_until", d["next_retry_at"].type)
         later = table.alias("later")
         f = {key: later.c[column.key] for key, column in d.items()}
-        candidates = heads.with_only_columns(d["id"], d["next_retry_at"])
+        if self.capabilities.locks_first:  # it reads the rows as they are now, and all else as it was when it began
+            candidates = heads.with_only_columns(*d.values(), until.label("until")).where(wanted)
+            candidates = candidates.with_for_update(skip_locked=True)
+        else:
+            candidates = heads.with_only_columns(d["id"], d["next_retry_at"])
         heads = heads.with_only_columns(d["id"].label("head_id"))
         if self.capabilities.skip_locked:
             heads = heads.with_for_update(skip_locked=True, of=table)
@@ -191,7 +194,7 @@ class InboxStatements:
         claim = (
             sa.update(table)
             .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), wanted)
-            .values(self._taken(moved("at_until", d["next_retry_at"].type)))
+            .values(self._taken(until))
             .returning(*d.values(), more.label("more_of_task"))
         )
         return claim, candidates

@@ -389,6 +389,13 @@ def test_one_busy_task_keeps_no_other_from_its_turn(hub: Host) -> None:
     assert log.numbers == [10]
 
 
+def test_a_claim_that_looks_at_few_since_the_last_one_was_full_misses_nobody(hub: Host) -> None:
+    log, busy, other = Log(hub), hub.add_task(), hub.add_task()
+    log.send(busy, *range(6))
+    log.send(other, 10)
+    assert [row["task_id"] for _ in range(3) for row in claim(hub, limit=1)] == [busy, other]
+
+
 def test_an_event_whose_worker_dies_each_time_is_parked(hub: Host) -> None:
     task_id = hub.add_task()
     hub.post(task_id, completed(task_id), attempt=1)
