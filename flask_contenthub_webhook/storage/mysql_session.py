@@ -84,11 +84,12 @@ def make_ours(connection: Connection, longest_wait: float) -> None:
     if PACKET not in connection.info:  # it stays the same until the session ends
         connection.info[PACKET] = connection.exec_driver_sql("SELECT @@SESSION.max_allowed_packet").scalar_one()
     driver = connection.connection.dbapi_connection
-    if (own := character_set(driver)) != _CHARACTER_SET:
-        set_character_set(driver, _CHARACTER_SET)
-        connection.info[_HOSTS] = own
-    connection.exec_driver_sql(f"SET {', '.join(keep + change)}")
     connection.info[_OURS] = f"SET {', '.join(restore)}"
+    if (own := character_set(driver)) != _CHARACTER_SET:
+        collation = connection.exec_driver_sql("SELECT @@SESSION.collation_connection").scalar_one()
+        connection.info[_HOSTS] = own, collation
+        set_character_set(driver, _CHARACTER_SET)
+    connection.exec_driver_sql(f"SET {', '.join(keep + change)}")
 
 
 def make_session_ours(session: Session, dialect: Dialect, longest_wait: float) -> None:
@@ -109,8 +110,10 @@ def _give_back(driver: Any, entry: ConnectionPoolEntry, _: object) -> None:
     try:
         cursor = driver.cursor()
         cursor.execute(restore)
-        cursor.close()
-        if own := entry.info.pop(_HOSTS, None):
+        if hosts := entry.info.pop(_HOSTS, None):
+            own, collation = hosts
             set_character_set(driver, own)
+            cursor.execute(f"SET SESSION collation_connection = {collation}")
+        cursor.close()
     except Exception as error:
         raise DisconnectionError("It was lost in the pool.") from error  # the pool opens another one

@@ -56,13 +56,15 @@ def test_our_tables_hold_every_text_in_a_database_that_does_not(
     mariadb: MariaDBServer, hosts: Build, driver: str, charset: str
 ) -> None:
     """The connection's character set, which the driver writes in, is ours while we use it, and the host's again."""
-    url = mariadb.create_database(charset=charset)
+    url, own = mariadb.create_database(charset=charset), f"{charset}_bin"
     talk = sa.make_url(through_mysql(url, driver)).difference_update_query(["charset", "collation"])
     talk = talk.update_query_dict({"charset": charset.removesuffix("mb3")})
     if driver == MYSQL_CONNECTOR:
         talk = talk.update_query_dict({"collation": "latin1_swedish_ci"})
     host = hosts(talk.render_as_string(hide_password=False))
     host.publisher.content = lambda **values: host.Content(**values | {"body": "x"})  # type: ignore[assignment]
+    sa.event.listen(host.engine, "connect", lambda made, _: made.cursor().execute(f"SET collation_connection = {own}"))
+    host.engine.dispose()
     task_id, other = host.add_task(), host.add_task()
     assert host.post(task_id, completed(task_id, WIDE)).status_code == 200
     assert host.post(other, failed(other, WIDE)).status_code == 200
@@ -70,7 +72,8 @@ def test_our_tables_hold_every_text_in_a_database_that_does_not(
         assert host.state.store.read_task(tx, other)["error_message"] == WIDE  # type: ignore[index]
         assert host.state.store.read_task(tx, task_id)["result"]["content"] == WIDE  # type: ignore[index]
     with host.engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT @@character_set_client").scalar_one() == charset
+        both = connection.exec_driver_sql("SELECT @@character_set_client, @@collation_connection").one()
+    assert tuple(both) == (charset, own)
     found = {f["message"] for f in run_json(host, "doctor")["findings"] if f["check"] == "server"}
     assert any(f"sessions talk {charset}" in message for message in found)
     host.close()
