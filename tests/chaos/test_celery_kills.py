@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
+from tests.support.audited import audited
 from tests.support.celery_host import WEB_APP
 from tests.support.celery_worker import CeleryWorker, Pool
 from tests.support.databases import SERVERS
@@ -116,7 +117,7 @@ def site(request: pytest.FixtureRequest, server_of: Callable[[str], Any]) -> Ite
     server = server_of(request.param)
     url = server.create_database()
     database = HostDatabase(url).create()
-    with RedisServer() as redis:
+    with audited(url), RedisServer() as redis:
         env = {"DATABASE_URL": url, "TEST_HOST_BROKER": redis.url, **SETTINGS}
         with Gunicorn(WEB_APP, env=env) as gunicorn, CeleryWorker(env, pool=POOL) as worker:
             sweeper = Sweeper(url)

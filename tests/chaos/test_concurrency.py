@@ -20,10 +20,11 @@ import pytest
 from flask_contenthub_webhook import ContentHubWebhook
 from flask_contenthub_webhook.creators import RemoteState, Report
 from flask_contenthub_webhook.runtime.state import get_state
+from tests.support.audited import serve_and_audit
 from tests.support.databases import CHAOS_KINDS
 from tests.support.raw_http import callback, completed, failed, post, send_together
 from tests.support.web_host import create_app, db
-from tests.support.web_server import figure, serve
+from tests.support.web_server import figure
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "6"))
 COPIES = 50
@@ -39,7 +40,7 @@ def url(request, new_database):
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 workers", "4 workers"])
 def web(request, url, tmp_path_factory):
-    with serve(url, tmp_path_factory.mktemp("switch"), workers=request.param) as web:
+    with serve_and_audit(url, tmp_path_factory.mktemp("switch"), workers=request.param) as web:
         yield web
 
 

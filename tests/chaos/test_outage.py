@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.support.audited import serve_and_audit
 from tests.support.databases import CHAOS_KINDS, CHAOS_SERVERS
 from tests.support.raw_http import callback, completed, failed, post, send, send_together
-from tests.support.web_server import figure, serve
+from tests.support.web_server import figure
 
 AWAY = float(os.environ.get("CHAOS_OUTAGE", "2"))
 LOCKED = 1.5
@@ -61,7 +62,7 @@ def server(request, server_of):
 class TestServerStopped:
     @pytest.mark.parametrize("mode", ["immediate", "fast"])
     def test_a_stream_of_callbacks_survives(self, server, tmp_path, mode):
-        with serve(server.create_database(), tmp_path) as web:
+        with serve_and_audit(server.create_database(), tmp_path) as web:
             pids = web.gunicorn.worker_pids()
             task_ids = web.database.add_tasks(4_000)
             answers = {}
@@ -110,7 +111,7 @@ class TestServerStopped:
             assert web.database.contents(*answers) == dict.fromkeys(answers, 1)
 
     def test_it_is_away_when_the_first_request_comes(self, server, tmp_path):
-        with serve(server.create_database(), tmp_path) as web:
+        with serve_and_audit(server.create_database(), tmp_path) as web:
             good, bad = web.database.add_tasks(2)
             with server.outage():
                 for _ in range(3):
@@ -128,7 +129,7 @@ class TestServerStopped:
             assert web.database.contents(good) == {good: 1}
 
     def test_it_goes_away_inside_a_handler(self, server, tmp_path):
-        with serve(server.create_database(), tmp_path) as web:
+        with serve_and_audit(server.create_database(), tmp_path) as web:
             task_id = web.database.add_task()
             web.switch.write_text("sleep 2")
             with ThreadPoolExecutor(1) as pool:
@@ -150,13 +151,13 @@ def url_of(request, new_database):
 
 @pytest.fixture(scope="module")
 def patient(url_of, tmp_path_factory):
-    with serve(url_of(), tmp_path_factory.mktemp("patient"), env=patience(10), workers=4) as web:
+    with serve_and_audit(url_of(), tmp_path_factory.mktemp("patient"), env=patience(10), workers=4) as web:
         yield web
 
 
 @pytest.fixture(scope="module")
 def impatient(url_of, tmp_path_factory):
-    with serve(url_of(), tmp_path_factory.mktemp("impatient"), env=patience(1)) as web:
+    with serve_and_audit(url_of(), tmp_path_factory.mktemp("impatient"), env=patience(1)) as web:
         yield web
 
 
