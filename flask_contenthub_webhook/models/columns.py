@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ __all__ = [
     "LongText",
     "Name",
     "OneOf",
+    "PartialIndex",
     "TimeOfDatabase",
     "UTCDateTime",
     "database_now",
@@ -243,10 +245,28 @@ def named(kind: str, table: str, column: str = "") -> str:
     return sa.schema.conv("_".join(part for part in (kind, table, column) if part))
 
 
+class PartialIndex(sa.Index):
+    """An index of the rows that a condition holds for, where the database has partial indexes.
+
+    SQLAlchemy imports a dialect with all its drivers to check an option of it. These are checked when they are read,
+    which a process that only serves never does.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, name: str, *columns: sa.Column[Any], where: sa.TextClause) -> None:
+        self._where = where
+        super().__init__(name, *columns)
+
+    @cached_property
+    def dialect_options(self) -> Any:
+        """The options by dialect."""
+        return sa.Index(None, sa.text("1"), postgresql_where=self._where, sqlite_where=self._where).dialect_options
+
+
 def waiting_index(table: str, key: str, columns: Mapping[str, sa.Column[Any]]) -> None:
     """Index the rows that wait for a time; settled rows, nearly all of them, are not in it."""
-    waiting = sa.text(f"{columns[key].name} IS NOT NULL")
-    sa.Index(named("ix", table, key), columns[key], postgresql_where=waiting, sqlite_where=waiting)
+    PartialIndex(named("ix", table, key), columns[key], where=sa.text(f"{columns[key].name} IS NOT NULL"))
 
 
 def quoted(*values: StrEnum) -> str:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..core.state_machine import UNSETTLED
-from .columns import BigId, Blob, Json, LongText, Name, UTCDateTime, named, quoted, utc_now, waiting_index
+from .columns import BigId, Blob, Json, LongText, Name, PartialIndex, UTCDateTime, named, quoted, utc_now, waiting_index
 from .mixin import Columns, TableMixin
 
 __all__ = ["WAITED_MS", "DeliveryMixin"]
@@ -73,16 +73,14 @@ class DeliveryMixin(TableMixin):
         waiting_index(table.name, "next_retry_at", columns)
         # The index that finds the first delivery that waits, for each task.
         waits = sa.text(f"{columns['next_retry_at'].name} IS NOT NULL")
-        sa.Index(named("ix", table.name, "waiting"), task_id, row_id, postgresql_where=waits, sqlite_where=waits)
+        PartialIndex(named("ix", table.name, "waiting"), task_id, row_id, where=waits)
         # The deliveries that have had no effect yet; people look for these few among all the others.
         unsettled = sa.text(f"{verdict.name} IN ({quoted(*UNSETTLED)})")
-        sa.Index(
-            named("ix", table.name, "unsettled"), verdict, row_id, postgresql_where=unsettled, sqlite_where=unsettled
-        )
+        PartialIndex(named("ix", table.name, "unsettled"), verdict, row_id, where=unsettled)
         # The deliveries that were decided long after they had come; ids say when the others were.
         waited = sa.text(f"{columns['latency_ms'].name} >= {WAITED_MS}")
         decided_at = columns["processed_at"]
-        sa.Index(named("ix", table.name, "waited"), decided_at, postgresql_where=waited, sqlite_where=waited)
+        PartialIndex(named("ix", table.name, "waited"), decided_at, where=waited)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.event} {self.verdict}>"

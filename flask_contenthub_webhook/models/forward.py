@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .columns import BigId, Blob, LongText, Name, UTCDateTime, named, utc_now, waiting_index
+from .columns import BigId, Blob, LongText, Name, PartialIndex, UTCDateTime, named, utc_now, waiting_index
 from .mixin import Columns, TableMixin
 
 __all__ = ["ForwardAttemptMixin", "ForwardMixin"]
@@ -42,7 +42,7 @@ class ForwardMixin(TableMixin):
         waiting_index(table.name, "next_try_at", columns)
         # There are few of these, and people look for them among all that was delivered.
         dead = sa.text("status = 'dead'")
-        sa.Index(named("ix", table.name, "dead"), columns["status"], postgresql_where=dead, sqlite_where=dead)
+        PartialIndex(named("ix", table.name, "dead"), columns["status"], where=dead)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.event} {self.status}>"
