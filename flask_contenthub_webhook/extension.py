@@ -6,36 +6,25 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from functools import wraps
+from importlib import import_module
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
 from .config.settings import Settings, load_settings
 from .core.events import EVENT_NAME, EVENT_NAME_RULE
 from .core.filters import Where, parse_where
-from .core.promises import Finding
-from .core.received import Outcome
-from .core.state_machine import Verdict
+from .core.late import late
 from .creators.configured import configured_creator, previous_creator
 from .creators.named import Creators
 from .creators.protocol import Creator
 from .creators.registry import Registry
-from .engine.replay import replay
-from .engine.retry import RetryReport, retry_due_deliveries
 from .errors import ConfigurationError
-from .forwarding.post import Poster
-from .forwarding.replay import replay_forward
-from .forwarding.send import send_due_forwards
 from .models.defaults import Models, complete_models
-from .operations.alerts import check_alerts, read_alerts
-from .operations.audit import audit
-from .operations.in_process import start_scheduler_with_first_request
-from .operations.purge import purge_deliveries
-from .operations.scheduler import start_scheduler, stop_scheduler
 from .runtime.background import BackgroundThreads
 from .runtime.backpressure import Backpressure
+from .runtime.current_app import of_current_app
 from .runtime.forward_lanes import Lanes
 from .runtime.rate_limit import RateLimit
 from .runtime.refusals import WINDOW, RefusalLog
@@ -46,9 +35,6 @@ from .storage.commit_guard import watch_commits
 from .storage.forwards import Outbox
 from .storage.store import Store
 from .storage.transactions import Database
-from .tasks.handover import submit_due
-from .tasks.reconcile import reconcile
-from .tasks.submit import cancel, retry, submit
 from .web.callback_tokens import callback_url, check_token
 from .web.client_certificates import check_certificate_support
 from .web.exemptions import exempt_from_host_checks
@@ -59,26 +45,36 @@ if TYPE_CHECKING:
     from celery import Celery
     from flask_sqlalchemy import SQLAlchemy
 
+    from .core.promises import Finding
+    from .core.received import Outcome
+    from .core.state_machine import Verdict
+    from .engine.replay import replay
+    from .engine.retry import RetryReport, retry_due_deliveries
+    from .forwarding.replay import replay_forward
+    from .forwarding.send import send_due_forwards
+    from .operations.alerts import check_alerts, read_alerts
+    from .operations.audit import audit
+    from .operations.purge import purge_deliveries
+    from .operations.scheduler import start_scheduler, stop_scheduler
+    from .tasks.handover import submit_due
+    from .tasks.reconcile import reconcile
+    from .tasks.submit import cancel, retry, submit
+else:
+    (replay,) = late(f"{__package__}.engine.replay", "replay")
+    (retry_due_deliveries,) = late(f"{__package__}.engine.retry", "retry_due_deliveries")
+    (replay_forward,) = late(f"{__package__}.forwarding.replay", "replay_forward")
+    (send_due_forwards,) = late(f"{__package__}.forwarding.send", "send_due_forwards")
+    check_alerts, read_alerts = late(f"{__package__}.operations.alerts", "check_alerts", "read_alerts")
+    (audit,) = late(f"{__package__}.operations.audit", "audit")
+    (purge_deliveries,) = late(f"{__package__}.operations.purge", "purge_deliveries")
+    start_scheduler, stop_scheduler = late(f"{__package__}.operations.scheduler", "start_scheduler", "stop_scheduler")
+    (submit_due,) = late(f"{__package__}.tasks.handover", "submit_due")
+    (reconcile,) = late(f"{__package__}.tasks.reconcile", "reconcile")
+    cancel, retry, submit = late(f"{__package__}.tasks.submit", "cancel", "retry", "submit")
+
 __all__ = ["ContentHubWebhook"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _of_current_app(function: Callable[Concatenate[WebhookState, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """Make a method of a function that takes the state of the current application in the place of ``self``."""
-
-    @wraps(function)
-    def method(_: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return function(get_state(), *args, **kwargs)
-
-    signature = inspect.signature(function)
-    _, *others = signature.parameters.values()
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    setattr(method, "__signature__", signature.replace(parameters=[this, *others]))  # noqa: B010 - for help() and the docs
-    del method.__annotations__["state"]
-    return method
 
 
 class ContentHubWebhook:
@@ -144,7 +140,10 @@ class ContentHubWebhook:
         if settings.processing == "celery":
             _use_celery(state, celery)
         if settings.scheduler_enabled:
+            from .operations.in_process import start_scheduler_with_first_request
+
             start_scheduler_with_first_request(app)
+        _import_what_is_used(state)
         app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
         exempt_from_host_checks(app, blueprint)
         app.cli.add_command(_commands())
@@ -207,20 +206,20 @@ class ContentHubWebhook:
         """
         return callback_url(get_state(), task_id, attempt, base_url=base_url, creator=creator)
 
-    check_token = _of_current_app(check_token)
+    check_token = of_current_app(check_token)
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    submit = _of_current_app(submit)
-    retry = _of_current_app(retry)
-    cancel = _of_current_app(cancel)
-    submit_due = _of_current_app(submit_due)
-    reconcile = _of_current_app(reconcile)
+    submit = of_current_app(submit)
+    retry = of_current_app(retry)
+    cancel = of_current_app(cancel)
+    submit_due = of_current_app(submit_due)
+    reconcile = of_current_app(reconcile)
 
     # --- forwarding ------------------------------------------------------------------------------------------
 
-    send_due_forwards = _of_current_app(send_due_forwards)
-    replay_forward = _of_current_app(replay_forward)
+    send_due_forwards = of_current_app(send_due_forwards)
+    replay_forward = of_current_app(replay_forward)
 
     # --- background ------------------------------------------------------------------------------------------
 
@@ -251,8 +250,8 @@ class ContentHubWebhook:
         """
         return audit(get_state(), whole_history=whole_history)
 
-    check_alerts = _of_current_app(check_alerts)
-    alerts = _of_current_app(read_alerts)
+    check_alerts = of_current_app(check_alerts)
+    alerts = of_current_app(read_alerts)
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
@@ -338,7 +337,7 @@ def _make_state(
         creator=creator if creator is not None else configured_creator(settings, lambda: get_state(app).clock()),
         previous_creator=None if creator is not None else previous_creator(settings, lambda: get_state(app).clock()),
         subscriptions=subscriptions,
-        post=Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks).post,
+        post=_poster(settings),
         rate=RateLimit(app, settings.rate_limit) if settings.rate_limit else None,
         refusals=RefusalLog(database, window=min(WINDOW, settings.alert_window)),
         backpressure=Backpressure(database, settings.inbox_limit),
@@ -346,6 +345,33 @@ def _make_state(
         forward_threads=BackgroundThreads(settings.forward_concurrency if settings.submit_threads else 0),
         forward_lanes=Lanes(settings.forward_concurrency),
     )
+
+
+def _poster(settings: Settings) -> Callable[[str, bytes, Mapping[str, str]], Any]:
+    """Return a function that posts to URLs; its HTTP client is imported by the first call, if not before."""
+
+    def post(url: str, body: bytes, headers: Mapping[str, str]) -> Any:
+        from .forwarding.post import Poster
+
+        if not posters:
+            posters.append(Poster(timeout=settings.forward_timeout, allowed=settings.forward_allowed_networks))
+        return posters[0].post(url, body, headers)
+
+    posters: list[Any] = []
+    return post
+
+
+def _import_what_is_used(state: WebhookState) -> None:
+    """Import now what the configuration says will be used, so that no request and no forked child has to."""
+    modules: list[str] = []
+    if state.creator is not None:
+        modules += (".creators.guarded", ".creators.pause", ".storage.holds", ".tasks.submit")
+    if state.registry.has_readers:
+        modules.append(".web.own_words")
+    if state.settings.forward_to:
+        modules += (".forwarding.post", ".forwarding.send")
+    for module in modules:
+        import_module(module, __package__)
 
 
 def _use_celery(state: WebhookState, celery_app: Celery | None) -> None:

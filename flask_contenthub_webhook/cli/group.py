@@ -1,30 +1,65 @@
-"""The group ``flask webhook`` and its commands."""
+"""The group ``flask webhook``; a command is imported when it is looked at, since every app registers the group."""
 
 from __future__ import annotations
 
-import click
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 
-from .alerts import alerts_command
-from .audit import audit_command
-from .background import hand_over_command, reconcile_command, scheduler_command, worker_command
-from .conform import conform_command
-from .credentials import secret_command, url_command
-from .deliveries import deliveries_group
-from .doctor import doctor_command
-from .forwards import forwards_group
-from .migrations import migrations_group
-from .openapi import openapi_command
-from .purge import purge_command
-from .recover import recover_command
-from .send import send_command
-from .simulate import simulate_command
-from .stats import stats_command
-from .tasks import tasks_group
+import click
 
 __all__ = ["webhook_group"]
 
+_COMMANDS = {
+    "alerts": "alerts:alerts_command",
+    "audit": "audit:audit_command",
+    "conform": "conform:conform_command",
+    "deliveries": "deliveries:deliveries_group",
+    "doctor": "doctor:doctor_command",
+    "forwards": "forwards:forwards_group",
+    "hand-over": "background:hand_over_command",
+    "migrations": "migrations:migrations_group",
+    "openapi": "openapi:openapi_command",
+    "purge": "purge:purge_command",
+    "reconcile": "background:reconcile_command",
+    "recover": "recover:recover_command",
+    "scheduler": "background:scheduler_command",
+    "secret": "credentials:secret_command",
+    "send": "send:send_command",
+    "simulate": "simulate:simulate_command",
+    "stats": "stats:stats_command",
+    "tasks": "tasks:tasks_group",
+    "url": "credentials:url_command",
+    "worker": "background:worker_command",
+}
 
-@click.group("webhook")
+
+class _Commands(MutableMapping[str, click.Command]):
+    """Commands by their names."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self._commands: dict[str, str | click.Command] = {**places}
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = self._commands[name]
+        if isinstance(command, str):
+            module, _, attribute = command.partition(":")
+            command = self._commands[name] = getattr(import_module(f"{__package__}.{module}"), attribute)
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+
+@click.group("webhook", commands=_Commands(_COMMANDS))
 def webhook_group() -> None:
     """Callbacks of the generation service: check, watch, repair.
 
@@ -33,12 +68,3 @@ def webhook_group() -> None:
                 1  a problem was found, or the command failed
                 2  wrong usage
     """  # noqa: D301 - click's mark for lines that are not wrapped
-
-
-for _command in (
-    *(doctor_command, secret_command, url_command, send_command, openapi_command, conform_command),
-    *(tasks_group, deliveries_group, forwards_group, stats_command, alerts_command, audit_command),
-    *(reconcile_command, hand_over_command, worker_command, scheduler_command),
-    *(recover_command, simulate_command, purge_command, migrations_group),
-):
-    webhook_group.add_command(_command)

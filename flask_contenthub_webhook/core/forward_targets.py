@@ -10,8 +10,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
-import idna
-
 from .events import EVENT_NAME, EVENT_NAME_RULE
 from .filters import Where, check_path, parse_where, to_json
 
@@ -172,9 +170,13 @@ def _ascii_host(name: str) -> str:
         return name
     if _IPV4.fullmatch(name):
         return str(IPv4Address(name))
-    host = quote(name.lower(), safe="!$&'()*+,;=\"`{}%|\\") if name.isascii() else idna.encode(name.lower()).decode()
-    if host.startswith("xn--"):
-        idna.decode(host)
+    host = quote(name.lower(), safe="!$&'()*+,;=\"`{}%|\\") if name.isascii() else None
+    if host is not None and not host.startswith("xn--"):
+        return host
+    import idna
+
+    host = host or idna.encode(name.lower()).decode()
+    idna.decode(host)
     return host
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from .cli import CliCreator
-from .http import HttpCreator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .named import Creators
 from .protocol import Callback, Creator, Job, RemoteState, Report
-from .service_errors import UnknownJob, service_errors
+
+if TYPE_CHECKING:
+    from .cli import CliCreator
+    from .http import HttpCreator
+    from .service_errors import UnknownJob, service_errors
 
 __all__ = [
     "Callback",
@@ -20,3 +25,21 @@ __all__ = [
     "UnknownJob",
     "service_errors",
 ]
+
+_LATE = {
+    "CliCreator": ".cli",
+    "HttpCreator": ".http",
+    "UnknownJob": ".service_errors",
+    "service_errors": ".service_errors",
+}
+"""The modules of names that are imported when they are used: an HTTP client costs more than all the rest."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

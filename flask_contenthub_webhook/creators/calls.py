@@ -15,10 +15,10 @@ import httpx
 
 from ..core.per_process import PerProcess
 from ..core.redaction import Redactor, clean
-from ..errors import ConfigurationError, CreatorAway, CreatorUnclear, CreatorUnreachable
-from .http_answers import Answer, checked, is_not_found, retry_after
+from ..errors import ConfigurationError, CreatorUnclear, CreatorUnreachable
+from .http_answers import Answer, ConnectionCut, NoAnswer, checked, is_not_found, retry_after
 
-__all__ = ["Calls", "ConnectionCut", "NoAnswer"]
+__all__ = ["Calls"]
 
 _MAX_BODY = 32 * 1024 * 1024
 _CONNECTIONS = 32
@@ -26,17 +26,6 @@ _IDLE_SECONDS = 2.0  # Node closes idle connections after 5 s; reusing one at th
 _SHORTEST_WAIT = 0.05
 _GATEWAY_HEADERS = frozenset({"server", "via"})
 """Headers that content-creator does not send, and what stands in front of it does."""
-
-
-class ConnectionCut(CreatorAway):
-    """The creator closed the connection without an answer; the request may have crashed it."""
-
-
-class NoAnswer(CreatorUnclear):
-    """The creator did not answer in time."""
-
-    status: int | None = None
-    """HTTP status, if the answer had begun."""
 
 
 class _Pool:

@@ -13,10 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-import httpx
 
 from ..core.logs import get_logger
 from ..core.per_process import PerProcess
@@ -29,13 +27,16 @@ from ..errors import (
     CreatorUnreachable,
 )
 from .answers import failure, read_data, read_row, result_fields, row_id
-from .calls import Calls, ConnectionCut, NoAnswer
+from .calls import Calls
 from .holds import Holds, LeftAlone
-from .http_answers import AccessRefused, Answer
+from .http_answers import AccessRefused, Answer, ConnectionCut, NoAnswer
 from .listing import PAGE_SIZE, Walk, walk_list
 from .protocol import Job, RemoteState, Report
 from .singles import PartialReports, ask_one_by_one
 from .submission import submission_body
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["HttpCreator"]
 

@@ -20,6 +20,8 @@ __all__ = [
     "NOT_TAKEN",
     "AccessRefused",
     "Answer",
+    "ConnectionCut",
+    "NoAnswer",
     "checked",
     "is_not_found",
     "retry_after",
@@ -34,6 +36,17 @@ GATEWAY_PAUSE = 30.0
 """Seconds to leave a creator alone for which a gateway answers, unless the answer has a Retry-After."""
 _LONGEST_PAUSE = 3600.0
 _NOT_THERE = "{} answers 404, but not in the creator's format. Is CREATOR_API_BASE_URL right?"
+
+
+class ConnectionCut(CreatorAway):
+    """The creator closed the connection without an answer; the request may have crashed it."""
+
+
+class NoAnswer(CreatorUnclear):
+    """The creator did not answer in time."""
+
+    status: int | None = None
+    """HTTP status, if the answer had begun."""
 
 
 class AccessRefused(CreatorRefused):

@@ -11,13 +11,13 @@ from ..core.events import Completed, parse_event
 from ..core.received import ReceivedEvent, Source
 from ..core.state_machine import TaskState
 from ..core.strict_json import check_value
-from ..creators.guarded import GuardedCreator
 from ..creators.protocol import RemoteState
 from ..errors import CreatorUnclear, RequestRefused
 from ..storage.database_errors import unavailable
 from .patience import in_time
 
 if TYPE_CHECKING:
+    from ..creators.guarded import GuardedCreator
     from ..runtime.state import WebhookState
     from ..storage.store import Row
 

@@ -31,11 +31,11 @@ from ..runtime.leases import renewed
 from ..storage.failure_log import log_failure
 from ..storage.forwards import DEAD, DELIVERED, WAITING
 from .pauses import bring_forward, pause, push_back_what_came_since
-from .post import Answer
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.rows import Row
+    from .post import Answer
 
 __all__ = ["ForwardReport", "forward_next", "send_due_forwards"]
 

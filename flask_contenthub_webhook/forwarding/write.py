@@ -14,13 +14,16 @@ from sqlalchemy.orm import Session
 from ..core.events import Event, Failed, Internal, error_of
 from ..core.filters import leave_out, matches, pick
 from ..core.forward_targets import ForwardTarget, read_targets
+from ..core.late import late
 from ..core.logs import get_logger
 from ..core.state_machine import Decision, TaskState
-from .send import forward_next
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
     from ..storage.rows import Row
+    from .send import forward_next
+else:
+    (forward_next,) = late(f"{__package__}.send", "forward_next")
 
 __all__ = ["forwarded_event", "write_forwards"]
 

@@ -14,16 +14,12 @@ from ..config.settings import Settings
 from ..core.cooldown import Cooldown, Cooldowns
 from ..core.per_process import PerProcess
 from ..core.stopping import DaemonThreads
-from ..creators.guarded import GuardedCreator
-from ..creators.holds import Holds
 from ..creators.named import Creators
-from ..creators.pause import Pause
 from ..creators.protocol import Creator
 from ..creators.registry import Registered, Registry
 from ..models.defaults import Models
 from ..storage.clock import Clock
 from ..storage.forwards import Outbox
-from ..storage.holds import SharedHolds
 from ..storage.store import Store
 from ..storage.transactions import Database
 from .background import BackgroundThreads
@@ -35,6 +31,9 @@ from .subscriptions import Subscription
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
+
+    from ..creators.guarded import GuardedCreator
+    from ..creators.pause import Pause
 
 __all__ = ["CELERY_KEY", "EXTENSION_KEY", "Clock", "Jobs", "WebhookState", "get_state"]
 
@@ -220,6 +219,11 @@ class WebhookState:
         return [] if previous is None else [self._guard(previous, _PREVIOUS)]
 
     def _guard(self, creator: Creator, name: str) -> GuardedCreator:
+        from ..creators.guarded import GuardedCreator
+        from ..creators.holds import Holds
+        from ..creators.pause import Pause
+        from ..storage.holds import SharedHolds
+
         address = getattr(creator, "address", None)
         pause = self.pauses.get((name, address))
         if pause is None:

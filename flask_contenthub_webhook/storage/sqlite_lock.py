@@ -7,12 +7,14 @@ allows.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["begin_writing"]
 
@@ -39,6 +41,8 @@ def begin_writing(connection: Connection, turn: threading.Lock) -> None:
         return
     if not connection.in_transaction():
         connection.begin()
+    import sqlite3  # which hosts on other databases have not
+
     driver: Any = connection.connection.dbapi_connection
     if not isinstance(driver, sqlite3.Connection) or driver.in_transaction:  # the host begins in a way of its own
         return
@@ -58,6 +62,8 @@ def begin_writing(connection: Connection, turn: threading.Lock) -> None:
 
 def _begin(cursor: sqlite3.Cursor, lock: threading.Lock, timeout: float) -> bool:
     """Return True once it has begun; False after the time-out, or if something other than a writer prevents it."""
+    import sqlite3
+
     began = time.monotonic()
     if not lock.acquire(timeout=timeout):
         return False

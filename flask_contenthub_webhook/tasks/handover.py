@@ -23,8 +23,8 @@ from ..core.logs import get_logger
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import OPEN_STATES, Trigger
 from ..core.stopping import DaemonThreads, is_stopping
-from ..creators.calls import ConnectionCut, NoAnswer
 from ..creators.guarded import GuardedCreator, job_name_trouble
+from ..creators.http_answers import ConnectionCut, NoAnswer
 from ..creators.protocol import Job, RemoteState, Report
 from ..engine.stray_jobs import earlier_names, is_owned, remember_name, stop_strays
 from ..engine.task_changes import submission_lease

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 from flask import Response
@@ -12,8 +12,10 @@ from msgspec import Meta
 from ..config.keys import MODES
 from ..core.received import Outcome
 from ..core.state_machine import UNHEARD, TaskState, Verdict
-from ..engine.senders import Ignored
 from ..errors import HandlerFailed, RequestRefused
+
+if TYPE_CHECKING:
+    from ..engine.senders import Ignored
 
 __all__ = [
     "Accepted",

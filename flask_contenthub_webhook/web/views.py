@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Request, Response, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug import exceptions
 
+from ..core.late import late
 from ..core.received import Outcome, ReceivedEvent
 from ..core.redaction import redacted_headers
 from ..core.state_machine import Verdict
@@ -31,7 +32,6 @@ from ..storage.failure_log import log_failure
 from .batches import BatchItem, split_batch
 from .current_request import CurrentRequest, headers_of
 from .guards import check_guards, drop_body
-from .own_words import receive_own_words
 from .responses import (
     Accepted,
     Answered,
@@ -43,6 +43,11 @@ from .responses import (
     success_body,
 )
 from .routing import add_route, drop_host_name
+
+if TYPE_CHECKING:
+    from .own_words import receive_own_words
+else:
+    (receive_own_words,) = late(f"{__package__}.own_words", "receive_own_words")
 
 __all__ = ["blueprint"]
 
