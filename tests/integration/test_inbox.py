@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -25,6 +26,7 @@ from flask_contenthub_webhook.errors import CreatorUnreachable
 from flask_contenthub_webhook.models.columns import UTCDateTime
 from flask_contenthub_webhook.runtime.backpressure import Backpressure
 from flask_contenthub_webhook.storage.inbox import InboxStore
+from flask_contenthub_webhook.storage.inbox_statements import CHANNEL
 from tests.support.databases import FIXTURES, KINDS
 from tests.support.host import Host, completed, custom, encode, failed, progress
 
@@ -547,6 +549,21 @@ def test_a_wake_up_that_is_rolled_back_does_not_hold_back_the_next(lite: Host) -
     assert lite.state.backpressure.may_notify()
     lite.post(task_id, completed(task_id))
     assert not lite.state.backpressure.may_notify()
+
+
+def test_no_worker_is_woken_before_it_can_see_the_event(hosts: Build, postgres_url: str) -> None:
+    """It would find nothing, and rest until the next look."""
+    host = build(hosts, postgres_url)
+    one, other, third = (host.add_task() for _ in range(3))
+    host.post(one, completed(one))  # what is looked up once is looked up
+    dsn = sa.make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(dsn, autocommit=True) as listener:
+        listener.execute(f"LISTEN {CHANNEL}")
+        early: list[Any] = []
+        sa.event.listen(host.engine, "commit", lambda _: early.extend(listener.notifies(timeout=0.1)))
+        host.post_batch([completed(other), completed(third)], scheme="contenthub")
+        assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1
+    assert early == []
 
 
 # --- batches ------------------------------------------------------------------------------------------------------

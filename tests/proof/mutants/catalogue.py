@@ -215,6 +215,14 @@ MUTANTS: Final = (
         killers=("the inbox",),
     ),
     Mutant(
+        name="NOTIFY stands before the COMMIT",
+        why="an accepted event is applied soon",
+        file="engine/accept.py",
+        old="    if rows:\n        state.store.inbox.notify(tx)",
+        new="    if rows:\n        state.database.write_one(lambda other: state.store.inbox.notify(other))",
+        killers=("tests/integration/test_inbox.py::test_no_worker_is_woken_before_it_can_see_the_event",),
+    ),
+    Mutant(
         name="a failed handler is not tried again",
         why="a failed handler loses nothing",
         file=_FAILURES,
