@@ -216,6 +216,8 @@ class HandlerFailed(RequestRefused, code="handler_failed", status=500):
 
     delivery_id: int | None = None
     """The history row that keeps the event."""
+    failure: str = ""
+    """The handler, and what it raised; the sender is not told."""
 
 
 class InboxFull(RequestRefused, code="inbox_full", status=503, retry_after=10):

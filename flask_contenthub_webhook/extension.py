@@ -255,7 +255,7 @@ class ContentHubWebhook:
 
     # --- deliveries ------------------------------------------------------------------------------------------
 
-    def replay(self, delivery_id: int) -> Outcome:
+    def replay(self, delivery_id: int, *, by: str | None = None) -> Outcome:
         """Apply the event of a delivery again, as a new delivery with the source ``replay``.
 
         A failed or dead delivery becomes ``replayed``, and is not tried again. Call this outside a transaction: the
@@ -263,6 +263,7 @@ class ContentHubWebhook:
 
         Args:
             delivery_id: the history row.
+            by: who asks for it; the history shows it.
 
         Raises:
             DeliveryNotFound: there is no such row.
@@ -271,7 +272,7 @@ class ContentHubWebhook:
             HandlerFailed: a handler raised again; the new row is tried again later.
             DatabaseUnavailable: nothing was written.
         """
-        return replay(get_state(), delivery_id)
+        return replay(get_state(), delivery_id, by=by)
 
     def retry_due_deliveries(self, *, limit: int = 100) -> RetryReport:
         """Apply the due deliveries in the inbox, new and failed ones; any number of processes may do so at once.

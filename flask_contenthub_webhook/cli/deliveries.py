@@ -22,7 +22,7 @@ from .listings import DELIVERIES
 from .parameters import choice_option, period_options, with_options
 from .replay import replay_rows
 from .rows import Noun, list_rows, page_options, shortened, show_facts
-from .terminal import Screen, escaped, pretty
+from .terminal import Screen, escaped, pretty, user_of_terminal
 
 __all__ = ["deliveries_group"]
 
@@ -85,8 +85,10 @@ def show_command(delivery_id: int, *, as_json: bool) -> None:
         print_document({"delivery": {**delivery, **_json_body(body)}})
         return
     screen = Screen()
-    headers = delivery.pop("headers") or {}
+    headers, tries = delivery.pop("headers") or {}, delivery.pop("failed_tries") or ()
     show_facts(screen, delivery)
+    for one in tries:
+        screen.say(f"\ntry {one['number']}, {one['at']}:\n  {escaped(one['traceback'] or one['error'], lines=True)}")
     if headers:
         lines = (f"\n  {escaped(name)}: {escaped(value)}" for name, value in headers.items())
         screen.say(f"\nheaders:{''.join(lines)}")
@@ -109,7 +111,7 @@ def replay_command(delivery_ids: tuple[int, ...], *, yes: bool, as_json: bool, *
         filter_deliveries(state.database, DeliveryFilter(**criteria)),
         _NOUN,
         delivery_ids,
-        lambda ids, after_each: replay_each(state, ids, after_each=after_each),
+        lambda ids, after_each: replay_each(state, ids, by=user_of_terminal(), after_each=after_each),
         summary=_summary,
         document=lambda outcome: {
             "replayed": outcome.replayed,

@@ -22,7 +22,7 @@ from .listings import FORWARDS
 from .parameters import choice_option, period_options, with_options
 from .replay import replay_rows
 from .rows import Noun, list_rows, page_options, show_facts
-from .terminal import Screen, moment, pretty
+from .terminal import Screen, moment, pretty, user_of_terminal
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -109,7 +109,7 @@ def _replay_each(state: WebhookState, forward_ids: Iterable[int], after_each: Ca
     outcome = BulkReplay()
     for forward_id in forward_ids:
         try:
-            replay_forward(state, forward_id)
+            replay_forward(state, forward_id, by=user_of_terminal())
         except WebhookError as error:
             outcome.failures.append({"id": forward_id, "code": error.code, "error": error.message})
             if isinstance(error, DatabaseUnavailable):

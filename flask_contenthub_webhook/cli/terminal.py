@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from ..core.redaction import escaped
 from ..storage.queries import Row
 from .tables import Listing, facts_of, lines_of
 
-__all__ = ["Screen", "counted", "escaped", "moment", "moment_in_brief", "pretty"]
+__all__ = ["Screen", "counted", "escaped", "moment", "moment_in_brief", "pretty", "user_of_terminal"]
 
 
 def pretty(value: Any) -> str:
@@ -41,6 +42,14 @@ def moment_in_brief(at: datetime | None) -> str:
         return ""
     at = at.astimezone(UTC)
     return f"{at:%m-%d %H:%M:%S}" if at.year == datetime.now(UTC).year else f"{at:%Y-%m-%d}"
+
+
+def user_of_terminal() -> str:
+    """Return who runs the command, for the history."""
+    try:
+        return f"{getpass.getuser()}, by flask webhook"
+    except (OSError, KeyError):  # the user has no name
+        return "flask webhook"
 
 
 class Screen:

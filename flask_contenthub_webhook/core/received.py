@@ -52,6 +52,7 @@ class ReceivedEvent:
         headers: the request headers, secrets redacted.
         remote_addr: the client's address.
         replay_of: the delivery that is being applied again.
+        replayed_by: who asked for that.
         is_vouched_for: True if its sender is known to be the one that the task was submitted to.
         denial: what the creator said when it was asked about a failure, if that is not true; see
             :mod:`..engine.last_failures`.
@@ -72,6 +73,7 @@ class ReceivedEvent:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     remote_addr: str | None = None
     replay_of: int | None = None
+    replayed_by: str | None = None
     is_vouched_for: bool = False
     denial: str = ""
     from_history: bool = False

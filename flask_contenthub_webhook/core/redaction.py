@@ -22,6 +22,7 @@ __all__ = [
     "escaped",
     "redacted",
     "redacted_body",
+    "redacted_code",
     "redacted_content",
     "redacted_headers",
     "redacted_sample",
@@ -63,6 +64,11 @@ _USERINFO = re.compile(r'(?<=//)(?:([^\s/?#"<>:@]*):)?[^\s/?#"<>]*@')
 _PARAMETER = re.compile(r'([?&;#])([^\s=&;?#"<>/]{1,100})=([^\s&;#"<>\\]*)')
 _JSON_STRINGS = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?\Z))(?:(\s*:\s*)("(?:[^"\\]|\\.)*(?:"|\\?\Z)))?', re.DOTALL)
 """A string, and the one behind its colon; every string is consumed, so that the time is linear in the text."""
+_LITERAL = re.compile(
+    r"""([A-Za-z_][\w-]{0,63})(["']?\]?(?:=| = |: )[rbuf]{0,2})("[^"\n]*"|'[^'\n]*'|(?<==)[\w./+~-]+)"""
+)
+"""A name and its value, in code or in the repr of a value: ``key="..."``, ``'key': '...'``, ``key=...``."""
+_BEARER = re.compile(r"\b(bearer|basic) [\w.~+/=-]{4,}", re.IGNORECASE)
 _OF_THE_CREATOR = {"progress", "result"}
 
 
@@ -206,6 +212,12 @@ def redacted_text(text: str) -> str:
     if "=" in text:
         text = _PARAMETER.sub(lambda found: found[1] + _redacted_parameter(f"{found[2]}={found[3]}"), text)
     return text
+
+
+def redacted_code(text: str) -> str:
+    """Return a message or a traceback without the literals beside secret names, and without bearers' tokens."""
+    text = _LITERAL.sub(lambda found: f"{found[1]}{found[2]}{_STARS}" if _is_secret_name(found[1]) else found[0], text)
+    return redacted_text(_BEARER.sub(rf"\1 {_STARS}", text))
 
 
 def _redacted_parameter(parameter: str) -> str:

@@ -31,6 +31,8 @@ __all__ = ["accept", "accept_many", "defer"]
 
 logger = logging.getLogger(__name__)
 
+_QUEUED = 202
+
 
 def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
     """Store an event for a worker, and wake one.
@@ -189,7 +191,9 @@ def _checked(state: WebhookState, received: ReceivedEvent, task: Row | None) -> 
 def _values(state: WebhookState, tx: Tx, received: ReceivedEvent, now: datetime) -> dict[str, Any]:
     """Return the columns of a waiting delivery that follow from the event alone."""
     ahead = state.store.clock.ahead(state.store.connection_of(tx))
-    return delivery_values(received, received.task_id, now, ahead=ahead) | {
+    values = delivery_values(received, received.task_id, now, ahead=ahead)
+    return values | {
+        "answer_status": values["answer_status"] and _QUEUED,
         "late": False,
         "processed_at": None,
         "latency_ms": None,

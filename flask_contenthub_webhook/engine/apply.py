@@ -290,8 +290,8 @@ class _EventTransaction:
         """Return the history row's columns that do not depend on the decision; for a waiting row, the changed ones."""
         if self.kept is None:
             return delivery_values(self.received, task_id, self.now, ahead=self.ahead)
-        read_only_now = {} if self.kept["event"] == self.event.type else {"event": self.event.type}
-        return {**processing_times(self.received.received_at, self.now), **SETTLED, **read_only_now}
+        changed = {"event": self.event.type, "tries": self.kept["tries"] + 1}  # what it is may be known only now
+        return {**processing_times(self.received.received_at, self.now), **SETTLED, **changed}
 
     def _write_history(self, values: Row) -> Row:
         """Write a new row, or bring the row of an earlier try up to date."""

@@ -18,13 +18,12 @@ from ..runtime.state import WebhookState
 from ..storage.database_errors import row_refusal
 from ..storage.delivery_rows import delivery_values, processing_times
 from ..storage.failure_log import log_failure, refusal_of
+from .failed_tries import FailedTry, storable_error
 from .handlers import HandlerError
 
 __all__ = ["keep_failure", "record_failure"]
 
 logger = get_logger(__name__)
-
-_MAX_ERROR_LENGTH = 10_000
 
 
 def keep_failure(
@@ -34,9 +33,10 @@ def keep_failure(
 
     A row that the database can never store is not: its event is refused.
     """
+    failed_try = FailedTry.of(error, [*state.settings.secrets, *state.settings.forward_secrets])
     try:
         delivery_id, verdict = record_failure(
-            state, received, _format_error(error), kept, task_id=error.task_id, attempt=error.attempt
+            state, received, failed_try, kept, task_id=error.task_id, attempt=error.attempt
         )
     except SQLAlchemyError as trouble:
         message = "The failure could not be recorded; the sender must send the event again."
@@ -58,7 +58,7 @@ def keep_failure(
         message = "The database went away after a failure was recorded; receivers may not have heard of it."
         log_failure(state.database, logger, message, trouble)
     failed = HandlerFailed()
-    failed.delivery_id = delivery_id
+    failed.delivery_id, failed.failure = delivery_id, failed_try.error
     return failed
 
 
@@ -80,25 +80,21 @@ def _announce(state: WebhookState, delivery_id: int) -> None:
         )
 
 
-def _format_error(error: HandlerError) -> str:
-    """Format a handler's error; fall back to its class if ``str()`` fails."""
-    cause = without_parameters(error.__cause__ or error)
-    try:
-        words = str(cause)
-    except BaseException:  # noqa: BLE001 - a host's error may do anything
-        words = "(its message cannot be read)"
-    return f"{error.handler}: {type(cause).__name__}" + (f": {words}" if words else "")
-
-
 def record_failure(
-    state: WebhookState, received: ReceivedEvent, error: str, kept: Row | None, *, task_id: str, attempt: int | None
+    state: WebhookState,
+    received: ReceivedEvent,
+    failed: FailedTry,
+    kept: Row | None,
+    *,
+    task_id: str,
+    attempt: int | None,
 ) -> tuple[int, Verdict]:
     """Keep an event whose handlers failed, in a transaction of its own, due for another try.
 
     Args:
         state: the application's state.
         received: the event.
-        error: what was raised, for people.
+        failed: the run of the handlers.
         kept: the row of an earlier try; None writes a new one.
         task_id: our id of its task.
         attempt: the attempt that it belonged to when it came; a later try must not apply it to a later attempt.
@@ -108,13 +104,16 @@ def record_failure(
     """
     tries = 1 if kept is None else kept["tries"] + 1
 
-    def write(tx: Connection, error: str = _storable(error)) -> tuple[int, Verdict]:
+    def write(tx: Connection, failed: FailedTry = failed) -> tuple[int, Verdict]:
         now, ahead = state.store.now(tx), state.store.clock.ahead(tx)
         outcome = _next_try(state, tries, now)
         verdict = Verdict(outcome["verdict"])
-        outcome |= {"tries": tries, "error": error, "claimed_until": None}
+        outcome |= {"tries": tries, "error": storable_error(failed.error), "claimed_until": None}
+        outcome["failed_tries"] = failed.entry(tries, now, None if kept is None else kept["failed_tries"])
         if kept is None:
             arrival = delivery_values(received, task_id, now, ahead=ahead)
+            if arrival["answer_status"] is not None:
+                outcome["answer_status"] = HandlerFailed.status
             values = {**arrival, "late": False, "attempt": attempt, **outcome}
             return int(state.store.insert_delivery(tx, values)["id"]), verdict
         state.store.update_delivery(tx, kept["id"], {**processing_times(received.received_at, now), **outcome})
@@ -123,16 +122,11 @@ def record_failure(
     try:
         return state.database.write(write)
     except SQLAlchemyError as refused:
-        if row_refusal(refused) is None or error.isascii():
+        if row_refusal(refused) is None or failed.in_ascii() == failed:
             raise
-        plain = _storable(error.encode("ascii", "backslashreplace").decode())
-        return state.database.write(lambda tx: write(tx, plain))  # its column may have a small character set
-
-
-def _storable(error: str) -> str:
-    """Return the text as any database can store it: without NUL and lone surrogates, bounded."""
-    bounded = error[:_MAX_ERROR_LENGTH].replace("\0", "\\x00")
-    return bounded.encode("utf-8", errors="backslashreplace").decode("utf-8")[:_MAX_ERROR_LENGTH]
+        return state.database.write(
+            lambda tx: write(tx, failed.in_ascii())
+        )  # its column may have a small character set
 
 
 def _next_try(state: WebhookState, tries: int, now: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import CO_COROUTINE, isasyncgen, isawaitable, isgenerator
+from time import monotonic
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,13 +46,15 @@ class HandlerError(Exception):
 
     Args:
         handler: its name.
+        seconds: the time that the handlers took, if they were called.
 
     ``task_id`` and ``attempt``, those of the event, are filled in by the caller.
     """
 
-    def __init__(self, handler: str) -> None:
+    def __init__(self, handler: str, seconds: float | None = None) -> None:
         super().__init__(handler)
         self.handler = handler
+        self.seconds = seconds
         self.task_id = ""
         self.attempt: int | None = None
 
@@ -104,7 +107,7 @@ def call_handlers(
     Raises:
         HandlerError: one raised, ended the transaction, changed the task's state, or added what cannot be written.
     """
-    session, name = transaction.session(), ""
+    session, name, began = transaction.session(), "", monotonic()
     guard = TransactionGuard(session, transaction.connection, task=task, delivery=delivery)
     try:
         with guard:
@@ -121,7 +124,7 @@ def call_handlers(
     except BaseException as error:
         if ends_process(error):
             raise
-        raise HandlerError(name) from (guard.lost or error)
+        raise HandlerError(name, monotonic() - began) from (guard.lost or error)
 
 
 def _is_clean(session: Session) -> bool:

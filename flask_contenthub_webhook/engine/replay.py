@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.received import Outcome
-from ..errors import DatabaseUnavailable, DeliveryNotFound, WebhookError
+from ..errors import DatabaseUnavailable, DeliveryNotFound, HandlerFailed, WebhookError
 from ..runtime.state import WebhookState
 from .history import read_delivery
 from .process import process_inline
@@ -17,7 +17,7 @@ from .restore import event_of_row
 __all__ = ["BulkReplay", "replay", "replay_each"]
 
 
-def replay(state: WebhookState, delivery_id: int) -> Outcome:
+def replay(state: WebhookState, delivery_id: int, *, by: str | None = None) -> Outcome:
     """Apply the event of a delivery again, as a new delivery with the source ``replay``.
 
     A failed or dead delivery becomes ``replayed``, and is not tried again, in the transaction in which its replay is
@@ -26,6 +26,7 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
     Args:
         state: the application's state.
         delivery_id: the history row.
+        by: who asks for it, for the history.
 
     Raises:
         DeliveryNotFound: there is no such row.
@@ -37,7 +38,9 @@ def replay(state: WebhookState, delivery_id: int) -> Outcome:
     row = read_delivery(state, delivery_id)
     if row is None:
         raise DeliveryNotFound(f"There is no delivery {delivery_id}.")
-    return process_inline(state, event_of_row(state, row, replayed_at=state.clock()))
+    received = event_of_row(state, row, replayed_at=state.clock())
+    received.replayed_by = by
+    return process_inline(state, received)
 
 
 @dataclass(slots=True)
@@ -48,7 +51,8 @@ class BulkReplay:
         replayed: for each, the ``id`` that was replayed, and the new ``delivery_id``, ``task_id``, ``verdict``,
             ``status``.
         verdicts: the number of replays for each verdict.
-        failures: for each, its ``id``, and the ``code`` and ``error`` of the failure.
+        failures: for each, its ``id``, the ``code`` and ``error`` of the failure, and the new ``delivery_id`` if the
+            handlers failed again.
         interrupted: True if the database went down; the remaining deliveries were not replayed.
     """
 
@@ -59,21 +63,26 @@ class BulkReplay:
 
 
 def replay_each(
-    state: WebhookState, delivery_ids: Iterable[int], *, after_each: Callable[[], object] = lambda: None
+    state: WebhookState,
+    delivery_ids: Iterable[int],
+    *,
+    by: str | None = None,
+    after_each: Callable[[], object] = lambda: None,
 ) -> BulkReplay:
     """Replay deliveries one after the other; one that fails does not stop the others.
 
     Args:
         state: the application's state.
         delivery_ids: the deliveries, in this order.
+        by: who asks for it, for the history.
         after_each: called after each replay, for a progress bar.
     """
     report = BulkReplay()
     for delivery_id in delivery_ids:
         try:
-            applied = replay(state, delivery_id)
+            applied = replay(state, delivery_id, by=by)
         except WebhookError as error:
-            report.failures.append({"id": delivery_id, "code": error.code, "error": error.message})
+            report.failures.append({"id": delivery_id, "code": error.code, **_failure(error)})
             if isinstance(error, DatabaseUnavailable):
                 report.interrupted = True
                 break
@@ -90,3 +99,10 @@ def replay_each(
             )
         after_each()
     return report
+
+
+def _failure(error: WebhookError) -> dict[str, Any]:
+    """Return the words of a failure, and where it is kept."""
+    if isinstance(error, HandlerFailed):
+        return {"error": error.failure or error.message, "delivery_id": error.delivery_id}
+    return {"error": error.message, "delivery_id": None}

@@ -26,6 +26,7 @@ from ..storage.inbox import Claimed
 from ..storage.inbox_statements import LOST
 from ..storage.store import AlreadySettled
 from .apply import apply_event
+from .failed_tries import FailedTry
 from .failures import record_failure
 from .history import read_delivery, set_verdict
 from .last_failures import ask_about_failure
@@ -180,7 +181,7 @@ def _apply_claimed(state: WebhookState, row: dict[str, Any]) -> Verdict:
         except CreatorError as error:
             received = received or unread_event(state, row)
             _, verdict = record_failure(
-                state, received, error.message, row, task_id=received.task_id, attempt=received.attempt
+                state, received, FailedTry(error.message), row, task_id=received.task_id, attempt=received.attempt
             )
             signals.send_quietly(signals.event_handled, state.app, received=received, verdict=verdict)
             return verdict

@@ -7,13 +7,14 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import httpcore
 import httpx
 
 from .._version import __version__
-from ..core.redaction import Redactor, clean
+from ..core.redaction import Redactor, clean, redacted_content, redacted_headers, storable
 from .addresses import Network
 from .connections import AddressRefused, Deadline, GuardedBackend, Resolver, resolve
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 _MOST_BYTES = 64 * 1024
 """Limit of an answer, including its head."""
 _MOST_WORDS = 2048
-"""Limit of the body, which is only read for error messages."""
+"""Limit of the body, which is only read for people."""
 _PATIENCE_WITH_THE_BODY = 1.0
 """Seconds to wait for the body; the status alone decides."""
 _GONE = 410
@@ -45,6 +46,9 @@ class Answer:
         error: the reason of a failure.
         address: the address that was connected to, or refused.
         final: True if another try would be pointless or unwanted.
+        sent: the headers of the request, secrets redacted.
+        headers: the headers of the answer, secrets redacted.
+        body: the beginning of its body, without the secrets of the URL.
     """
 
     status: int | None = None
@@ -53,6 +57,21 @@ class Answer:
     retry_after: str | None = None
     final: bool = False
     duration_ms: float = 0.0
+    sent: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: str | None = field(default=None, repr=False)
+
+
+class _Response(NamedTuple):
+    """The part of an answer that is read."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: str
+
+    def header(self, name: str) -> str | None:
+        """Return the last header of a name, in small letters."""
+        return {key.lower(): value for key, value in self.headers}.get(name)
 
 
 class Poster:
@@ -83,10 +102,12 @@ class Poster:
         started = time.monotonic()
         deadline = Deadline(self._timeout)
         backend = GuardedBackend(deadline, allowed=self._allowed, most_bytes=_MOST_BYTES, resolver=self._resolver)
-        status, error, retry_after, final = None, None, None, False
+        sent = [*_HEADERS.items(), *headers.items()]
+        response, error, final = None, None, False
         try:
-            status, words, retry_after = self._post(url, body, headers, backend, deadline)
-            error, final = _judge(status, Redactor().also(url).text(words)), status == _GONE
+            sent.insert(0, ("Host", httpx.URL(url).netloc.decode("ascii")))
+            response = self._post(url, body, sent, backend, deadline)
+            error, final = _judge(response, Redactor().also(url)), response.status == _GONE
         except AddressRefused as refusal:
             error, final = str(refusal), True
         except httpcore.TimeoutException:
@@ -96,32 +117,29 @@ class Poster:
         except Exception as trouble:  # a receiver may do anything; the others' events must not wait for it
             logger.exception("A forwarded event could not be sent because of an unexpected error.")
             error = f"The request failed: {type(trouble).__name__}."
-        return Answer(
-            status=status,
+        answer = Answer(
             error=error,
             address=backend.address,
-            retry_after=retry_after,
             final=final,
             duration_ms=(time.monotonic() - started) * 1000,
+            sent=redacted_headers(sent),
         )
+        return answer if response is None else _with_response(answer, response, Redactor(_proofs(headers)).also(url))
 
     def _post(
-        self, url: str, body: bytes, headers: Mapping[str, str], backend: GuardedBackend, deadline: Deadline
-    ) -> tuple[int, str, str | None]:
-        """Return the status, the beginning of the body, and Retry-After."""
+        self, url: str, body: bytes, sent: list[tuple[str, str]], backend: GuardedBackend, deadline: Deadline
+    ) -> _Response:
+        """Send the request, and return what came of the answer soon."""
         parts = httpx.URL(url)
         target = httpcore.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
-        sent = [("Host", parts.netloc.decode("ascii")), *_HEADERS.items(), *headers.items()]
         connection = httpcore.HTTPConnection(target.origin, self._context(target), network_backend=backend)
         with (
             closing(connection),
             connection.stream("POST", target, headers=sent, content=body) as response,
         ):
             deadline.shorten(_PATIENCE_WITH_THE_BODY)
-            known = {name.lower(): value.decode("latin-1") for name, value in response.headers}
-            is_redirect = 300 <= response.status < 400  # noqa: PLR2004
-            words = _redirect_words(known.get(b"location")) if is_redirect else _beginning(response)
-            return response.status, words, known.get(b"retry-after")
+            received = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
+            return _Response(response.status, received, _beginning(response))
 
     def _context(self, target: httpcore.URL) -> ssl.SSLContext | None:
         return self._trusted if target.scheme == b"https" else None
@@ -133,15 +151,31 @@ class Poster:
         return self._ssl_context
 
 
-def _judge(status: int, words: str) -> str | None:
+def _judge(response: _Response, redactor: Redactor) -> str | None:
+    status, words = response.status, response.body
     if 200 <= status < 300:  # noqa: PLR2004
         return None
-    said = clean(words)
+    if 300 <= status < 400:  # noqa: PLR2004
+        location = response.header("location")
+        words = f"a redirect{f' to {location}' if location else ''}, which is not followed"
+    said = clean(redactor.text(words))
     return f"The receiver answered {status}{f': {said}' if said else ''}."
 
 
-def _redirect_words(location: str | None) -> str:
-    return f"a redirect{f' to {location}' if location else ''}, which is not followed"
+def _with_response(answer: Answer, response: _Response, redactor: Redactor) -> Answer:
+    body = redacted_content(redactor.text(response.body), by_name=True)
+    return replace(
+        answer,
+        status=response.status,
+        retry_after=response.header("retry-after"),
+        headers=redacted_headers((name, redactor.text(value)) for name, value in response.headers),
+        body=storable(body)[:_MOST_WORDS] or None,
+    )
+
+
+def _proofs(headers: Mapping[str, str]) -> list[str]:
+    """Return the signatures of a request, which a receiver may repeat."""
+    return [proof for name, value in headers.items() if "signature" in name.lower() for proof in value.split()]
 
 
 def _beginning(response: httpcore.Response) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..core.redaction import storable
 from ..errors import ForwardNotFound, ReplayRefused
 from ..storage.database_errors import unavailable
 from ..storage.rows import is_row_id
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["replay_forward"]
 
+_MOST_NAME = 255
 
-def replay_forward(state: WebhookState, forward_id: int) -> None:
+
+def replay_forward(state: WebhookState, forward_id: int, *, by: str | None = None) -> None:
     """Send a delivered or dead forward again, under its old ``webhook-id``; its tries stay on record.
+
+    Args:
+        state: the application's state.
+        forward_id: the forward.
+        by: who asks for it, for the history.
 
     Raises:
         ForwardNotFound: there is no such row.
@@ -29,7 +37,9 @@ def replay_forward(state: WebhookState, forward_id: int) -> None:
         raise ForwardNotFound(f"There is no forward {forward_id}.")
     try:
         with state.database.session() as session:
-            was_reset = state.outbox.reset(session, forward_id, state.store.now(session))
+            was_reset = state.outbox.reset(
+                session, forward_id, state.store.now(session), by=by and storable(by)[:_MOST_NAME]
+            )
             exists = was_reset or state.outbox.read(session, forward_id) is not None
             session.commit()
     except SQLAlchemyError as error:

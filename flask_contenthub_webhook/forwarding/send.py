@@ -225,6 +225,9 @@ def _record(
         "address": answer.address,
         "status_code": answer.status,
         "error": answer.error,
+        "request_headers": dict(answer.sent),
+        "response_headers": dict(answer.headers) or None,
+        "response_body": answer.body,
     }
     with state.database.session() as session:
         now = state.store.now(session)

@@ -1,4 +1,8 @@
-"""The table of alerts, which all processes share; it also keeps the last pass of each periodic job, as ``job:NAME``."""
+"""The table of alerts, which all processes share.
+
+It also keeps the last pass of each periodic job, as ``job:NAME``, and which failures of handlers a person has
+acknowledged, as ``failure:DIGEST``.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,8 @@ class AlertMixin(TableMixin):
     """The number of events, tasks or requests that were measured."""
     version: Mapped[int] = mapped_column(sa.Integer, default=1)
     """Counts the changes; the process whose compare-and-set wins sends the signal."""
+    acknowledged_by: Mapped[str | None] = mapped_column(sa.String(255))
+    """Of ``failure:...``: who acknowledged these failures, and in ``changed_at`` when."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {'raised' if self.raised else 'clear'}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -38,6 +39,9 @@ class DeliveryMixin(TableMixin):
     """The reason for the verdict."""
     error: Mapped[str | None] = mapped_column(LongText)
     """The exception of a handler, or the code of a refusal."""
+    failed_tries: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    """The runs of the handlers that failed, in order, the newest 20: ``number``, ``at``, ``ms``, ``handler``, ``error``
+    and ``traceback``. It stays when a later try succeeds."""
     status_before: Mapped[str | None] = mapped_column(sa.String(16))
     status_after: Mapped[str | None] = mapped_column(sa.String(16))
     late: Mapped[bool] = mapped_column(sa.Boolean(create_constraint=False), default=False)
@@ -50,6 +54,8 @@ class DeliveryMixin(TableMixin):
     occurrences: Mapped[int] = mapped_column(sa.Integer, default=1)
     """The number of refused requests that this row stands for."""
     replay_of: Mapped[int | None] = mapped_column(BigId)
+    replayed_by: Mapped[str | None] = mapped_column(sa.String(255))
+    """Who replayed it, of a replay: a person or a program, in the words of the caller."""
 
     occurred_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """The time of the event, according to the sender."""
@@ -57,6 +63,8 @@ class DeliveryMixin(TableMixin):
     processed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     latency_ms: Mapped[float | None] = mapped_column(sa.Double)
     """Milliseconds from acceptance to the change of state (the handlers' own time is not in it)."""
+    answer_status: Mapped[int | None] = mapped_column(sa.Integer)
+    """The HTTP status that the sender of a callback got, for an item of a batch its own; null for other sources."""
 
     remote_addr: Mapped[str | None] = mapped_column(sa.String(64))
     headers: Mapped[dict[str, str] | None] = mapped_column(Json)

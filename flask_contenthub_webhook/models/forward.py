@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .columns import BigId, Blob, LongText, Name, PartialIndex, UTCDateTime, named, utc_now, waiting_index
+from .columns import BigId, Blob, Json, LongText, Name, PartialIndex, UTCDateTime, named, utc_now, waiting_index
 from .mixin import Columns, TableMixin
 
 __all__ = ["ForwardAttemptMixin", "ForwardMixin"]
@@ -32,6 +32,9 @@ class ForwardMixin(TableMixin):
     """The time of the next try; null once it is delivered or dead."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    resent_by: Mapped[str | None] = mapped_column(sa.String(255))
+    """Who had it sent again last: a person or a program, in the words of the caller."""
+    resent_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     body: Mapped[bytes] = mapped_column(Blob)
     """The filtered body for this URL; the last column, because SQLite reads through it to later ones."""
@@ -62,6 +65,12 @@ class ForwardAttemptMixin(TableMixin):
     status_code: Mapped[int | None] = mapped_column(sa.Integer)
     error: Mapped[str | None] = mapped_column(LongText)
     """The reason of a failure."""
+    request_headers: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """The headers that were sent, without the signatures."""
+    response_headers: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """The headers of the answer, secrets redacted."""
+    response_body: Mapped[str | None] = mapped_column(sa.Text)
+    """The beginning of the answer's body, at most 2,048 characters."""
 
     @classmethod
     def _constrain(cls, table: sa.Table, columns: Columns) -> None:

@@ -116,7 +116,7 @@ class _Walk:
 
     def _empty(self, session: Session, ids: Sequence[int]) -> None:
         """Keep of each row what identifies its message."""
-        nothing = {"body": b"", "headers": sa.null(), "remote_addr": None, "reason": None}
+        nothing = {"body": b"", "headers": sa.null(), "failed_tries": sa.null(), "remote_addr": None, "reason": None}
         values = {getattr(self._model, name): value for name, value in nothing.items()}
         self._run(session, sa.update(self._table).values(values), self._is_emptied, ids)
 

@@ -52,6 +52,7 @@ class Refusal:
         message: the error message of the answer.
         task_id: the task in the path, if any.
         scheme: the signature scheme that authenticated the request, or None.
+        status: the HTTP status of the answer.
         headers: redacted.
         body: what was read of the body; only what :class:`RefusalLog` keeps of it is redacted.
     """
@@ -64,6 +65,7 @@ class Refusal:
     scheme: str | None = None
     message_id: str | None = None
     remote_addr: str | None = None
+    status: int = 400
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
 
@@ -257,6 +259,7 @@ def _row(refusal: Refusal, *, body: bytes) -> dict[str, Any]:
         "tries": 0,
         "late": False,
         "occurrences": 1,
+        "answer_status": refusal.status,
         "remote_addr": refusal.remote_addr and refusal.remote_addr[:64],
         "headers": dict(refusal.headers),
         "body": body,

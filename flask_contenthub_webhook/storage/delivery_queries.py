@@ -23,7 +23,7 @@ __all__ = ["DeliveryFilter", "can_be_replayed", "filter_deliveries", "latency_su
 class DeliveryFilter(RowFilter):
     """Filter for deliveries: received from ``since`` and before ``until``, with ``text`` in their bodies.
 
-    Empty fields match everything.
+    ``error`` is a part of their error or reason, in any case. Empty fields match everything.
     """
 
     task_id: str | None = None
@@ -34,6 +34,7 @@ class DeliveryFilter(RowFilter):
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    error: str | None = None
 
     def conditions(self, model: Any) -> list[sa.ColumnElement[bool]]:
         """Return the parts of the WHERE clause."""
@@ -48,15 +49,20 @@ class DeliveryFilter(RowFilter):
             conditions.append(model.received_at >= self.since)
         if self.until is not None:
             conditions.append(model.received_at < self.until)
+        if self.error:
+            texts = (model.error, model.reason)
+            conditions.append(sa.or_(*(text.icontains(self.error, autoescape=True) for text in texts)))
         if self.text:
             conditions.append(holds_text(model.body, self.text))
         return conditions
 
 
 def filter_deliveries(database: Database, criteria: DeliveryFilter) -> FilteredRows:
-    """Select deliveries; pages of them come without headers and bodies."""
+    """Select deliveries; pages of them come without headers, bodies and tries."""
     model = database.delivery_model
-    return FilteredRows(database, model, criteria, can_be_replayed(model), frozenset({"body", "headers"}))
+    return FilteredRows(
+        database, model, criteria, can_be_replayed(model), frozenset({"body", "headers", "failed_tries"})
+    )
 
 
 def can_be_replayed(delivery: Any) -> sa.ColumnElement[bool]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core.received import ReceivedEvent
+from ..core.received import ReceivedEvent, Source
+from ..core.redaction import storable
 from ..core.state_machine import Decision
 
 __all__ = ["SETTLED", "decision_values", "delivery_values", "processing_times", "with_notes"]
@@ -16,6 +17,8 @@ SETTLED: Mapping[str, None] = {"error": None, "next_retry_at": None, "claimed_un
 """Columns that an applied event no longer needs."""
 
 _MAX_ADDRESS_LENGTH = 64
+_MAX_NAME_LENGTH = 255
+_ACCEPTED = 200
 _NONE = timedelta()
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -42,9 +45,11 @@ def delivery_values(
         "tries": 1,
         "occurrences": 1,
         "replay_of": received.replay_of,
+        "replayed_by": received.replayed_by and storable(received.replayed_by)[:_MAX_NAME_LENGTH],
         "occurred_at": received.event.occurred_at,
         "received_at": arrived,
         **processing_times(arrived, now),
+        "answer_status": _ACCEPTED if received.source is Source.WEBHOOK else None,
         "remote_addr": received.remote_addr and received.remote_addr[:_MAX_ADDRESS_LENGTH],
         "headers": dict(received.headers),
         "body": received.body,

@@ -127,10 +127,10 @@ class Outbox:
             connection.execute(sql.bring_forward, {"at_ids": found, "at_now": now})
         return len(found)
 
-    def reset(self, session: Session, forward_id: int, now: datetime) -> bool:
-        """Make a finished forward wait again; False if it is not finished."""
+    def reset(self, session: Session, forward_id: int, now: datetime, *, by: str | None = None) -> bool:
+        """Make a finished forward wait again, for somebody; False if it is not finished."""
         connection, sql = self._prepare(session)
-        return connection.execute(sql.reset, {"at_id": forward_id, "at_now": now}).rowcount == 1
+        return connection.execute(sql.reset, {"at_id": forward_id, "at_now": now, "at_by": by}).rowcount == 1
 
     # --- reading and deleting --------------------------------------------------------------------------------
 
@@ -232,6 +232,7 @@ class _Statements:
             sa.update(forwards.table)
             .where(by_id, f["status"].in_((DELIVERED, DEAD)))
             .values({f["status"]: WAITING, f["tries"]: 0, f["next_try_at"]: at_now, f["finished_at"]: sa.null()})
+            .values({f["resent_at"]: at_now, f["resent_by"]: sa.bindparam("at_by", type_=f["resent_by"].type)})
         )
 
         self.oldest = (

@@ -259,6 +259,7 @@ class CurrentRequest:
                 scheme=self.scheme,
                 message_id=None if self.verified is None else self.verified.message_id,
                 remote_addr=self.remote_addr,
+                status=refusal.status,
                 headers=self.headers,
                 body=self.body,
             ),

@@ -71,6 +71,8 @@ def create_forwards() -> None:
         sa.Column("next_try_at", Moment, nullable=True),
         sa.Column("created_at", Moment, nullable=False),
         sa.Column("finished_at", Moment, nullable=True),
+        sa.Column("resent_by", sa.String(255), nullable=True),
+        sa.Column("resent_at", Moment, nullable=True),
         sa.Column("body", Blob, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forwards"),
         sqlite_autoincrement=True,
@@ -98,6 +100,9 @@ def create_forwards() -> None:
         sa.Column("address", sa.String(64), nullable=True),
         sa.Column("status_code", sa.Integer(), nullable=True),
         sa.Column("error", LongText, nullable=True),
+        sa.Column("request_headers", sa.JSON(), nullable=True),
+        sa.Column("response_headers", sa.JSON(), nullable=True),
+        sa.Column("response_body", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forward_attempts"),
         sqlite_autoincrement=True,
     )
@@ -114,6 +119,7 @@ def create_alerts() -> None:
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("sample", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("acknowledged_by", sa.String(255), nullable=True),
         sa.PrimaryKeyConstraint("name", name="pk_webhook_alerts"),
     )
 

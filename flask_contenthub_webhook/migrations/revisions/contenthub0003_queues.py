@@ -96,6 +96,8 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("next_try_at", Moment, nullable=True),
             sa.Column("created_at", Moment, nullable=False),
             sa.Column("finished_at", Moment, nullable=True),
+            sa.Column("resent_by", sa.String(255), nullable=True),
+            sa.Column("resent_at", Moment, nullable=True),
             sa.Column("body", Blob, nullable=False),
         ],
         ATTEMPTS: [
@@ -107,6 +109,9 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("address", sa.String(64), nullable=True),
             sa.Column("status_code", sa.Integer(), nullable=True),
             sa.Column("error", LongText, nullable=True),
+            sa.Column("request_headers", sa.JSON(), nullable=True),
+            sa.Column("response_headers", sa.JSON(), nullable=True),
+            sa.Column("response_body", sa.Text(), nullable=True),
         ],
         ALERTS: [
             sa.Column("name", sa.String(64), nullable=False),
@@ -116,6 +121,7 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("value", sa.Double(), nullable=True),
             sa.Column("sample", sa.Integer(), nullable=False),
             sa.Column("version", sa.Integer(), nullable=False),
+            sa.Column("acknowledged_by", sa.String(255), nullable=True),
         ],
     }
 
