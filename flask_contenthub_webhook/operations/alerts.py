@@ -27,7 +27,7 @@ from .alert_rule import Measure, is_raised
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
 
-__all__ = ["AlertStatus", "check_alerts", "read_alerts"]
+__all__ = ["AlertStatus", "alerts_in", "check_alerts", "read_alerts", "read_rows"]
 
 logger = get_logger(__name__)
 
@@ -72,7 +72,11 @@ class AlertStatus:
 
 def read_alerts(state: WebhookState) -> list[AlertStatus]:
     """Return the alerts as the last check left them."""
-    rows = _read_rows(state)
+    return alerts_in(state, read_rows(state))
+
+
+def alerts_in(state: WebhookState, rows: Mapping[str, Row]) -> list[AlertStatus]:
+    """Return the alerts of rows by their names."""
     return [_status(state, kind, rows.get(kind.name, _NEVER_CHECKED)) for kind in KINDS]
 
 
@@ -87,7 +91,7 @@ def check_alerts(state: WebhookState) -> list[AlertStatus]:
         measures = {kind.name: _measure(state, session, kind, rows[kind.name], now) for kind in KINDS}
     for kind, row in _write(state, rows, measures, now):
         _announce(state, _status(state, kind, row, measures[kind.name]))
-    rows = _read_rows(state)
+    rows = read_rows(state)
     return [_status(state, kind, rows[kind.name], measures[kind.name]) for kind in KINDS]
 
 
@@ -143,7 +147,8 @@ def _status(state: WebhookState, kind: Kind, row: Row, measure: Measure | None =
 # --- the rows ------------------------------------------------------------------------------------------------
 
 
-def _read_rows(state: WebhookState) -> dict[str, Row]:
+def read_rows(state: WebhookState) -> dict[str, Row]:
+    """Read the table of alerts, with all that is in it beside alerts, by names."""
     model = state.models.alert
     with state.database.session() as session:
         rows = session.execute(sa.select(model.__table__), bind_arguments={"mapper": sa.inspect(model)}).mappings()
@@ -152,7 +157,7 @@ def _read_rows(state: WebhookState) -> dict[str, Row]:
 
 def _read_or_add_rows(state: WebhookState) -> dict[str, Row]:
     """Read the rows; add missing ones, as another process may do at the same moment."""
-    rows, model = _read_rows(state), state.models.alert
+    rows, model = read_rows(state), state.models.alert
     missing = [kind.name for kind in KINDS if kind.name not in rows]
     for name in missing:
         try:
@@ -161,7 +166,7 @@ def _read_or_add_rows(state: WebhookState) -> dict[str, Row]:
                 session.commit()
         except IntegrityError:
             logger.debug("Another process has added the row of the alert %s.", name)
-    return _read_rows(state) if missing else rows
+    return read_rows(state) if missing else rows
 
 
 def _write(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 
 from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
-from ..storage.job_passes import insert_pass, read_passes, update_pass
+from ..storage.job_passes import insert_pass, is_pass, job_of, read_passes, update_pass
 from ..tasks.handover import submit_due
 from ..tasks.reconcile import reconcile
-from .alerts import check_alerts
+from .alerts import AlertStatus, alerts_in, check_alerts, read_rows
 from .purge import purge_regularly
 from .set_back import heed_clock
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..runtime.state import WebhookState
 
-__all__ = ["JOBS", "Job", "JobStatus", "read_jobs", "record_pass"]
+__all__ = ["JOBS", "Job", "JobStatus", "read_alerts_and_jobs", "read_jobs", "record_pass"]
 
 _RECORD_INTERVAL = timedelta(seconds=30)
 """Time between two records of one job by one process; some jobs run every second."""
@@ -94,8 +94,18 @@ def record_pass(state: WebhookState, name: str) -> None:
 
 def read_jobs(state: WebhookState) -> list[JobStatus]:
     """Return the jobs with their last passes."""
+    return _jobs(state, state.database.ask(lambda tx: read_passes(tx, state.models.alert)))
+
+
+def read_alerts_and_jobs(state: WebhookState) -> tuple[list[AlertStatus], list[JobStatus]]:
+    """Return the alerts, and the jobs with their last passes, in one statement."""
+    rows = read_rows(state)
+    passes = {job_of(name): row["checked_at"] for name, row in rows.items() if is_pass(name)}
+    return alerts_in(state, rows), _jobs(state, passes)
+
+
+def _jobs(state: WebhookState, passes: Mapping[str, datetime]) -> list[JobStatus]:
     now = state.now()
-    passes = state.database.ask(lambda tx: read_passes(tx, state.models.alert))
     return [_status(job, passes.get(job.name), state.registry.pacing, now) for job in JOBS]
 
 

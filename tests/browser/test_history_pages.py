@@ -151,12 +151,12 @@ class TestWork:
         page.get_by_label("Yes, replay these 10").check()
         page.get_by_role("button", name="Replay 10").click()
 
-        expect(page.locator(".count")).to_contain_text("4 of 10 replayed")
+        expect(page.locator(".count")).to_contain_text("4 applied: 4 of 10 done")
         keep(page, f"replaying-many-{'with' if javascript else 'without'}-javascript")
         if not javascript:
             page.get_by_role("button", name="Continue").click()
             page.get_by_role("button", name="Continue").click()
-        expect(page.locator(".count")).to_contain_text("10 of 10 replayed. Finished.")
+        expect(page.locator(".count")).to_contain_text("10 applied: 10 of 10 done. Finished.")
         assert [host.task(task_id).status for task_id in task_ids] == ["completed"] * 10
 
     def test_a_time_is_chosen_from_and_to(self, opened, host, javascript):
@@ -226,7 +226,7 @@ class TestWithJavaScript:
         page.get_by_role("button", name="Stop here").click()
         page.clock.run_for(10_000)
 
-        expect(page.locator(".count")).to_contain_text("1 of 3 replayed")
+        expect(page.locator(".count")).to_contain_text("1 of 3 done")
 
 
 def test_a_form_of_another_site_is_refused(opened, eventful, host, served):

@@ -55,7 +55,7 @@ def test_the_order_replays_each_once_and_shows_the_outcomes(visitor, broken):
     pages = replay_all(visitor, visitor.see("/replay?verdict=failed"))
 
     assert len(pages) == 1
-    assert "5 of 5 replayed. Finished." in pages[0].text
+    assert "5 applied: 5 of 5 done. Finished." in pages[0].text
     assert pages[0].found(r"processed ?5")
     assert [len(visitor.host.contents(task_id)) for task_id in broken] == [1] * 5
     assert "0 deliveries would be replayed" in visitor.see("/replay?verdict=failed").text
@@ -66,10 +66,10 @@ def test_it_is_done_in_chunks_that_go_on_where_the_last_one_ended(visitor, broke
 
     pages = replay_all(visitor, visitor.see("/replay?event=completed"))
 
-    assert [page.found(r"\d of \d replayed") for page in pages] == [
-        "2 of 5 replayed",
-        "4 of 5 replayed",
-        "5 of 5 replayed",
+    assert [page.found(r"\d applied: \d of \d done") for page in pages] == [
+        "2 applied: 2 of 5 done",
+        "4 applied: 4 of 5 done",
+        "5 applied: 5 of 5 done",
     ]
     assert [len(visitor.host.contents(task_id)) for task_id in broken] == [1] * 5
 
@@ -86,7 +86,8 @@ def test_replays_that_match_the_filter_are_not_replayed_in_their_turn(visitor, b
     pages = replay_all(visitor, visitor.see("/replay?event=completed"))
     again = replay_all(visitor, visitor.see("/replay?event=completed&source=webhook"))
 
-    assert "5 of 5 replayed" in pages[-1].text
+    assert "5 applied: 5 of 5 done" in pages[-1].text
+    assert "0 applied, 5 without effect: 5 of 5 done" in again[-1].text
     assert again[-1].found(r"duplicate ?5")
     assert len(visitor.host.deliveries()) == 15
 
@@ -109,8 +110,21 @@ def test_failures_are_told_and_stop_nothing(visitor, broken):
 
     pages = replay_all(visitor, visitor.see("/replay?verdict=failed"))
 
-    assert pages[0].found(r"not replayed ?5")
-    assert pages[0].text.count("A handler of this application failed") == 5
+    host = visitor.host
+    assert "0 applied, 5 failed again: 5 of 5 done. Finished." in pages[0].text
+    assert pages[0].found(r"failed again ?5 ?all ?5")
+    assert pages[0].text.count("Publisher: BrokenHandler: the publisher is broken") == 5
+    for row in host.deliveries():
+        assert pages[0].link(f"Delivery {row.id}" if row.replay_of is None else str(row.id)) is not None
+    assert {row.replayed_by for row in host.deliveries() if row.replay_of} == {"somebody at 127.0.0.1"}
+
+
+def test_what_can_no_longer_be_replayed_is_told_apart_from_what_failed_again(visitor):
+    write_history(visitor.host, 5)
+
+    pages = replay_all(visitor, visitor.see("/replay?event=completed"))
+
+    assert pages[0].found(r"0 applied, (\d) not replayed: \1 of \1 done")
 
 
 def test_what_nobody_vouched_for_is_counted_and_left_alone(visitor, broken):
@@ -145,7 +159,7 @@ def test_the_order_means_exactly_what_was_counted(visitor, query):
 
     pages = replay_all(visitor, page)
 
-    assert f"{counted} of {counted} replayed. Finished." in pages[-1].text
+    assert f"{counted} of {counted} done. Finished." in pages[-1].text
     assert counted > 0
 
 

@@ -48,9 +48,11 @@ def start_anew(host: Host) -> None:
     host.state.refusals = RefusalLog(host.state.database)
 
 
-def mount(permission: Callable[[], Any] | None = lambda: True) -> Callable[[Flask], None]:
+def mount(
+    permission: Callable[[], Any] | None = lambda: True, who: Callable[[], str | None] | None = None
+) -> Callable[[Flask], None]:
     """What mounts the pages on an application."""
-    return lambda app: app.register_blueprint(create_dashboard(permission=permission), url_prefix=AT)
+    return lambda app: app.register_blueprint(create_dashboard(permission=permission, who=who), url_prefix=AT)
 
 
 open_to_all = mount()

@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from flask import current_app
+from flask import current_app, g, request
 from werkzeug.exceptions import Forbidden
 
-__all__ = ["NotPermitted", "Permission", "check_permission"]
+__all__ = ["NotPermitted", "Permission", "Who", "check_permission", "person", "remember"]
 
 logger = logging.getLogger(__name__)
 
 Permission = Callable[[], bool]
+Who = Callable[[], str | None]
+_G_KEY = "contenthub_dashboard_who"
 
 _UNSET = (
     "The history pages answer 403: no permission is set. "
@@ -52,3 +54,17 @@ def check_permission(permission: Permission | None) -> None:
             type(answer).__name__,
         )
     raise NotPermitted("You may not see these pages.")
+
+
+def remember(who: Who | None) -> None:
+    """Remember for this request how to learn who makes it."""
+    setattr(g, _G_KEY, who)
+
+
+def person() -> str:
+    """Return who makes this request, for the history: by the host, by the server's authentication, or by address."""
+    who: Who | None = g.get(_G_KEY)
+    name: Any = None if who is None else current_app.ensure_sync(who)()
+    if not name and request.authorization is not None:
+        name = request.authorization.username
+    return str(name or request.remote_user or f"somebody at {request.remote_addr}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
+from ...core.state_machine import Verdict
 from ...engine.replay import replay_each
 from ...storage.delivery_queries import DeliveryFilter, can_be_replayed
 from ...storage.queries import Reading, Row, count_where, reading
@@ -43,8 +44,9 @@ class Order:
         up_to: the last id to replay; replays are deliveries as well, and must not be replayed in turn.
         total: the number of deliveries to replay.
         verdicts: the number of replays so far, by verdict.
-        failed: the number of replays that failed.
-        failures: some of those, with ``id`` and ``error``.
+        again: the number of replays at which the handlers failed again; each is a new delivery.
+        refused: the number of deliveries that could not be replayed.
+        failures: some of both, with ``id``, ``error``, and the new ``delivery_id`` or None.
     """
 
     criteria: DeliveryFilter
@@ -53,13 +55,29 @@ class Order:
     up_to: int
     total: int
     verdicts: Counter[str] = field(default_factory=Counter)
-    failed: int = 0
+    again: int = 0
+    refused: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def done(self) -> int:
-        """The number of replays so far, failed or not."""
+        """The number of deliveries that were tried so far."""
         return self.verdicts.total() + self.failed
+
+    @property
+    def failed(self) -> int:
+        """The number of those without success."""
+        return self.again + self.refused
+
+    @property
+    def applied(self) -> int:
+        """The number of events that had their effect now."""
+        return self.verdicts[Verdict.PROCESSED.value]
+
+    @property
+    def without_effect(self) -> int:
+        """The number of events that needed none, or have to wait."""
+        return self.verdicts.total() - self.applied
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON, to be signed."""
@@ -136,8 +154,8 @@ def make_plan(read: Reading, model: Any, form: FilterForm, *, after: int) -> Pla
     )
 
 
-def carry_out(state: WebhookState, order: Order) -> tuple[Order, bool]:
-    """Replay the next chunk of an order.
+def carry_out(state: WebhookState, order: Order, *, by: str) -> tuple[Order, bool]:
+    """Replay the next chunk of an order, for somebody.
 
     Returns:
         The order with its progress, and True if it is finished.
@@ -148,13 +166,18 @@ def carry_out(state: WebhookState, order: Order) -> tuple[Order, bool]:
         rows = search.read(Span(order.after + 1, order.up_to), [model.id.label("id")], _MOST_AT_ONCE)
         ids = [row["id"] for row in rows]
     begun: list[int] = []
-    report = replay_each(state, _in_time(ids, begun))
-    failures = [{"id": failure["id"], "error": failure["error"][:_BRIEF]} for failure in report.failures]
+    report = replay_each(state, _in_time(ids, begun), by=by)
+    failures = [
+        {"id": failure["id"], "delivery_id": failure["delivery_id"], "error": failure["error"][:_BRIEF]}
+        for failure in report.failures
+    ]
+    again = sum(failure["delivery_id"] is not None for failure in failures)
     done = replace(
         order,
         after=begun[-1] if begun else order.up_to,
         verdicts=order.verdicts + report.verdicts,
-        failed=order.failed + len(failures),
+        again=order.again + again,
+        refused=order.refused + len(failures) - again,
         failures=(order.failures + failures)[:_SHOWN_FAILURES],
     )
     return done, report.interrupted or (len(begun) == len(ids) < _MOST_AT_ONCE)

@@ -18,6 +18,7 @@ from .bodies import MOST_READ, Shown, show_body, show_json
 from .forwards import forwards_of
 from .listing import columns
 from .search import Page, Search, read_page
+from .tries import Try, answer_of, tries_of
 from .windows import EVERYTHING, Lane
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class DeliveryDetails:
         task: some columns of its task, or None.
         replays: the deliveries that replayed it.
         forwards: its forwards.
+        tries: the runs of the handlers.
+        answer: what its sender was answered, or None.
     """
 
     row: Row
@@ -60,6 +63,8 @@ class DeliveryDetails:
     task: Row | None
     replays: list[Row]
     forwards: list[Row]
+    tries: list[Try]
+    answer: str | None
 
 
 def read_delivery_details(read: Reading, state: WebhookState, delivery_id: int) -> DeliveryDetails | None:
@@ -79,14 +84,17 @@ def read_delivery_details(read: Reading, state: WebhookState, delivery_id: int) 
     size = len(beginning) if len(raw) == size else size
     keys = ("task_id", "status", "attempt", "topic")
     about = sa.select(*(getattr(task, key).label(key) for key in keys)).where(task.task_id == row["task_id"])
+    shown = redacted(row)
     return DeliveryDetails(
-        row=redacted(row),
+        row=shown,
         beginning=beginning,
         size=size,
         body=show_body(beginning, size) if size else None,
         task=None if row["task_id"] is None else read.row(about),
         replays=_replays(read, model, row),
         forwards=forwards_of(read, state, delivery_id),
+        tries=tries_of(shown),
+        answer=answer_of(shown),
     )
 
 

@@ -25,7 +25,7 @@ RANGES = {
 }
 _AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
-_LONGEST = {"task": 255, "event": 64, "scheme": 16, "text": 200}
+_LONGEST = {"task": 255, "event": 64, "scheme": 16, "text": 200, "error": 200}
 _MAX_ID = 2**63 - 1
 
 
@@ -63,7 +63,7 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
         default_range: for a query that names none.
     """
     problems: dict[str, str] = {}
-    texts = {name: args.get(name, "").strip() for name in ("task", "event", "scheme", "text")}
+    texts = {name: args.get(name, "").strip() for name in _LONGEST}
     for name, text in texts.items():
         if len(text) > _LONGEST[name] or "\0" in text:
             problems[name] = f"At most {_LONGEST[name]} characters, and no NUL."
@@ -93,6 +93,7 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
         schemes=(texts["scheme"],) if texts["scheme"] else (),
         since=since,
         until=until,
+        error=texts["error"] or None,
     )
     given = {name: value for name, value in given.items() if value}
     return FilterForm(criteria, texts["text"], range_, given, problems)

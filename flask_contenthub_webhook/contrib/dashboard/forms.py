@@ -15,7 +15,15 @@ from flask import Response, current_app, g, request
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 from werkzeug.exceptions import BadRequest, Forbidden
 
-__all__ = ["check_form", "has_secret_key", "hidden_fields", "read_signed", "set_visitor_cookie", "signed"]
+__all__ = [
+    "check_form",
+    "has_secret_key",
+    "hidden_fields",
+    "problem_said",
+    "read_signed",
+    "set_visitor_cookie",
+    "signed",
+]
 
 TOKEN_FIELD = "dashboard_token"  # noqa: S105 - the name of a form field
 _COOKIE = "contenthub_dashboard"
@@ -79,6 +87,14 @@ def read_signed(purpose: str, text: str) -> Any:
         return _read(text, purpose)
     except BadSignature:
         raise BadRequest("This replay was not started on this page, or it is too old. Count again.") from None
+
+
+def problem_said() -> str:
+    """Return what went wrong before the redirect to this page; an empty text if nothing did, or others say so."""
+    try:
+        return str(_read(request.args["problem"], "problem")) if has_secret_key() else ""
+    except (KeyError, BadSignature):
+        return ""
 
 
 def set_visitor_cookie(response: Response) -> None:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 from flask.sansio.blueprints import BlueprintSetupState
 
 from ...errors import ConfigurationError
-from .access import Permission, check_permission
+from .access import Permission, Who, check_permission, remember
 from .forms import set_visitor_cookie
 from .views import add_views
 
@@ -24,7 +24,9 @@ _HEADERS = {
 }
 
 
-def create_dashboard(*, permission: Permission | None = None, name: str = "contenthub_dashboard") -> Blueprint:
+def create_dashboard(
+    *, permission: Permission | None = None, who: Who | None = None, name: str = "contenthub_dashboard"
+) -> Blueprint:
     """Make the history pages, as a blueprint that the host registers at any prefix.
 
     ::
@@ -34,11 +36,14 @@ def create_dashboard(*, permission: Permission | None = None, name: str = "conte
     Args:
         permission: called for every request, in its context; True accepts it, anything else is 403. Without it the
             pages answer 403 outside debug mode.
+        who: returns the name of the person who makes a request; the history keeps it with what that person replays,
+            resends and acknowledges. By default the user of HTTP authentication, or the client's address.
         name: of the blueprint.
     """
     blueprint = Blueprint(name, __name__, static_folder="static", static_url_path="/assets")
     blueprint.record_once(_refuse_host_matching)
     blueprint.before_request(lambda: check_permission(permission))
+    blueprint.before_request(lambda: remember(who))
     blueprint.after_request(_protect)
     add_views(blueprint)
     return blueprint

@@ -16,10 +16,13 @@ from markupsafe import Markup, escape
 from ..._version import __version__
 from ...core.redaction import redacted_text, visible
 from ...runtime.state import get_state
+from .banners import Banners, read_banners
 from .bodies import marked
 from .forms import has_secret_key, hidden_fields
 
 __all__ = ["fragment", "page"]
+
+_OUR_TROUBLE = 500
 
 
 def page(template: str, *, status: int = 200, **values: Any) -> Response:
@@ -30,7 +33,8 @@ def page(template: str, *, status: int = 200, **values: Any) -> Response:
         status: of the response.
         **values: for the template.
     """
-    return Response(fragment(template, **values), status=status, mimetype="text/html")
+    banners = Banners() if values.get("bare") or status >= _OUR_TROUBLE else read_banners(get_state())
+    return Response(fragment(template, banners=banners, **values), status=status, mimetype="text/html")
 
 
 def fragment(template: str, **values: Any) -> str:

@@ -16,19 +16,19 @@ from ...core.redaction import redacted_body
 from ...core.state_machine import Verdict
 from ...engine.replay import replay
 from ...engine.senders import is_in_own_words
-from ...errors import DeliveryNotFound, HandlerFailed, RequestRefused, WebhookError
-from ...operations.alerts import read_alerts
-from ...operations.jobs import read_jobs
+from ...errors import DeliveryNotFound, HandlerFailed, WebhookError
 from ...runtime.state import get_state
 from ...storage.failure_log import log_failure
 from ...storage.queries import id_of, reading
-from .access import NotPermitted
+from .access import NotPermitted, person
 from .bulk import Order, carry_out, make_plan
 from .charts import Chart, stacked_bars
 from .curl import curl_command
 from .details import read_delivery_details, read_task_details, timeline
+from .failure_views import acknowledge_failure, failures
 from .filters import RANGES, cursor, read_filter_form, window_since
-from .forms import check_form, has_secret_key, read_signed, signed
+from .forms import check_form, has_secret_key, problem_said, read_signed, signed
+from .forward_views import count_resend, forward, resend_many, resend_one
 from .forwards import STATES, forwards_by_url, read_forwards_page, url_of
 from .listing import deliveries_newer_than, read_deliveries_page
 from .overview import KINDS, Overview, next_runs, read_backlog, read_overview
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _OVERVIEW_RANGES = ("hour", "today", "day", "week", "all")
 _ID = "<int(min=0, max=9223372036854775807):delivery_id>"
+_FORWARD = _ID.replace("delivery", "forward")
 
 
 def add_views(blueprint: Blueprint) -> None:
@@ -52,8 +53,14 @@ def add_views(blueprint: Blueprint) -> None:
         (f"/deliveries/{_ID}", delivery, "GET"),
         (f"/deliveries/{_ID}/body", body, "GET"),
         (f"/deliveries/{_ID}/replay", replay_one, "POST"),
+        ("/failures", failures, "GET"),
+        ("/failures", acknowledge_failure, "POST"),
         ("/task", task, "GET"),
         ("/forwards", forwards, "GET"),
+        (f"/forwards/{_FORWARD}", forward, "GET"),
+        (f"/forwards/{_FORWARD}/resend", resend_one, "POST"),
+        ("/forwards/resend", count_resend, "GET"),
+        ("/forwards/resend", resend_many, "POST"),
         ("/replay", dry_run, "GET"),
         ("/replay", replay_many, "POST"),
         ("/find", find, "GET"),
@@ -79,9 +86,7 @@ def overview() -> Response:
         "overview.html",
         numbers=numbers,
         backlog=backlog,
-        alerts=[alert for alert in read_alerts(state) if alert.raised],
         jobs=next_runs(state),
-        late_jobs=[job for job in read_jobs(state) if job.is_late],
         kinds=KINDS,
         chart=_chart(numbers),
         range=range_,
@@ -133,8 +138,8 @@ def new_deliveries() -> Response:
     return Response(fragment("new_deliveries.html", rows=rows), mimetype="text/html") if rows else Response(status=204)
 
 
-def delivery(delivery_id: int, *, status: int = 200, problem: str = "") -> Response:
-    """Show a delivery, and a problem with its replay."""
+def delivery(delivery_id: int) -> Response:
+    """Show a delivery, and what came of its replay."""
     state = get_state()
     with reading(state.database) as read:
         details = read_delivery_details(read, state, delivery_id)
@@ -147,8 +152,7 @@ def delivery(delivery_id: int, *, status: int = 200, problem: str = "") -> Respo
     )
     return page(
         "delivery.html",
-        status=status,
-        problem=problem,
+        problem=problem_said(),
         details=details,
         row=details.row,
         curl=curl_command(state.settings, details.row, details.beginning, details.size) if details.size else None,
@@ -170,19 +174,17 @@ def body(delivery_id: int) -> Response:
 
 
 def replay_one(delivery_id: int) -> AnyResponse:
-    """Replay a delivery."""
+    """Replay a delivery, and redirect to its replay, whether that was applied or failed again."""
     check_form()
     try:
-        applied = replay(get_state(), delivery_id)
+        new_id: int | None = replay(get_state(), delivery_id, by=person()).delivery_id
     except DeliveryNotFound as error:
         raise NotFound(error.message) from error
     except HandlerFailed as error:
-        where = "" if error.delivery_id is None else f" It is kept as delivery {error.delivery_id}."
-        return delivery(delivery_id, status=500, problem=error.message + where)
+        new_id = error.delivery_id
     except WebhookError as error:
-        status = error.status if isinstance(error, RequestRefused) else 409
-        return delivery(delivery_id, status=status, problem=error.message)
-    return redirect(url_for(".delivery", delivery_id=applied.delivery_id, replayed=1), 303)
+        return redirect(url_for(".delivery", delivery_id=delivery_id, problem=signed("problem", error.message)), 303)
+    return redirect(url_for(".delivery", delivery_id=new_id or delivery_id, replayed=1), 303)
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def replay_many() -> Response:
     """Replay the next chunk of the counted deliveries."""
     check_form()
     order = Order.from_json(read_signed("order", request.form.get("order", "")))
-    order, is_finished = carry_out(get_state(), order)
+    order, is_finished = carry_out(get_state(), order, by=person())
     return page(
         "replayed.html",
         order=order,
