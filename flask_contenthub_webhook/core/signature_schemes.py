@@ -10,6 +10,7 @@ import binascii
 import hmac
 import os
 import re
+from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -71,14 +72,17 @@ def sign_url(secret: Secret, task_id: str, attempt: int | None, sender: str | No
     Raises:
         ValueError: the secret is empty.
     """
-    # The secret is the message here and the key elsewhere (HKDF's extract step), so no text that a sender
-    # signs with it can yield this key.
-    key = _hmac(_URL_LABEL, _key(secret))
     # The attempt has no slash, and neither of the two a colon. Hexadecimal, because decimal raises on huge numbers.
     numbered = "-" if attempt is None else f"{attempt:x}"
     named = numbered if sender is None else f"{numbered}/{sender.replace(':', '')}"
-    token = _hmac(key, _utf8(f"{named}:{task_id}"))
+    token = _hmac(_url_key(_key(secret)), _utf8(f"{named}:{task_id}"))
     return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+
+
+@lru_cache(maxsize=64)
+def _url_key(secret: bytes) -> bytes:
+    """Derive the key of tokens: the secret is the message here, so no text that a sender signs with it yields this."""
+    return _hmac(_URL_LABEL, secret)  # HKDF's extract step
 
 
 def verify_url(secret: Secret, task_id: str, attempt: int | None, token: str, sender: str | None = None) -> bool:
