@@ -159,7 +159,15 @@ def _planted(host: Host, records: list[logging.LogRecord]) -> Planted:
         tried = {"number": 1, "started_at": now, "duration_ms": 12.4, "address": "203.0.113.7"}
         ids = [row.id for row in rows]
         host.db.session.add_all(
-            attempts(**tried, forward_id=id_, error=f"The receiver answered 302: to {URL}") for id_ in ids
+            attempts(
+                **tried,
+                forward_id=id_,
+                error=f"The receiver answered 302: to {URL}",
+                request_headers=HEADERS,
+                response_headers={"Location": URL, **HEADERS},
+                response_body=f"Found. See {URL}",
+            )
+            for id_ in ids
         )
         host.db.session.commit()
     return Planted(host, task_id, ids, records)
@@ -173,6 +181,16 @@ def _delivery(task_id: str, now: datetime) -> dict[str, Any]:
         "verdict": "failed",
         "received_at": now,
         "error": f"publish: HTTPError: 500 for {URL}",
+        "failed_tries": [
+            {
+                "number": 1,
+                "at": now.isoformat(),
+                "ms": 2.0,
+                "handler": "publish",
+                "error": f"publish: HTTPError: 500 for {URL}",
+                "traceback": f"Traceback:\nHTTPError: 500 for {URL}",
+            }
+        ],
         "reason": f"see {URL}",
         "headers": HEADERS,
         "body": encode({"note": f"see {URL}"}).replace(b"&", b"\\u0026"),
@@ -277,11 +295,14 @@ PAGES: dict[str, tuple[str, ...]] = {
     "delivery": ("/deliveries/{delivery_id}",),
     "body": ("/deliveries/{delivery_id}/body",),
     "task": ("/task?id={task_id}", "/task?id=asked-about"),
+    "failures": ("/failures",),
     "forwards": ("/forwards", "/forwards?status=dead&like=1"),
+    "forward": ("/forwards/1", "/forwards/2"),
+    "count_resend": ("/forwards/resend?status=dead", "/forwards/resend?status=dead&like=1"),
     "dry_run": ("/replay?verdict=rejected",),
     "find": ("/find?q={task_id}", "/find?q=1"),
 }
-ONLY_POSTED_TO = {"replay_one", "replay_many"}
+ONLY_POSTED_TO = {"replay_one", "replay_many", "acknowledge_failure", "resend_one", "resend_many"}
 
 
 def test_every_page_is_among_those_looked_at(planted: Planted):
