@@ -21,9 +21,10 @@ from .drivers import MYSQL
 from .queries import Reading, Row
 from .transactions import Database
 
-__all__ = ["Acknowledgement", "acknowledge", "is_acknowledgement", "read_acknowledgements", "read_groups"]
+__all__ = ["ACKNOWLEDGED", "Acknowledgement", "acknowledge", "read_acknowledgements", "read_groups"]
 
-_PREFIX = "failure:"
+ACKNOWLEDGED = "failure:"
+"""The beginning of the names of acknowledgements."""
 _LONGEST = 200
 _MOST_GROUPS = 100
 _MOST_NAME = 255
@@ -88,11 +89,6 @@ def _failure(text: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[str]
 # --- acknowledgements ----------------------------------------------------------------------------------------
 
 
-def is_acknowledgement(name: str) -> bool:
-    """Tell whether a row of that name is an acknowledgement, not an alert's."""
-    return name.startswith(_PREFIX)
-
-
 def read_acknowledgements(rows: Mapping[str, Row], failures: Sequence[str]) -> dict[str, Acknowledgement]:
     """Return the acknowledgements of failures, by failure.
 
@@ -129,4 +125,4 @@ def acknowledge(database: Database, model: type[Any], failure: str, *, by: str) 
 
 
 def _name(failure: str) -> str:
-    return _PREFIX + hashlib.sha256(failure.encode("utf-8", "backslashreplace")).hexdigest()[:40]
+    return ACKNOWLEDGED + hashlib.sha256(failure.encode("utf-8", "backslashreplace")).hexdigest()[:40]

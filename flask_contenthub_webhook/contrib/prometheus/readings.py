@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ...core.state_machine import OPEN_STATES, UNSETTLED, TaskState, Verdict
 from ...storage.completion import literal
+from ...storage.failure_groups import ACKNOWLEDGED
 from ...storage.holds import HOLDS
 from ...storage.inbox_statements import due_since
 from ...storage.job_passes import is_pass, job_of
@@ -89,9 +90,10 @@ def _last_passes(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, float]:
 
 
 def _alerts_and_jobs(alert: Any) -> sa.Select[Any]:
-    """Select the rows of the alerts and of the last passes, without the pauses of creators."""
+    """Select the rows of the alerts and of the last passes, without pauses of creators and acknowledgements."""
     columns = sa.select(alert.name, alert.raised, alert.checked_at)
-    return columns.where(alert.name.not_like(f"{HOLDS}%")).limit(_MOST_ALERTS)
+    others = (alert.name.not_like(f"{prefix}%") for prefix in (HOLDS, ACKNOWLEDGED))
+    return columns.where(*others).limit(_MOST_ALERTS)
 
 
 def _open_tasks(task: Any, now: datetime) -> sa.Select[Any]:
