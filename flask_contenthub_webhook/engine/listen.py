@@ -52,6 +52,11 @@ class NotifyListener:
         """True while the database would wake us."""
         return self._connection is not None
 
+    @property
+    def is_possible(self) -> bool:
+        """False once it is known that this database, its driver or what is between never wakes us."""
+        return not self._is_in_vain
+
     def wait(self, seconds: float, stopped: threading.Event) -> bool:
         """Wait for some seconds, or less if there is work or we are stopped.
 
@@ -91,7 +96,9 @@ class NotifyListener:
         try:
             with self._state.database.session() as session:
                 engine = self._state.store.bind_of(session).engine
-            if engine.dialect.name == "postgresql" and engine.dialect.driver in {"psycopg", "psycopg2"}:
+            if engine.dialect.name != "postgresql" or engine.dialect.driver not in {"psycopg", "psycopg2"}:
+                self._is_in_vain = True
+            else:
                 self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                 self._connection.detach()
                 if _hears(self._connection, engine):
@@ -100,11 +107,11 @@ class NotifyListener:
                     self._is_in_vain = True
                     logger.warning(
                         "Notifications of the database do not arrive, as behind PgBouncer in transaction mode: this "
-                        "worker looks for work every few seconds instead. A direct connection would wake it at once."
+                        "process looks for work every few seconds instead. A direct connection would wake it at once."
                     )
                     self._close()
         except (SQLAlchemyError, OSError) as error:
-            message = "The database cannot wake this worker now; it polls instead."
+            message = "The database cannot wake this process now; it polls instead."
             log_failure(self._state.database, logger, message, error)
             self._close()
         return self.is_listening

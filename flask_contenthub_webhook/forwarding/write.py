@@ -64,6 +64,8 @@ def write_forwards(
     if rows:
         state.outbox.insert(session, rows)
         _send_after_the_commit(session, state, len(rows))
+        if not state.settings.submit_threads:
+            state.store.inbox.notify(session)  # a scheduler will send them
 
 
 def forwarded_event(event: Event, decision: Decision, *, task_id: str, now: datetime) -> dict[str, Any] | None:
@@ -126,5 +128,6 @@ def _send_after_the_commit(session: Session, state: WebhookState, rows: int) -> 
 def _kick(session: Session) -> None:
     if session.get_nested_transaction() is None:  # releasing a savepoint is not a commit
         for state, rows in session.info.pop(_KICKS, ()):
+            state.look_again()
             for _ in range(rows):
                 state.forward_threads.submit(forward_next, state)

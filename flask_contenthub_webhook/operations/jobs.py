@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
+from .. import signals
 from ..engine.retry import retry_due_deliveries
 from ..forwarding.send import send_due_forwards
-from ..storage.job_passes import insert_pass, is_pass, job_of, read_passes, update_pass
+from ..storage.job_passes import insert_pass, is_pass, job_of, read_passes, update_passes
 from ..tasks.handover import submit_due
-from ..tasks.reconcile import reconcile
+from ..tasks.reconcile import ReconcileReport, reconcile
 from .alerts import AlertStatus, alerts_in, check_alerts, read_rows
 from .purge import purge_regularly
 from .set_back import heed_clock
@@ -26,18 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["JOBS", "Job", "JobStatus", "read_alerts_and_jobs", "read_jobs", "record_pass"]
 
 _RECORD_INTERVAL = timedelta(seconds=30)
-"""Time between two records of one job by one process; some jobs run every second."""
+"""Time between two records by one process, which are of all jobs that ran meanwhile."""
 _PATIENCE = timedelta(minutes=5)
 """Time by which a pass may be late beyond two intervals: a restart, a long pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A periodic job."""
+    """A periodic job; ``idle`` takes the place of ``work`` while nothing is due."""
 
     name: str
     work: Callable[[WebhookState], Any]
     interval: Callable[[Settings], timedelta]
+    idle: Callable[[WebhookState], None] = lambda _: None
 
 
 def _a_third_of_the_poll_interval(settings: Settings) -> timedelta:
@@ -50,8 +52,13 @@ def _retry_interval(settings: Settings) -> timedelta:
     return timedelta(seconds=10 if settings.processing == "inline" else 1)
 
 
+def _report_idle_pass(state: WebhookState) -> None:
+    """Tell whoever counts the passes that one found nothing due."""
+    signals.send_quietly(signals.reconcile_finished, state.app, report=ReconcileReport())
+
+
 JOBS = (
-    Job("reconcile", reconcile, _a_third_of_the_poll_interval),
+    Job("reconcile", reconcile, _a_third_of_the_poll_interval, _report_idle_pass),
     Job("submit", submit_due, lambda _: timedelta(seconds=5)),
     Job("retry-deliveries", retry_due_deliveries, _retry_interval),
     Job("forward", send_due_forwards, lambda _: timedelta(seconds=5)),
@@ -77,19 +84,23 @@ class JobStatus:
 
 
 def record_pass(state: WebhookState, name: str) -> None:
-    """Record that a pass of a job has ended without an error.
+    """Record that a pass of a job has ended without an error; a later one may be recorded with those of other jobs.
 
     Raises:
         SQLAlchemyError: the database is down.
     """
-    recorded, now = state.jobs.value.recorded, state.waited()
-    if name in recorded and timedelta() <= now - recorded[name] < _RECORD_INTERVAL:
+    jobs, model, now = state.jobs.value, state.models.alert, state.waited()
+    jobs.ended.add(name)
+    if name in jobs.recorded and timedelta() <= now - jobs.recorded_at < _RECORD_INTERVAL:
         return
-    model = state.models.alert
-    if not state.database.write(lambda tx: update_pass(tx, model, name, state.store.now(tx))):
-        with contextlib.suppress(IntegrityError):
-            state.database.write(lambda tx: insert_pass(tx, model, name, state.store.now(tx)))
-    recorded[name] = now
+    names = frozenset(jobs.ended)
+    if not state.database.write(lambda tx: update_passes(tx, model, names, state.store.now(tx))):
+        for each in sorted(names):
+            with contextlib.suppress(IntegrityError):
+                state.database.write(lambda tx, job=each: insert_pass(tx, model, job, state.store.now(tx)))  # type: ignore[misc]
+    jobs.recorded |= names
+    jobs.ended -= names
+    jobs.recorded_at = now
 
 
 def read_jobs(state: WebhookState) -> list[JobStatus]:

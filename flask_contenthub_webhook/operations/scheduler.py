@@ -23,6 +23,7 @@ from ..runtime.shutdown import stop_on_signals, wait_for_stop
 from ..runtime.state import get_state
 from ..storage.failure_log import log_unexpected
 from .jobs import JOBS, Job, record_pass
+from .lookout import Lookout
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -43,8 +44,10 @@ def start_scheduler(app: Flask) -> None:
         if jobs.scheduler is not None:
             return
         jobs.threads = DaemonThreads(len(JOBS), "contenthub-scheduler", awaited=True)
-        scheduler = _build(state, jobs.threads)
         jobs.stopping = threading.Event()  # an abandoned job keeps the earlier one
+        jobs.lookout = Lookout(state)
+        jobs.lookout.listen(jobs.stopping)
+        scheduler = _build(state, jobs.threads, jobs.lookout)
         scheduler.start()
         jobs.scheduler, jobs.was_started = scheduler, True
     logger.info("The scheduler runs in this process.", extra={"jobs": [job.name for job in JOBS]})
@@ -55,11 +58,14 @@ def stop_scheduler(app: Flask, *, wait: bool = True) -> None:
     jobs = get_state(app).jobs.value
     with jobs.lock:
         scheduler, threads, jobs.scheduler, jobs.threads = jobs.scheduler, jobs.threads, None, None
+        lookout, jobs.lookout = jobs.lookout, None
         jobs.stopping.set()
     if scheduler is not None and scheduler.running:
         scheduler.shutdown(wait=False)
     if threads is not None and wait and not threads.join(GRACE):
         logger.warning("A job is abandoned: it waits for an answer, or did not notice that it should end.")
+    if lookout is not None and wait:
+        lookout.join(GRACE)
 
 
 def run_scheduler(app: Flask, *, on_start: Callable[[], None] = lambda: None) -> None:
@@ -103,7 +109,7 @@ class _Scheduler(BackgroundScheduler):  # type: ignore[misc]
         return None if wait is None else min(wait, _LOOK_AT_CLOCK)
 
 
-def _build(state: WebhookState, threads: DaemonThreads) -> BackgroundScheduler:
+def _build(state: WebhookState, threads: DaemonThreads, lookout: Lookout) -> BackgroundScheduler:
     scheduler = _Scheduler(
         executors={"default": _Executor(threads)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -114,7 +120,7 @@ def _build(state: WebhookState, threads: DaemonThreads) -> BackgroundScheduler:
         scheduler.add_job(
             _run,
             "interval",
-            (state, job),
+            (state, job, lookout),
             id=job.name,
             name=f"contenthub_webhook {job.name}",  # as it stands in the lines that APScheduler logs
             seconds=seconds,
@@ -124,10 +130,13 @@ def _build(state: WebhookState, threads: DaemonThreads) -> BackgroundScheduler:
     return scheduler
 
 
-def _run(state: WebhookState, job: Job) -> None:
+def _run(state: WebhookState, job: Job, lookout: Lookout) -> None:
     try:
         with state.app.app_context(), stopped_by(state.jobs.value.stopping):
-            job.work(state)
+            if lookout.is_due(job.name):
+                lookout.note(job.name, job.work(state))
+            else:
+                job.idle(state)
             record_pass(state, job.name)
     except Exception as error:  # noqa: BLE001 - it runs again
         message = f"The job {job.name} failed; it runs again at its next time."

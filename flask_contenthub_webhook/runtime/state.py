@@ -61,9 +61,12 @@ class Jobs:
         was_doubted: True once the log says that they do not start, as it is not clear that this process serves.
         stopping: set while they are being stopped, so that a long job ends early.
         lock: keeps two first requests from starting two schedulers.
+        lookout: tells the jobs whether anything is due; see :class:`.operations.lookout.Lookout`.
         purge_memory: lets the purge skip what it has looked at already.
         clock_memory: shows whether the database's clock was set back.
-        recorded: when the last pass of each job was recorded, by the monotonic clock.
+        recorded: the jobs of which passes were recorded.
+        recorded_at: when that was last done, by the monotonic clock.
+        ended: the jobs of which a pass is not recorded yet.
     """
 
     scheduler: BackgroundScheduler | None = None
@@ -72,9 +75,12 @@ class Jobs:
     was_doubted: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    lookout: Any = None
     purge_memory: Any = None
     clock_memory: Any = None
-    recorded: dict[str, timedelta] = field(default_factory=dict)
+    recorded: set[str] = field(default_factory=set)
+    recorded_at: timedelta = timedelta()
+    ended: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -230,6 +236,12 @@ class WebhookState:
             shared = SharedHolds(self.database, self.models.alert, name if address is None else f"{name} {address}")
             pause = self.pauses.setdefault((name, address), Pause(Holds(shared.now, shared)))
         return GuardedCreator(creator, self.app, self.database.db, pause, name=name)
+
+    def look_again(self) -> None:
+        """Let a scheduler of this process see work that was just committed."""
+        lookout = self.jobs.value.lookout
+        if lookout is not None:
+            lookout.forget()
 
     @property
     def store(self) -> Store:

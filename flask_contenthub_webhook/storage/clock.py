@@ -8,7 +8,7 @@ SQLite has no server; there the clock of the machine is the database's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -57,6 +57,12 @@ class _Comparison(NamedTuple):
         waited = now - self.elapsed
         was_set = abs((wall - self.wall).total_seconds() - waited) > _JUMP
         return waited < _LONGEST_TRUST and not was_set
+
+
+def _compared(at: datetime, before: datetime, began: float) -> _Comparison:
+    """Compare the time that the database returned with the machine's, half-way between question and answer."""
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return _Comparison(at - before - timedelta(seconds=elapsed() - began) / 2, before, began)
 
 
 class AgreedClock:
@@ -125,9 +131,17 @@ class AgreedClock:
         before, began = self.wall(), elapsed()
         if time_of is None:
             return _Comparison(timedelta() if self.wall is _machine_time else _machine_time() - before, before, began)
-        at: datetime = connection.execute(sa.select(time_of)).scalar_one()
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-        return _Comparison(at - before - timedelta(seconds=elapsed() - began) / 2, before, began)
+        return _compared(connection.execute(sa.select(time_of)).scalar_one(), before, began)
+
+    def read_with(self, connection: sa.Connection, columns: Sequence[sa.ColumnElement[Any]]) -> Sequence[Any]:
+        """Return the first row of a SELECT, and compare the clocks by it, so that nobody has to ask for that."""
+        time_of = None if self.replacement is not None else _TIME_OF.get(connection.dialect.name)
+        before, began = self.wall(), elapsed()
+        if time_of is None:
+            return tuple(connection.execute(sa.select(*columns)).one())
+        *values, at = connection.execute(sa.select(*columns, time_of)).one()
+        self._compared = _compared(at, before, began)
+        return values
 
 
 class _Moved(FunctionElement[datetime]):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-__all__ = ["insert_pass", "is_pass", "job_of", "read_passes", "update_pass"]
+__all__ = ["insert_pass", "is_pass", "job_of", "read_passes", "update_passes"]
 
 _PREFIX = "job:"
 
@@ -30,10 +30,11 @@ def read_passes(tx: Connection, model: type[Any]) -> Mapping[str, datetime]:
     return {job_of(name): at for name, at in rows if at is not None}
 
 
-def update_pass(tx: Connection, model: type[Any], job: str, now: datetime) -> bool:
-    """Move the time of a job's last pass; False if it has no row yet."""
-    statement = sa.update(model.__table__).where(model.__table__.c.name == _PREFIX + job).values(checked_at=now)
-    return tx.execute(statement).rowcount == 1
+def update_passes(tx: Connection, model: type[Any], jobs: Collection[str], now: datetime) -> bool:
+    """Move the time of the last pass of some jobs; False if one of them has no row yet."""
+    names = sorted(_PREFIX + job for job in jobs)
+    statement = sa.update(model.__table__).where(model.__table__.c.name.in_(names)).values(checked_at=now)
+    return tx.execute(statement).rowcount == len(names)
 
 
 def insert_pass(tx: Connection, model: type[Any], job: str, now: datetime) -> None:

@@ -125,6 +125,8 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
     session.info.setdefault(_WAITING, []).append(state)
     if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):
         sa_event.listen(session, "after_commit", _hand_over_what_was_committed)
+    if not state.settings.submit_threads:
+        state.store.inbox.notify(session)  # a scheduler will hand it over
     if commit:
         session.commit()
     return task
@@ -133,6 +135,7 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
 def _hand_over_what_was_committed(session: Session) -> None:
     if session.get_nested_transaction() is None:  # releasing a savepoint is not a commit
         for state in session.info.pop(_WAITING, ()):
+            state.look_again()
             state.submit_threads.submit(submit_next, state)
 
 
@@ -144,6 +147,7 @@ def retry(state: WebhookState, task_id: str) -> Outcome:
         TransitionRefused: the task is open or completed.
     """
     applied = apply_event(state, ReceivedEvent.internal(Trigger.RETRY, task_id, Source.HOST, state.clock()))
+    state.look_again()
     state.submit_threads.submit(submit_next, state)
     return applied
 

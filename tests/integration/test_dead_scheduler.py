@@ -12,6 +12,7 @@ from flask_contenthub_webhook.contrib.dashboard import create_dashboard
 from flask_contenthub_webhook.contrib.prometheus import WebhookMetrics
 from flask_contenthub_webhook.operations import scheduler
 from flask_contenthub_webhook.operations.jobs import JOBS, Job, read_jobs
+from flask_contenthub_webhook.operations.lookout import Lookout
 from tests.cli.conftest import run, run_json
 from tests.support.host import Host
 
@@ -20,8 +21,9 @@ LATER = 600
 
 def run_jobs(host: Host) -> None:
     """Run each job once, as the scheduler does."""
+    lookout = Lookout(host.state)
     for job in JOBS:
-        scheduler._run(host.state, job)
+        scheduler._run(host.state, job, lookout)
 
 
 @pytest.fixture
@@ -57,9 +59,9 @@ def test_a_job_that_fails_has_made_no_pass(host: Host):
     def fail(_state: object) -> None:
         raise RuntimeError("broken")
 
-    scheduler._run(host.state, Job("reconcile", fail, JOBS[0].interval))
+    scheduler._run(host.state, Job("clock", fail, JOBS[0].interval), Lookout(host.state))
 
-    assert read_jobs(host.state)[0].last_pass_at is None
+    assert read_jobs(host.state)[-1].last_pass_at is None
 
 
 def test_late_jobs_are_those_that_miss_two_intervals_and_five_minutes(dead: Host):
