@@ -358,8 +358,10 @@ class _EventTransaction:
         return int(task["attempt"]) - 1 if decision.will_retry else int(task["attempt"])
 
     def _announce(self, task: Row, delivery: Row, outcome: Outcome) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(
+        level = logging.INFO if self.state.applied is None else self.state.applied.level_of(self.event.type, outcome)
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
                 "Event %s: %s%s",
                 self.event.type,
                 outcome.verdict,
@@ -375,13 +377,8 @@ class _EventTransaction:
                 },
             )
         arrived_at = self.received.received_at if self.kept is None else self.received.received_at - self.ahead
-        signals.send_quietly(
-            signals.event_handled,
-            self.state.app,
-            received=self.received,
-            verdict=outcome.verdict,
-            arrived_at=arrived_at,
-        )
+        facts: dict[str, Any] = {"received": self.received, "verdict": outcome.verdict, "arrived_at": arrived_at}
+        signals.send_quietly(signals.event_handled, self.state.app, **facts)
         if signals.delivery_processed.receivers:
             session = self.transaction.session()
             signals.send_quietly(

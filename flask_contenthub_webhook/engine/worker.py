@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.stopping import time_left
+from ..runtime.applied_log import AppliedLog
 from ..runtime.shutdown import stop_on_signals
 from ..runtime.state import get_state
 from ..storage.failure_log import log_failure, log_unexpected
@@ -72,6 +73,7 @@ class Worker:
         Args:
             on_start: called once the threads run.
         """
+        applied = self._state.applied = AppliedLog()
         for number in range(self._threads):
             self._start_thread(number)
         try:
@@ -82,6 +84,8 @@ class Worker:
             end = time.monotonic() + time_left()
             for thread in self._running.values():
                 thread.join(max(0.0, end - time.monotonic()))
+            self._state.applied = None
+            applied.tell(at_once=True)
 
     def _start_thread(self, number: int) -> None:
         thread = threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}", daemon=True)
@@ -103,6 +107,8 @@ class Worker:
         with NotifyListener(self._state) as listener:
             while not self._stopped.is_set():
                 self._replace_dead_threads()
+                if self._state.applied is not None:
+                    self._state.applied.tell()
                 is_due = self._is_anything_due()
                 if is_due:
                     self._ring()

@@ -22,6 +22,7 @@ from ..storage.clock import Clock
 from ..storage.forwards import Outbox
 from ..storage.store import Store
 from ..storage.transactions import Database
+from .applied_log import AppliedLog
 from .background import BackgroundThreads
 from .backpressure import Backpressure
 from .forward_lanes import Lanes
@@ -100,6 +101,7 @@ class WebhookState:
         early_events: jobs that reported while nobody knew them and some submission was not answered yet; after three
             times they count as those of another application.
         wake: called after an event was accepted for later.
+        applied: counts the events that a worker applies, whose lines are for DEBUG then; None in any other process.
     """
 
     app: Flask
@@ -123,6 +125,7 @@ class WebhookState:
         default_factory=lambda: Cooldowns(lambda: Cooldown(timedelta(hours=1), timedelta(hours=1), patience=4))
     )
     wake: Waker = _wake_nobody
+    applied: AppliedLog | None = None
     previous_creator: Creator | None = None
     jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
     _registry: Registry | None = field(default=None, init=False)

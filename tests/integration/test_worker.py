@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -50,6 +51,32 @@ def test_it_applies_what_waits_and_what_comes_and_ends_on_sigterm(hub: Site) -> 
     assert "Traceback" not in worker.log
     assert hub.database.contents(early, late) == {early: 1, late: 1}
     assert hub.database.failures(fails) == {fails: 1}
+
+
+def test_its_log_is_at_most_30_bytes_for_an_event(postgres_hub: Site) -> None:
+    hub = postgres_hub
+    tasks = hub.database.add_tasks(200)
+    hub.complete(tasks)
+    (worker,) = hub.start()
+    began = len(worker.log)
+    hub.wait_until_done()
+
+    assert worker.end(signal.SIGTERM) == 0
+    log = worker.log[began:]
+    assert sum(int(number) for number in re.findall(r"Applied in \d+ s: (\d+) completed\.", worker.log)) == 200
+    assert len(log) <= 30 * len(tasks)
+
+
+def test_what_an_operator_wants_to_know_keeps_its_line(hub: Site) -> None:
+    (task_id,) = hub.database.add_tasks(1)
+    hub.complete([task_id])
+    hub.post(task_id, failed(task_id, retryable=False))
+    (worker,) = hub.start()
+    hub.wait_until_done()
+
+    assert worker.end(signal.SIGTERM) == 0
+    assert "Event failed: ignored (" in worker.log
+    assert "Event completed: processed" not in worker.log
 
 
 def test_it_finishes_what_it_has_in_hand_and_gives_back_the_rest(hub: Site) -> None:
