@@ -55,6 +55,9 @@ STANDARD_SIGNATURE_HEADER = "webhook-signature"
 # --- url -----------------------------------------------------------------------------------------------------
 
 _URL_LABEL = b"flask_contenthub_webhook url token v1"
+_URL_LENGTH = 43
+"""Characters of base64 for 32 bytes, without the padding."""
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def sign_url(secret: Secret, task_id: str, attempt: int | None, sender: str | None = None) -> str:
@@ -75,19 +78,19 @@ def sign_url(secret: Secret, task_id: str, attempt: int | None, sender: str | No
     # The attempt has no slash, and neither of the two a colon. Hexadecimal, because decimal raises on huge numbers.
     numbered = "-" if attempt is None else f"{attempt:x}"
     named = numbered if sender is None else f"{numbered}/{sender.replace(':', '')}"
-    token = _hmac(_url_key(_key(secret)), _utf8(f"{named}:{task_id}"))
-    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+    token = _hmac(_url_key(secret), _utf8(f"{named}:{task_id}"))
+    return binascii.b2a_base64(token)[:_URL_LENGTH].translate(_URL_SAFE).decode()
 
 
 @lru_cache(maxsize=64)
-def _url_key(secret: bytes) -> bytes:
+def _url_key(secret: Secret) -> bytes:
     """Derive the key of tokens: the secret is the message here, so no text that a sender signs with it yields this."""
-    return _hmac(_URL_LABEL, secret)  # HKDF's extract step
+    return _hmac(_URL_LABEL, _key(secret))  # HKDF's extract step
 
 
 def verify_url(secret: Secret, task_id: str, attempt: int | None, token: str, sender: str | None = None) -> bool:
     """Return True if :func:`sign_url` made this token for this task, attempt and sender. An empty secret makes none."""
-    return bool(secret) and hmac.compare_digest(_utf8(sign_url(secret, task_id, attempt, sender)), _utf8(token))
+    return bool(secret) and token.isascii() and hmac.compare_digest(sign_url(secret, task_id, attempt, sender), token)
 
 
 def check_url(
@@ -98,8 +101,9 @@ def check_url(
     if token is None:
         return None
     task_id, attempt, sender = credentials.task_id, credentials.attempt, credentials.sender
-    if any(verify_url(secret, task_id, attempt, token, sender) for secret in secrets):
-        return Verified("url")
+    for secret in secrets:
+        if verify_url(secret, task_id, attempt, token, sender):
+            return Verified("url")
     raise SignatureInvalid("url: the token does not belong to this callback URL.")
 
 
