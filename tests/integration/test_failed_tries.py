@@ -153,3 +153,16 @@ def test_who_replays_is_kept_and_a_failed_replay_says_where_and_why(sqlite_host)
     assert (replay.replay_of, replay.replayed_by) == (delivery_id, "Ada")
     assert failed.value.failure == "Publisher: BrokenHandler: the publisher is broken"
     assert "publisher" not in failed.value.message
+
+
+def test_the_commands_show_the_tries_and_name_who_replays(sqlite_host):
+    delivery_id = fail(sqlite_host)
+    runner = sqlite_host.app.test_cli_runner()
+
+    shown = runner.invoke(args=["webhook", "deliveries", "show", str(delivery_id)])
+    replayed = runner.invoke(args=["webhook", "deliveries", "replay", str(delivery_id)])
+
+    assert 'raise BrokenHandler("the publisher is broken")' in shown.output
+    assert replayed.exit_code == 1
+    assert "failed: Publisher: BrokenHandler: the publisher is broken" in replayed.output
+    assert sqlite_host.deliveries()[-1].replayed_by.endswith("by flask webhook")
