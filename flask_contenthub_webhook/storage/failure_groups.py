@@ -41,7 +41,8 @@ class Acknowledgement:
 def read_groups(read: Reading, model: Any, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Row]:
     """Count failed and dead deliveries by ``failure``, such as ``publish: RuntimeError``, the latest failure first.
 
-    Each has ``failed``, ``dead``, ``tries``, ``first`` and ``last`` (when they were received), and ``newest``, an id.
+    Each has ``failed``, ``dead``, ``tries``, ``tasks``, ``first`` and ``last`` (when they were received), and the id
+    ``newest``.
 
     Args:
         read: the transaction.
@@ -50,7 +51,12 @@ def read_groups(read: Reading, model: Any, conditions: Sequence[sa.ColumnElement
     """
     text = sa.func.substr(sa.func.coalesce(model.error, model.reason, ""), 1, _LONGEST)
     rows = sa.select(
-        _failure(text, read.dialect).label("failure"), model.id, model.verdict, model.received_at, model.tries
+        _failure(text, read.dialect).label("failure"),
+        model.id,
+        model.task_id,
+        model.verdict,
+        model.received_at,
+        model.tries,
     ).where(*conditions)
     found = rows.subquery()
     counts = {
@@ -62,6 +68,7 @@ def read_groups(read: Reading, model: Any, conditions: Sequence[sa.ColumnElement
             found.c.failure,
             *(count.label(name) for name, count in counts.items()),
             sa.func.sum(found.c.tries).label("tries"),
+            sa.func.count(found.c.task_id.distinct()).label("tasks"),
             sa.func.min(found.c.received_at).label("first"),
             sa.func.max(found.c.received_at).label("last"),
             sa.func.max(found.c.id).label("newest"),

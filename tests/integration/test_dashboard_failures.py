@@ -56,9 +56,21 @@ def test_a_group_counts_what_waits_and_what_is_parked_and_each_try(visitor):
 
     page = visitor.see("/failures")
 
-    assert "1 waits for another try, 1 is dead: parked for you to replay; 2 tries in all." in page.text
+    assert "1 waits for another try, 1 is dead: parked for you to replay; 2 tries in all, for 2 tasks." in page.text
     assert len(visitor.see(page.link("List them")).ids) == 2
     assert "2 deliveries would be replayed" in visitor.see(page.link("Replay these 2")).text
+
+
+def test_a_replay_that_fails_is_another_delivery_of_the_same_task(visitor):
+    host = visitor.host
+    fail(host, 2)
+    host.publisher.broken = True
+    visitor.submit(visitor.see(f"/deliveries/{host.deliveries()[0].id}"), "replay")
+
+    page = visitor.see("/failures")
+
+    assert "3 times BrokenHandler" in page.text
+    assert "3 tries in all, for 2 tasks." in page.text
 
 
 def test_what_is_applied_in_the_end_is_no_failure(visitor):

@@ -39,6 +39,7 @@ class FailureGroup:
         failed: the number of deliveries that are tried again.
         dead: the number of those that are parked.
         tries: the number of their tries.
+        tasks: the number of their tasks; a replay that fails is another delivery of one.
         first: when the first of them was received.
         last: when the last of them was received.
         newest: the id of the newest.
@@ -54,6 +55,7 @@ class FailureGroup:
     failed: int
     dead: int
     tries: int
+    tasks: int
     first: datetime
     last: datetime
     newest: int
@@ -124,6 +126,7 @@ def _group(row: Row, newest: Row, known: Acknowledgement | None) -> FailureGroup
         failed=row["failed"],
         dead=row["dead"],
         tries=int(row["tries"] or 0),
+        tasks=row["tasks"],
         first=row["first"],
         last=row["last"],
         newest=row["newest"],
