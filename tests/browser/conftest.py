@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tests.support.pages import AT, open_to_all, start_anew
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flask import Flask
     from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, Request
 
     from tests.support.host import Host
@@ -72,14 +74,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, str
     """A host application that is served, and the address of its history pages."""
     url = f"sqlite:///{tmp_path_factory.mktemp('browser') / 'test.db'}"
     host = make_host(url, after=open_to_all, WEBHOOK_CALLBACK_BASE_URL="https://hub.example")
-    server = make_server("127.0.0.1", 0, host.app, threaded=True, request_handler=_Quiet)
+    with serving(host.app) as address:
+        yield host, address + AT
+    host.close()
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """Serve an application over loopback, and tell its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield host, f"http://127.0.0.1:{server.port}{AT}"
+    yield f"http://127.0.0.1:{server.port}"
     server.shutdown()
     thread.join()
     server.server_close()
-    host.close()
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_what_nobody_vouched_for_is_counted_and_left_alone(visitor, broken):
     page = visitor.see(f"/replay?task={broken[0]}")
 
     assert "2 deliveries would be replayed" in page.text
-    assert "3 match; 1 of them hold no event that anybody vouched for." in page.text
+    assert "3 match; 1 of them have no payload with a valid signature." in page.text
 
 
 def test_more_than_one_request_looks_through_is_counted_in_parts(visitor, monkeypatch):

@@ -176,10 +176,10 @@ def test_a_page_shows_every_try_and_the_answer(sqlite_visitor):
     host.retry()
     done = visitor.see(f"/deliveries/{delivery_id}")
 
-    assert "Our answer500 handler_failed" in failing.text
+    assert "Response500 handler_failed" in failing.text
     assert failing.text.count("Publisher: BrokenHandler: the publisher is broken") == 2
     assert "Traceback of try 2" in failing.text
     assert failing.html.count("<details open>") == 1
     assert done.found(r"3 ?20\d\d-\d\d-\d\d \d\d:\d\d:\d\d ?processed")
-    assert "Our answer500 handler_failed" in done.text
+    assert "Response500 handler_failed" in done.text
     assert "<details open>" not in done.html

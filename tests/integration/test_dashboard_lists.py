@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
 
+from flask_contenthub_webhook.creators import Creators, HttpCreator
 from tests.support.databases import KINDS
 from tests.support.host import completed, failed, make_host, progress
 from tests.support.long_history import task_id_of, write_history
@@ -75,6 +76,50 @@ class TestFilters:
         ):
             assert listed(visitor, **query) == found, query
 
+    def test_a_delivery_is_found_by_what_its_task_and_its_error_say(self, visitor):
+        host = visitor.host
+        tea, coffee = host.add_task(topic="Green Tea 100%"), host.add_task(topic="Coffee")
+        host.post(tea, progress(tea, 10))
+        host.post(coffee, progress(coffee, 10))
+        host.publisher.broken = True
+        host.post(coffee, completed(coffee))
+        host.post(tea, b"no json")
+        first, _, broken, refused = (row.id for row in host.deliveries())
+
+        for query, found in (
+            ({"topic": "tea"}, [refused, first]),
+            ({"topic": "100%"}, [refused, first]),
+            ({"topic": "%"}, [refused, first]),
+            ({"topic": "_"}, []),
+            ({"error": "brokenhandler"}, [broken]),
+            ({"error": "invalid_json"}, [refused]),
+            ({"error": "json", "topic": "coffee"}, []),
+            ({"answer": "500"}, [broken]),
+            ({"answer": "400"}, [refused]),
+            ({"answer": "404"}, []),
+        ):
+            assert listed(visitor, **query) == found, query
+
+    def test_a_service_has_its_own_deliveries(self, hosts, sqlite_url):
+        writer, painter = (HttpCreator(f"http://{name}.example") for name in ("writer", "painter"))
+        creators = Creators(writer=writer, painter=painter)
+        visitor = Visitor(hosts(sqlite_url, models=lambda _: {"creator": creators}, after=open_to_all))
+        for number, name in enumerate(("writer", "painter", None), 1):
+            visitor.host.add_task(task_id=f"t{number}", creator_name=name)
+            visitor.host.post(f"t{number}", progress(f"t{number}", 10))
+
+        assert listed(visitor, service="painter") == [2]
+        assert listed(visitor, service="writer") == [3, 1]
+        assert visitor.get("/deliveries?service=nobody").status_code == 400
+        assert "3 deliveries would be replayed" in visitor.see("/replay?event=progress").text
+        assert "1 delivery would be replayed" in visitor.see("/replay?service=painter").text
+
+    def test_its_address_has_nothing_that_is_empty(self, visitor):
+        answer = visitor.get("/deliveries?task=&event=completed&from=&to=&range=all&text=")
+
+        assert (answer.status_code, answer.location) == (303, f"{AT}/deliveries?event=completed")
+        assert visitor.get("/replay?task=&event=completed").location == f"{AT}/replay?event=completed"
+
     def test_a_text_is_found_however_json_writes_it(self, visitor):
         task_id = visitor.host.add_task()
         visitor.host.post(task_id, json.dumps(completed(task_id, 'say "正文"')).encode())
@@ -114,6 +159,7 @@ class TestFilters:
             {"from": "2026-11-24T08:00", "to": "2026-11-24T08:00"},
             {"task": "x" * 256},
             {"event": "a\0b"},
+            {"answer": "abc"},
             {"text": "x" * 201},
         ):
             for path in ("/deliveries", "/replay"):
@@ -129,7 +175,7 @@ class TestFilters:
         fields = page.forms[-1].fields
         assert (fields["task"], fields["text"]) == ('"><b>', "<&>'")
         chosen = [attributes.get("value") for _, attributes in page.elements if "checked" in attributes]
-        assert chosen == ["failed", "dead"]
+        assert chosen == ["failed", "dead", "poll"]
         assert 'value="week" selected' in page.html
 
     def test_cursors_that_are_none_are_left_alone(self, history):

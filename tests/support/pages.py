@@ -176,7 +176,7 @@ def parsed(html: str) -> Parsed:
         assert not [attribute for attribute in attributes if attribute.startswith("on") or attribute == "style"]
         for address in (attributes.get(key) for key in ("src", "href", "action")):
             assert address is None or not urlsplit(address).netloc, address
-            assert address is None or urlsplit(address).scheme == "", address
+            assert address in {None, "data:,"} or urlsplit(address).scheme == "", address
         if name == "script":
             assert (attributes.get("src") or "").startswith(f"{AT}/assets/")
     return page

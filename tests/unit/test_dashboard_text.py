@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import time
 from types import SimpleNamespace
 
 import pytest
+from markupsafe import Markup
 
-from flask_contenthub_webhook.contrib.dashboard.bodies import MOST_READ, hex_dump, marked, show_body
+from flask_contenthub_webhook.contrib.dashboard.bodies import MOST_READ, hex_dump, show_body
 from flask_contenthub_webhook.contrib.dashboard.curl import curl_command
+from flask_contenthub_webhook.contrib.dashboard.marks import marked
 from flask_contenthub_webhook.core.redaction import redacted, redacted_url, visible
 
 SHOWN_AT_MOST = 64 * 1024
@@ -54,6 +57,16 @@ class TestVisible:
         ]
 
 
+def text_of(html):
+    """What a reader sees, and copies."""
+    return Markup(re.sub("<[^>]+>", "", html)).unescape()
+
+
+def text_kept(html):
+    """The same with its folds."""
+    return Markup(re.sub("</?span[^>]*>", "", html)).unescape()
+
+
 class TestBodies:
     def show(self, body: bytes):
         return show_body(body[:MOST_READ], len(body))
@@ -62,9 +75,27 @@ class TestBodies:
         shown = self.show(b'{"a": {"b":[1, 2,{}],"c" :[]},"d":"x, {y}: [z]"}')
 
         assert shown.kind == "JSON"
-        assert shown.html.unescape() == (
+        assert text_of(shown.html) == (
             '{\n  "a": {\n    "b": [\n      1,\n      2,\n      {}\n    ],\n    "c": []\n  },\n  "d": "x, {y}: [z]"\n}'
         )
+
+    def test_names_strings_and_other_values_of_json_have_colours(self):
+        shown = self.show(b'{"a": "x: y,", "b": -1.5, "c": [null]}').html
+
+        assert '<span class="j-name">&#34;a&#34;</span>: <span class="j-string">&#34;x: y,&#34;</span>,' in shown
+        assert '<span class="j-literal">-1.5</span>,' in shown
+        assert '<span class="j-literal">null</span>' in shown
+
+    def test_three_levels_of_json_fold_if_they_hold_more_than_a_line(self):
+        shown = self.show(b'{"a": {"b": {"c": {"d": 1, "e": 2}, "f": 3}, "g": [1]}, "h": [1]}').html
+
+        assert re.findall(r"<summary> *(.*?)\n?</summary>", text_kept(shown)) == ["{", '"a": {', '"b": {']
+        assert shown.count('<details class="fold" open>') == shown.count("</details>") == 3
+
+    def test_what_is_cut_within_folds_closes_them(self):
+        shown = self.show(b'{"a": {"b": [' + b'"x", ' * 30_000 + b"1]}}").html
+
+        assert shown.count('<details class="fold" open>') == shown.count("</details>") == 3
 
     def test_it_says_what_was_sent_to_the_last_digit(self):
         numbers = ["1e999", "0.1000000000000000055", "-0", "12345678901234567890123", "9" * 5000]

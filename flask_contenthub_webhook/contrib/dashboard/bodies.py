@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from ...core.redaction import HIDDEN, visible
+from .folding import folded
+from .marks import marked
 
-__all__ = ["MOST_READ", "Shown", "hex_dump", "marked", "show_body", "show_json"]
+__all__ = ["MOST_READ", "Shown", "hex_dump", "show_body", "show_json"]
 
 MOST_READ = 256 * 1024
 """Bytes of a body that are read to be shown."""
@@ -63,18 +64,10 @@ def show_json(text: str, size: int, *, is_whole: bool) -> Shown:
         size: bytes or characters of the whole.
         is_whole: whether this is all of it.
     """
-    pretty = _set_out(text) if is_whole and _is_json(text) else None
-    if pretty is not None:
-        shown = "".join(_bounded(pretty, _MOST_SHOWN + 1))
-        kind = "JSON"
-    else:
-        shown, kind = text, "text"
-    return Shown(marked(shown[:_MOST_SHOWN]), kind, size, not is_whole or len(shown) > _MOST_SHOWN)
-
-
-def marked(text: str) -> Markup:
-    """Return several lines as HTML, with the signs of :func:`.visible` set apart from such signs in the text itself."""
-    return Markup(HIDDEN.sub(lambda found: f"<mark>{visible(found[0])}</mark>", escape(text)))  # noqa: S704
+    if is_whole and _is_json(text):
+        pretty = "".join(_bounded(_set_out(text), _MOST_SHOWN + 1))
+        return Shown(folded(pretty[:_MOST_SHOWN]), "JSON", size, len(pretty) > _MOST_SHOWN)
+    return Shown(marked(text[:_MOST_SHOWN]), "text", size, not is_whole or len(text) > _MOST_SHOWN)
 
 
 def hex_dump(data: bytes) -> str:

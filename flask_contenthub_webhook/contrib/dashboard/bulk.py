@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from ...core.state_machine import Verdict
 from ...engine.replay import replay_each
-from ...storage.delivery_queries import DeliveryFilter, can_be_replayed
+from ...storage.delivery_queries import can_be_replayed
 from ...storage.queries import Reading, Row, count_where, reading
-from .filters import FilterForm
+from .filters import FilterForm, PageFilter
 from .listing import columns, search_for
 from .windows import Span, span_of
 
@@ -49,7 +49,7 @@ class Order:
         failures: some of both, with ``id``, ``error``, and the new ``delivery_id`` or None.
     """
 
-    criteria: DeliveryFilter
+    criteria: PageFilter
     text: str
     after: int
     up_to: int

@@ -19,24 +19,31 @@ _LOWEST_TOP = 4
 
 
 class Part(NamedTuple):
-    """A series' part of a bar, and the number that it stands for."""
+    """A series' part of a bar, and the number that it stands for.
+
+    ``place`` is the number of its bar, from the left.
+    """
 
     x: float
     y: float
     height: float
     label: str
     value: int
+    place: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Everything to draw: horizontal lines with their numbers, ticks with their labels, parts by series."""
+    """Everything to draw: horizontal lines with their numbers, ticks with their labels, bars, their parts by series."""
 
     left: float
     right: float
     bar_width: float
+    slot: float
+    top: int
     lines: list[tuple[float, int]]
     ticks: list[tuple[float, str]]
+    bars: list[tuple[float, str]]
     series: dict[str, list[Part]]
     width: int = _WIDTH
     height: int = _HEIGHT
@@ -64,8 +71,8 @@ def stacked_bars(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> 
     for name, values in series.items():
         tops = [top + value for top, value in zip(tops, values, strict=True)]
         parts[name] = [
-            Part(_near(middle - bar_width / 2), _near(_BASE - top * scale), _near(value * scale), label, value)
-            for middle, top, value, label in zip(middles, tops, values, labels, strict=True)
+            Part(_near(middle - bar_width / 2), _near(_BASE - top * scale), _near(value * scale), label, value, place)
+            for place, (middle, top, value, label) in enumerate(zip(middles, tops, values, labels, strict=True))
             if value
         ]
     ticks = [(_near(middle), label) for middle, label in zip(middles, labels, strict=True)]
@@ -74,6 +81,9 @@ def stacked_bars(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> 
         right=right,
         bar_width=_near(bar_width),
         lines=[(_near(_BASE - number * scale), number) for number in numbers],
+        bars=[(_near(middle - slot / 2), label) for middle, label in zip(middles, labels, strict=True)],
+        slot=_near(slot),
+        top=_TOP,
         ticks=ticks[:: -(-len(labels) // _MOST_LABELS)],
         series=parts,
     )

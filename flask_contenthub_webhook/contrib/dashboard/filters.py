@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
 from werkzeug.datastructures import MultiDict
 
 from ...core.received import Source
 from ...core.state_machine import Verdict
+from ...runtime.state import get_state
 from ...storage.delivery_queries import DeliveryFilter
+from .tasks import services_of
 
-__all__ = ["RANGES", "FilterForm", "cursor", "read_filter_form", "window_since"]
+__all__ = ["RANGES", "FilterForm", "PageFilter", "cursor", "is_wordy", "read_filter_form", "window_since"]
 
 RANGES = {
     "hour": "Last hour",
@@ -25,8 +28,43 @@ RANGES = {
 }
 _AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
-_LONGEST = {"task": 255, "event": 64, "scheme": 16, "text": 200, "error": 200}
+_LONGEST = {"task": 255, "event": 64, "scheme": 16, "text": 200, "error": 200, "topic": 200, "service": 64, "answer": 3}
 _MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageFilter(DeliveryFilter):
+    """Filter for deliveries, also by what their tasks say; of rows in an application's context.
+
+    Args:
+        answer: the HTTP status that the sender got.
+        topic: a part of the task's topic; case does not matter.
+        services: the names that the service has in the rows of its tasks.
+    """
+
+    answer: int | None = None
+    topic: str | None = None
+    services: tuple[str, ...] = ()
+
+    @property
+    def reads_tasks(self) -> bool:
+        """True if every row costs a look at its task."""
+        return bool(self.topic or self.services)
+
+    def conditions(self, model: Any) -> list[sa.ColumnElement[bool]]:
+        """Return the parts of the WHERE clause."""
+        conditions = super(PageFilter, self).conditions(model)  # slots=True makes another class of this one
+        if self.answer is not None:
+            conditions.append(model.answer_status == self.answer)
+        task = get_state().task_model
+        # A scalar subquery is looked up for each row; databases would turn EXISTS into a join with the whole table.
+        if self.topic:
+            topic = sa.select(task.topic).where(task.task_id == model.task_id).scalar_subquery()
+            conditions.append(topic.icontains(self.topic, autoescape=True))
+        if self.services:
+            name = sa.select(sa.func.coalesce(task.creator_name, "")).where(task.task_id == model.task_id)
+            conditions.append(name.scalar_subquery().in_(self.services))
+        return conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +80,7 @@ class FilterForm:
             filter would match more than was asked for.
     """
 
-    criteria: DeliveryFilter
+    criteria: PageFilter
     text: str
     range: str
     given: Mapping[str, Any]
@@ -67,14 +105,22 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
     for name, text in texts.items():
         if len(text) > _LONGEST[name] or "\0" in text:
             problems[name] = f"At most {_LONGEST[name]} characters, and no NUL."
+    if texts["answer"] and not (texts["answer"].isascii() and texts["answer"].isdigit()):
+        problems["answer"] = "Write an HTTP status, such as 401."
     verdicts = tuple(dict.fromkeys(args.getlist("verdict")))
     sources = tuple(dict.fromkeys(filter(None, args.getlist("source"))))
-    for name, values, known in (("verdict", verdicts, list(Verdict)), ("source", sources, list(Source))):
-        if not set(values) <= {str(value) for value in known}:
-            problems[name] = "There is no such choice."
+    services = services_of(get_state().registry, texts["service"]) if texts["service"] else ()
+    known: dict[str, tuple[tuple[str, ...], list[Any]]] = {
+        "verdict": (verdicts, list(Verdict)),
+        "source": (sources, list(Source)),
+    }
+    unknown = {name for name, (values, every) in known.items() if not set(values) <= {str(value) for value in every}}
+    if services is None:
+        unknown.add("service")
     range_ = args.get("range") or ("custom" if args.get("from") or args.get("to") else default_range)
     if range_ not in RANGES:
-        problems["range"] = "There is no such choice."
+        unknown.add("range")
+    problems |= dict.fromkeys(unknown, "There is no such choice.")
     since, until = window_since(range_, now), None
     if range_ == "custom":
         since, until = (_moment(args.get(name, ""), name, problems) for name in ("from", "to"))
@@ -85,7 +131,7 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
         given["range"] = range_
     if range_ == "custom":
         given |= {name: args.get(name) for name in ("from", "to")}
-    criteria = DeliveryFilter(
+    criteria = PageFilter(
         task_id=texts["task"] or None,
         events=(texts["event"],) if texts["event"] else (),
         verdicts=verdicts,
@@ -94,9 +140,17 @@ def read_filter_form(args: MultiDict[str, str], now: datetime, *, default_range:
         since=since,
         until=until,
         error=texts["error"] or None,
+        answer=int(texts["answer"]) if texts["answer"] and "answer" not in problems else None,
+        topic=texts["topic"] or None,
+        services=services or (),
     )
     given = {name: value for name, value in given.items() if value}
     return FilterForm(criteria, texts["text"], range_, given, problems)
+
+
+def is_wordy(args: MultiDict[str, str], form: FilterForm) -> bool:
+    """Return True for the address that a browser makes of a form, with fields that are empty."""
+    return not form.problems and not args.keys() & {"before", "after"} and any(not text for text in args.values())
 
 
 def window_since(range_: str, now: datetime) -> datetime | None:

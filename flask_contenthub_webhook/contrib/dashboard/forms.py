@@ -56,7 +56,7 @@ def check_form() -> None:
         Forbidden: another site sent it, or it has no valid token.
     """
     if not has_secret_key():
-        raise Forbidden("Nothing can be replayed from here: the application has no SECRET_KEY.")
+        raise Forbidden("Nothing can be changed from here: the application has no SECRET_KEY.")
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise Forbidden("This form was sent from another site.")
     origin = request.headers.get("Origin")

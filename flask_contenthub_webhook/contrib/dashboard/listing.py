@@ -7,11 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...storage.delivery_queries import DeliveryFilter
 from ...storage.queries import Reading, Row
-from .filters import FilterForm
+from .filters import FilterForm, PageFilter
 from .search import PER_PAGE, Page, Search, read_page
-from .windows import Span, lane_of, span_of
+from .windows import FEWER_ROWS, Span, lane_of, span_of
 
 __all__ = ["columns", "deliveries_newer_than", "read_deliveries_page", "search_for"]
 
@@ -56,7 +55,7 @@ def deliveries_newer_than(read: Reading, model: Any, form: FilterForm, after: in
 def search_for(
     read: Reading,
     model: Any,
-    criteria: DeliveryFilter,
+    criteria: PageFilter,
     text: str,
     *,
     down: bool,
@@ -64,7 +63,8 @@ def search_for(
 ) -> Search:
     """Make a search for the deliveries that match a filter, hold a text and meet further conditions."""
     lane = lane_of(read, model, criteria, down=down)
-    return Search(read, model, lane, [*criteria.conditions(model), *more], text)
+    most = FEWER_ROWS if criteria.reads_tasks else None
+    return Search(read, model, lane, [*criteria.conditions(model), *more], text, most=most)
 
 
 def columns(model: Any) -> list[sa.ColumnElement[Any]]:

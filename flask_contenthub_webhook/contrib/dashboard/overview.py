@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,12 +17,14 @@ from ...models.columns import UTCDateTime
 from ...storage.delivery_queries import latency_summary
 from ...storage.inbox_statements import due_since
 from ...storage.queries import Reading, Row
-from .windows import MOST_ROWS, Lane, has_unsettled_index, is_unsettled, span_of
+from .counts import counts_of, read_counts
+from .tasks import count_overdue
+from .windows import MOST_ROWS, has_unsettled_index, is_unsettled, span_of
 
 if TYPE_CHECKING:
     from ...runtime.state import WebhookState
 
-__all__ = ["KINDS", "Hour", "Overview", "next_runs", "read_backlog", "read_overview"]
+__all__ = ["ARRIVED", "EMPTY", "KINDS", "VERDICTS", "Hour", "Overview", "next_runs", "read_backlog", "read_overview"]
 
 KINDS = ("accepted", "duplicates", "rejected", "failed", "dead")
 _KIND_OF = {
@@ -30,11 +33,18 @@ _KIND_OF = {
     Verdict.FAILED: "failed",
     Verdict.DEAD: "dead",
 }
+VERDICTS = {
+    kind: tuple(verdict.value for verdict in Verdict if _KIND_OF.get(verdict, "accepted") == kind) for kind in KINDS
+}
+"""The verdicts that count as each kind."""
+ARRIVED = tuple(source.value for source in Source if source is not Source.HOST)
+"""The sources that are counted: not the events that the host caused itself."""
 _SHARES = (0.5, 0.9, 0.95, 0.99)
 _WAYS = ("webhook", "late webhook", "poll", "response", "replay")
 _MOST_BARS = 48
 _WIDTHS = tuple(timedelta(hours=hours) for hours in (1, 3, 6, 12, 24, 72, 168, 720, 2160, 8760))
 _MOST_COUNTED = 10_000
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
@@ -63,6 +73,7 @@ class Overview:
         success_rate: the share of accepted events, of those that were tried, at which no handler failed; or None.
         ways: the number of completed tasks by source.
         latency: of applied callbacks, in ms: ``count``, ``p0.5`` and so on, ``max``.
+        newest_of: the number of the newest deliveries that the latency is of; None for all.
     """
 
     hours: list[Hour]
@@ -73,6 +84,7 @@ class Overview:
     success_rate: float | None
     ways: dict[str, int]
     latency: Row
+    newest_of: int | None = None
 
     @property
     def totals(self) -> Counter[str]:
@@ -80,27 +92,42 @@ class Overview:
         return sum((hour.counts for hour in self.hours), Counter())
 
 
-def read_overview(read: Reading, model: Any, since: datetime | None, now: datetime) -> Overview:
-    """Count the deliveries of a period, or as many of its newest as a request may examine.
+_NO_LATENCY: Row = {"count": 0, "max": None} | dict.fromkeys((f"p{share:g}" for share in _SHARES), None)
+EMPTY = Overview([], _WIDTHS[0], 0, None, False, None, dict.fromkeys(_WAYS, 0), _NO_LATENCY)
+"""No deliveries."""
+
+
+def read_overview(
+    read: Reading, state: WebhookState, since: datetime | None, until: datetime | None, now: datetime
+) -> Overview:
+    """Count the deliveries of a period, or as many of its newest as a request may count.
 
     Args:
         read: the transaction.
-        model: the delivery model.
+        state: the application's state.
         since: the beginning of the period, or None.
-        now: its end, for the last bar of the chart.
+        until: its end, or None.
+        now: the end of a period that has none, for the last bar of the chart.
     """
-    span = span_of(read, model, since, None)
-    lane = Lane(read, model, down=True)
-    start = lane.start(span)
-    window = span if start is None else lane.window(span, start, MOST_ROWS)
-    inside = [model.id >= window.low, model.id <= window.high]
-    if since is not None:
-        inside.append(model.received_at >= since)
-    groups = [] if start is None else read.rows(_counts(read, model, inside))
-    is_cut = start is not None and lane.start(lane.rest(span, window)) is not None
+    model = state.delivery_model
+    counted = read_counts(
+        read,
+        model,
+        state.models.alert,
+        counts_of(state.app),
+        span_of(read, model, since, until),
+        since=since,
+        until=until,
+        now=now,
+        grouped=partial(_counts, read, model),
+    )
+    groups, is_cut = counted.groups, counted.is_cut
     oldest = min((group["oldest"] for group in groups), default=None)
-    hours, width = _hours(groups, since if oldest is not None and since is not None and not is_cut else oldest, now)
-    latency = read.rows(latency_summary(model, *inside, shares=_SHARES))[0]
+    begins = since if oldest is not None and since is not None and not is_cut else oldest
+    hours, width = _hours(groups, begins, oldest, now if until is None else min(until - _INSTANT, now))
+    inside = [model.id >= max(counted.low, counted.high - MOST_ROWS + 1), model.id <= counted.high]
+    inside += [] if since is None else [model.received_at >= since]
+    inside += [] if until is None else [model.received_at < until]
     return Overview(
         hours=hours,
         width=width,
@@ -109,21 +136,25 @@ def read_overview(read: Reading, model: Any, since: datetime | None, now: dateti
         is_cut=is_cut,
         success_rate=_success_rate(groups),
         ways=_ways(groups),
-        latency=latency,
+        newest_of=MOST_ROWS if counted.high - counted.low >= MOST_ROWS else None,
+        latency=read.rows(latency_summary(model, *inside, shares=_SHARES))[0],
     )
 
 
 # --- by hour -------------------------------------------------------------------------------------------------
 
 
-def _counts(read: Reading, model: Any, inside: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    """Count by hour, verdict, source and effect, without the events that the host caused itself."""
+def _counts(
+    read: Reading, model: Any, inside: Iterable[sa.ColumnElement[bool]], by: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.Select[Any]:
+    """Count by further expressions, hour, verdict, source and effect, without the events that the host caused."""
     completes = sa.and_(
         model.verdict == Verdict.PROCESSED.value,
         model.status_after == TaskState.COMPLETED.value,
         model.status_before != TaskState.COMPLETED.value,
     )
     groups = [
+        *(expression.label(name) for name, expression in by.items()),
         _hour_of(model.received_at, read.dialect).label("hour"),
         model.verdict.label("verdict"),
         model.source.label("source"),
@@ -136,6 +167,7 @@ def _counts(read: Reading, model: Any, inside: Iterable[sa.ColumnElement[bool]])
             sa.func.count().label("deliveries"),
             sa.func.sum(model.occurrences).label("occurrences"),
             sa.func.min(model.received_at).label("oldest"),
+            sa.func.max(model.received_at).label("newest"),
         )
         .where(*inside, model.source != Source.HOST.value)
         .group_by(*(sa.literal_column(str(number)) for number in range(1, len(groups) + 1)))
@@ -148,10 +180,14 @@ def _hour_of(at: Any, dialect: str) -> sa.ColumnElement[Any]:
     return sa.func.substr(sa.cast(at, sa.Text()), 1, len("2026-11-24 08"))
 
 
-def _hours(groups: list[Row], since: datetime | None, now: datetime) -> tuple[list[Hour], timedelta]:
-    if since is None:
+def _hours(
+    groups: list[Row], since: datetime | None, oldest: datetime | None, end: datetime
+) -> tuple[list[Hour], timedelta]:
+    if since is None or oldest is None:
         return [], _WIDTHS[0]
-    end = max([now, *(_moment(group["hour"]) for group in groups)])
+    end = max([end, *(_moment(group["hour"]) for group in groups)])
+    if (end - since) / _WIDTHS[-1] >= _MOST_BARS:
+        since = oldest
     width = next((width for width in _WIDTHS if (end - since) / width < _MOST_BARS), _WIDTHS[-1])
     bars = list(_bars(since, end, width))
     for group in groups:
@@ -205,6 +241,7 @@ def read_backlog(read: Reading, state: WebhookState) -> Row:
         "next_retry_at": _soonest(delivery.next_retry_at, due_since(delivery.next_retry_at, delivery.received_at)),
         "open_tasks": _count(task.next_poll_at.is_not(None), task.status.in_([state.value for state in OPEN_STATES])),
         "next_poll_at": _soonest(task.next_poll_at),
+        "overdue": count_overdue(state, state.now()),
         "submissions": _count(task.next_submit_at.is_not(None)),
         "next_submit_at": _soonest(task.next_submit_at),
         "forwards": _count(forward.next_try_at.is_not(None)),

@@ -15,14 +15,19 @@ from markupsafe import Markup, escape
 
 from ..._version import __version__
 from ...core.redaction import redacted_text, visible
+from ...core.signatures import SCHEMES
 from ...runtime.state import get_state
 from .banners import Banners, read_banners
-from .bodies import marked
 from .forms import has_secret_key, hidden_fields
+from .marks import marked
 
 __all__ = ["fragment", "page"]
 
 _OUR_TROUBLE = 500
+_SIGNATURES = {name: escape(scheme.reads.replace("`", "")) for name, scheme in SCHEMES.items()}
+"""Where a scheme has its signature."""
+
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def page(template: str, *, status: int = 200, **values: Any) -> Response:
@@ -56,6 +61,8 @@ def _environment() -> Environment:
         exact=escape,  # unchanged, for form fields; only for values from the query of the request
         lines=marked,
         moment=_moment,
+        since=_since,
+        ago=_ago,
         minute=_minute,
         duration=_duration,
         number=_number,
@@ -66,8 +73,10 @@ def _environment() -> Environment:
         url=_url,
         version=__version__,
         has_secret_key=has_secret_key,
+        signatures=_SIGNATURES,
         hidden_fields=hidden_fields,
         now=lambda: get_state().now(),
+        own_time=lambda: get_state().clock(),  # also while the database is away
     )
     return environment
 
@@ -94,6 +103,20 @@ def _moment(at: datetime | None) -> Markup:
     return Markup("") if at is None else _time(at, f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
 
 
+def _since(at: datetime | None) -> Markup:
+    """Return a time, and how long ago or ahead it is."""
+    return Markup("") if at is None else _moment(at) + Markup(" ") + _ago(at)
+
+
+def _ago(at: datetime) -> Markup:
+    """Return how long ago or ahead a time is; the script keeps it up to date."""
+    seconds = (get_state().now() - at).total_seconds()
+    size, unit = next(((size, unit) for unit, size in _UNITS if abs(seconds) >= size), (1, "s"))
+    length = f"{int(abs(seconds)) // size} {unit}"
+    words = "now" if abs(seconds) < 1 else f"{length} ago" if seconds > 0 else f"in {length}"
+    return Markup('<span class="ago" data-at="{}">{}</span>').format(f"{at.timestamp():.3f}", words)
+
+
 def _minute(at: datetime) -> Markup:
     return _time(at, f"{at.astimezone(UTC):%Y-%m-%d %H:%M}")
 
@@ -112,7 +135,7 @@ def _duration(length: timedelta) -> str:
         return f"{seconds:.1f} s"
     parts: list[str] = []
     left = round(seconds)
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+    for unit, size in _UNITS:
         count, left = divmod(left, size)
         if count or parts:
             parts.append(f"{count} {unit}")

@@ -50,14 +50,23 @@ class Search:
         lane: the rows to examine, in the order of the search.
         conditions: for the rows to match.
         text: the text that the bodies must contain, or an empty string.
+        most: rows to examine in a request, without a text.
     """
 
     def __init__(
-        self, read: Reading, model: Any, lane: Lane, conditions: Sequence[sa.ColumnElement[bool]], text: str = ""
+        self,
+        read: Reading,
+        model: Any,
+        lane: Lane,
+        conditions: Sequence[sa.ColumnElement[bool]],
+        text: str = "",
+        *,
+        most: int | None = None,
     ) -> None:
         self._read = read
         self._model = model
         self._text = text
+        self._most = MOST_ROWS if most is None else most
         self._conditions = [*conditions, *lane.in_common]
         self.lane = lane
         self.looked_at = ""
@@ -85,7 +94,7 @@ class Search:
         start = self.lane.start(span)
         if start is None:
             return None
-        rows = _MOST_ROWS_WITH_TEXT if self._text else MOST_ROWS
+        rows = _MOST_ROWS_WITH_TEXT if self._text else self._most
         window = self.lane.window(span, start, rows)
         self.looked_at = f"{rows:,} rows"
         return self._affordable(window) if self._text else window

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, redirect, request, url_for
@@ -24,16 +26,19 @@ from .access import NotPermitted, person
 from .bulk import Order, carry_out, make_plan
 from .charts import Chart, stacked_bars
 from .curl import curl_command
-from .details import read_delivery_details, read_task_details, timeline
+from .details import read_delivery_details
 from .failure_views import acknowledge_failure, failures
-from .filters import RANGES, cursor, read_filter_form, window_since
+from .filters import RANGES, FilterForm, cursor, is_wordy, read_filter_form
 from .forms import check_form, has_secret_key, problem_said, read_signed, signed
 from .forward_views import count_resend, forward, resend_many, resend_one
 from .forwards import STATES, forwards_by_url, read_forwards_page, url_of
 from .listing import deliveries_newer_than, read_deliveries_page
-from .overview import KINDS, Overview, next_runs, read_backlog, read_overview
+from .overview import ARRIVED, EMPTY, KINDS, VERDICTS, Overview, next_runs, read_backlog, read_overview
+from .ping import EXPECTED, send_test_event
 from .rendering import fragment, page
 from .search import Page
+from .task_views import add_task_views
+from .tasks import service_names
 
 __all__ = ["add_views"]
 
@@ -55,7 +60,6 @@ def add_views(blueprint: Blueprint) -> None:
         (f"/deliveries/{_ID}/replay", replay_one, "POST"),
         ("/failures", failures, "GET"),
         ("/failures", acknowledge_failure, "POST"),
-        ("/task", task, "GET"),
         ("/forwards", forwards, "GET"),
         (f"/forwards/{_FORWARD}", forward, "GET"),
         (f"/forwards/{_FORWARD}/resend", resend_one, "POST"),
@@ -64,8 +68,10 @@ def add_views(blueprint: Blueprint) -> None:
         ("/replay", dry_run, "GET"),
         ("/replay", replay_many, "POST"),
         ("/find", find, "GET"),
+        ("/test-event", test_event, "POST"),
     ):
         blueprint.add_url_rule(rule, view_func=view, methods=[method])
+    add_task_views(blueprint)
     blueprint.register_error_handler(HTTPException, _refused)
     blueprint.register_error_handler(SQLAlchemyError, _database_failed)
 
@@ -76,20 +82,21 @@ def add_views(blueprint: Blueprint) -> None:
 def overview() -> Response:
     """Show the numbers of a period, the backlog and the raised alerts."""
     state, now = get_state(), get_state().now()
-    range_ = request.args.get("range", "day")
-    if range_ not in _OVERVIEW_RANGES:
-        raise BadRequest("There is no such range.")
+    form = read_filter_form(request.args, now, default_range="day")
+    since, until = form.criteria.since, form.criteria.until
     with reading(state.database) as read:
-        numbers = read_overview(read, state.delivery_model, window_since(range_, now), now)
+        numbers = EMPTY if form.problems else read_overview(read, state, since, until, now)
         backlog = read_backlog(read, state)
     return page(
         "overview.html",
+        status=400 if form.problems else 200,
         numbers=numbers,
         backlog=backlog,
         jobs=next_runs(state),
         kinds=KINDS,
         chart=_chart(numbers),
-        range=range_,
+        links=partial(_link_of, form, numbers),
+        form=form,
         ranges={name: RANGES[name] for name in _OVERVIEW_RANGES},
     )
 
@@ -102,13 +109,29 @@ def _chart(numbers: Overview) -> Chart | None:
     return stacked_bars(labels, {kind: [hour.counts[kind] for hour in numbers.hours] for kind in KINDS})
 
 
+def _link_of(form: FilterForm, numbers: Overview, place: int | None, kind: str | None = None) -> str:
+    """Return the URL of the deliveries that a tile counts, or with a place a bar of the chart."""
+    given: dict[str, Any] = {"source": ARRIVED, "verdict": () if kind is None else VERDICTS[kind]}
+    if place is not None:
+        start = numbers.hours[place].start
+        end = min(start + numbers.width, form.criteria.until or datetime.max.replace(tzinfo=UTC))
+        begin = start if numbers.since is None or numbers.since >= end else max(start, numbers.since)
+        times = (at.replace(tzinfo=None).isoformat(timespec="milliseconds") for at in (begin, end))
+        given |= {"range": "custom"} | dict(zip(("from", "to"), times, strict=True))
+    elif form.range != "all":
+        given |= {key: value for key, value in form.given.items() if key in {"from", "to"}} | {"range": form.range}
+    return url_for(".deliveries", **given)
+
+
 # --- deliveries ----------------------------------------------------------------------------------------------
 
 
-def deliveries() -> Response:
+def deliveries() -> AnyResponse:
     """List deliveries."""
     state = get_state()
     form = read_filter_form(request.args, state.now())
+    if is_wordy(request.args, form):
+        return redirect(url_for(".deliveries", **form.given), 303)
     before, after = cursor(request.args, "before"), cursor(request.args, "after")
     results = Page([])
     if not form.problems:
@@ -122,6 +145,8 @@ def deliveries() -> Response:
         page=results,
         is_first=is_first,
         went_up=after is not None,
+        tested=request.args.get("tested", "")[:64],
+        expected=EXPECTED,
         live=url_for(".new_deliveries", **form.given) if is_first and form.criteria.until is None else None,
         **_choices(),
     )
@@ -187,34 +212,6 @@ def replay_one(delivery_id: int) -> AnyResponse:
     return redirect(url_for(".delivery", delivery_id=new_id or delivery_id, replayed=1), 303)
 
 
-# --- tasks ---------------------------------------------------------------------------------------------------
-
-
-def task() -> Response:
-    """Show a task with its timeline, by either of its ids."""
-    state, any_id = get_state(), request.args.get("id", "")
-    if "\0" in any_id:
-        raise NotFound("There is no such task.")
-    with reading(state.database) as read:
-        details = read_task_details(read, state, any_id)
-        steps, steps_page = timeline(
-            read,
-            state,
-            any_id if details is None else details.row["task_id"],
-            before=cursor(request.args, "before"),
-            after=cursor(request.args, "after"),
-        )
-    if details is None and not steps:
-        raise NotFound(f"There is no task {any_id[:255]}, and no delivery names one.")
-    return page(
-        "task.html",
-        task_id=any_id if details is None else details.row["task_id"],
-        details=details,
-        steps=steps,
-        page=steps_page,
-    )
-
-
 # --- forwards ------------------------------------------------------------------------------------------------
 
 
@@ -237,10 +234,12 @@ def forwards() -> Response:
 # --- bulk replay ---------------------------------------------------------------------------------------------
 
 
-def dry_run() -> Response:
+def dry_run() -> AnyResponse:
     """Count the deliveries that match a filter and could be replayed."""
     state = get_state()
     form = read_filter_form(request.args, state.now())
+    if is_wordy(request.args, form):
+        return redirect(url_for(".dry_run", **form.given), 303)
     plan = None
     if not form.is_empty and not form.problems:
         with reading(state.database) as read:
@@ -278,12 +277,20 @@ def find() -> AnyResponse:
     return redirect(url_for(".task", id=text), 303)
 
 
+def test_event() -> AnyResponse:
+    """Send a test event, and show the list with it."""
+    check_form()
+    state = get_state()
+    return redirect(url_for(".deliveries", tested=send_test_event(state, state.now())), 303)
+
+
 def _choices() -> dict[str, Any]:
     """Return the choices of the filter form."""
     return {
         "ranges": RANGES,
         "verdicts": [verdict.value for verdict in Verdict],
         "sources": [source.value for source in Source],
+        "services": service_names(get_state().registry),
         "events": list(dict.fromkeys([*BUILT_IN_EVENTS, *get_state().custom_events])),
     }
 

@@ -36,6 +36,7 @@ function live(body) {
     if (!rows.length) return;
     body.dataset.newest = rows[0].dataset.id;
     body.prepend(...rows);
+    rows.forEach(inOwnZone);
     while (body.rows.length > MOST_ROWS) body.deleteRow(-1);
     document.getElementById("empty")?.remove();
     if (rows.length === AT_ONCE) say(`${rows.length} new deliveries, and there may be more: refresh.`);
@@ -94,6 +95,46 @@ function custom(range) {
   range.addEventListener("change", show);
   show();
 }
+
+// --- times are shown in the reader's zone, and ages grow ------------------------------------------------------
+
+function inOwnZone(part) {
+  part.querySelectorAll("time[datetime]").forEach((time) => {
+    const at = new Date(time.dateTime);
+    const utc = time.textContent;
+    if (Number.isNaN(at.getTime()) || time.title) return;
+    time.title = `${utc} UTC`;
+    const local = new Date(at.getTime() - at.getTimezoneOffset() * 60000);
+    time.textContent = local.toISOString().replace("T", " ").slice(0, utc.length);
+  });
+}
+
+function ownZone() {
+  inOwnZone(document);
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const said = document.getElementById("zone");
+  if (said && zone && zone !== "UTC") said.textContent = `Times are in ${zone}; chart and filters are in UTC.`;
+}
+
+function lasting(seconds) {
+  if (seconds < 1) return "now";
+  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+  const [unit, size] = units.find(([, each]) => seconds >= each);
+  return `${Math.floor(seconds / size)} ${unit}`;
+}
+
+function age() {
+  const now = Date.now() / 1000 + ahead;
+  document.querySelectorAll(".ago[data-at]").forEach((element) => {
+    const seconds = now - Number(element.dataset.at);
+    const words = lasting(Math.abs(seconds));
+    element.textContent = words === "now" ? words : seconds >= 0 ? `${words} ago` : `in ${words}`;
+  });
+}
+
+const ahead = Number(document.documentElement.dataset.now) - Date.now() / 1000 || 0; // the server's clock counts
+ownZone();
+setInterval(age, 15000);
 
 const body = document.querySelector("tbody[data-live]");
 if (body) live(body);
