@@ -138,6 +138,26 @@ def test_a_raised_alert_stands_on_every_page_with_its_whole_story(sqlite_visitor
     assert page.link("See what failed, and why") == f"{AT}/failures"
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("failure_rate", "/failures"),
+        ("silence", "/tasks?show=open"),
+        ("signature_failures", "/deliveries?verdict=rejected"),
+    ],
+)
+def test_each_banner_leads_to_what_its_alert_is_about(sqlite_visitor, name, target):
+    host = sqlite_visitor.host
+    with host.app.app_context():
+        host.db.session.add(host.state.models.alert(name=name, raised=True, changed_at=host.clock()))
+        host.db.session.commit()
+
+    link = sqlite_visitor.see("/forwards").link("See ")
+
+    assert link == AT + target
+    assert sqlite_visitor.get(link).status_code == 200
+
+
 def test_a_check_below_the_limit_is_told_apart_from_one_above_it(sqlite_visitor):
     host, model = sqlite_visitor.host, sqlite_visitor.host.state.models.alert
     above, now = host.clock() - timedelta(minutes=2), host.clock()

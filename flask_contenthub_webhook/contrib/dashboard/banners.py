@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _ALERTS_JOB = "alerts"
 _LEADS_TO = {
     FAILURE_RATE.name: ("failures", {}, "See what failed, and why"),
-    SILENCE.name: ("deliveries", {"source": "webhook"}, "See the last callbacks"),
+    SILENCE.name: ("tasks", {"show": "open"}, "See the tasks that wait"),
     SIGNATURE_FAILURES.name: ("deliveries", {"verdict": "rejected"}, "See the refused requests"),
 }
 
