@@ -90,6 +90,7 @@ def make_app(**config: Any) -> tuple[Any, Any, Any]:
 WANTED: dict[str, Callable[[], object]] = {
     "celery": lambda: importlib.import_module(f"{PACKAGE}.contrib.celery"),
     "mtls": lambda: make_app(WEBHOOK_CLIENT_CERTS="cn:creator", WEBHOOK_TRUSTED_PROXIES="10.0.0.1"),
+    "opentelemetry": lambda: importlib.import_module(f"{PACKAGE}.contrib.opentelemetry"),
     "prometheus": lambda: importlib.import_module(f"{PACKAGE}.contrib.prometheus"),
     "ratelimit": lambda: make_app(WEBHOOK_RATE_LIMIT="100/minute"),
 }

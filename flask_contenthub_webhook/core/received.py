@@ -57,6 +57,7 @@ class ReceivedEvent:
         denial: what the creator said when it was asked about a failure, if that is not true; see
             :mod:`..engine.last_failures`.
         from_history: True if it was restored from a history row; its task was checked when the row was written.
+        traceparent: of the span that it is being applied or accepted in; empty if that has no name, None without one.
     """
 
     task_id: str
@@ -77,6 +78,7 @@ class ReceivedEvent:
     is_vouched_for: bool = False
     denial: str = ""
     from_history: bool = False
+    traceparent: str | None = None
 
     def __post_init__(self) -> None:
         if self.digest is None and self.body:

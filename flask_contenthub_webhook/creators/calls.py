@@ -15,6 +15,7 @@ import httpx
 
 from ..core.per_process import PerProcess
 from ..core.redaction import Redactor, clean
+from ..core.trace_headers import TRACE_HEADERS
 from ..errors import ConfigurationError, CreatorUnclear, CreatorUnreachable
 from .http_answers import Answer, ConnectionCut, NoAnswer, checked, is_not_found, retry_after
 
@@ -115,7 +116,9 @@ class Calls:
             raise ConnectionCut(f"The creator at {self.address} cut the connection: {_reason(error)}.") from None
 
     def _send(self, method: str, path: str, content: bytes | None, wait: float) -> Answer:
-        headers = self._headers if content is None else {**self._headers, "Content-Type": "application/json"}
+        headers = {**self._headers, **TRACE_HEADERS.get()}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
         timeout = httpx.Timeout(self.timeout, read=wait)
         client = self._client()
         request = client.build_request(method, self._base_url + path, content=content, headers=headers, timeout=timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,7 @@ from ..storage.delivery_rows import delivery_values
 from ..storage.failure_log import refusal_of
 from ..storage.inbox_statements import at_once
 from .belonging import check_sender, may_be_anothers
+from .spans import accept_in_span
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -51,6 +53,8 @@ def accept(state: WebhookState, received: ReceivedEvent) -> Outcome:
         EventNotStorable: the database can never store it.
         DatabaseUnavailable: nothing was written.
     """
+    if state.tracing is not None and received.traceparent is None:
+        return accept_in_span(state, [received], partial(accept, state, received))
     state.backpressure.admit()
     notify = state.backpressure.may_notify()
     try:
@@ -72,6 +76,8 @@ def accept_many(state: WebhookState, batch: Sequence[ReceivedEvent]) -> list[Out
         InboxFull: too many events wait already.
         DatabaseUnavailable: nothing was written.
     """
+    if state.tracing is not None and batch and batch[0].traceparent is None:
+        return accept_in_span(state, batch, partial(accept_many, state, batch))
     state.backpressure.admit()
     try:
         outcomes = state.database.write(lambda tx: _accept_many(state, tx, batch))
@@ -100,6 +106,8 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
         EventNotStorable: the database can never store it.
         DatabaseUnavailable: nothing was written.
     """
+    if state.tracing is not None and received.traceparent is None:
+        return accept_in_span(state, [received], partial(defer, state, received, reason))
     try:
         return state.database.write(lambda tx: _defer(state, tx, received, reason))
     except SQLAlchemyError as error:

@@ -7,10 +7,9 @@ handlers; the commit. If a handler fails, everything is rolled back, and :mod:`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,7 +39,8 @@ from .failures import keep_failure
 from .handlers import HandlerError, call_handlers, handlers_of, say_if_unheard
 from .history import settle_copies
 from .last_failures import denied
-from .stray_jobs import names_of_strays, not_told_lately, stop_strays, until_told
+from .spans import apply_in_span, link_to_submission
+from .stray_jobs import Strays, names_of_strays, not_told_lately, until_told
 from .task_changes import changes_of, stored_result
 
 __all__ = ["apply_event"]
@@ -72,6 +72,8 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
         DatabaseUnavailable: the database is down, or the row stays locked; nothing was written.
         AlreadySettled: the history row no longer waits; nothing was written.
     """
+    if state.tracing is not None and received.traceparent is None:
+        return apply_in_span(state, received, kept, partial(apply_event, state, received, kept=kept))
     for number in range(_ROUNDS):
         try:
             outcome, strays = _apply_once(state, received, kept, lock=number > 0)
@@ -96,20 +98,9 @@ def apply_event(state: WebhookState, received: ReceivedEvent, *, kept: Row | Non
     raise DatabaseUnavailable("Other requests keep changing the task; send the event again.")
 
 
-class _Strays(NamedTuple):
-    """Jobs that the service is to be told of once the transaction has ended."""
-
-    task: Row
-    names: Sequence[str]
-    current: bool
-
-    def stop_soon(self, state: WebhookState) -> None:
-        state.submit_threads.submit_or_run(partial(stop_strays, state, self.task, self.names, current=self.current))
-
-
 def _apply_once(
     state: WebhookState, received: ReceivedEvent, kept: Row | None, *, lock: bool
-) -> tuple[Outcome, _Strays | None]:
+) -> tuple[Outcome, Strays | None]:
     failure: HandlerError | None = None
     one: _EventTransaction | None = None
     try:
@@ -149,7 +140,7 @@ class _EventTransaction:
         self.kept = kept
         self.attempt = received.attempt
         self.seen: Row | None = None
-        self.strays: _Strays | None = None
+        self.strays: Strays | None = None
         self.may_have_copies = False
         self.ahead = self.store.clock.ahead(self.tx)
         self.now = state.clock() + self.ahead
@@ -157,6 +148,8 @@ class _EventTransaction:
     def apply(self, *, lock: bool) -> Outcome:
         try:
             task, decision, delivery = self._complete_at_once(lock=lock) or self._decide_and_change(lock=lock)
+            if self.received.traceparent is not None:
+                link_to_submission(self.state, self.tx, task)
             if self.may_have_copies or self.received.replay_of is not None:
                 row = {"id": delivery["id"], "task_id": task["task_id"]}
                 settle_copies(self.store.copies, self.tx, self.received, decision, row, attempt=self.attempt)
@@ -282,7 +275,7 @@ class _EventTransaction:
             self.store.keep_due(self.tx, task, self.now + self.state.settings.poll_grace)
         if "creator_name" not in task:  # it was completed without reading it
             task = {**(self.store.read_task(self.tx, task["task_id"]) or {"creator_name": None}), **task}
-        self.strays = _Strays(task, names, current=is_ending)
+        self.strays = Strays(task, names, current=is_ending)
 
     # --- the history -----------------------------------------------------------------------------------------
 
@@ -328,6 +321,7 @@ class _EventTransaction:
             calls,
             task=self.store.tasks.object_from_row(session, task),
             delivery=self.store.deliveries.object_from_row(session, delivery),
+            tracing=self.state.tracing,
         )
 
     def _arguments(self, decision: Decision) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from .. import signals
 from ..core.events import Custom, Event, Internal
 from ..core.state_machine import UNHEARD, Decision, TaskState, Verdict
 from ..errors import ends_process
+from ..runtime.tracing import Tracing, traced_call
 from ..storage.commit_guard import TransactionGuard
 from ..storage.transactions import Transaction
 
@@ -100,7 +101,13 @@ def _subscribers(state: WebhookState, event: Event) -> list[Callable[..., Any]]:
 
 
 def call_handlers(
-    app: Flask, transaction: Transaction, calls: Sequence[HandlerCall], *, task: Any, delivery: Any
+    app: Flask,
+    transaction: Transaction,
+    calls: Sequence[HandlerCall],
+    *,
+    task: Any,
+    delivery: Any,
+    tracing: Tracing | None = None,
 ) -> None:
     """Call handlers in order, and flush what they added to the session.
 
@@ -114,6 +121,8 @@ def call_handlers(
             for call in calls:
                 name = getattr(call.function, "__qualname__", type(call.function).__qualname__)
                 function = call.function if _is_plain(call.function) else app.ensure_sync(call.function)
+                if tracing is not None:
+                    function = traced_call(tracing, f"handler {name}", function)
                 _require_run(function(app, task=task, delivery=delivery, **call.arguments))
                 guard.check()
             if not _is_clean(session):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
 
 __all__ = [
+    "Strays",
     "all_names",
     "earlier_names",
     "give_up_after_a_day",
@@ -43,6 +45,18 @@ logger = get_logger(__name__)
 _MOST_EARLIER = 3
 _PATIENCE = timedelta(days=1)
 _ENDED_BY_US = {Trigger.CANCELLED, Trigger.TIMED_OUT}
+
+
+class Strays(NamedTuple):
+    """Jobs that the service is to be told of once the transaction has ended."""
+
+    task: Row
+    names: Sequence[str]
+    current: bool
+
+    def stop_soon(self, state: WebhookState) -> None:
+        """Cancel them, in another thread where there is one."""
+        state.submit_threads.submit_or_run(partial(stop_strays, state, self.task, self.names, current=self.current))
 
 
 def names_of_strays(received: ReceivedEvent, decision: Decision, task: Row, attempt: int | None) -> Sequence[str]:

@@ -27,7 +27,9 @@ from ..core.signatures import (
     sign_standard,
 )
 from ..core.stopping import DaemonThreads, is_stopping
+from ..core.trace_headers import TRACE_HEADERS
 from ..runtime.leases import renewed
+from ..runtime.tracing import note, traced
 from ..storage.failure_log import log_failure
 from ..storage.forwards import DEAD, DELIVERED, WAITING
 from .pauses import bring_forward, pause, push_back_what_came_since
@@ -150,6 +152,12 @@ def _renew(state: WebhookState, forward: Row) -> bool:
 
 def _send(state: WebhookState, forward: Row) -> str:
     """Post one forward, and return the recorded outcome."""
+    name, facts = f"forward {forward['event']}", {"task_id": forward["task_id"], "forward_id": forward["id"]}
+    with traced(state.tracing, name, "client", origin=forward["traceparent"], try_number=forward["tries"], **facts):
+        return _send_now(state, forward)
+
+
+def _send_now(state: WebhookState, forward: Row) -> str:
     lanes, url, began = state.forward_lanes, forward["url"], state.waited()
     try:
         with renewed(lambda: _renew(state, forward), every=_lease(state) / 3):
@@ -166,6 +174,8 @@ def _send(state: WebhookState, forward: Row) -> str:
         left_alone = lanes.failed(url, state.waited())
     status, wait = _outcome(state, forward, answer)
     _log(forward, answer, status)
+    failed = None if answer.error is None else str(answer.status or "no answer")
+    note(state.tracing, outcome=status, status_code=answer.status, error=failed)
     try:
         settled = _record(state, forward, answer, status, wait=wait, took=state.waited() - began)
     except SQLAlchemyError as error:
@@ -183,13 +193,14 @@ def _send(state: WebhookState, forward: Row) -> str:
 
 
 def _headers(state: WebhookState, forward: Row, now: datetime) -> dict[str, str]:
-    """Return the headers of Standard Webhooks, with a signature for each secret."""
+    """Return the headers of Standard Webhooks, with a signature for each secret, and those of the trace."""
     body, message_id, timestamp = bytes(forward["body"]), forward["message_id"], int(now.timestamp())
     signatures = (sign_standard(body, secret, message_id, timestamp) for secret in state.settings.forward_secrets)
     return {
         STANDARD_ID_HEADER: message_id,
         STANDARD_TIMESTAMP_HEADER: str(timestamp),
         STANDARD_SIGNATURE_HEADER: " ".join(signatures),
+        **TRACE_HEADERS.get(),
     }
 
 

@@ -17,6 +17,7 @@ from ..core.forward_targets import ForwardTarget, read_targets
 from ..core.late import late
 from ..core.logs import get_logger
 from ..core.state_machine import Decision, TaskState
+from ..core.trace_headers import current_traceparent
 
 if TYPE_CHECKING:
     from ..runtime.state import WebhookState
@@ -57,6 +58,7 @@ def write_forwards(
             "tries": 0,
             "next_try_at": now,
             "created_at": now,
+            "traceparent": current_traceparent(),
         }
         for target in _targets(state, task)
         if payload["event"] in target.events and matches(payload, target.where)

@@ -69,6 +69,8 @@ class DeliveryMixin(TableMixin):
     remote_addr: Mapped[str | None] = mapped_column(sa.String(64))
     headers: Mapped[dict[str, str] | None] = mapped_column(Json)
     """Request headers, secrets redacted."""
+    traceparent: Mapped[str | None] = mapped_column(sa.String(55))
+    """The span in which it arrived; None unless :mod:`..contrib.opentelemetry` is on."""
     body: Mapped[bytes | None] = mapped_column(Blob)
     """The raw body; of an unauthenticated request that was refused, only the beginning."""
     body_digest: Mapped[str | None] = mapped_column(Name(64))

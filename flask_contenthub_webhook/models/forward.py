@@ -36,6 +36,8 @@ class ForwardMixin(TableMixin):
     """Who had it sent again last: a person or a program, in the words of the caller."""
     resent_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
+    traceparent: Mapped[str | None] = mapped_column(sa.String(55))
+    """The span of the event; None unless :mod:`..contrib.opentelemetry` is on."""
     body: Mapped[bytes] = mapped_column(Blob)
     """The filtered body for this URL; the last column, because SQLite reads through it to later ones."""
 

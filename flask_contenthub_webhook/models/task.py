@@ -77,6 +77,8 @@ class GenerationTaskMixin(TableMixin):
     """Further parameters, under the creator's own names."""
     forward_to: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     """Further URLs for this task's events, in addition to WEBHOOK_FORWARD_URLS."""
+    traceparent: Mapped[str | None] = mapped_column(sa.String(55))
+    """The span of its submission, as W3C Trace Context writes it; None unless :mod:`..contrib.opentelemetry` is on."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(sa.String(64))

@@ -29,6 +29,7 @@ from .forward_lanes import Lanes
 from .rate_limit import RateLimit
 from .refusals import RefusalLog
 from .subscriptions import Subscription
+from .tracing import Tracing
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
@@ -102,6 +103,7 @@ class WebhookState:
             times they count as those of another application.
         wake: called after an event was accepted for later.
         applied: counts the events that a worker applies, whose lines are for DEBUG then; None in any other process.
+        tracing: opens spans; None unless the host traces.
     """
 
     app: Flask
@@ -126,6 +128,7 @@ class WebhookState:
     )
     wake: Waker = _wake_nobody
     applied: AppliedLog | None = None
+    tracing: Tracing | None = None
     previous_creator: Creator | None = None
     jobs: PerProcess[Jobs] = field(default_factory=lambda: PerProcess(Jobs))
     _registry: Registry | None = field(default=None, init=False)

@@ -35,7 +35,7 @@ def delivery_values(
         ahead: how far that is ahead of the application's.
     """
     arrived = min(received.received_at + ahead, now)
-    return {
+    values = {
         "task_id": task_id,
         "event": received.event.type,
         "attempt": received.attempt,
@@ -55,6 +55,9 @@ def delivery_values(
         "body": received.body,
         "body_digest": received.digest,
     }
+    if received.traceparent:
+        values["traceparent"] = received.traceparent
+    return values
 
 
 def decision_values(decision: Decision, status_after: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ _SELDOM_READ = {
     "callback_url",
     "callback_events",
     "creator_options",
+    "traceparent",
     "progress",
     "progress_percentage",
     "progress_at",

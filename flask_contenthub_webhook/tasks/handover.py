@@ -40,6 +40,7 @@ from ..errors import (
     RequestRefused,
 )
 from ..runtime.leases import renewed
+from ..runtime.tracing import note, traced
 from ..storage.failure_log import describe_briefly, log_failure
 from .creator_events import apply_report, event_of_report, failed_event
 
@@ -146,8 +147,14 @@ def _hand_over(state: WebhookState, task: Row) -> str:
         if creator is None:
             gone = CreatorUnreachable(f"There is no creator named {task['creator_name']}; init_app was given others.")
             return _postpone(state, task, gone, may_have_arrived=task["submitting_since"] is not None)
-        with renewed(claim.renew, every=_lease(state) / 3):
-            return _call(state, creator, claim)
+        facts = {"task_id": task["task_id"], "attempt": task["attempt"]}
+        with (
+            traced(state.tracing, "hand over task", "consumer", origin=task["traceparent"], **facts),
+            renewed(claim.renew, every=_lease(state) / 3),
+        ):
+            outcome = _call(state, creator, claim)
+            note(state.tracing, outcome=outcome)
+            return outcome
     except SQLAlchemyError as error:
         facts = {"task_id": task["task_id"]}
         log_failure(state.database, logger, "A submission was left to the next sweep.", error, extra=facts)

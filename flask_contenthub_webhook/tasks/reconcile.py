@@ -37,6 +37,7 @@ from ..errors import (
     HandlerFailed,
     RequestRefused,
 )
+from ..runtime.tracing import traced
 from ..storage.failure_log import describe_briefly, log_failure, log_unexpected
 from .creator_events import apply_report, event_of_report, lost_event, unanswered_event
 from .handover import look_once_more
@@ -233,10 +234,11 @@ class _Pass:
 
     def _settle(self, service: GuardedCreator, task: Row, report: Report | None) -> str:
         """Settle one task: return ``open``, ``missing``, ``error``, or the verdict of the applied event."""
+        facts = {"task_id": task["task_id"]}
         try:
-            return self._ask_and_apply(service, task, report)
+            with traced(self.state.tracing, "poll task", "internal", origin=task["traceparent"], **facts):
+                return self._ask_and_apply(service, task, report)
         except Exception as error:  # noqa: BLE001 - one task's trouble is its own
-            facts = {"task_id": task["task_id"]}
             log_unexpected(self.state.database, logger, "A task could not be reconciled.", error, extra=facts)
             return "error"
 
@@ -309,8 +311,7 @@ class _Pass:
 
         if ended:
             with DaemonThreads(self.state.settings.poll_concurrency, "contenthub-reconcile") as pool:
-                for _ in pool.map(stop, ended):
-                    pass
+                list(pool.map(stop, ended))
 
     def _stop_what_went_on(self, open_: list[Row]) -> None:
         """Cancel jobs that the service still has open, although their tasks have gone on while it was asked."""

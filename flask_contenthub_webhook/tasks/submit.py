@@ -20,8 +20,10 @@ from ..config.parsers import LONGEST_SECONDS, base_url
 from ..core.forward_targets import ForwardTarget, read_targets
 from ..core.received import Outcome, ReceivedEvent, Source
 from ..core.state_machine import Trigger
+from ..core.trace_headers import current_traceparent
 from ..engine.apply import apply_event
 from ..errors import ConfigurationError
+from ..runtime.tracing import traced
 from .arguments import MAX_RETRIES, check_flag, check_host_fields, check_number, check_storable, check_texts, text_list
 from .handover import submit_next
 
@@ -104,31 +106,33 @@ def submit(  # noqa: D417 - hosts read this as ContentHubWebhook.submit, without
     check_storable(**given, callback_url=callback_url, task_fields=columns)
     session = state.database.db.session()
     now, task_id = state.store.now(session), str(uuid.uuid4())
-    task = state.task_model(
-        **columns,
-        **given,
-        task_id=task_id,
-        creator_name=chosen.column,
-        creator_task_id=str(uuid.uuid4()),
-        priority=priority,
-        auto_approve=auto_approve,
-        max_retries=max_retries,
-        timeout_seconds=None if timeout is None else round(timeout),
-        callback_url=_callback_url(state, chosen, task_id, callback_url),
-        next_submit_at=now,
-        next_poll_at=now + chosen.settings.poll_grace,
-        deadline_at=now + (state.settings.task_timeout if timeout is None else timedelta(seconds=timeout)),
-        created_at=now,
-        updated_at=now,
-    )
-    session.add(task)
-    session.info.setdefault(_WAITING, []).append(state)
-    if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):
-        sa_event.listen(session, "after_commit", _hand_over_what_was_committed)
-    if not state.settings.submit_threads:
-        state.store.inbox.notify(session)  # a scheduler will hand it over
-    if commit:
-        session.commit()
+    with traced(state.tracing, "submit task", "producer", nested=True, task_id=task_id):
+        task = state.task_model(
+            **columns,
+            **given,
+            task_id=task_id,
+            creator_name=chosen.column,
+            creator_task_id=str(uuid.uuid4()),
+            priority=priority,
+            auto_approve=auto_approve,
+            max_retries=max_retries,
+            timeout_seconds=None if timeout is None else round(timeout),
+            callback_url=_callback_url(state, chosen, task_id, callback_url),
+            traceparent=current_traceparent(),
+            next_submit_at=now,
+            next_poll_at=now + chosen.settings.poll_grace,
+            deadline_at=now + (state.settings.task_timeout if timeout is None else timedelta(seconds=timeout)),
+            created_at=now,
+            updated_at=now,
+        )
+        session.add(task)
+        session.info.setdefault(_WAITING, []).append(state)
+        if not sa_event.contains(session, "after_commit", _hand_over_what_was_committed):
+            sa_event.listen(session, "after_commit", _hand_over_what_was_committed)
+        if not state.settings.submit_threads:
+            state.store.inbox.notify(session)  # a scheduler will hand it over
+        if commit:
+            session.commit()
     return task
 
 

@@ -15,14 +15,14 @@ import flask_contenthub_webhook
 from flask_contenthub_webhook import creators, errors, signals, testing
 from flask_contenthub_webhook.cli import webhook_group
 from flask_contenthub_webhook.config.keys import OPTIONS
-from flask_contenthub_webhook.contrib import dashboard, prometheus
+from flask_contenthub_webhook.contrib import dashboard, opentelemetry, prometheus
 from tests.support.processes import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
 PAGES = [*sorted(PROJECT_ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
 
-PUBLIC = [flask_contenthub_webhook, errors, signals, creators, testing, dashboard, prometheus]
+PUBLIC = [flask_contenthub_webhook, errors, signals, creators, testing, dashboard, prometheus, opentelemetry]
 
 FENCED = re.compile(r"^(```+).*?^\1$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")

@@ -66,6 +66,7 @@ def add_task_columns() -> None:
         tasks.add_column(sa.Column("callback_url", sa.String(2048), nullable=True))
         tasks.add_column(sa.Column("callback_events", sa.JSON(), nullable=True))
         tasks.add_column(sa.Column("creator_options", sa.JSON(), nullable=True))
+        tasks.add_column(sa.Column("traceparent", sa.String(55), nullable=True))
         tasks.add_column(sa.Column("error_code", sa.String(64), nullable=True))
         tasks.add_column(sa.Column("progress", sa.JSON(), nullable=True))
         tasks.add_column(sa.Column("progress_percentage", sa.Double(), nullable=True))
@@ -150,6 +151,7 @@ def create_deliveries() -> None:
         sa.Column("answer_status", sa.Integer(), nullable=True),
         sa.Column("remote_addr", sa.String(64), nullable=True),
         sa.Column("headers", sa.JSON(), nullable=True),
+        sa.Column("traceparent", sa.String(55), nullable=True),
         sa.Column("body", Blob, nullable=True),
         sa.Column("body_digest", exact(64), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_deliveries"),
@@ -206,6 +208,7 @@ def downgrade() -> None:
             "callback_url",
             "callback_events",
             "creator_options",
+            "traceparent",
             "error_code",
             "progress",
             "progress_percentage",

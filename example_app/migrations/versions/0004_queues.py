@@ -73,6 +73,7 @@ def create_forwards() -> None:
         sa.Column("finished_at", Moment, nullable=True),
         sa.Column("resent_by", sa.String(255), nullable=True),
         sa.Column("resent_at", Moment, nullable=True),
+        sa.Column("traceparent", sa.String(55), nullable=True),
         sa.Column("body", Blob, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_webhook_forwards"),
         sqlite_autoincrement=True,

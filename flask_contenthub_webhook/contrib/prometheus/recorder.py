@@ -61,16 +61,18 @@ class Recorder:
     ) -> None:
         """Count an event that was settled, or at which a handler failed."""
         instruments, source, event = self._instruments(), received.source, received.event
+        exemplar = None if self._state.tracing is None else self._state.tracing.exemplar()
         if verdict in _FAILED:
-            instruments.failed_tries.labels(source.value, event.type, verdict.value).inc()
+            instruments.failed_tries.labels(source.value, event.type, verdict.value).inc(exemplar=exemplar)
         if verdict not in _SETTLED:
             return
-        instruments.deliveries.labels(source.value, received.scheme or _UNSIGNED, event.type, verdict.value).inc()
+        settled = instruments.deliveries.labels(source.value, received.scheme or _UNSIGNED, event.type, verdict.value)
+        settled.inc(exemplar=exemplar)
         if verdict is Verdict.PROCESSED:
             now = self._state.clock()
-            instruments.acceptance_to_effect.labels(source.value).observe(_seconds(arrived_at or now, now))
+            instruments.acceptance_to_effect.labels(source.value).observe(_seconds(arrived_at or now, now), exemplar)
             if source is Source.WEBHOOK and event.occurred_at is not None:
-                instruments.creator_to_effect.observe(_seconds(event.occurred_at, now))
+                instruments.creator_to_effect.observe(_seconds(event.occurred_at, now), exemplar)
 
     def callback_rejected(self, _: Flask, *, reason: str, **_extra: Any) -> None:
         """Count a refused request, or a refused item of a batch."""
@@ -92,7 +94,8 @@ class Recorder:
 
     def forward_tried(self, _: Flask, *, status: str, **_extra: Any) -> None:
         """Count a try of a forward."""
-        self._instruments().forward_attempts.labels(status).inc()
+        exemplar = None if self._state.tracing is None else self._state.tracing.exemplar()
+        self._instruments().forward_attempts.labels(status).inc(exemplar=exemplar)
 
     def answered(self, response: Response) -> Response:
         """Count an answer of our routes; an error in counting must not break an answer that is already committed."""

@@ -213,6 +213,7 @@ def task_columns() -> list[sa.Column[Any]]:
         sa.Column(name("callback_url"), sa.String(2048), nullable=True),
         sa.Column(name("callback_events"), sa.JSON(), nullable=True),
         sa.Column(name("creator_options"), sa.JSON(), nullable=True),
+        sa.Column(name("traceparent"), sa.String(55), nullable=True),
         sa.Column(name("result"), sa.JSON(), nullable=True),
         sa.Column(name("error_code"), sa.String(64), nullable=True),
         sa.Column(name("error_message"), LongText, nullable=True),

@@ -75,6 +75,7 @@ def delivery_columns() -> list[sa.Column[Any]]:
         sa.Column(name("answer_status"), sa.Integer(), nullable=True),
         sa.Column(name("remote_addr"), sa.String(64), nullable=True),
         sa.Column(name("headers"), sa.JSON(), nullable=True),
+        sa.Column(name("traceparent"), sa.String(55), nullable=True),
         sa.Column(name("body"), Blob, nullable=True),
         sa.Column(name("body_digest"), Name(64), nullable=True),
     ]

@@ -98,6 +98,7 @@ def new_tables() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("finished_at", Moment, nullable=True),
             sa.Column("resent_by", sa.String(255), nullable=True),
             sa.Column("resent_at", Moment, nullable=True),
+            sa.Column("traceparent", sa.String(55), nullable=True),
             sa.Column("body", Blob, nullable=False),
         ],
         ATTEMPTS: [
