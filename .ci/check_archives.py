@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 NOT_IN_THE_SDIST = {".gitignore"}
 PACKAGE = "flask_contenthub_webhook/"
+INTO_THE_CHECKOUT = re.compile(r"\]\((?!https?:|#)([^()\s]+)\)")
 
 
 def main(folder: Path) -> None:
@@ -21,6 +23,7 @@ def main(folder: Path) -> None:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     with zipfile.ZipFile(wheel) as archive:
         installed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("info/METADATA"))
     listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=False).stdout  # noqa: S607
     known = {name for name in listed.split("\0") if name} - NOT_IN_THE_SDIST
     # Somebody may build from an unpacked sdist, where there is no Git: then that is the truth.
@@ -28,6 +31,7 @@ def main(folder: Path) -> None:
     complain("The sdist lacks", known - packed)
     complain("The wheel lacks", {name for name in known if name.startswith(PACKAGE)} - installed)
     complain("The wheel should not have", {name for name in installed if not name.startswith(PACKAGE)})
+    complain("On a package index these links lead nowhere", set(INTO_THE_CHECKOUT.findall(metadata)))
     print(f"{sdist.name}: {len(packed)} entries; {wheel.name}: {len(installed)} files")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.support.processes import PROJECT_ROOT, clean_environment
 
@@ -180,6 +183,37 @@ def test_the_quickstart_keeps_a_long_article_on_a_server(server_url: str, tmp_pa
         assert answer.status_code == 200, answer.text
         articles = httpx.get(f"http://127.0.0.1:{port}/articles", trust_env=False).json()
         assert [one["body"] for one in articles] == [article]
+
+
+@pytest.mark.parametrize("source", [None, "https://example.org/hub/blob/v1.0.0"])
+def test_every_link_of_the_readme_leads_somewhere_on_a_package_index(source: str | None) -> None:
+    shown = _on_an_index(_setup_py().for_an_index(README, source))
+
+    assert [target for target in shown if not target.startswith(("http://", "https://"))] == []
+    assert len(_on_an_index(README)) > 30
+    if source is not None:
+        assert [_of_checkout(target, source) for target in shown if target.startswith(source)] == [
+            target for target in _on_an_index(README) if not target.startswith("http")
+        ]
+
+
+def _setup_py() -> Any:
+    spec = importlib.util.spec_from_file_location("setup_py", PROJECT_ROOT / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _on_an_index(text: str) -> list[str]:
+    """The targets of the links and pictures of a rendered page."""
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    return re.findall(r'(?:href|src)="([^"]+)"', html)
+
+
+def _of_checkout(target: str, source: str) -> str:
+    return target.removeprefix(f"{source}/").removesuffix("?raw=true")
 
 
 def test_the_readme_names_the_two_commands() -> None:
