@@ -26,6 +26,7 @@ _OTHERS = (
     "flask",
     "flask_sqlalchemy",
     "httpx",
+    "opentelemetry",
     "prometheus_client",
     "pytest",
     "sqlalchemy",

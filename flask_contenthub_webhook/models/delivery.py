@@ -70,7 +70,7 @@ class DeliveryMixin(TableMixin):
     headers: Mapped[dict[str, str] | None] = mapped_column(Json)
     """Request headers, secrets redacted."""
     traceparent: Mapped[str | None] = mapped_column(sa.String(55))
-    """The span in which it arrived; None unless :mod:`..contrib.opentelemetry` is on."""
+    """The span in which it arrived; None unless the host traces, see :class:`.WebhookTracing`."""
     body: Mapped[bytes | None] = mapped_column(Blob)
     """The raw body; of an unauthenticated request that was refused, only the beginning."""
     body_digest: Mapped[str | None] = mapped_column(Name(64))

@@ -37,7 +37,7 @@ class ForwardMixin(TableMixin):
     resent_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     traceparent: Mapped[str | None] = mapped_column(sa.String(55))
-    """The span of the event; None unless :mod:`..contrib.opentelemetry` is on."""
+    """The span of the event; None unless the host traces, see :class:`.WebhookTracing`."""
     body: Mapped[bytes] = mapped_column(Blob)
     """The filtered body for this URL; the last column, because SQLite reads through it to later ones."""
 

@@ -78,7 +78,7 @@ class GenerationTaskMixin(TableMixin):
     forward_to: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     """Further URLs for this task's events, in addition to WEBHOOK_FORWARD_URLS."""
     traceparent: Mapped[str | None] = mapped_column(sa.String(55))
-    """The span of its submission, as W3C Trace Context writes it; None unless :mod:`..contrib.opentelemetry` is on."""
+    """The span of its submission, in the words of W3C; None unless the host traces, see :class:`.WebhookTracing`."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error_code: Mapped[str | None] = mapped_column(sa.String(64))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -95,6 +97,27 @@ def test_a_command_or_an_option_that_does_not_exist_would_be_found():
     assert not _is_command(["doctor", "--heal"])
 
 
+# --- figures -----------------------------------------------------------------------------------------------------
+
+MEASURED = re.compile(r"\b(?:took|takes|waited) (?:more than )?[\d.,]+ (?:ms|s)\b|\d ms on (?:SQLite|PostgreSQL)|p99")
+SAYS_HOW = re.compile(r"^ {4}(?:\w+=\S+ )*(?:make|python -m) |`make [a-z-]+", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent == DOCS], ids=lambda page: page.name)
+def test_a_page_with_measured_figures_has_the_command_that_measures(page: Path):
+    text = page.read_text(encoding="utf-8")
+
+    assert not MEASURED.search(text) or SAYS_HOW.search(text)
+
+
+def test_a_figure_without_a_command_would_be_found():
+    assert MEASURED.search("That took 5 ms on a laptop.")
+    assert MEASURED.search("11 ms on SQLite and 24 ms on PostgreSQL")
+    assert not MEASURED.search("tried again after 30, 60 and 120 s")
+    assert SAYS_HOW.search("    ROWS=1000 python -m pytest tests/scale -rP")
+    assert not SAYS_HOW.search("with python -m something")
+
+
 # --- configuration and names -------------------------------------------------------------------------------------
 
 
@@ -112,17 +135,37 @@ def test_what_is_public_is_said_once_and_names_these_modules():
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_the_reference_lists_every_public_name(module: ModuleType):
-    assert sorted(set(module.__all__) - _documented()) == []
+    assert sorted(set(module.__all__) - {name.rpartition(".")[2] for name in _documented()}) == []
 
 
-def _documented() -> set[str]:
+def test_the_reference_describes_each_name_once():
+    assert [name for name, times in Counter(_documented()).items() if times > 1] == []
+
+
+def _documented() -> list[str]:
     """Return the names that have their own entry, and those that an entry takes from a module's ``__all__``."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    names = set(re.findall(r":: flask_contenthub_webhook(?:\.[a-z_.]+)?\.(\w+)$", pages, re.MULTILINE))
+    names: list[str] = re.findall(r"^\.\. .*:: (flask_contenthub_webhook(?:\.[a-z_.]+)?\.\w+)$", pages, re.MULTILINE)
+    names = [name for name in names if not re.search(rf"automodule:: {re.escape(name)}$", pages, re.MULTILINE)]
     whole = re.findall(r"automodule:: ([\w.]+)\n +:members:(?:\n +:exclude-members: (.*))?$", pages, re.MULTILINE)
     for module, left_out in whole:
-        names |= set(importlib.import_module(module).__all__) - set(left_out.split(", "))
+        left = set(importlib.import_module(module).__all__) - set(left_out.split(", "))
+        names += [f"{module}.{name}" for name in left]
     return names
+
+
+@pytest.mark.parametrize("name", sorted(set(_documented())))
+def test_no_prose_of_a_docstring_is_printed_as_a_type(name: str):
+    """Napoleon takes what stands before a colon for one; ours are all in the annotations."""
+    docstring = pytest.importorskip("sphinx.ext.napoleon").GoogleDocstring
+    module, _, last = name.rpartition(".")
+    named = getattr(importlib.import_module(module), last)
+    members = [value for key, value in vars(named).items() if key[0] != "_"] if isinstance(named, type) else []
+    texts = [inspect.getdoc(each) or "" for each in (named, *members) if callable(each) or each is named]
+
+    made = [line for text in texts for line in docstring(text).lines()]
+    assert [line for line in made if line.startswith((":type", ":rtype"))] == []
+    assert ":rtype: Prose" in docstring("Do it.\n\nReturns:\n    Prose: as a type.").lines()
 
 
 def test_the_pages_about_testing_describe_what_it_names_and_nothing_else():
