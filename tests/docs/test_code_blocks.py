@@ -134,6 +134,7 @@ def _example(name: str) -> dict[str, Any]:
 OF_A_PAGE = {
     "docs/alerts.md": lambda: {"send_to_chat": print},
     "docs/creators.md": lambda: _example("own_creator.py"),
+    "docs/dashboard.zh.md": lambda: {"current_user": SimpleNamespace(is_authenticated=True, is_admin=True)},
     "docs/dashboard.md": lambda: {"current_user": SimpleNamespace(is_authenticated=True, is_admin=True)},
     "docs/metrics.md": lambda: {"SCRAPE_TOKEN": "x", "metrics": WebhookMetrics()},
     "docs/recipes.md": lambda: _example("examples/polled.py"),
