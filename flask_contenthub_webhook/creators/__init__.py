@@ -10,8 +10,8 @@ from .protocol import Callback, Creator, Job, RemoteState, Report
 
 if TYPE_CHECKING:
     from .cli import CliCreator
+    from .error_translation import UnknownJob, service_errors
     from .http import HttpCreator
-    from .service_errors import UnknownJob, service_errors
 
 __all__ = [
     "Callback",
@@ -29,8 +29,8 @@ __all__ = [
 _LATE = {
     "CliCreator": ".cli",
     "HttpCreator": ".http",
-    "UnknownJob": ".service_errors",
-    "service_errors": ".service_errors",
+    "UnknownJob": ".error_translation",
+    "service_errors": ".error_translation",
 }
 """The modules of names that are imported when they are used: an HTTP client costs more than all the rest."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import httpx
 import pytest
 
-from flask_contenthub_webhook.creators.service_errors import service_errors
+from flask_contenthub_webhook.creators import service_errors
 from flask_contenthub_webhook.errors import CreatorAway, CreatorError, CreatorUnclear, CreatorUnreachable
 
 PAGE = "<html><body>nginx</body></html>"
@@ -42,3 +45,8 @@ def test_a_failure_in_the_services_own_words_says_nothing_of_a_gateway():
     error = answered(500, '{"error": "internal"}')
     assert isinstance(error, CreatorUnclear)
     assert not isinstance(error, CreatorAway)
+
+
+def test_no_module_takes_its_name_whatever_is_imported_first():
+    program = "from flask_contenthub_webhook.creators import UnknownJob, service_errors\nwith service_errors(): pass"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
