@@ -36,8 +36,7 @@ def _problems(context: DoctorContext, url: str) -> Iterator[Finding]:
     prefix = context.state.settings.url_prefix
     if _is_this_machine(parts.hostname or ""):
         says = f"WEBHOOK_CALLBACK_BASE_URL is {shown}, which points at localhost:"
-        entries = context.state.registry.entries
-        if entries and all(_is_here(entry.creator) for entry in entries):
+        if all(_is_here(entry.creator) for entry in context.state.registry.entries):
             yield warn(f"{says} right on a laptop; a service on another machine cannot call back.", _IN_PRODUCTION)
         else:
             yield weak(f"{says} a service on another machine cannot call back.", _EXAMPLE)
