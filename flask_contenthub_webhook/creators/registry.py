@@ -50,7 +50,7 @@ class Registry:
     """
 
     def __init__(self, source: Creator | Creators | None, settings: Settings) -> None:
-        self.source = source
+        self.source, self.settings = source, settings
         named: Mapping[str, Creator] = source if isinstance(source, Creators) else {}
         if source is not None and not isinstance(source, Creators):
             named = {ALONE: source}

@@ -161,9 +161,10 @@ class WebhookState:
     @property
     def registry(self) -> Registry:
         """The creators by name, each with the settings of its tasks."""
-        if self._registry is None or self._registry.source is not self.creator:
-            self._registry = Registry(self.creator, self.settings)
-        return self._registry
+        known = self._registry
+        if known is None or known.source is not self.creator or known.settings is not self.settings:
+            known = self._registry = Registry(self.creator, self.settings)
+        return known
 
     @property
     def service(self) -> GuardedCreator | None:
