@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ...core.state_machine import Verdict
 from ...engine.replay import replay_each
 from ...storage.delivery_queries import can_be_replayed
-from ...storage.queries import Reading, Row, count_where, reading
+from ...storage.queries import Reading, Row, count_where, id_of, reading
 from .filters import FilterForm, PageFilter
 from .listing import columns, search_for
 from .windows import Span, span_of
@@ -143,7 +143,7 @@ def make_plan(read: Reading, model: Any, form: FilterForm, *, after: int) -> Pla
     rest = search.lane.rest(span, window)
     has_rest = search.lane.start(rest) is not None
     up_to = window.high if has_rest else counts["newest"] or after
-    last = sa.select(model.received_at).where(model.id <= up_to).order_by(model.id.desc()).limit(1)
+    last = sa.select(model.received_at).where(id_of(model) <= up_to).order_by(model.id.desc()).limit(1)
     return Plan(
         order=Order(criteria, text, after, up_to, counts["replayable"]),
         matching=counts["matching"],

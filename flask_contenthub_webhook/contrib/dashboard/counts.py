@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from ...core.state_machine import UNSETTLED
-from ...storage.queries import Reading, Row
+from ...storage.queries import Reading, Row, id_of
 from .windows import MOST_ROWS, Span, has_unsettled_index, is_unsettled
 
 __all__ = ["Counted", "Counts", "Grouped", "counts_of", "read_counts"]
@@ -104,7 +104,7 @@ def read_counts(
         now: the current time.
         grouped: the query.
     """
-    inside = [model.id >= span.low, model.id <= span.high]
+    inside = [id_of(model) >= span.low, id_of(model) <= span.high]
     purged = sa.select(alert.checked_at).where(alert.name == _PURGE).scalar_subquery()
     # Apart, since SQLite takes both ends from the index only if each is asked for alone.
     ends = [sa.select(end(model.id)).where(*inside).scalar_subquery() for end in (sa.func.min, sa.func.max)]
@@ -173,7 +173,10 @@ def _ranges(model: Any, blocks: list[int], span: Span) -> list[sa.ColumnElement[
             ranges[-1][1] = block + BLOCK
         else:
             ranges.append([block, block + BLOCK])
-    return [sa.and_(model.id >= max(low, span.low), model.id <= min(behind - 1, span.high)) for low, behind in ranges]
+    return [
+        sa.and_(id_of(model) >= max(low, span.low), id_of(model) <= min(behind - 1, span.high))
+        for low, behind in ranges
+    ]
 
 
 def _remember(

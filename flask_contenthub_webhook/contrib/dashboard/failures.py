@@ -12,7 +12,7 @@ from ...core.redaction import redacted
 from ...core.state_machine import Verdict
 from ...storage.delivery_queries import DeliveryFilter
 from ...storage.failure_groups import Acknowledgement, read_acknowledgements, read_groups
-from ...storage.queries import Reading, Row
+from ...storage.queries import Reading, Row, id_of
 from .tries import tries_of
 from .windows import EVERYTHING, lane_of
 
@@ -96,7 +96,7 @@ def read_failures(read: Reading, state: WebhookState) -> Failures:
     if start is None:
         return Failures([], is_cut=False)
     window = lane.window(EVERYTHING, start, _MOST_ROWS)
-    inside = (model.verdict.in_(_FAILED), model.id >= window.low, model.id <= window.high, *lane.in_common)
+    inside = (model.verdict.in_(_FAILED), id_of(model) >= window.low, id_of(model) <= window.high, *lane.in_common)
     rows = read_groups(read, model, inside)
     failures = [row["failure"] for row in rows]
     newest = _newest(read, model, [row["newest"] for row in rows])

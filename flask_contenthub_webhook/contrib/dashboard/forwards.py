@@ -141,7 +141,7 @@ def read_forwards_page(
 def url_of(read: Reading, state: WebhookState, forward_id: int) -> str | None:
     """Return the URL of a forward with its secrets: to search for the same URL, never to show it."""
     forward = state.models.forward
-    row = read.first(sa.select(forward.url).where(forward.id == forward_id))
+    row = read.first(sa.select(forward.url).where(id_of(forward) == forward_id))
     return None if row is None else str(row[0])
 
 
