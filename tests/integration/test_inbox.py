@@ -140,6 +140,7 @@ class TestAcceptance:
 
     def test_it_costs_one_statement_which_postgresql_commits_by_itself(self, hosts: Build, database_url: str) -> None:
         host = build(hosts, database_url)
+        host.state.backpressure = Backpressure(host.state.database, 1000, recount=3600)
         task_id, named = host.add_task(), host.add_task(creator_task_id="theirs")
         for attempt in (None, 1):  # counts the inbox, prepares, and looks once at the database
             host.post(task_id, completed(task_id), attempt=attempt)
