@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..core.logs import get_logger
 from ..engine.listen import NotifyListener
+from ..runtime.refusals import WINDOW
 from ..storage.due_work import DueWork, read_due_work
 from ..storage.failure_log import log_unexpected
 
@@ -34,6 +35,8 @@ _TRUST_OF_APPLIERS = timedelta(seconds=1)
 """The same where this process may be the only one that does new work, and the database does not announce it."""
 _QUIET = timedelta(minutes=5)
 """Time after which alerts are checked again although nothing happened."""
+_GROWS = WINDOW + timedelta(minutes=1)
+"""Time after which no refusal is counted in a row of the history any more."""
 _LISTEN = 5.0
 """Seconds between two looks at whether the connection that listens was lost."""
 
@@ -55,6 +58,7 @@ class Lookout:
         """True while the database announces what others leave to this process."""
         self._quiet_since: tuple[int | None, timedelta] | None = None
         self._newest: int | None = None
+        self._newest_since = timedelta()
         self._listening: threading.Thread | None = None
 
     def is_due(self, job: str) -> bool:
@@ -97,16 +101,17 @@ class Lookout:
         is_stale = self._is_stale.is_set() or found is None or now is None
         if is_stale or found is None or not timedelta() <= waited - self._looked_at < self._trust():
             self._is_stale.clear()  # before asking: what is announced meanwhile may not be seen
-            found = state.database.ask(lambda tx: read_due_work(tx, state.store, state.outbox))
+            before, found = found, state.database.ask(lambda tx: read_due_work(tx, state.store, state.outbox))
+            if before is None or before.last_delivery != found.last_delivery:
+                self._newest_since = waited
             self._found, self._looked_at, now = found, waited, None
         return found, now or state.now()
 
     def _trust(self) -> timedelta:
         """Return for how long a look holds: less than the time after which something new may come due."""
         state, settings = self._state, self._state.settings
-        longest = min(
-            _LONGEST_TRUST, state.registry.pacing.poll_interval, settings.celery_grace, *settings.retry_backoff
-        )
+        intervals = (state.registry.pacing.poll_interval, settings.celery_grace, settings.alert_window / 10)
+        longest = min(_LONGEST_TRUST, *intervals, *settings.retry_backoff)
         if self.is_woken:
             return longest
         if settings.processing != "inline":
@@ -124,7 +129,9 @@ class Lookout:
         settings, (newest, since) = self._state.settings, self._quiet_since
         silence = timedelta(minutes=settings.silence_alert_minutes) or _QUIET
         longest = min(_QUIET, settings.alert_window, silence / 6)
-        return found.last_delivery == newest and timedelta() <= self._state.waited() - since < longest
+        waited = self._state.waited()
+        may_grow = newest is not None and waited - self._newest_since < _GROWS  # by refusals that are counted in it
+        return found.last_delivery == newest and not may_grow and timedelta() <= waited - since < longest
 
     # --- listening -------------------------------------------------------------------------------------------
 
