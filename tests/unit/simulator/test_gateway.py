@@ -69,7 +69,7 @@ def test_on_postgres_a_result_kills_it():
         task_id = submit(creator).json()["data"]["taskId"]
         assert call(creator, "GET", f"/api/tasks/{task_id}").status_code == 200
         assert call(creator, "GET", f"/api/tasks/{task_id}/result").status_code == 502
-        wait_for(lambda: creator.up)
+        wait_for(lambda: creator.death_reasons and creator.up)
         assert creator.death_reasons == ("GET of a result on Postgres",)
 
 
