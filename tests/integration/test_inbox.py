@@ -53,6 +53,11 @@ def lite(hosts: Build, sqlite_url: str) -> Host:
     return build(hosts, sqlite_url)
 
 
+def first_words(statements: list[str]) -> list[str]:
+    """What statements do; an INSERT that also wakes the workers, which one in 50 ms does, begins with WITH."""
+    return [{"WITH": "INSERT"}.get(word := one.split()[0], word) for one in statements]
+
+
 def work(host: Host, *, limit: int = 100, longest_hold: float = 60, **options: Any) -> RetryReport:
     """One worker's look at the inbox."""
     report = RetryReport()
@@ -147,11 +152,11 @@ class TestAcceptance:
         with host.statements() as seen:
             host.post(task_id, completed(task_id), attempt=1)
         whole = ["INSERT"] if host.engine.dialect.name == "postgresql" else ["INSERT", "COMMIT"]
-        assert [statement.split()[0] for statement in seen] == whole
+        assert first_words(seen) == whole
         host.post_signed(named, completed("theirs"), "contenthub")
         with host.statements() as seen:
             host.post_signed(named, completed("theirs"), "contenthub")
-        assert [statement.split()[0] for statement in seen] == whole
+        assert first_words(seen) == whole
 
     def test_workers_are_woken_when_the_row_is_there(self, hosts: Build, postgres_url: str) -> None:
         host = build(hosts, postgres_url)
