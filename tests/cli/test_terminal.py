@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import run
 from tests.support.host import Host, completed, custom
+from tests.support.processes import wait_until
 from tests.support.terminal import Terminal
 
 UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -113,6 +114,11 @@ def test_wide_is_one_whole_line_a_row_as_for_a_pipe(history: Host, shown: Callab
     assert "…" not in "".join(lines)
 
 
+def ids_in(terminal: Terminal) -> list[int]:
+    """The ids of the rows that stand in it whole."""
+    return [int(line.split()[0]) for line in terminal.text.split("\n")[:-1] if re.match(r" *\d+ ", line)]
+
+
 def test_follow_goes_on_with_new_ones_and_changed_verdicts_until_ctrl_c(history: Host, sqlite_url: str) -> None:
     follow = [*FLASK, "webhook", "deliveries", "list", "--follow", "--limit", "2"]
     with (
@@ -129,17 +135,15 @@ def test_follow_goes_on_with_new_ones_and_changed_verdicts_until_ctrl_c(history:
         history.publisher.broken = False
         failed_id = history.deliveries()[-1].id
         run(history, "deliveries", "replay", failed_id)
-        terminal.wait_for("replayed")
-        programs.wait_for('"replayed"')
+        replay_id = history.deliveries()[-1].id
+        wait_until(lambda: replay_id in ids_in(terminal), timeout=300, what="the replay", log=lambda: terminal.text)
+        programs.wait_for(f'"id": {replay_id},')
         terminal.interrupt()
         programs.interrupt()
         assert (terminal.wait(), programs.wait()) == (0, 0)
 
-    rows = [line.split() for line in terminal.lines if re.match(r" *\d+ ", line)]
-    assert [row[0] for row in rows] == [
-        *map(str, (known.id, newest.id, failed_id, failed_id)),
-        str(history.deliveries()[-1].id),
-    ]
+    assert ids_in(terminal) == [known.id, newest.id, failed_id, failed_id, replay_id]
+    assert "replayed" in terminal.text
     documents: list[dict[str, Any]] = [json.loads(line) for line in programs.lines if line.startswith("{")]
     assert sorted((row["id"], row["verdict"]) for row in documents) == sorted(
         [
@@ -147,7 +151,7 @@ def test_follow_goes_on_with_new_ones_and_changed_verdicts_until_ctrl_c(history:
             (newest.id, newest.verdict),
             (failed_id, "failed"),
             (failed_id, "replayed"),
-            (history.deliveries()[-1].id, "processed"),
+            (replay_id, "processed"),
         ]
     )
 

@@ -266,13 +266,13 @@ def worker(host: Host, tasks: list[str]) -> None:
     try:
         wait_until(
             lambda: all(row.verdict != "queued" for row in host.deliveries()),
-            timeout=20,
+            timeout=120,
             what="not all were applied",
             log=str,
         )
     finally:
         running.stop()
-        thread.join(20)
+        thread.join(120)
     assert not thread.is_alive()
 
 
