@@ -141,7 +141,7 @@ class TestTimes:
         expect(page.locator(".ago").first).to_have_text(re.compile("now|[0-9]+ s ago"))
         page.clock.run_for(185_000)
 
-        expect(page.locator(".ago").first).to_have_text("3 min ago")
+        expect(page.locator(".ago").first).to_have_text(re.compile("[0-9]+ min ago"))
 
 
 class TestPayload:
