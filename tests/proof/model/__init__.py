@@ -20,7 +20,7 @@ from .settings import SLICE, WHOLE
 __all__ = ["prove"]
 
 _LONGEST = 180.0
-"""Seconds after which one search of the whole is stopped; it says so."""
+"""Seconds of processor time after which one search of the whole is stopped; it says so."""
 
 
 def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) -> PartResult:

@@ -50,10 +50,10 @@ def search(
     Args:
         setting: what may happen.
         most: transitions after which it is stopped.
-        seconds: after which it is stopped.
+        seconds: of processor time, after which it is stopped, however busy the machine is.
         say: is told how far it is, now and then.
     """
-    began, hub = time.monotonic(), Hub(setting)
+    began, used, hub = time.monotonic(), time.process_time(), Hub(setting)
     first = hub.first()
     ways: dict[int, tuple[int, str] | None] = {first.key: None}
     todo, transitions, depth = deque([(first, 0)]), 0, 0
@@ -75,7 +75,7 @@ def search(
         if now - said_at > 30:
             said_at = now
             say(f"{setting.name}: {len(ways):,} states, {len(todo):,} to look at, depth {depth}")
-        if (most is not None and transitions >= most) or (seconds is not None and now - began > seconds):
+        if (most is not None and transitions >= most) or (seconds is not None and time.process_time() - used > seconds):
             break
     hub.close()
     return Found(setting.name, len(ways), transitions, depth, hub.steps, not todo, stories, time.monotonic() - began)
