@@ -46,6 +46,20 @@ def test_they_are_grouped_by_handler_and_exception(visitor):
     assert page.text.index("LookupError in") < page.text.index("BrokenHandler in")  # the newest first
 
 
+def test_a_delivery_of_which_no_error_is_kept_is_named_as_such(visitor):
+    host = visitor.host
+    fail(host)
+    with host.app.app_context():
+        row = host.db.session.get(host.state.delivery_model, host.deliveries()[0].id)
+        row.error, row.failed_tries = None, None
+        host.db.session.commit()
+
+    page = visitor.see("/failures")
+
+    assert "1 time without an error, since" in page.text
+    assert page.html.count("<pre") == 0
+
+
 def test_a_group_counts_what_waits_and_what_is_parked_and_each_try(visitor):
     host = visitor.host
     fail(host, 2)
