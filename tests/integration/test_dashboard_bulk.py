@@ -35,6 +35,13 @@ def replay_all(visitor, page):
     return pages
 
 
+def test_a_dry_run_of_one_asks_about_one(visitor, broken):
+    page = visitor.see(f"/replay?task={broken[0]}")
+
+    assert "1 delivery would be replayed." in page.text
+    assert "Yes, replay this one." in page.text
+
+
 def test_a_dry_run_counts_and_changes_nothing(visitor, broken):
     page = visitor.see("/replay?verdict=failed")
 

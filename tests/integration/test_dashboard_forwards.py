@@ -70,6 +70,18 @@ def test_one_is_sent_again_and_who_asked_is_shown(visitor):
     assert "Forward 3 is not finished; it is tried again by itself." in visitor.see(refused.location).text
 
 
+def test_tries_of_which_nothing_is_kept_are_not_called_none(visitor):
+    host = visitor.host
+    add_forwards(host, 7, "t", 2)
+    with host.app.app_context():
+        host.db.session.execute(host.db.delete(host.state.models.forward_attempt))
+        host.db.session.get(host.state.models.forward, 1).tries = 0
+        host.db.session.commit()
+
+    assert "Not tried yet." in visitor.see("/forwards/1").text
+    assert "Nothing is kept of its tries." in visitor.see("/forwards/2").text
+
+
 def test_many_are_counted_and_sent_again_in_chunks(visitor, monkeypatch):
     monkeypatch.setattr(resend, "_MOST_AT_ONCE", 4)
     add_forwards(visitor.host, 7, "t", 18)
