@@ -69,6 +69,25 @@ class TestTasks:
         assert host.task(task_id).status == "cancelled"
 
 
+def test_the_keyboard_alone_goes_from_the_overview_to_a_failed_delivery_and_its_replay(opened, host):
+    task_id = add_task(host)
+    host.publisher.broken = True
+    host.post(task_id, completed(task_id))
+    host.publisher.broken = False
+    page = opened("/")
+    for control in (
+        page.get_by_role("link", name="failed events"),
+        page.get_by_role("link", name=str(host.deliveries()[0].id), exact=True),
+        page.get_by_role("button", name="Replay"),
+    ):
+        tab_to(page, control)
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+
+    expect(page.get_by_role("status").first).to_contain_text("was replayed as this one.")
+    assert host.task(task_id).status == "completed"
+
+
 class TestNumbers:
     @both
     def test_a_tile_and_a_bar_lead_to_what_they_count(self, opened, host, javascript):
@@ -112,6 +131,29 @@ class TestNumbers:
 
         reason = page.get_by_text("The task is already completed.").first.bounding_box()
         assert reason["x"] + reason["width"] <= 820
+
+    @pytest.mark.parametrize("width", [390, 820, 1200, 1280, 1366, 1440])
+    def test_a_row_is_a_few_lines_with_its_reason_in_sight(self, opened, served, host, width):
+        write_history(host, 400, lasting=timedelta(hours=26))
+        task_id = add_task(host)
+        host.publisher.broken = True
+        host.post(task_id, completed(task_id))
+        page = opened("/", viewport={"width": width, "height": 900})
+        for path in ("/deliveries", "/tasks?show=all", "/forwards"):
+            page.goto(served[1] + path)
+            rows, height, is_cut = page.evaluate(LIST)
+
+            assert rows > 39
+            assert height / rows < (160 if width < 600 else 100), path
+            assert not is_cut, path
+
+
+LIST = """() => {
+  const list = document.querySelector("table.deliveries");
+  const frame = list.parentElement;
+  return [list.tBodies[0].rows.length, list.offsetHeight, frame.scrollWidth > frame.clientWidth];
+}"""
+"""The rows of a list, its height, and whether it must be scrolled sideways."""
 
 
 class TestTimes:
