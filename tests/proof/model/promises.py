@@ -59,9 +59,9 @@ def _in_time(hub: Hub, before: State, after: State, was: Mapping[str, Any], task
     if task["status"] == "timeout" != was["status"] and was["deadline_at"] > now:
         yield f"The task is given up at {now}, before its deadline at {was['deadline_at']}."
     for process in after.processes:
-        if process in before.processes or [step.changes for step in process.steps].count(True) != 1:
-            continue
-        if not process.steps[-1].said.startswith("commits a change of"):
+        table = "webhook_deliveries" if process.does.kind == "worker" else "content_generation_tasks"
+        claims = [step for step in process.steps if step.said.startswith(f"commits a change of {table}")]
+        if process in before.processes or len(claims) != 1 or claims[0] is not process.steps[-1]:
             continue
         is_due = {
             "sweep": [task["next_submit_at"]] if task["status"] == "pending" else [],
