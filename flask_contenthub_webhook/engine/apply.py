@@ -40,7 +40,7 @@ from .handlers import HandlerError, call_handlers, handlers_of, say_if_unheard
 from .history import settle_copies
 from .last_failures import denied
 from .spans import apply_in_span, link_to_submission
-from .stray_jobs import Strays, names_of_strays, not_told_lately, until_told
+from .stray_jobs import Strays, names_of_strays, not_told_lately, until_over, until_told
 from .task_changes import changes_of, stored_result
 
 __all__ = ["apply_event"]
@@ -217,6 +217,7 @@ class _EventTransaction:
             values = changes_of(self.received, decision, seen, settings=settings, now=self.now, sender=sender)
             if (service := self.state.service_for(seen)) is not None:
                 values |= until_told(self.trigger, seen, settings, self.now)
+                values |= {} if service.can_find else until_over(self.trigger, seen, settings, self.now)
                 if service.keeps_names and self.trigger is Trigger.PROGRESS:
                     values.pop("creator_task_id", None)
             if not self.store.compare_and_set(self.tx, seen, values):

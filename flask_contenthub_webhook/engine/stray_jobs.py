@@ -21,6 +21,7 @@ from ..core.state_machine import OPEN_STATES, Decision, TaskState, Trigger, Verd
 from ..creators.protocol import Job, RemoteState
 from ..errors import CreatorError, CreatorRefused
 from ..storage.failure_log import log_failure
+from .task_changes import attempt_timeout, due_at
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -37,6 +38,7 @@ __all__ = [
     "not_told_lately",
     "remember_name",
     "stop_strays",
+    "until_over",
     "until_told",
 ]
 
@@ -105,6 +107,20 @@ def until_told(trigger: Trigger, task: Row, settings: Settings, now: datetime) -
         return {}
     end_of_call = task["next_submit_at"] or now
     return {"next_poll_at": max(now, end_of_call) + settings.poll_grace, "polls": 0}
+
+
+def until_over(trigger: Trigger, task: Row, settings: Settings, now: datetime) -> Mapping[str, Any]:
+    """Return the columns that let the host's next attempt wait for a job that may run, and that cannot be looked up.
+
+    Args:
+        trigger: the cause of the attempt.
+        task: the row before it.
+        settings: the application's configuration.
+        now: the time of the change.
+    """
+    if trigger is not Trigger.RETRY or task["submitting_since"] is None:
+        return {}
+    return due_at(max(now, task["submitting_since"] + attempt_timeout(task, settings)), task, settings)
 
 
 def is_owned(task: Row | None, *, attempt: int, name: str) -> bool:
@@ -183,7 +199,17 @@ def remember_name(state: WebhookState, seen: Row | None, task: Row, name: str) -
         state.database.write(lambda tx: state.store.note_answer(tx, task, {"creator_task_id": name}))
         return
     earlier = [name if known == ours else known for known in seen["earlier_creator_task_ids"] or ()]
-    state.database.write(lambda tx: state.store.compare_and_set(tx, seen, {"earlier_creator_task_ids": earlier}))
+    news = {"earlier_creator_task_ids": earlier, **_need_wait_no_longer(state, seen)}
+    state.database.write(lambda tx: state.store.compare_and_set(tx, seen, news))
+
+
+def _need_wait_no_longer(state: WebhookState, task: Row) -> Mapping[str, Any]:
+    """Return the columns of an attempt that :func:`until_over` let wait for the job that is known now."""
+    if task["status"] != TaskState.PENDING or task["submitting_since"] is not None or task["next_submit_at"] is None:
+        return {}
+    settings = state.settings_for(task)
+    due = state.now() + max(settings.retry_backoff)
+    return due_at(due, task, settings) if due < task["next_submit_at"] else {}
 
 
 def earlier_names(task: Row) -> Sequence[str]:

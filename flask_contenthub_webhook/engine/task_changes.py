@@ -14,7 +14,7 @@ from ..core.filters import pick
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import Decision, TaskState, Trigger
 
-__all__ = ["attempt_timeout", "changes_of", "has_time_left", "stored_result", "submission_lease"]
+__all__ = ["attempt_timeout", "changes_of", "due_at", "has_time_left", "stored_result", "submission_lease"]
 
 _LEASE_MARGIN = timedelta(seconds=10)
 
@@ -178,6 +178,13 @@ def _next_attempt(event: Event, task: Row, settings: Settings, *, due: datetime,
         "progress": None,
         "progress_percentage": None,
         "progress_at": None,
+        **due_at(due, task, settings),
+    }
+
+
+def due_at(due: datetime, task: Row, settings: Settings) -> dict[str, Any]:
+    """Return the columns of an attempt that is submitted at a time, and gets its full time from then on."""
+    return {
         "next_submit_at": due,
         "next_poll_at": due + settings.poll_grace,
         "deadline_at": due + attempt_timeout(task, settings),

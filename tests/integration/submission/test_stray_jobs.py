@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -302,6 +304,47 @@ class TestAnAnswerThatIsLost:
         assert sweep(hub).outcomes == {"unclear": 1}
         assert creator.calls == ["submit"]
         assert hub.task(task_id).status == "submitted"
+
+    @pytest.mark.parametrize("lost", [CreatorUnclear("cut"), Killed()], ids=["cut", "killed"])
+    def test_of_a_task_that_the_host_cancels_lets_its_retry_wait_until_the_job_is_over(self, hub, lost):
+        creator = own(hub)
+        creator.keeps_names = False
+        creator.on_submit = lambda job: raise_(lost) if job.attempt == 1 else OPEN
+        task_id = submit(hub)
+        with contextlib.suppress(Killed):
+            sweep(hub)
+        cancel(hub, task_id)
+        retry(hub, task_id)
+        for _ in range(2):
+            hub.clock.advance(890)
+            sweep(hub)
+            reconcile(hub)
+        assert [job.attempt for job in creator.jobs] == [1]
+        assert hub.task(task_id).status == "pending"
+        hub.clock.advance(30)
+        sweep(hub)
+        assert [job.attempt for job in creator.jobs] == [1, 2]
+        assert (hub.task(task_id).status, hub.task(task_id).attempt) == ("submitted", 2)
+
+    def test_but_comes_after_a_retry_of_the_hosts_ends_its_waiting(self, hub):
+        creator = own(hub)
+        creator.keeps_names = False
+
+        def cancel_and_retry(job: Job) -> Report:
+            if job.attempt == 1:
+                cancel(hub, task_id)
+                retry(hub, task_id)
+                assert sweep(hub).claimed == 0
+            return Report(state=RemoteState.OPEN, creator_task_id=f"press-{job.attempt}")
+
+        creator.on_submit = cancel_and_retry
+        task_id = submit(hub)
+        sweep(hub)
+        assert creator.cancelled[-1] == "press-1"
+        hub.clock.advance(max(hub.state.settings.retry_backoff) / timedelta(seconds=1) + 1)
+        sweep(hub)
+        task = hub.task(task_id)
+        assert (task.status, task.attempt, task.creator_task_id) == ("submitted", 2, "press-2")
 
     def test_is_asked_for_again_under_the_same_name_if_that_is_safe(self, hub):
         creator = own(hub)
