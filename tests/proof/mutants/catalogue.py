@@ -320,6 +320,14 @@ MUTANTS: Final = (
         killers=(_CUT,),
     ),
     Mutant(
+        name="a retry does not wait for a job that cannot be found",
+        why="never pay twice",
+        file=_STRAYS,
+        old="    if trigger is not Trigger.RETRY or task",
+        new="    if trigger or task",
+        killers=("another attempt of the host's, foreign names",),
+    ),
+    Mutant(
         name="a cancelled task is not due until the service was told",
         why="no job may be alive that no open task owns",
         file=_APPLY,
