@@ -144,6 +144,7 @@ def take(app: Flask, pages: dict[str, str]) -> None:
             if answer is None or not answer.ok:
                 sys.exit(f"{path} cannot be shown.")
             if name == "timeline":
+                view.set_viewport_size({"width": 740, "height": 900})  # as wide as its words, down to its end
                 view.locator("h2", has_text="Timeline").evaluate("heading => heading.scrollIntoView()")
             picture = HERE / f"{name}.png"
             view.screenshot(path=picture)

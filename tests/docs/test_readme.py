@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,28 @@ def _on_an_index(text: str) -> list[str]:
 
 def _of_checkout(target: str, source: str) -> str:
     return target.removeprefix(f"{source}/").removesuffix("?raw=true")
+
+
+def test_the_badges_are_true() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    python, licence = project["project"]["requires-python"], project["project"]["license"]
+    assert project["tool"]["mypy"]["strict"] is True
+    facts = f"python: {python.removeprefix('>=')}+, types: mypy strict, license: {licence}"
+
+    picture = (PROJECT_ROOT / "docs" / "badges.svg").read_text(encoding="utf-8")
+    assert f"![{facts}](docs/badges.svg)" in README
+    assert f"<title>{facts}</title>" in picture
+    assert facts == ", ".join(
+        map(": ".join, re.findall(r"<text[^>]*>([^<]+)</text>\s*<text[^>]*>([^<]+)</text>", picture))
+    )
+
+
+def test_the_first_screen_of_the_readme_shows_flow_code_and_page() -> None:
+    first, _, rest = README.partition("make demo")
+    places = [first.index(words) for words in ("docs/flow.svg", "```python", "docs/overview.png")]
+
+    assert places == sorted(places)
+    assert "## What you get" in rest
 
 
 def test_the_readme_names_the_two_commands() -> None:
