@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import Counter
@@ -41,7 +42,7 @@ WORK_TIME = (0.3, 1.5)
 LATE_BY = 4.0  # longer than the poller waits
 DOWN_FOR = 1.5
 LOST_TASK_TIMEOUT = 7  # for a task that nobody will ever finish
-LONGEST_RUN = 40.0
+LONGEST_STANDSTILL = 40.0  # while no task changes its state; a busy machine takes longer than that for all of them
 LONGEST_LULL = 8.0  # the wait before the crash until nothing else is going on
 LOOK_INTERVAL = 0.2
 LOG_LINES = 20
@@ -211,7 +212,7 @@ class _Loop:
     account: Account
     task_ids: list[str] = field(default_factory=list)
     outcomes: Sequence[Outcome] = ()
-    deadline: float = field(default_factory=lambda: time.monotonic() + LONGEST_RUN)
+    deadline: float = field(default_factory=lambda: time.monotonic() + LONGEST_STANDSTILL)
     looked_at: float = 0.0
 
     def run(self) -> Sequence[Outcome]:
@@ -251,10 +252,10 @@ class _Loop:
         """The number of tasks that are to die with the creator and have reached it."""
         return sum(task.topic == INTERRUPTED.wrong for task in self.creator.tasks.values())
 
-    def _wait(self, condition: Callable[[], bool], at_most: float = LONGEST_RUN) -> None:
-        """Wait until the condition holds or the time is up; in that case a check will fail."""
-        deadline = min(time.monotonic() + at_most, self.deadline)
-        while not condition() and time.monotonic() < deadline:
+    def _wait(self, condition: Callable[[], bool], at_most: float = math.inf) -> None:
+        """Wait until the condition holds, the time is up or nothing changes any more; a check fails in the end."""
+        end = time.monotonic() + at_most
+        while not condition() and time.monotonic() < min(end, self.deadline):
             time.sleep(0.02)
             self._look_now_and_then()
 
@@ -263,9 +264,12 @@ class _Loop:
             self._look()
 
     def _look(self) -> None:
+        before = [outcome.task.status for outcome in self.outcomes]
         self.outcomes = load_outcomes(self.task_ids)
         self.progress.show(self.outcomes)
         self.looked_at = time.monotonic()
+        if [outcome.task.status for outcome in self.outcomes] != before:
+            self.deadline = self.looked_at + LONGEST_STANDSTILL
 
 
 def _print_cases(console: Console, outcomes: Sequence[Outcome]) -> None:

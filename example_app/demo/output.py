@@ -127,14 +127,13 @@ class Progress:
         self._details.print(Text(" ".join([time_, *words])))
 
     def _picture(self, outcomes: Sequence[Outcome], figures: Mapping[str, int]) -> Group:
-        squares = Text()
-        for outcome in outcomes:
-            squares.append("■ ", COLOURS.get(outcome.task.status, ""))
-        squares.append("· " * (self._total - len(outcomes)), "bright_black")
-        grid = Grid.grid(padding=(0, 2))
+        drawn = [Text("■", COLOURS.get(outcome.task.status, "")) for outcome in outcomes]
+        to_come = [Text("·", "bright_black")] * (self._total - len(outcomes))
+        squares = Text(" ").join([*drawn, *to_come])
+        grid = Grid.grid(padding=(0, 1))
         grid.add_row(Text(f"{self.seconds:4.1f}s", "bold"), _counted(figures, (*OPEN, *SETTLED)))
-        grid.add_row(Text("settled by", "dim"), _counted(figures, SETTLERS))
-        return Group("", Padding(squares, (0, 2)), "", Padding(grid, (0, 2)), "")
+        grid.add_row(Text("by", "dim"), _counted(figures, SETTLERS))
+        return Group("", squares, "", grid, "")
 
 
 def contents_in_words(outcomes: Iterable[Outcome]) -> str:
@@ -187,8 +186,6 @@ def print_answer(console: Console, parts: Sequence[Part], seconds: float, kept: 
 
 
 def _counted(figures: Mapping[str, int], names: Sequence[str]) -> Text:
-    words = Text()
-    for name in names:
-        colour = COLOURS.get(name, "bold") if figures[name] else "bright_black"
-        words.append(f"{name} {figures[name]:<4}", colour)
-    return words
+    colours = [COLOURS.get(name, "bold") if figures[name] else "bright_black" for name in names]
+    words = [Text(f"{name} {figures[name]:<2}", colour) for name, colour in zip(names, colours, strict=True)]
+    return Text(" ").join(words)

@@ -232,7 +232,7 @@ class TestLoop:
         assert "Skipped: this database has 1 open task(s) that are not the demo's" in " ".join(demo.stdout.split())
         assert process_ids(demo.stdout) == []
 
-    def test_a_terminal_shows_a_square_for_each_task(self):
+    def test_a_terminal_shows_a_square_for_each_task_in_lines_that_fit(self):
         outcomes = [
             Outcome(
                 GenerationTask(status="completed", attempt=1),
@@ -242,13 +242,13 @@ class TestLoop:
             Outcome(GenerationTask(status="submitted", attempt=1)),
         ]
         screen = io.StringIO()
-        console = Console(force_terminal=True, color_system=None, width=100, height=40, file=screen)
-        progress = Progress(console, console, 3)
+        console = Console(force_terminal=True, color_system=None, width=80, height=40, file=screen)
+        progress = Progress(console, console, 40)
         with progress.open():
             progress.show(outcomes)
             progress.print_news("Something happened.")
         shown = screen.getvalue()
-        assert "■ ■ · " in shown
-        assert re.search(r"submitted 1 +processing 0 +completed 1 ", shown)
+        assert " ".join(["■"] * 2 + ["·"] * 38) in shown
+        assert re.search(r"pending 0 +submitted 1 +processing 0 +completed 1 +failed 0 +timeout 0", shown)
         assert re.search(r"poll 1 ", shown)
         assert "Something happened." in shown

@@ -50,7 +50,10 @@ def test_callbacks_fail_when_the_application_is_broken(tmp_path, change, complai
             "No forged callback was accepted, and every content is the creator's own: 3 tried, 1 accepted",
         ),
         (
-            [("demo/loop.py", SCHEDULER, ""), ("demo/loop.py", "LONGEST_RUN = 40.0", "LONGEST_RUN = 12.0")],
+            [
+                ("demo/loop.py", SCHEDULER, ""),
+                ("demo/loop.py", "LONGEST_STANDSTILL = 40.0", "LONGEST_STANDSTILL = 12.0"),
+            ],
             "its callback is never sent: submitted, not completed",
         ),
     ],
