@@ -11,7 +11,7 @@ from .checks import CHECKS, DoctorContext, Finding, Level
 from .commands import PlainCommand, enter_app
 from .documents import json_option, print_document
 from .http import http_client
-from .terminal import counted, escaped
+from .terminal import Screen, counted
 
 __all__ = ["doctor_command"]
 
@@ -66,10 +66,10 @@ def _findings(ctx: click.Context, timeout: float) -> list[Finding]:
 
 def _show(findings: list[Finding]) -> None:
     """Print the findings without rich: the doctor must work where little else does."""
-    width = max(len(finding.check) for finding in findings)
+    screen, width = Screen(), max(len(finding.check) for finding in findings)
     for finding in findings:
-        click.echo(f"{_MARKS[finding.level]}  {finding.check:<{width}}  {escaped(finding.message)}")
+        screen.hanging(f"{_MARKS[finding.level]}  {finding.check:<{width}}  ", finding.message)
         if finding.remedy:
-            click.echo(f"      {'':<{width}}  -> {escaped(finding.remedy)}")
+            screen.hanging(f"      {'':<{width}}  -> ", finding.remedy)
     failures, warnings = (sum(finding.level is level for finding in findings) for level in (Level.FAIL, Level.WARN))
     click.echo(f"\n{failures} failed, {counted(warnings, 'warning', 'warnings')}.")

@@ -90,6 +90,7 @@ def _summed(rows: list[Row], by: str, what: str) -> dict[str, int]:
 
 def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> None:
     tasks, history, latency = document["tasks"], document["deliveries"], document["latency_ms"]
+    late = [(name, job) for name, job in document["jobs"].items() if job["is_late"]]
     screen.table(["status", ">tasks"], tasks["by_status"].items(), title="Tasks")
     screen.say("")
     screen.table(
@@ -117,10 +118,8 @@ def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> No
                 for name, ms in latency.items()
                 if name != "count" and ms is not None
             ),
-            *(
-                (f"last pass of {name}", f"{moment(job['last_pass_at'])}, LATE: no scheduler is running, or it fails")
-                for name, job in document["jobs"].items()
-                if job["is_late"]
-            ),
+            *((f"last pass of {name}", f"{moment(job['last_pass_at'])}, LATE") for name, job in late),
         ]
     )
+    if late:
+        screen.say("LATE: no scheduler is running, or it fails.")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -19,6 +20,9 @@ from ..storage.queries import Row
 from .tables import Listing, facts_of, lines_of
 
 __all__ = ["Screen", "counted", "escaped", "moment", "moment_in_brief", "pretty", "user_of_terminal"]
+
+_LEAST_ROOM = 40
+"""Columns of a text behind a lead, however narrow the terminal is."""
 
 
 def pretty(value: Any) -> str:
@@ -66,6 +70,14 @@ class Screen:
     def say(self, text: str) -> None:
         """Print a line, or several."""
         click.echo(escaped(text, lines=True))
+
+    def hanging(self, lead: str, text: str) -> None:
+        """Print a text behind a lead, in lines of whole words that fit the terminal, below one another."""
+        indent, text = len(click.unstyle(lead)), escaped(text)
+        if self._width is not None:
+            room = max(self._width - indent, _LEAST_ROOM)
+            text = f"\n{'':<{indent}}".join(wrap(text, room, break_long_words=False, break_on_hyphens=False))
+        click.echo(lead + text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Print a table; control characters in its cells are escaped.

@@ -168,3 +168,17 @@ def test_a_shell_completes_the_commands(shell: str, variables: dict[str, str], s
         terminal.wait()
 
     assert "deliveries" in terminal.text
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_doctor_breaks_its_lines_between_words(history: Host, sqlite_url: str, columns: int) -> None:
+    shown = []
+    for each in (columns, 1000):
+        with Terminal([*FLASK, "webhook", "doctor"], each, DATABASE_URL=sqlite_url) as terminal:
+            terminal.wait()
+        shown.append(terminal)
+
+    narrow, wide = shown
+    assert max(map(width, wide.lines)) > columns
+    assert [line for line in narrow.lines if width(line) > columns] == []
+    assert narrow.text.split() == wide.text.split()
