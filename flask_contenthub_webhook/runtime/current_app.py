@@ -43,5 +43,6 @@ class _LateMethod:
         self._owner, self._name = owner, name
 
     def __get__(self, instance: object, owner: type) -> Any:
-        setattr(self._owner, self._name, of_current_app(self._function.load()))
-        return getattr(owner if instance is None else instance, self._name)
+        method: Any = of_current_app(self._function.load())
+        setattr(self._owner, self._name, method)
+        return method.__get__(instance, owner)  # not by its name, under which a subclass may have another one

@@ -137,3 +137,26 @@ def test_a_method_that_is_imported_late_has_its_signature_and_its_docstring():
     )
 
     assert "tasks.submit" in ours(seen["inspected"])
+
+
+def test_a_subclass_calls_the_method_that_it_overrides_once_from_the_first_call_on():
+    seen = run(
+        """
+class Ours(ContentHubWebhook):
+    def alerts(self):
+        calls.append("alerts")
+        return super().alerts()
+
+calls, webhook = [], Ours()
+app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://")
+db.init_app(app)
+webhook.init_app(app, db)
+with app.app_context():
+    db.create_all()
+    assert len(webhook.alerts()) == 3
+assert calls == ["alerts"], calls
+look("called")
+"""
+    )
+
+    assert "operations.alerts" in ours(seen["called"])
