@@ -117,6 +117,7 @@ def test_a_time_is_counted_from_and_to(visitor):
     assert page.forms[1].fields["from"] == "2026-11-24T03:00"
     assert len(visitor.see(next(target for target, text in page.links if text == "accepted")).ids) == 3
     assert "all 10 deliveries" in visitor.see("/?from=0001-01-01T00:00&to=9999-12-31T23:59").text
+    assert "Nothing came in this time" in visitor.see("/?range=custom&to=0001-01-01T00:00").text
     wrong = visitor.see("/?from=yesterday&range=custom", status=400)
     assert "Write a date and a time" in wrong.text
     assert "svg" not in wrong.names()

@@ -107,7 +107,7 @@ class TestList:
     def test_what_it_does_not_know_is_said(self, visitor, query):
         assert visitor.get(f"/tasks?{query}").status_code == 400
 
-    @pytest.mark.parametrize("place", ["x", "-", "1-", "9" * 30 + "-1", "1-99999999999999999"])
+    @pytest.mark.parametrize("place", ["x", "-", "1-", "9" * 30 + "-1", "1-99999999999999999", "0-" + "9" * 25])
     def test_a_place_that_is_none_is_the_beginning(self, visitor, place):
         add(visitor.host, "soon")
 

@@ -19,7 +19,7 @@ from ...storage.inbox_statements import due_since
 from ...storage.queries import Reading, Row
 from .counts import counts_of, read_counts
 from .tasks import count_overdue
-from .windows import MOST_ROWS, has_unsettled_index, is_unsettled, span_of
+from .windows import MOST_ROWS, has_unsettled_index, is_unsettled, shifted, span_of
 
 if TYPE_CHECKING:
     from ...runtime.state import WebhookState
@@ -124,7 +124,7 @@ def read_overview(
     groups, is_cut = counted.groups, counted.is_cut
     oldest = min((group["oldest"] for group in groups), default=None)
     begins = since if oldest is not None and since is not None and not is_cut else oldest
-    hours, width = _hours(groups, begins, oldest, now if until is None else min(until - _INSTANT, now))
+    hours, width = _hours(groups, begins, oldest, now if until is None else min(shifted(until, -_INSTANT), now))
     inside = [model.id >= max(counted.low, counted.high - MOST_ROWS + 1), model.id <= counted.high]
     inside += [] if since is None else [model.received_at >= since]
     inside += [] if until is None else [model.received_at < until]

@@ -13,6 +13,7 @@ from ...core.redaction import redacted_task
 from ...core.state_machine import OPEN_STATES, TaskState
 from ...creators.registry import Registry
 from ...storage.queries import Reading, Row, id_of
+from ...storage.rows import is_row_id
 from .search import PER_PAGE, Page, Search, read_page
 from .windows import EVERYTHING, MOST_ROWS, Lane
 
@@ -173,6 +174,8 @@ def place_of(text: str) -> tuple[datetime, int] | None:
     """Return the place in the list of open tasks that a parameter of the query names; None for any other text."""
     microseconds, _, task_id = text.partition("-")
     if not (text.isascii() and microseconds.isdigit() and task_id.isdigit() and len(text) < 40):  # noqa: PLR2004
+        return None
+    if not is_row_id(int(task_id)):
         return None
     try:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds)), int(task_id)

@@ -20,7 +20,7 @@ from ...storage.delivery_queries import DeliveryFilter
 from ...storage.id_search import search_id
 from ...storage.queries import Reading, id_of
 
-__all__ = ["EVERYTHING", "FEWER_ROWS", "MOST_ROWS", "Lane", "Span", "lane_of", "span_of"]
+__all__ = ["EVERYTHING", "FEWER_ROWS", "MOST_ROWS", "Lane", "Span", "lane_of", "shifted", "span_of"]
 
 MOST_ROWS = 20_000
 """Rows that a request examines."""
@@ -64,14 +64,14 @@ def span_of(read: Reading, model: Any, since: datetime | None, until: datetime |
     """
     if since is None and until is None:
         return EVERYTHING
-    low = sa.null() if since is None else search_id(model, _moved(since, -_SLACK), "since").scalar_subquery()
-    high = sa.null() if until is None else search_id(model, _moved(until, _SLACK), "until").scalar_subquery()
+    low = sa.null() if since is None else search_id(model, shifted(since, -_SLACK), "since").scalar_subquery()
+    high = sa.null() if until is None else search_id(model, shifted(until, _SLACK), "until").scalar_subquery()
     first, behind = read.first(sa.select(low, high)) or (None, None)
     return Span(EVERYTHING.low if first is None else first, EVERYTHING.high if behind is None else behind - 1)
 
 
-def _moved(at: datetime, by: timedelta) -> datetime:
-    """Move a time, but not beyond the ends of the calendar."""
+def shifted(at: datetime, by: timedelta) -> datetime:
+    """Shift a time, but not beyond the ends of the calendar."""
     try:
         return at + by
     except OverflowError:
