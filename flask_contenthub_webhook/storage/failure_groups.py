@@ -12,16 +12,15 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
 from ..core.redaction import storable
 from ..core.state_machine import Verdict
 from .drivers import MYSQL
+from .notes import keep_note
 from .queries import Reading, Row
 from .transactions import Database
 
-__all__ = ["ACKNOWLEDGED", "Acknowledgement", "acknowledge", "read_acknowledgements", "read_groups"]
+__all__ = ["ACKNOWLEDGED", "Acknowledgement", "acknowledge", "digest_of", "read_acknowledgements", "read_groups"]
 
 ACKNOWLEDGED = "failure:"
 """The beginning of the names of acknowledgements."""
@@ -103,7 +102,7 @@ def read_acknowledgements(rows: Mapping[str, Row], failures: Sequence[str]) -> d
         rows: of the table of alerts, by name.
         failures: as of :func:`read_groups`.
     """
-    named = {failure: rows.get(_name(failure)) for failure in failures}
+    named = {failure: rows.get(ACKNOWLEDGED + digest_of(failure)) for failure in failures}
     return {
         failure: Acknowledgement(row["acknowledged_by"] or "", row["changed_at"])
         for failure, row in named.items()
@@ -111,25 +110,21 @@ def read_acknowledgements(rows: Mapping[str, Row], failures: Sequence[str]) -> d
     }
 
 
-def acknowledge(database: Database, model: type[Any], failure: str, *, by: str) -> None:
+def acknowledge(database: Database, model: type[Any], digest: str, *, by: str) -> None:
     """Acknowledge what a group of failures has now; those that come later are new.
+
+    Args:
+        database: the application's database.
+        model: the model of alerts.
+        digest: of the failure, as of :func:`digest_of`.
+        by: who acknowledges it.
 
     Raises:
         SQLAlchemyError: the database is down.
     """
-    table, name = model.__table__, _name(failure)
-
-    def write(tx: Connection) -> None:
-        values = {"acknowledged_by": storable(by)[:_MOST_NAME], "changed_at": database.store.now(tx)}
-        if tx.execute(sa.update(table).where(table.c.name == name).values(values)).rowcount == 0:
-            new = {"name": name, "raised": False, "sample": 0, "version": 1}
-            tx.execute(sa.insert(table).values(values | new))
-
-    try:
-        database.write(write)
-    except IntegrityError:  # another person did so at the same moment
-        database.write(write)
+    keep_note(database, model, ACKNOWLEDGED + digest, acknowledged_by=storable(by)[:_MOST_NAME])
 
 
-def _name(failure: str) -> str:
-    return ACKNOWLEDGED + hashlib.sha256(failure.encode("utf-8", "backslashreplace")).hexdigest()[:40]
+def digest_of(failure: str) -> str:
+    """Return what names a failure in a form and in a row; its own words may be long, or hold secrets."""
+    return hashlib.sha256(failure.encode("utf-8", "backslashreplace")).hexdigest()[:40]

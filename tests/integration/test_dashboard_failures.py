@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from flask_contenthub_webhook import task_completed
 from flask_contenthub_webhook.operations.alerts import check_alerts
@@ -120,7 +121,24 @@ def test_it_takes_a_form_of_ours_to_acknowledge(sqlite_visitor):
 
     assert sqlite_visitor.client.post(f"{AT}/failures", data={"failure": "x"}).status_code == 403
     page = sqlite_visitor.see("/failures")
-    assert sqlite_visitor.submit(page, "failures", fields={"failure": ""}).status_code == 400
+    for failure in ("", "publish: RuntimeError", "0" * 41):
+        assert sqlite_visitor.submit(page, "failures", fields={"failure": failure}).status_code == 400
+
+
+def test_an_error_with_a_secret_in_it_is_acknowledged_without_showing_it(sqlite_visitor):
+    """Of a creator of the host's own, say, whose words nobody has looked through."""
+    host = sqlite_visitor.host
+    fail(host)
+    with host.app.app_context():
+        said = "GET https://service.example/jobs?api_key=sk-live-0123456789 failed."
+        host.db.session.execute(sa.update(host.state.delivery_model).values(error=said, failed_tries=None))
+        host.db.session.commit()
+
+    page = sqlite_visitor.see("/failures")
+
+    assert "GET https://service.example/jobs?api_key=" in page.text
+    assert "sk-live-0123456789" not in page.html
+    assert "Acknowledged by" in sqlite_visitor.see(sqlite_visitor.submit(page, "failures").location).text
 
 
 def test_a_fixed_number_of_statements_reads_a_bounded_number_of_rows(visitor, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Response, redirect, request, url_for
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as AnyResponse
@@ -16,7 +18,7 @@ from .rendering import page
 
 __all__ = ["acknowledge_failure", "failures"]
 
-_LONGEST = 1000
+_DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
 def failures() -> Response:
@@ -31,7 +33,7 @@ def acknowledge_failure() -> AnyResponse:
     """Acknowledge a group of failures."""
     check_form()
     failure = request.form.get("failure", "")
-    if not failure or len(failure) > _LONGEST:
+    if not _DIGEST.fullmatch(failure):
         raise BadRequest("The form names no failure.")
     state = get_state()
     acknowledge(state.database, state.models.alert, failure, by=person())

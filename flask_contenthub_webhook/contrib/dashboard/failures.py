@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ...core.redaction import redacted
 from ...core.state_machine import Verdict
 from ...storage.delivery_queries import DeliveryFilter
-from ...storage.failure_groups import Acknowledgement, read_acknowledgements, read_groups
+from ...storage.failure_groups import Acknowledgement, digest_of, read_acknowledgements, read_groups
 from ...storage.queries import Reading, Row, id_of
 from .tries import tries_of
 from .windows import EVERYTHING, lane_of
@@ -34,6 +34,7 @@ class FailureGroup:
 
     Args:
         failure: the handler and the class, as errors begin.
+        digest: what names it in the form that acknowledges it.
         handler: the name of the handler, without that of the function around it; or an empty text.
         error: the class of the exception, or all that is known.
         failed: the number of deliveries that are tried again.
@@ -50,6 +51,7 @@ class FailureGroup:
     """
 
     failure: str
+    digest: str
     handler: str
     error: str
     failed: int
@@ -121,6 +123,7 @@ def _group(row: Row, newest: Row, known: Acknowledgement | None) -> FailureGroup
     tracebacks = [one.traceback for one in tries_of(newest) if one.traceback]
     return FailureGroup(
         failure=row["failure"],
+        digest=digest_of(row["failure"]),
         handler=handler.rpartition(_LOCAL)[2] if error else "",
         error=error or handler,
         failed=row["failed"],
