@@ -1,7 +1,7 @@
 """The table of alerts, which all processes share.
 
-It also keeps the last pass of each periodic job, as ``job:NAME``, and which failures of handlers a person has
-acknowledged, as ``failure:DIGEST``.
+It also keeps the last pass of each periodic job, as ``job:NAME``, which failures of handlers a person has acknowledged,
+as ``failure:DIGEST``, and when a purge last deleted anything, as ``purged``.
 """
 
 from __future__ import annotations

@@ -6,17 +6,22 @@ them. Rows by which a message is known again are emptied instead.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..core.state_machine import Verdict
 from ..storage.dialect import by_primary_key
+from ..storage.failure_log import log_failure
+from ..storage.notes import PURGED, keep_note
 from .retention import PurgeMemory, Rule, expired, is_remembered, retention_rules, spans
 from .throttled_delete import HOLD, MOST, Throttle
 
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from ..runtime.state import WebhookState
 
 __all__ = ["purge_deliveries", "purge_regularly"]
+
+logger = logging.getLogger(__name__)
 
 _PAGE = 1000
 """Rows that are read by one statement."""
@@ -56,8 +63,9 @@ def purge_deliveries(
     rules = retention_rules(state.settings, state.now(), only, before=before)
     throttle = Throttle(state.database, stop, hold=hold)
     walk = _Walk(state, rules, throttle, on_progress)
-    if walk.through(_spans(state, rules, None)) and not only:
-        _purge_forwards(state, before, throttle)
+    with _noted(state, walk):
+        if walk.through(_spans(state, rules, None)) and not only:
+            _purge_forwards(state, before, throttle)
     return walk.deleted
 
 
@@ -67,9 +75,10 @@ def purge_regularly(state: WebhookState) -> int:
     now, memory, throttle = state.waited(), jobs.purge_memory, Throttle(state.database, jobs.stopping)
     rules = retention_rules(state.settings, state.now())
     walk = _Walk(state, rules, throttle)
-    if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
-        jobs.purge_memory = PurgeMemory.after(memory, now)
-        _purge_forwards(state, None, throttle)
+    with _noted(state, walk):
+        if walk.through(_spans(state, rules, None if memory is None else memory.time_since(now))):
+            jobs.purge_memory = PurgeMemory.after(memory, now)
+            _purge_forwards(state, None, throttle)
     return walk.deleted
 
 
@@ -135,6 +144,20 @@ class _Walk:
             else:
                 statement = change.where(row_id.in_(sa.select(free.subquery("free").c.id)))
         return int(connection.execute(statement).rowcount)
+
+
+@contextmanager
+def _noted(state: WebhookState, walk: _Walk) -> Iterator[None]:
+    """Note for all processes that deliveries were deleted, also where the purge is cut short."""
+    try:
+        yield
+    finally:
+        if walk.deleted:
+            try:
+                keep_note(state.database, state.models.alert, PURGED)
+            except SQLAlchemyError as error:
+                message = "A purge could not be noted; the history pages may count what it has deleted."
+                log_failure(state.database, logger, message, error)
 
 
 def _purge_forwards_before(state: WebhookState, before: datetime, throttle: Throttle) -> None:

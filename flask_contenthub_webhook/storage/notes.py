@@ -10,7 +10,10 @@ from sqlalchemy.exc import IntegrityError
 
 from .transactions import Database
 
-__all__ = ["keep_note"]
+__all__ = ["PURGED", "keep_note"]
+
+PURGED = "purged"
+"""The name of the note that a purge has deleted deliveries, the job's or one that somebody started."""
 
 
 def keep_note(database: Database, model: type[Any], name: str, **values: Any) -> None:

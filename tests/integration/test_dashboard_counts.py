@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.contrib.dashboard.counts import counts_of
-from flask_contenthub_webhook.operations.jobs import record_pass
+from flask_contenthub_webhook.operations.purge import purge_regularly
 from tests.support.host import completed, progress
 from tests.support.long_history import write_history
 from tests.support.pages import Visitor, open_to_all
@@ -89,12 +89,16 @@ def test_what_comes_and_what_a_replay_makes_of_it_is_counted(visitor):
     assert shown(visitor.see("/?range=all")) == in_the_table(host)
 
 
-def test_after_a_purge_of_the_job_everything_is_counted_anew(visitor):
+@pytest.mark.parametrize("by", ["hand", "the job"])
+def test_after_a_purge_everything_is_counted_anew(visitor, by):
     host = visitor.host
     visitor.see("/?range=all")
     with host.app.app_context():
-        host.webhook.purge(before=host.clock() - timedelta(hours=10), verdicts=("processed",))
-        record_pass(host.state, "purge")
+        if by == "hand":
+            host.webhook.purge(before=host.clock() - timedelta(hours=10), verdicts=("processed",))
+        else:
+            host.clock.advance(timedelta(days=90, hours=-10).total_seconds())
+            assert purge_regularly(host.state)
 
     assert shown(visitor.see("/?range=all")) == in_the_table(host)
 

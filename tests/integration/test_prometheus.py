@@ -342,9 +342,11 @@ def test_forwards_and_alerts_are_read_from_their_tables(measured: Build, databas
     add(hub, alert, name="failure_rate", raised=True)
     add(hub, alert, name="silence", raised=False)
     add(hub, alert, name="failure:0a1b", raised=False, acknowledged_by="Ada", changed_at=hub.clock.now)
+    add(hub, alert, name="purged", raised=False, changed_at=hub.clock.now)
 
     seen = read(hub)
     assert "0a1b" not in str(seen.series)
+    assert "purged" not in str(seen.series)
     assert seen.value("waiting_forwards") == 2
     assert seen.value("dead_forwards") == 1
     assert seen.value("due", queue="forwards") == 1

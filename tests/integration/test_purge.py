@@ -78,7 +78,7 @@ def test_thousands_go_in_batches_each_in_a_transaction_of_its_own(host):
     with host.statements() as statements:
         assert purge(host) == 2500
     deletes = [line for line in statements if line.startswith("DELETE")]
-    assert len(deletes) == statements.count("COMMIT") >= 2500 / 500
+    assert len(deletes) == statements.count("COMMIT") - 1 >= 2500 / 500  # the last one is of the note for the pages
     tidied = statements.count("PRAGMA wal_checkpoint(PASSIVE)")  # by the purge, so that no callback's commit has to
     assert tidied == (len(deletes) if host.engine.dialect.name == "sqlite" else 0)
     assert looks(statements) == 3

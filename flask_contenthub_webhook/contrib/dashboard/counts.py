@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from ...core.state_machine import UNSETTLED
+from ...storage.notes import PURGED
 from ...storage.queries import Reading, Row, id_of
 from .windows import MOST_ROWS, Span, has_unsettled_index, is_unsettled
 
@@ -31,7 +32,6 @@ MOST_BLOCKS = 64
 _MOST_REMEMBERED = 8192
 _SETTLED_AFTER = timedelta(hours=2)
 """By then refusals are counted no further, and transactions that took an id have ended."""
-_PURGE = "job:purge"
 
 
 class Grouped(Protocol):
@@ -105,7 +105,7 @@ def read_counts(
         grouped: the query.
     """
     inside = [id_of(model) >= span.low, id_of(model) <= span.high]
-    purged = sa.select(alert.checked_at).where(alert.name == _PURGE).scalar_subquery()
+    purged = sa.select(alert.changed_at).where(alert.name == PURGED).scalar_subquery()
     # Apart, since SQLite takes both ends from the index only if each is asked for alone.
     ends = [sa.select(end(model.id)).where(*inside).scalar_subquery() for end in (sa.func.min, sa.func.max)]
     first, last, purged_at = read.first(sa.select(*ends, purged)) or (None, None, None)

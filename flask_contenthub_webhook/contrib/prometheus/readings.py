@@ -19,6 +19,7 @@ from ...storage.failure_groups import ACKNOWLEDGED
 from ...storage.holds import HOLDS
 from ...storage.inbox_statements import due_since
 from ...storage.job_passes import is_pass, job_of
+from ...storage.notes import PURGED
 from ...storage.queries import count_where
 from . import catalogue
 from .catalogue import Metric
@@ -90,9 +91,9 @@ def _last_passes(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, float]:
 
 
 def _alerts_and_jobs(alert: Any) -> sa.Select[Any]:
-    """Select the rows of the alerts and of the last passes, without pauses of creators and acknowledgements."""
+    """Select the rows of the alerts and of the last passes, without pauses of creators and notes."""
     columns = sa.select(alert.name, alert.raised, alert.checked_at)
-    others = (alert.name.not_like(f"{prefix}%") for prefix in (HOLDS, ACKNOWLEDGED))
+    others = (alert.name.not_like(f"{prefix}%") for prefix in (HOLDS, ACKNOWLEDGED, PURGED))
     return columns.where(*others).limit(_MOST_ALERTS)
 
 
