@@ -12,6 +12,7 @@ Needs the extra ``opentelemetry``, which is the API alone. The host brings the S
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from flask import Flask
 
 try:
-    from opentelemetry import trace
+    from opentelemetry import context, trace
 except ImportError as error:
     raise ImportError(
         "flask_contenthub_webhook.contrib.opentelemetry needs opentelemetry-api: "
@@ -36,6 +37,8 @@ from ..runtime.state import get_state
 from ..runtime.tracing import Kind
 
 __all__ = ["WebhookTracing"]
+
+logger = logging.getLogger(__name__)
 
 _KINDS: Mapping[Kind, SpanKind] = {
     "internal": SpanKind.INTERNAL,
@@ -90,25 +93,29 @@ class _Tracing:
         current, cause = trace.get_current_span().get_span_context(), _read(origin)
         first, second = (current, cause) if nested else (cause, current)
         parent, linked = (first, second) if first.is_valid else (second, first)
-        with self._tracer.start_as_current_span(
-            name,
-            context=trace.set_span_in_context(trace.NonRecordingSpan(parent)),
-            kind=_KINDS[kind],
-            links=[Link(linked)] if linked.is_valid else [],
-            attributes=_attributes(facts),
-            record_exception=False,  # its words may hold secrets; the history and the log have them without
-            set_status_on_exception=False,
-        ):
-            headers: dict[str, str] = {}
-            _W3C.inject(headers)
-            token = TRACE_HEADERS.set(headers)
-            try:
-                yield
-            except BaseException as error:
-                self._note_error(error)
-                raise
-            finally:
-                TRACE_HEADERS.reset(token)
+        span: trace.Span = trace.NonRecordingSpan(parent)
+        with _never_felt():
+            span = self._tracer.start_span(
+                name,
+                context=trace.set_span_in_context(span),
+                kind=_KINDS[kind],
+                links=[Link(linked)] if linked.is_valid else [],
+                attributes=_attributes(facts),
+            )
+        headers: dict[str, str] = {}
+        inside = context.attach(trace.set_span_in_context(span))
+        _W3C.inject(headers)
+        token = TRACE_HEADERS.set(headers)
+        try:
+            yield
+        except BaseException as error:
+            self._note_error(error)  # without its words, which may hold secrets; the history and the log have them
+            raise
+        finally:
+            TRACE_HEADERS.reset(token)
+            context.detach(inside)
+            with _never_felt():
+                span.end()
 
     def link(self, traceparent: str | None) -> None:
         linked = _read(traceparent)
@@ -135,6 +142,15 @@ class _Tracing:
             self.note({}, error=error.code)
         else:
             self.note({"refused": error.code})
+
+
+@contextmanager
+def _never_felt() -> Iterator[None]:
+    """Log what a sampler or a processor of the host raises: the event is committed or not, and nobody repeats it."""
+    try:
+        yield
+    except Exception:
+        logger.exception("A sampler or a span processor failed; the work goes on without its span.")
 
 
 def _read(traceparent: str | None) -> SpanContext:

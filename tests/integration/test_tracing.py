@@ -14,7 +14,8 @@ import pytest
 from flask import Flask
 from opentelemetry import trace
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, StaticSampler
 from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
 
 from flask_contenthub_webhook.contrib.opentelemetry import WebhookTracing
@@ -410,6 +411,30 @@ def test_it_is_set_up_once_and_after_the_extension(lite: Hub):
         WebhookTracing(lite.host.app)
     with pytest.raises(RuntimeError, match="not registered"):
         WebhookTracing(Flask("bare"))
+
+
+@pytest.mark.parametrize("at", ["should_sample", "on_start", "on_end"])
+def test_what_a_sampler_or_a_processor_raises_is_logged_and_never_felt(
+    hosts: Build, sqlite_url: str, at: str, caplog: pytest.LogCaptureFixture
+):
+    """A callback is committed by then, or its handlers have not run yet; neither may become an answer 500."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("The exporter's disk is full.")
+
+    sampler, processor = StaticSampler(Decision.RECORD_AND_SAMPLE), SpanProcessor()
+    setattr(sampler if at == "should_sample" else processor, at, fail)
+    provider = TracerProvider(sampler=sampler)
+    provider.add_span_processor(processor)
+    host = hosts(sqlite_url, after=lambda app: WebhookTracing(app, tracer_provider=provider), **CONFIG)
+
+    task_id = host.add_task()
+    answer = host.post(task_id, completed(task_id))
+
+    assert (answer.status_code, host.task(task_id).status) == (200, "completed")
+    assert len(host.contents(task_id)) == 1
+    assert [delivery.verdict for delivery in host.deliveries(task_id)] == ["processed"]
+    assert "goes on without its span" in caplog.text
 
 
 # --- off -----------------------------------------------------------------------------------------------------
