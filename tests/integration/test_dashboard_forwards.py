@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from flask_contenthub_webhook.contrib.dashboard import resend
 from flask_contenthub_webhook.forwarding.post import Answer
 from flask_contenthub_webhook.forwarding.send import send_due_forwards
@@ -96,6 +98,21 @@ def test_many_are_counted_and_sent_again_in_chunks(visitor, monkeypatch):
     assert "6 of 6 are to be sent again. Finished." in last.text
     assert "0 dead forwards" in visitor.see("/forwards/resend?status=dead").text
     assert visitor.see("/forwards?status=waiting").html.count('data-label="Forward"') == 12
+
+
+def test_a_database_that_goes_away_between_two_chunks_is_said(sqlite_visitor):
+    host = sqlite_visitor.host
+    add_forwards(host, 7, "t", 18)
+    counted = sqlite_visitor.see("/forwards/resend?status=dead")
+    writer = sqlite3.connect(host.engine.url.database or "", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+
+    answer = sqlite_visitor.submit(counted, "resend")
+    writer.close()
+
+    assert answer.status_code == 503
+    assert "The database did not answer" in answer.text
+    assert "6 of 6 are to be sent again. Finished." in parsed(sqlite_visitor.submit(counted, "resend").text).text
 
 
 def test_only_those_of_one_url_are_sent_again(visitor):

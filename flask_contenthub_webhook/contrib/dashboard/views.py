@@ -18,7 +18,7 @@ from ...core.redaction import redacted_body
 from ...core.state_machine import Verdict
 from ...engine.replay import replay
 from ...engine.senders import is_in_own_words
-from ...errors import DeliveryNotFound, HandlerFailed, WebhookError
+from ...errors import DatabaseUnavailable, DeliveryNotFound, HandlerFailed, WebhookError
 from ...runtime.state import get_state
 from ...storage.failure_log import log_failure
 from ...storage.queries import id_of, reading
@@ -74,6 +74,7 @@ def add_views(blueprint: Blueprint) -> None:
     add_task_views(blueprint)
     blueprint.register_error_handler(HTTPException, _refused)
     blueprint.register_error_handler(SQLAlchemyError, _database_failed)
+    blueprint.register_error_handler(DatabaseUnavailable, _database_failed)
 
 
 # --- the overview --------------------------------------------------------------------------------------------
@@ -302,8 +303,9 @@ def _refused(error: HTTPException) -> AnyResponse:
     return page("message.html", status=error.code, title=error.name, message=error.description or "", bare=bare)
 
 
-def _database_failed(error: SQLAlchemyError) -> Response:
-    log_failure(get_state().database, logger, "A history page could not be read.", error)
+def _database_failed(error: SQLAlchemyError | DatabaseUnavailable) -> Response:
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else None
+    log_failure(get_state().database, logger, "A history page could not be read.", cause or error)
     return page(
         "message.html",
         status=503,
