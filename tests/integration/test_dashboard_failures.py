@@ -215,6 +215,15 @@ def test_the_host_names_who_does_what(hosts, sqlite_url):
     assert "Acknowledged by Ada Lovelace" in visitor.see("/failures").text
 
 
+def test_whom_the_server_knows_counts_more_than_what_a_header_says(sqlite_visitor):
+    fail(sqlite_visitor.host)
+    known = {"environ_overrides": {"REMOTE_USER": "Ada"}, "auth": ("Mallory", "")}
+
+    answer = sqlite_visitor.submit(sqlite_visitor.see("/failures"), "failures", **known)
+
+    assert "Acknowledged by Ada at" in sqlite_visitor.see(answer.location).text
+
+
 def test_a_page_shows_every_try_and_the_answer(sqlite_visitor):
     visitor, host = sqlite_visitor, sqlite_visitor.host
     fail(host)

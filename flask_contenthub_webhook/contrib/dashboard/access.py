@@ -65,6 +65,7 @@ def person() -> str:
     """Return who makes this request, for the history: by the host, by the server's authentication, or by address."""
     who: Who | None = g.get(_G_KEY)
     name: Any = None if who is None else current_app.ensure_sync(who)()
+    name = name or request.remote_user  # known to the server, which anybody's header is not
     if not name and request.authorization is not None:
         name = request.authorization.username
-    return str(name or request.remote_user or f"somebody at {request.remote_addr}")
+    return str(name or f"somebody at {request.remote_addr}")
