@@ -20,6 +20,9 @@ _MOST_TRIES = 20
 _MOST_ERROR = 10_000
 _MOST_WORDS = 2_000
 _MOST_TRACEBACK = 6_000
+_MOST_READ = 32_000
+"""Characters of a message, and of the end of a traceback, in which secrets are looked for: far more than is kept, and
+few enough that an exception that repeats a whole body holds nobody up."""
 _MOST_FRAMES = 16
 _OUR_FILES = f"{Path(__file__).resolve().parents[1]}/"
 
@@ -50,9 +53,9 @@ class FailedTry:
             words = "(its message cannot be read)"
         said = f"{error.handler}: {type(cause).__name__}" + (f": {words}" if words else "")
         return cls(
-            error=redacted_code(redactor.text(said)),
+            error=redacted_code(redactor.text(said)[:_MOST_READ]),
             handler=error.handler,
-            traceback=redacted_code(redactor.text(_traceback(cause))),
+            traceback=redacted_code(redactor.text(_traceback(cause))[-_MOST_READ:]),
             ms=None if error.seconds is None else round(error.seconds * 1000, 1),
         )
 

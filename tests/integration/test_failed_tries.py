@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import pytest
 
 from flask_contenthub_webhook import task_completed
 from flask_contenthub_webhook.core.redaction import redacted_code
+from flask_contenthub_webhook.engine.failed_tries import FailedTry
+from flask_contenthub_webhook.engine.handlers import HandlerError
 from flask_contenthub_webhook.errors import HandlerFailed
 from tests.support.host import SECRET, completed, progress
 
@@ -140,6 +144,18 @@ def test_the_newest_twenty_are_kept(hosts, sqlite_url):
         retry(host)
 
     assert [entry["number"] for entry in host.delivery(delivery_id).failed_tries] == list(range(6, 26))
+
+
+def test_an_error_that_repeats_a_whole_body_holds_nobody_up():
+    """Secrets are looked for by regular expressions, during which no other thread of the process runs."""
+    error = HandlerError("publish")
+    error.__cause__ = ValueError(f"password='geheim' in {'a' * 2_000_000}")
+    began = process_time()
+
+    failed = FailedTry.of(error, ["geheim-1", "geheim-2"])
+
+    assert process_time() - began < 2
+    assert failed.error.startswith("publish: ValueError: password=*** in aaa")
 
 
 def test_who_replays_is_kept_and_a_failed_replay_says_where_and_why(sqlite_host):
