@@ -315,6 +315,17 @@ class TestTask:
         assert f"Next question to the creator{now + timedelta(hours=1):%Y-%m-%d %H:%M:%S}" in page.text
         assert not re.search("ABCDEF|geheim|hush", page.html)
 
+    def test_documents_in_any_script_are_shown_as_they_are(self, visitor):
+        """MariaDB's ``length`` counts bytes: what is shorter in characters is whole all the same."""
+        said = {"style": "沉静", "message": "写作中"}
+        task_id = visitor.host.add_task(requirements="Grüner Tee, 茶", creator_options=said, progress=said)
+
+        page = visitor.see(f"/task?id={task_id}")
+
+        assert "the beginning is shown" not in page.text
+        assert "text, 13 characters." in page.text
+        assert page.text.count('"style": "沉静"') == 2
+
     def test_a_long_timeline_has_pages(self, visitor):
         for _ in range(60):
             write(visitor.host, task_id="busy")

@@ -13,6 +13,7 @@ from ...core.redaction import redacted, redacted_body, redacted_content, redacte
 from ...core.state_machine import Verdict
 from ...models.delivery import DeliveryMixin
 from ...models.task import GenerationTaskMixin
+from ...storage.drivers import MYSQL
 from ...storage.queries import Reading, Row, id_of
 from .bodies import MOST_READ, Shown, show_body, show_json
 from .forwards import forwards_of
@@ -138,10 +139,11 @@ def read_task_details(read: Reading, state: WebhookState, any_id: str) -> TaskDe
     """Read a task by our id or by the creator's; None if there is no such task."""
     model = state.task_model
     texts = {key: sa.cast(getattr(model, key), sa.Text()) for key in (*_TASK_TEXTS, *_TASK_DOCUMENTS)}
+    length = sa.func.char_length if read.dialect in MYSQL else sa.func.length  # which counts bytes there
     query = sa.select(
         *(getattr(model, key).label(key) for key in _TASK_KEYS),
         *(sa.func.substr(text, 1, MOST_READ).label(key) for key, text in texts.items()),
-        *(sa.func.length(text).label(f"{key}_size") for key, text in texts.items()),
+        *(length(text).label(f"{key}_size") for key, text in texts.items()),
     )
     row = read.row(query.where(model.task_id == any_id)) or read.row(
         query.where(model.creator_task_id == any_id).order_by(model.id.desc()).limit(1)
