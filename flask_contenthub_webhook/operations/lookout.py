@@ -101,7 +101,12 @@ class Lookout:
         is_stale = self._is_stale.is_set() or found is None or now is None
         if is_stale or found is None or not timedelta() <= waited - self._looked_at < self._trust():
             self._is_stale.clear()  # before asking: what is announced meanwhile may not be seen
-            before, found = found, state.database.ask(lambda tx: read_due_work(tx, state.store, state.outbox))
+            before = found
+            try:
+                found = state.database.ask(lambda tx: read_due_work(tx, state.store, state.outbox))
+            except BaseException:
+                self._is_stale.set()  # what was announced is still to be seen
+                raise
             if before is None or before.last_delivery != found.last_delivery:
                 self._newest_since = waited
             self._found, self._looked_at, now = found, waited, None

@@ -62,6 +62,11 @@ def processes() -> Iterator[Callable[[Host], Process]]:
         process.stop()
 
 
+def rename(host: Host, table: str, name: str) -> None:
+    with host.engine.begin() as connection:
+        connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO {name}"))
+
+
 def sent(process: Process, minutes: int = MINUTES) -> float:
     """The statements of a minute, on the average; a COMMIT is none."""
     with process.host.statements() as statements:
@@ -139,6 +144,20 @@ def test_a_submission_that_no_thread_hands_over_wakes_it(hosts, postgres_url, pr
     wait_until(lambda: process.lookout.is_due("submit"), timeout=30, what="it sleeps on", log=lambda: "")
 
 
+def test_what_is_announced_before_a_look_that_fails_is_seen_by_the_next_one(sqlite_host, processes):
+    process, now = processes(sqlite_host), sqlite_host.clock.now
+    process.live(1)
+    assert not process.lookout.is_due("submit")
+    rename(sqlite_host, "webhook_forwards", "elsewhere")
+    sqlite_host.add_task(status="pending", next_submit_at=now)
+    process.lookout.forget()
+    assert process.lookout.is_due("reconcile")  # it could not look
+
+    rename(sqlite_host, "elsewhere", "webhook_forwards")
+
+    assert process.lookout.is_due("submit")
+
+
 def test_what_is_announced_during_a_look_is_seen_by_the_next_one(sqlite_host, processes):
     """The look may have begun before the work was committed."""
     process = processes(sqlite_host)
@@ -190,7 +209,6 @@ def test_quiet_alerts_are_confirmed_every_five_minutes(host, processes):
 
 def test_where_a_look_fails_the_job_makes_its_pass_and_says_why(host, processes):
     process = processes(host)
-    with host.engine.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE webhook_forwards RENAME TO elsewhere"))
+    rename(host, "webhook_forwards", "elsewhere")
 
     assert process.lookout.is_due("reconcile")
