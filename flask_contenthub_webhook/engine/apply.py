@@ -157,6 +157,8 @@ class _EventTransaction:
                 self._find_strays(task, decision)
             if decision.verdict is Verdict.PROCESSED:
                 self._queue_forwards(task, decision, delivery)
+            if self.trigger is Trigger.RETRY and not self.state.settings.submit_threads:
+                self.store.inbox.notify(self.tx)  # a scheduler will hand it over
         except SQLAlchemyError as error:
             self._blame_the_event(error)
             raise

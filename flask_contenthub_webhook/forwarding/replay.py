@@ -41,6 +41,8 @@ def replay_forward(state: WebhookState, forward_id: int, *, by: str | None = Non
                 session, forward_id, state.store.now(session), by=by and storable(by)[:_MOST_NAME]
             )
             exists = was_reset or state.outbox.read(session, forward_id) is not None
+            if not state.settings.submit_threads:
+                state.store.inbox.notify(session)  # a scheduler will send it
             session.commit()
     except SQLAlchemyError as error:
         raise unavailable(error) from error
@@ -48,4 +50,5 @@ def replay_forward(state: WebhookState, forward_id: int, *, by: str | None = Non
         raise ForwardNotFound(f"There is no forward {forward_id}.")
     if not was_reset:
         raise ReplayRefused(f"Forward {forward_id} is not finished; it is tried again by itself.")
+    state.look_again()
     state.forward_threads.submit(forward_next, state)

@@ -144,6 +144,27 @@ def test_a_submission_that_no_thread_hands_over_wakes_it(hosts, postgres_url, pr
     wait_until(lambda: process.lookout.is_due("submit"), timeout=30, what="it sleeps on", log=lambda: "")
 
 
+@pytest.mark.parametrize(("job", "asked"), [("submit", "retry"), ("forward", "replay_forward")])
+def test_what_a_person_asks_for_wakes_it_too(hosts, postgres_url, processes, job, asked):
+    host = hosts(postgres_url, WEBHOOK_CALLBACK_BASE_URL=BASE, WEBHOOK_SUBMIT_THREADS=0)
+    host.state.creator = OwnCreator(host)
+    tomorrow = host.clock.now + timedelta(days=1)
+    task_id = host.add_task(status="failed", next_poll_at=None, deadline_at=tomorrow)
+    with host.app.app_context():
+        forward = {"delivery_id": 1, "event": "completed", "url": BASE, "message_id": "m", "body": b"{}"}
+        host.db.session.add(host.state.models.forward(task_id=task_id, status="dead", **forward))
+        host.db.session.commit()
+    process = processes(host)
+    process.listen()
+    process.live(1)
+    assert not process.lookout.is_due(job)
+
+    with host.app.app_context():
+        getattr(host.webhook, asked)(task_id if asked == "retry" else 1)
+
+    wait_until(lambda: process.lookout.is_due(job), timeout=30, what="it sleeps on", log=lambda: "")
+
+
 def test_what_is_announced_before_a_look_that_fails_is_seen_by_the_next_one(sqlite_host, processes):
     process, now = processes(sqlite_host), sqlite_host.clock.now
     process.live(1)
