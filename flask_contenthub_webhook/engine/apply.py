@@ -355,7 +355,8 @@ class _EventTransaction:
         return int(task["attempt"]) - 1 if decision.will_retry else int(task["attempt"])
 
     def _announce(self, task: Row, delivery: Row, outcome: Outcome) -> None:
-        level = logging.INFO if self.state.applied is None else self.state.applied.level_of(self.event.type, outcome)
+        applied = self.state.applied  # which a worker that ends takes away, whatever its last thread is doing
+        level = logging.INFO if applied is None else applied.level_of(self.event.type, outcome)
         if logger.isEnabledFor(level):
             logger.log(
                 level,
