@@ -38,8 +38,8 @@ __all__ = ["conform_command"]
 def conform_command(url: str, secret: str, families: tuple[str, ...], timeout: float, *, as_json: bool) -> None:
     """Send test vectors to URL, a receiver of callbacks, and list those that it answers wrongly.
 
-    The last segment of the URL is the task; one that does not exist will do. 400, 401 and 403 count as refused, any
-    other answer below 500 as believed. Exit code 1 if any answer is wrong.
+    The last segment of the URL is the task, which need not exist. 400, 401 and 403 count as refused, any other answer
+    below 500 as believed. Exit code 1 if any answer is wrong.
     """
     vectors = make_vectors(secret.split(",", maxsplit=1)[0].strip(), url=url, families=families or FAMILIES)
     with http_client(timeout) as client, Screen().progress("Sending", len(vectors)) as on_progress:

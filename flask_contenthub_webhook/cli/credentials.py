@@ -34,7 +34,7 @@ def secret_command() -> None:
 @click.option("--creator", metavar="NAME", help="The task's creator, if there are several; by default the first.")
 @json_option
 def url_command(task_id: str, *, attempt: int | None, base_url: str | None, creator: str | None, as_json: bool) -> None:
-    """Print the callback URL of TASK_ID without asking the database. Its token allows anyone to complete the task."""
+    """Print the callback URL of TASK_ID without using the database. Its token allows anyone to complete the task."""
     try:
         url = callback_url(get_state(), task_id, attempt, base_url=base_url, creator=creator)
     except ValueError as error:

@@ -30,7 +30,7 @@ _NOUN = Noun("delivery", "deliveries")
 _SHOWN_CHARACTERS = 20_000
 
 filter_options = with_options(
-    click.option("--task", "task_id", metavar="TASK_ID", help="Only of this task."),
+    click.option("--task", "task_id", metavar="TASK_ID", help="Only this task's."),
     click.option("--event", "events", multiple=True, metavar="TYPE", help="Only this event type. Repeatable."),
     choice_option("--verdict", "verdicts", Verdict, "with this verdict"),
     choice_option("--source", "sources", Source, "from this source"),
@@ -54,12 +54,12 @@ def deliveries_group() -> None:
 @deliveries_group.command("list")
 @filter_options
 @page_options
-@click.option("--follow", is_flag=True, help="Go on with those that arrive, and those whose verdict changes.")
+@click.option("--follow", is_flag=True, help="Keep running, and print those that arrive or whose verdict changes.")
 @json_option
 def list_command(*, limit: int, before: int | None, wide: bool, follow: bool, as_json: bool, **criteria: Any) -> None:
     """List deliveries, newest first.
 
-    With --follow the newest comes last, and new ones follow until Ctrl-C; with --json then one document a line.
+    With --follow the newest comes last, and new ones are printed until Ctrl-C; with --json, one document per line.
     """
     rows = filter_deliveries(get_state().database, DeliveryFilter(**criteria))
     if not follow:

@@ -33,8 +33,8 @@ _NOUN = Noun("forward", "forwards")
 _TRY_COLUMNS = [">try", "at", ">ms", "address", ">status", "error"]
 
 filter_options = with_options(
-    click.option("--task", "task_id", metavar="TASK_ID", help="Only of this task."),
-    click.option("--delivery", "delivery_id", type=click.IntRange(1), metavar="ID", help="Only of this delivery."),
+    click.option("--task", "task_id", metavar="TASK_ID", help="Only this task's."),
+    click.option("--delivery", "delivery_id", type=click.IntRange(1), metavar="ID", help="Only this delivery's."),
     click.option("--event", "events", multiple=True, metavar="TYPE", help="Only this event type. Repeatable."),
     choice_option("--status", "statuses", (WAITING, DELIVERED, DEAD), "in this state"),
     click.option("--url", metavar="URL", help="Only to URLs that begin with this."),
@@ -81,13 +81,13 @@ def show_command(forward_id: int, *, as_json: bool) -> None:
 @forwards_group.command("replay")
 @click.argument("forward_ids", nargs=-1, type=click.IntRange(1), metavar="[ID]...")
 @filter_options
-@click.option("--yes", is_flag=True, help="Replay. Without it, filters only count.")
+@click.option("--yes", is_flag=True, help="Send. Without it, filters only count.")
 @json_option
 def replay_command(forward_ids: tuple[int, ...], *, yes: bool, as_json: bool, **criteria: Any) -> None:
     """Send finished forwards again: those with the given IDs, or all that match the filters.
 
     With filters, this only counts unless --yes is given. They are sent at once, or by the scheduler. Exit code 1 when
-    a forward could not be replayed.
+    a forward could not be sent again.
     """
     state = get_state()
     replay_rows(

@@ -50,7 +50,7 @@ def install_command(directory: Path | None, *, dry_run: bool, as_json: bool) -> 
 @migrations_group.command("plan")
 @json_option
 def plan_command(*, as_json: bool) -> None:
-    """Show what `flask db upgrade` would do here: each step, whom its lock stops, and about how long it takes.
+    """Show what `flask db upgrade` would do here: each step, what its lock blocks, and about how long it takes.
 
     The database is only read. The times are guesses from the sizes of the tables.
     """

@@ -17,8 +17,8 @@ __all__ = ["openapi_command"]
 def openapi_command() -> None:
     """Print the routes, events, proofs and answers of this application as an OpenAPI 3.1 document.
 
-    Its events, signature schemes, prefix and address are those of the configuration. What is forwarded is among its
-    webhooks.
+    Its events, signature schemes, prefix and address are those of the configuration. Forwarded events are under
+    `webhooks`.
     """
     state = get_state()
     settings = state.settings

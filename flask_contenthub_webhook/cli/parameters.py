@@ -65,7 +65,7 @@ def limit_option() -> Callable[[F], F]:
 
 def wide_option(command: F) -> F:
     """Give a list ``--wide``."""
-    text = "One line for each row with every column, however wide; what a pipe gets anyway."
+    text = "Print every column, one line per row, however wide, as into a pipe."
     return click.option("--wide", is_flag=True, help=text)(command)
 
 

@@ -30,7 +30,7 @@ __all__ = ["purge_command"]
 @click.option("--yes", is_flag=True, help="Delete. Without it, only count.")
 @json_option
 def purge_command(older_than: float | None, verdicts: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
-    """Delete old deliveries, except those that still wait for a try.
+    """Delete old deliveries, except those that still wait for a try; without --verdict, also old finished forwards.
 
     It deletes in small batches, so that callbacks do not wait; a million deliveries take a few minutes.
     """

@@ -22,15 +22,15 @@ __all__ = ["recover_command"]
     type=read_moment,
     metavar="TIME",
     required=True,
-    help="When the backup was made: 30m, 2h or 7d ago, or an ISO 8601 time. Rather too early than too late.",
+    help="When the backup was made: 30m, 2h or 7d ago, or an ISO 8601 time. If unsure, give an earlier time.",
 )
 @json_option
 def recover_command(since: datetime, *, as_json: bool) -> None:
-    """Make every open task be asked about before anything is submitted.
+    """Have the service asked about every open task before anything is submitted.
 
     Run it after restoring a backup and before starting any process. Tasks that waited for their submission in the
-    backup may have been submitted since: the service is asked for each before it is handed over, and what it has done
-    is taken over. Running it twice does no harm.
+    backup may have been submitted since: the service is asked about each before it is handed over, and what it has
+    done is applied. Running it twice does no harm.
     """
     state = get_state()
     now = state.now()

@@ -46,7 +46,7 @@ _ACCEPTED = {200, 202}
 @click.option("--url", metavar="URL", help="Complete URL to post to; default: the task's callback URL.")
 @click.option("--base-url", metavar="URL", help="Replaces WEBHOOK_CALLBACK_BASE_URL.")
 @click.option(
-    "--attempt", type=read_attempt, metavar="N", default="current", show_default=True, help="Its attempt, from 1."
+    "--attempt", type=read_attempt, metavar="N", default="current", show_default=True, help="Attempt, from 1."
 )
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to wait for the answer."

@@ -49,7 +49,7 @@ def _fault_option(name: str, tasks: str) -> Callable[[F], F]:
     type=click.FloatRange(0, min_open=True),
     nargs=2,
     metavar="AFTER LENGTH",
-    help="Let the gateway answer 502, 504, a page and 429, so many seconds after the start, for so long.",
+    help="Let the gateway answer 502, 504, a page and 429, from AFTER seconds after the start, for LENGTH seconds.",
 )
 @click.option(
     "--time-scale",

@@ -24,7 +24,7 @@ _SHARES = (0.5, 0.9, 0.95, 0.99)
 
 
 @click.command("stats", cls=AppCommand, short_help="Count tasks, deliveries and due work.")
-@since_option("Start of the recent time, by default 24h ago")
+@since_option("Start of the period, by default 24h ago")
 @json_option
 def stats_command(since: datetime | None, *, as_json: bool) -> None:
     """Count tasks by status, deliveries by source and verdict, and waiting and due work.
