@@ -97,6 +97,35 @@ def test_a_command_or_an_option_that_does_not_exist_would_be_found():
     assert not _is_command(["doctor", "--heal"])
 
 
+COMMAND_LINE = (DOCS / "command-line.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", webhook_group.commands)
+def test_the_page_about_the_command_line_names_every_command(name: str):
+    first_cells = re.findall(r"^\| (`[a-z].*?) \|", COMMAND_LINE, re.MULTILINE)
+    words = {word for cell in first_cells if re.search(rf"`{name}\b", cell) for word in re.findall(r"[a-z-]+", cell)}
+    command = webhook_group.commands[name]
+
+    assert {name, *(command.commands if isinstance(command, click.Group) else ())} <= words
+
+
+@pytest.mark.parametrize(
+    "row", re.findall(r"^\| (`--.*?`) \| (.*) \|$", COMMAND_LINE, re.MULTILINE), ids=lambda row: row[0]
+)
+def test_the_page_about_the_command_line_says_which_lists_have_an_option(row: tuple[str, str]):
+    options, meaning = row
+    only = re.match(r"(\w+)(?: and (\w+))? only:", meaning)
+    lists = {"tasks": webhook_group.commands["tasks"]}
+    for name in ("deliveries", "forwards"):
+        group = webhook_group.commands[name]
+        assert isinstance(group, click.Group)
+        lists[name] = group.commands["list"]
+
+    for option in re.findall(r"--[a-z]+", options):
+        having = {name for name, command in lists.items() if any(option in each.opts for each in command.params)}
+        assert having == (set(only.groups()) - {None} if only else set(lists))
+
+
 # --- figures -----------------------------------------------------------------------------------------------------
 
 MEASURED = re.compile(r"\b(?:took|takes|waited) (?:more than )?[\d.,]+ (?:ms|s)\b|\d ms on (?:SQLite|PostgreSQL)|p99")
