@@ -30,6 +30,13 @@ LOOKS = [
 ]
 NO_PAGES = {"static", "new_deliveries", "body", "find"}
 """Endpoints that answer with something else than a page."""
+BROKEN_WORDS = """() => [...document.querySelectorAll("th, .badge, .state, button")].filter((element) => {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  const tops = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+  return tops.size > 1 && /^[a-z]+$/i.test(element.textContent.trim());
+}).map((element) => element.textContent.trim())"""
+"""Words of headings, states and buttons that stand in two lines."""
 LONG = "d\u202eefg" + "x" * 120
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -195,6 +202,7 @@ def objections(page, keep, address, paths):
         ]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{name}: scrolls sideways")
+        found += [f"{name}: the word {word} breaks" for word in page.evaluate(BROKEN_WORDS)]
         if page.evaluate("document.querySelectorAll('link[rel~=icon]').length !== 1"):
             found.append(f"{name}: no icon")
     return found
