@@ -15,7 +15,7 @@ from tests.support.web_server import figure
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
-MOST_CLICKS = 4
+MOST_CLICKS, MOST_SECONDS = 4, 60
 SIZES = {"desktop": 1440, "tablet": 820, "phone": 390}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -64,8 +64,9 @@ def test_from_the_alert_on_any_page_to_all_applied(opened, host, outage, start):
 
     expect(page.locator(".count")).to_contain_text("12 applied: 12 of 12 done. Finished.")
     assert [host.task(task_id).status for task_id in outage] == ["completed"] * 12
-    assert clicks.count <= MOST_CLICKS
-    figure(f"From the alert on {start} to all applied: {clicks.count} clicks, {time.monotonic() - began:.1f} s")
+    took = time.monotonic() - began
+    figure(f"From the alert on {start} to all applied: {clicks.count} clicks, {took:.1f} s")
+    assert (clicks.count <= MOST_CLICKS, took < MOST_SECONDS) == (True, True)
 
 
 def test_a_bulk_replay_that_fails_says_so_and_leads_to_the_new_deliveries(opened, host, outage):
