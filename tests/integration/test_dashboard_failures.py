@@ -52,13 +52,15 @@ def test_a_delivery_of_which_no_error_is_kept_is_named_as_such(visitor):
     fail(host)
     with host.app.app_context():
         row = host.db.session.get(host.state.delivery_model, host.deliveries()[0].id)
-        row.error, row.failed_tries = None, None
+        row.error, row.failed_tries, row_id = None, None, row.id
         host.db.session.commit()
 
     page = visitor.see("/failures")
 
     assert "1 time without an error, since" in page.text
     assert page.html.count("<pre") == 0
+    assert "Replay it" not in page.text  # of all that failed
+    assert page.link(f"delivery {row_id}") == f"{AT}/deliveries/{row_id}"
 
 
 def test_a_group_counts_what_waits_and_what_is_parked_and_each_try(visitor):
