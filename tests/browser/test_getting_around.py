@@ -123,6 +123,15 @@ class TestNumbers:
         assert chart["width"] > frame["width"]
         assert chart["x"] + chart["width"] <= frame["x"] + frame["width"]
 
+    @pytest.mark.parametrize("width", [360, 390, 745, 820, 1010, 1280, 1440])
+    def test_millions_fit_their_tiles(self, opened, width):
+        page = opened("/", viewport={"width": width, "height": 900})
+        page.locator(".tile dd").evaluate_all("cells => cells.forEach((cell) => { cell.textContent = '1,234,567'; })")
+
+        wide = "cells => cells.filter((cell) => cell.scrollWidth > cell.clientWidth).length"
+        assert page.locator(".tile").count() == 6
+        assert page.locator(".tile > *").evaluate_all(wide) == 0
+
     def test_on_a_tablet_the_reason_is_in_sight(self, opened, host):
         task_id = add_task(host)
         for _ in range(2):
