@@ -132,6 +132,13 @@ class TestNumbers:
         assert page.locator(".tile").count() == 6
         assert page.locator(".tile > *").evaluate_all(wide) == 0
 
+    def test_on_a_phone_every_state_of_the_forwards_to_a_url_is_in_sight(self, opened, host):
+        write_history(host, 400, lasting=timedelta(hours=26))
+        page = opened("/forwards", **PHONE)
+
+        frame = page.get_by_role("region", name="Forwards by URL")
+        assert frame.evaluate("frame => frame.scrollWidth - frame.clientWidth") == 0
+
     def test_on_a_tablet_the_reason_is_in_sight(self, opened, host):
         task_id = add_task(host)
         for _ in range(2):
