@@ -354,7 +354,7 @@ class Hub:
             for column in _DUE & row.keys()
             if row[column] and row[column] > now
         ]
-        due += [row["checked_at"] for row in self.table(state, "alerts") if row["checked_at"] > now]
+        due += [row["checked_at"] for row in self.table(state, "alerts") if (row["checked_at"] or "") > now]
         if not due:
             return
         at = datetime.fromisoformat(min(due)).replace(tzinfo=UTC)

@@ -320,14 +320,6 @@ MUTANTS: Final = (
         killers=(_CUT,),
     ),
     Mutant(
-        name="a retry does not wait for a job that cannot be found",
-        why="never pay twice",
-        file=_STRAYS,
-        old="    if trigger is not Trigger.RETRY or task",
-        new="    if trigger or task",
-        killers=("another attempt of the host's, foreign names",),
-    ),
-    Mutant(
         name="a cancelled task is not due until the service was told",
         why="no job may be alive that no open task owns",
         file=_APPLY,
@@ -376,5 +368,13 @@ MUTANTS: Final = (
         old='    if row["verdict"] == Verdict.REJECTED and row["scheme"] is None:',
         new='    if row["verdict"] == Verdict.REJECTED and row["scheme"] == "":',
         killers=("tests/integration/test_retries.py::test_what_nobody_vouched_for_cannot_be_replayed",),
+    ),
+    Mutant(
+        name="a retry does not wait for a job that cannot be found",
+        why="never pay twice",
+        file=_STRAYS,
+        old="    if trigger is not Trigger.RETRY or task",
+        new="    if trigger or task",
+        killers=("another attempt of the host's, foreign names",),
     ),
 )
