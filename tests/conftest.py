@@ -137,7 +137,9 @@ def server_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Databa
         if kind in VARIANTS:
             if PROGRAM is None:
                 pytest.skip(NO_MARIADB)
-            server: DatabaseServer = variants.setdefault(kind, MariaDBServer(settings=VARIANTS[kind]))
+            if kind not in variants:
+                variants[kind] = MariaDBServer(settings=VARIANTS[kind])
+            server: DatabaseServer = variants[kind]
         else:
             server = request.getfixturevalue({"postgresql": "postgres", "mariadb": "mariadb"}[kind])
         return server.start()
