@@ -177,9 +177,9 @@ class TestWhatTheCreatorSays:
         assert history(hub, task_id)[-1] == ("webhook", "completed", "processed")
 
     def test_the_callback_that_comes_before_the_answer(self, hosts, database_url, simulators):
-        hub = hosts(database_url, WEBHOOK_SUBMIT_THREADS=0)
+        hub = hosts(database_url, WEBHOOK_SUBMIT_THREADS=0, CREATOR_SUBMIT_WAIT=20)
         with LiveApp(hub.app):
-            simulator, _ = simulators(hub, work_time=(0.3, 0.3), callback_offset=(-0.3, -0.3), callback_timeout=5)
+            simulator, _ = simulators(hub, work_time=(1.5, 1.5), callback_offset=(-1.5, -1.5), callback_timeout=5)
             task_id = submit(hub)
             assert sweep(hub).outcomes == {"submitted": 1}
             simulator.wait_until_idle()
