@@ -7,6 +7,7 @@ its own, by the answer to its submission, or because the task ends while it runs
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,6 +19,7 @@ from ..core.events import LOST_BY_CREATOR, SUBMISSION_UNANSWERED, Progress
 from ..core.logs import get_logger
 from ..core.received import ReceivedEvent, Row
 from ..core.state_machine import OPEN_STATES, Decision, TaskState, Trigger, Verdict
+from ..creators.holds import LeftAlone
 from ..creators.protocol import Job, RemoteState
 from ..errors import CreatorError, CreatorRefused
 from ..storage.failure_log import log_failure
@@ -228,7 +230,8 @@ def _stop(state: WebhookState, task: Row, name: str) -> bool:
         except CreatorError as error:
             told = False
             state.strays_told.succeeded(name)
-            logger.warning("The service was not told that a job is no longer wanted: %s", error.message, extra=facts)
+            level = logging.DEBUG if isinstance(error, LeftAlone) else logging.WARNING  # of a hold the log has a line
+            logger.log(level, "The service was not told that a job is no longer wanted: %s", error.message, extra=facts)
         except SQLAlchemyError as error:
             told = False
             log_failure(state.database, logger, "The service was not told of a job.", error, extra=facts)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook.creators import Job, RemoteState, Report
+from flask_contenthub_webhook.creators.holds import LeftAlone
 from flask_contenthub_webhook.errors import CreatorUnclear, CreatorUnreachable
 from tests.support.host import Host, completed, failed, progress
 from tests.support.submission import (
@@ -103,6 +104,15 @@ class TestACancellation:
         settles(hub)
         assert own(hub).cancelled == [hub.task(task_id).creator_task_id]
         assert hub.task(task_id).next_poll_at is None
+
+    def test_is_not_logged_again_and_again_while_the_creator_is_left_alone(self, sqlite_hub, monkeypatch, caplog):
+        task_id = submit(sqlite_hub)
+        sweep(sqlite_hub)
+        monkeypatch.setattr(own(sqlite_hub), "cancel", lambda _: raise_(LeftAlone("left alone")))
+        cancel(sqlite_hub, task_id)
+        settles(sqlite_hub)
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+        assert sqlite_hub.task(task_id).next_poll_at is not None
 
     def test_is_not_tried_for_longer_than_a_day(self, sqlite_hub, monkeypatch):
         task_id = submit(sqlite_hub)
