@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flask_contenthub_webhook.models.columns import utc_now
 from flask_contenthub_webhook.runtime.state import get_state
 from flask_contenthub_webhook.runtime.subscriptions import Subscription
-from tests.support import web_host
+from tests.support import faketime, web_host
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,6 +27,7 @@ FACTORY = "tests.support.worker_host:create_app()"
 
 def create_app(**config: Any) -> Flask:
     """The application; ``config`` wins over the environment."""
+    faketime.mend_sleep()
     app = web_host.create_app(
         **{"WEBHOOK_PROCESSING": "worker", "WEBHOOK_SUBMIT_THREADS": 0, "WEBHOOK_EVENTS": "numbered", **config}
     )
