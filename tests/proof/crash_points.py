@@ -21,7 +21,7 @@ from .paths import PATHS, Path
 from .points import DIED, Points, in_a_child
 from .results import PartResult
 from .rows import Rows
-from .side_by_side import Kept, prove_on_each
+from .side_by_side import Kept, Share, prove_on_each
 
 __all__ = ["prove"]
 
@@ -145,29 +145,29 @@ def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) 
     return prove_on_each("crash points", end_everywhere, databases, whole=whole, say=say)
 
 
-def end_everywhere(kind: str, whole: bool) -> Kept:
-    """End a process at the points on one kind of database."""
+def end_everywhere(kind: str, share: Share | None) -> Kept:
+    """End a process at the points on one kind of database: of a share of the paths, or at some of each path."""
     kept, started = Kept(), time.monotonic()
     with ExitStack() as stack:
         folder = Folder(stack.enter_context(tempfile.TemporaryDirectory(prefix="proof-")))
         receiver = stack.enter_context(Receiver())
         world = World(stack.enter_context(database(kind)), folder, receiver)
         stack.callback(world.close)
-        for number, path in enumerate(PATHS):
+        for number, path in enumerate(PATHS if share is None else share.of(PATHS)):
             one = Enumeration(world, path, kind)
-            chosen = one.points if whole else _spread(one.points, number)
+            chosen = _spread(one.points, number) if share is None else one.points
             ended = one.run(chosen)
             kept.counts += Counter({"paths": 1, "points seen": len(one.points), "cases": ended})
             if ended != len(chosen):
                 kept.stories.append(f"{path.name}, on {kind}: of {len(chosen)} points, {ended} were ended at")
             kept.stories += one.stories
-            is_late = not whole and time.monotonic() - started > _SLICE_SECONDS
+            is_late = share is None and time.monotonic() - started > _SLICE_SECONDS
             if is_late or len(kept.stories) >= _ENOUGH:
                 break
     figures = ", ".join(f"{count:,} {name}" for name, count in kept.counts.items())
     kept.lines.append(f"{kind}: {figures}, {len(kept.stories)} stories, {time.monotonic() - started:.0f} s")
-    if whole:
-        _cut_migrations(kind, kept)
+    for down in share.of((False, True)) if share is not None else ():
+        _cut_migration(kind, kept, down=down)
     return kept
 
 
@@ -176,22 +176,20 @@ def _spread(points: Sequence[str], number: int) -> Sequence[str]:
     return points[number % 7 :: max(1, len(points) // 3)]
 
 
-def _cut_migrations(kind: str, kept: Kept) -> None:
-    """End a migration at every point, up and down, from a table of an earlier version."""
+def _cut_migration(kind: str, kept: Kept, *, down: bool) -> None:
+    """End a migration at every point, from a table of an earlier version."""
+    started, way = time.monotonic(), "down" if down else "up"
     with database(kind) as url, tempfile.TemporaryDirectory(prefix="proof-") as folder:
-        for down in (False, True):
-            started, way = time.monotonic(), "down" if down else "up"
-            (place := Folder(folder) / way).mkdir()
-            journey = Journey(place, url, "old", down=down)
-            points, wanted = journey.learn()
-            for number, point in enumerate(points):
-                try:
-                    journey.cut(number)
-                    wrong = differences(wanted, journey.snapshot())
-                except AssertionError as error:
-                    wrong = [str(error)]
-                if wrong:
-                    title = f"migration {way}, on {kind}, ended {point}:"
-                    kept.stories.append("\n".join([title, *_broken(wrong[:10])]))
-            kept.counts += Counter({"paths": 1, "points seen": len(points), "cases": len(points)})
-            kept.lines.append(f"{kind}, migration {way}: {len(points)} points, {time.monotonic() - started:.0f} s")
+        journey = Journey(Folder(folder), url, "old", down=down)
+        points, wanted = journey.learn()
+        for number, point in enumerate(points):
+            try:
+                journey.cut(number)
+                wrong = differences(wanted, journey.snapshot())
+            except AssertionError as error:
+                wrong = [str(error)]
+            if wrong:
+                title = f"migration {way}, on {kind}, ended {point}:"
+                kept.stories.append("\n".join([title, *_broken(wrong[:10])]))
+    kept.counts += Counter({"paths": 1, "points seen": len(points), "cases": len(points)})
+    kept.lines.append(f"{kind}, migration {way}: {len(points)} points, {time.monotonic() - started:.0f} s")

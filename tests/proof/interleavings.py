@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import combinations_with_replacement, permutations
+from itertools import chain, combinations_with_replacement, permutations
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from .orders import InTurn, Orders, commute
 from .results import PartResult
 from .rows import Rows
 from .service import Books, LedgerCreator
-from .side_by_side import Kept, prove_on_each
+from .side_by_side import Kept, Share, prove_on_each
 from .stepper import Chooser, Happened, LockView, Standstill, take
 
 __all__ = ["Case", "prove"]
@@ -263,17 +263,17 @@ def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) 
     return prove_on_each("interleavings", go_through_all, kinds, whole=whole, say=say)
 
 
-def go_through_all(kind: str, whole: bool) -> Kept:
-    """Go through the cases on one kind of database."""
+def go_through_all(kind: str, share: Share | None) -> Kept:
+    """Go through a share of the cases on one kind of database, or through a slice of them."""
     kept, started = Kept(), time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proof-")))
         arena = Arena(kind, stack.enter_context(database(kind)), folder)
         stack.callback(arena.close)
-        for case in _chosen(whole):
+        for case in _chosen(share):
             arena.go_through(case)
             kept.counts["cases"] += 1
-            is_late = not whole and time.monotonic() - started > _SLICE_SECONDS
+            is_late = share is None and time.monotonic() - started > _SLICE_SECONDS
             if is_late or len(arena.stories) >= _ENOUGH:
                 break
     kept.counts += arena.counts
@@ -283,10 +283,9 @@ def go_through_all(kind: str, whole: bool) -> Kept:
     return kept
 
 
-def _chosen(whole: bool) -> Iterator[Case]:
-    if whole:
-        yield from cases()
-        yield from cases(actors=3)
+def _chosen(share: Share | None) -> Iterator[Case]:
+    if share is not None:
+        yield from share.of(chain(cases(), cases(actors=3)))
         return
     inline = [case for case in cases() if not case.inbox]
     yield from inline[::9]

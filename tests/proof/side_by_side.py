@@ -1,4 +1,4 @@
-"""Runs the same enumeration on several kinds of database, two at a time where there is no hurry to be quiet."""
+"""Runs the same enumeration on several kinds of database, the whole of it in shares, two at a time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from .results import PartResult
 
-__all__ = ["Kept", "prove_on_each"]
+__all__ = ["Kept", "Share", "prove_on_each"]
+
+_Item = TypeVar("_Item")
 
 _AT_ONCE = 2
+_SHARES = 6
+"""Of each kind of database, so that both processors have work to the end, and a line tells how far it is."""
 _MEMORY = Path("/dev/shm")
 
 
@@ -36,26 +42,43 @@ class Kept:
     lines: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Every so-manieth of some items.
+
+    Args:
+        number: of this share, from 0.
+        total: the number of shares.
+    """
+
+    number: int
+    total: int
+
+    def of(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Return the items of this share."""
+        return islice(items, self.number, None, self.total)
+
+
 def prove_on_each(
-    part: str, work: Callable[[str, bool], Kept], kinds: Sequence[str], *, whole: bool, say: Callable[[str], None]
+    part: str,
+    work: Callable[[str, Share | None], Kept],
+    kinds: Sequence[str],
+    *,
+    whole: bool,
+    say: Callable[[str], None],
 ) -> PartResult:
     """Do the work on each kind of database, and add up.
 
     Args:
         part: the name of the part.
-        work: gets the kind, and whether everything is to be enumerated; a function of a module.
+        work: gets the kind, and the share of everything that is to be enumerated, or None for a slice; a function of a
+            module.
         kinds: of databases.
         whole: everything; else a slice, one kind after the other, in this process.
         say: prints a line.
     """
     began, counts, stories = time.monotonic(), Counter[str](), list[str]()
-    if whole:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(_AT_ONCE, context, initializer=_be_quiet) as pool:
-            found = list(pool.map(work, kinds, [True] * len(kinds)))
-    else:
-        found = [work(kind, False) for kind in kinds]
-    for kept in found:
+    for kept in _shares(work, kinds) if whole else (work(kind, None) for kind in kinds):
         for line in kept.lines:
             say(line)
         counts += kept.counts
@@ -63,6 +86,14 @@ def prove_on_each(
     cases = counts.pop("cases")
     seconds = time.monotonic() - began
     return PartResult(part=part, cases=cases, stories=tuple(stories), seconds=seconds, counts=dict(counts))
+
+
+def _shares(work: Callable[[str, Share | None], Kept], kinds: Sequence[str]) -> Iterator[Kept]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(_AT_ONCE, context, initializer=_be_quiet) as pool:
+        shares = [Share(number, _SHARES) for number in range(_SHARES)]
+        for future in as_completed(pool.submit(work, kind, share) for kind in kinds for share in shares):
+            yield future.result()
 
 
 def _be_quiet() -> None:
