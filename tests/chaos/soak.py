@@ -290,7 +290,7 @@ def wait_until_settled(site: Installation, timeout: float) -> None:
         open_ = Counter({row.status: row.number for row in rows})
         quiet = quiet + 1 if not open_ and site.creator.idle else 0
         if time.monotonic() > deadline:
-            raise AssertionError(f"open after {timeout:g} s more: {dict(open_)}, creator idle: {site.creator.idle}")
+            raise AssertionError(f"not within {timeout:g} s: open are {dict(open_)}, creator idle: {site.creator.idle}")
         time.sleep(0.3)
     site.note("every task is settled, and the creator has nothing more to say")
 

@@ -256,5 +256,5 @@ def is_idle_in_transaction(web):
 def wait_for(condition, timeout=60.0):
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"it did not happen: not within {timeout:g} s"
         time.sleep(0.02)

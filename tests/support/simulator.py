@@ -78,5 +78,5 @@ def submitted(creator, url=None, **fields):
 def wait_for(condition, timeout=10.0):
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"it did not happen: not within {timeout:g} s"
         time.sleep(0.002)
