@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from flask_contenthub_webhook.contrib.dashboard.counts import counts_of
 from tests.support.host import completed
 from tests.support.long_history import write_history
 
@@ -34,6 +35,19 @@ def tab_to(page, locator):
         if locator.evaluate("element => element === document.activeElement"):
             return
     pytest.fail(f"The keyboard does not reach {locator}.")
+
+
+@both
+def test_a_history_that_is_too_long_for_one_page_is_counted_to_its_beginning(opened, host, javascript):
+    counts_of(host.app).blocks.clear()
+    write_history(host, 45_000, lasting=timedelta(days=6))
+    page = opened("/?range=week", java_script_enabled=javascript)
+    covers = page.locator(".covers")
+    if not javascript:
+        expect(covers).to_contain_text("there were more before, within this time")
+        page.get_by_role("link", name="Count further").click()
+
+    expect(covers).to_contain_text("These are all 45,000 deliveries")
 
 
 class TestTasks:

@@ -22,6 +22,7 @@ COUNT = 200
 def small_blocks(monkeypatch):
     monkeypatch.setattr(f"{COUNTS}.BLOCK", 16)
     monkeypatch.setattr(f"{COUNTS}.MOST_BLOCKS", 100)
+    monkeypatch.setattr(f"{COUNTS}.FIRST_BLOCKS", 100)
 
 
 @pytest.fixture
@@ -116,8 +117,10 @@ def test_a_period_begins_within_a_block(visitor, hours):
 
 def test_what_is_too_much_for_one_request_is_counted_from_its_newest_end_and_goes_on(visitor, monkeypatch):
     monkeypatch.setattr(f"{COUNTS}.MOST_BLOCKS", 5)
+    monkeypatch.setattr(f"{COUNTS}.FIRST_BLOCKS", 2)
     page = visitor.see("/?range=all")
     assert "there were more before" in page.text
+    assert sum(shown(page).values()) <= 2 * 16
     seen = [sum(shown(page).values())]
     while page.link("Count further"):
         page = visitor.see(page.link("Count further"))

@@ -28,7 +28,9 @@ __all__ = ["Counted", "Counts", "Grouped", "counts_of", "read_counts"]
 BLOCK = 4096
 """Ids of a block."""
 MOST_BLOCKS = 64
-"""Blocks that a request counts anew."""
+"""Blocks that a request counts anew if it is asked to count further."""
+FIRST_BLOCKS = MOST_ROWS // BLOCK
+"""Blocks that any other request counts anew."""
 _MOST_REMEMBERED = 8192
 _SETTLED_AFTER = timedelta(hours=2)
 """By then refusals are counted no further, and transactions that took an id have ended."""
@@ -89,6 +91,7 @@ def read_counts(
     since: datetime | None,
     until: datetime | None,
     now: datetime,
+    further: bool,
     grouped: Grouped,
 ) -> Counted:
     """Count the deliveries of a period in three statements, and remember what will not change.
@@ -102,6 +105,7 @@ def read_counts(
         since: the beginning of the period, or None.
         until: its end, or None.
         now: the current time.
+        further: somebody waits for older deliveries, so more than a page's usual share may be counted.
         grouped: the query.
     """
     inside = [id_of(model) >= span.low, id_of(model) <= span.high]
@@ -131,7 +135,7 @@ def read_counts(
         and _lies_within(known[block].groups, since, until)
     }
     missing = [block for block in blocks if block not in usable]
-    most = MOST_BLOCKS if has_index else max(1, MOST_ROWS // BLOCK)
+    most = MOST_BLOCKS if further and has_index else FIRST_BLOCKS
     is_cut = len(missing) > most
     anew = missing[-most:]
     low = anew[0] if is_cut else blocks.start

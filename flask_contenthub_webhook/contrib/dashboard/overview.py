@@ -98,7 +98,13 @@ EMPTY = Overview([], _WIDTHS[0], 0, None, False, None, dict.fromkeys(_WAYS, 0), 
 
 
 def read_overview(
-    read: Reading, state: WebhookState, since: datetime | None, until: datetime | None, now: datetime
+    read: Reading,
+    state: WebhookState,
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+    *,
+    further: bool = False,
 ) -> Overview:
     """Count the deliveries of a period, or as many of its newest as a request may count.
 
@@ -108,6 +114,7 @@ def read_overview(
         since: the beginning of the period, or None.
         until: its end, or None.
         now: the end of a period that has none, for the last bar of the chart.
+        further: count as many as a request may at most, since somebody waits for older ones.
     """
     model = state.delivery_model
     counted = read_counts(
@@ -119,6 +126,7 @@ def read_overview(
         since=since,
         until=until,
         now=now,
+        further=further,
         grouped=partial(_counts, read, model),
     )
     groups, is_cut = counted.groups, counted.is_cut

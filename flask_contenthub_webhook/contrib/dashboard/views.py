@@ -86,7 +86,8 @@ def overview() -> Response:
     form = read_filter_form(request.args, now, default_range="day")
     since, until = form.criteria.since, form.criteria.until
     with reading(state.database) as read:
-        numbers = EMPTY if form.problems else read_overview(read, state, since, until, now)
+        further = "further" in request.args
+        numbers = EMPTY if form.problems else read_overview(read, state, since, until, now, further=further)
         backlog = read_backlog(read, state)
     return page(
         "overview.html",

@@ -70,6 +70,20 @@ function goOn(form) {
   stop.addEventListener("click", () => { clearTimeout(timer); stop.hidden = true; });
 }
 
+// --- a long history is counted to its beginning, in parts -----------------------------------------------------
+
+async function countFurther(numbers) {
+  for (let link; (link = numbers.querySelector("[data-further]")); ) {
+    const answer = await fetch(link.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
+    if (!answer.ok || numbers.contains(document.activeElement)) return; // the link stays
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("numbers");
+    const table = numbers.querySelector("details");
+    if (table?.open && found.querySelector("details")) found.querySelector("details").open = true;
+    numbers.replaceChildren(...document.adoptNode(found).childNodes);
+    inOwnZone(numbers);
+  }
+}
+
 // --- copying, where the browser allows it --------------------------------------------------------------------
 
 function copies(button) {
@@ -139,5 +153,6 @@ setInterval(age, 15000);
 const body = document.querySelector("tbody[data-live]");
 if (body) live(body);
 document.querySelectorAll("form[data-continue]").forEach(goOn);
+document.querySelectorAll("#numbers").forEach((numbers) => countFurther(numbers).catch(() => {})); // the link stays
 document.querySelectorAll("[data-copy]").forEach(copies);
 document.querySelectorAll("#f-range").forEach(custom);
