@@ -13,7 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = ["Gate", "State", "Step", "sqlite_options", "watch"]
+from flask_contenthub_webhook.storage.drivers import commits_by_itself
+
+__all__ = ["Gate", "Lock", "State", "Step", "sqlite_options", "watch"]
 
 _TABLE = re.compile(r"\b(content_generation_tasks|webhook_\w+|contents|alembic_version)\b")
 _LOCKING = re.compile(r"\bFOR UPDATE\b|\bpg_notify\b", re.IGNORECASE)
@@ -21,19 +23,30 @@ _SESSION = re.compile(r"\s*SET\b", re.IGNORECASE)
 _BEGIN = "BEGIN IMMEDIATE"
 
 
+class Lock:
+    """What a step has to do with the lock of a SQLite file, which one transaction can have."""
+
+    NOTHING = "nothing"
+    TAKES = "takes it"
+    HAS = "has it"
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What an actor does next.
 
     Args:
-        kind: ``begin`` (of a transaction that writes, on SQLite), ``read``, ``write``, ``commit`` or ``rollback``.
+        kind: ``begin`` (of a transaction that writes, on SQLite), ``read``, ``write``, ``commit`` (or a statement that
+            is committed with it) or ``rollback``.
         text: the statement.
         tables: what it touches; of a COMMIT or a ROLLBACK, what was written since the transaction began.
+        lock: one of :class:`Lock`.
     """
 
     kind: str
     text: str
     tables: frozenset[str] = frozenset()
+    lock: str = Lock.NOTHING
 
     @property
     def short(self) -> str:
@@ -58,15 +71,18 @@ class Gate:
     Args:
         name: of the actor.
         changed: shared by all gates; notified whenever one of the actors arrives or ends.
+        has_one_writer: the database is SQLite, where the first statement that writes takes the lock of the file.
     """
 
     name: str
     changed: threading.Condition
+    has_one_writer: bool = False
     is_stepped: bool = False
     state: str = State.DONE
     next: Step | None = None
     answer: str = ""
     _may_go: bool = False
+    _lock: str = Lock.NOTHING
     _written: set[str] = field(default_factory=set)
     _written_before: frozenset[str] = frozenset()
 
@@ -95,34 +111,52 @@ class Gate:
         """Let everything through from now on."""
         with self.changed:
             self.is_stepped = False
-            self._written.clear()
+            self._forget()
             self.changed.notify_all()
 
     def close(self) -> None:
         """Stop the actor at its next step."""
         with self.changed:
             self.is_stepped, self.state, self.next = True, State.RUNNING, None
-            self._written.clear()
+            self._forget()
 
     def statement(self, connection: sa.Connection, text: str) -> None:
         if _SESSION.match(text):  # settings of a new connection, which touch no row
             return
         tables = frozenset(_TABLE.findall(text))
         reads = text.lstrip().upper().startswith("SELECT") and not _LOCKING.search(text)
-        commits = getattr(connection.connection.dbapi_connection, "autocommit", False) is True
+        commits, lock = commits_by_itself(connection), self._lock
+        if not reads and self.has_one_writer and lock == Lock.NOTHING:
+            lock, commits = Lock.TAKES, _is_single(connection.connection.dbapi_connection, text)
         self._written_before = frozenset(self._written)
         if not reads and not commits:
             self._written.update(tables)
-        self.arrive(Step("read" if reads else "commit" if commits else "write", text, tables))
+            self._lock = Lock.HAS if lock == Lock.TAKES else lock
+        self.arrive(Step("read" if reads else "commit" if commits else "write", text, tables, lock))
+
+    def begin(self) -> None:
+        """Wait before a transaction that writes, on SQLite."""
+        self._lock = Lock.HAS
+        step = Step("begin", _BEGIN, lock=Lock.TAKES)
+        self.arrive(step, state=State.REFUSED if self.answer == "busy" else State.AT_GATE)
 
     def changed_nothing(self) -> None:
         """Learn that a statement found no row, and so locked none: its transaction has written no more than before."""
         self._written = set(self._written_before)
 
     def end(self, kind: str) -> None:
-        written = frozenset(self._written)
+        step = Step(kind, kind.upper(), frozenset(self._written), self._lock)
+        self._forget()
+        self.arrive(step)
+
+    def _forget(self) -> None:
         self._written.clear()
-        self.arrive(Step(kind, kind.upper(), written))
+        self._lock = Lock.NOTHING
+
+
+def _is_single(driver: Any, text: str) -> bool:
+    """Tell whether SQLite commits a statement outside a transaction at once, since the driver begins none for it."""
+    return driver.isolation_level is None or text.lstrip().upper().startswith("WITH")
 
 
 def watch(engine: sa.Engine, gate: Gate) -> None:
@@ -152,7 +186,7 @@ def sqlite_options(gate: Gate) -> dict[str, Any]:
             if not gate.is_stepped:
                 return super().execute(statement, *values)
             if statement == _BEGIN:  # the package tries again by itself
-                gate.arrive(Step("begin", _BEGIN), state=State.REFUSED if gate.answer == "busy" else State.AT_GATE)
+                gate.begin()
                 return self._tried(statement, *values)
             if statement.startswith("PRAGMA"):
                 return super().execute(statement, *values)

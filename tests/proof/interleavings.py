@@ -101,7 +101,7 @@ class Arena:
         self.books = Books(self.folder / "books")
         self.observer = host_with_effects(self.url)
         changed = threading.Condition()
-        self.gates = [Gate(f"actor {number}", changed) for number in range(MOST_ACTORS)]
+        self.gates = [Gate(f"actor {number}", changed, self.kind == "sqlite") for number in range(MOST_ACTORS)]
         self.actors = [self._actor(gate) for gate in self.gates]
         self.locks = LockView(self.url)
         snapshots = self.kind == "mariadb repeatable read"
@@ -234,6 +234,7 @@ def _forget(state: WebhookState) -> None:
     made: Any = {one.name: one.default_factory for one in fields(WebhookState)}
     for name in ("pauses", "strays_told", "early_events"):
         setattr(state, name, made[name]())
+    state.store.inbox._was_full = False
 
 
 def _story(

@@ -1,19 +1,25 @@
 """Goes through every order of steps, depth first; of orders that differ only in steps that commute, one is enough.
 
-Each order is run from the beginning: the same choices lead to the same steps. The orders that need not be run are those
-of sleep sets (Godefroid, 1996): what was tried first at a branch need not be tried after a step that commutes with it.
+Each order is run from the beginning: the same choices lead to the same steps. Which other orders have to be run is
+learned from the races of those that were (source sets: Abdulla, Aronis, Jonsson, Sagonas, 2014): two steps that do not
+commute, with nothing between them that keeps them apart, must also meet the other way round. What was tried first at a
+branch need not be tried after a step that commutes with it (sleep sets: Godefroid, 1996).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from .gates import Step
+from .gates import Lock, Step
 
-__all__ = ["InTurn", "Orders", "commute"]
+__all__ = ["InTurn", "Orders", "can_never_meet", "commute"]
 
 Commute = Callable[[Step, Step], bool]
+
+_SKIPS = re.compile(r"\bSKIP LOCKED\b", re.IGNORECASE)
+"""What such a statement does not find, somebody else may have locked."""
 
 
 def commute(one: Step, other: Step, *, snapshots: bool) -> bool:
@@ -24,12 +30,12 @@ def commute(one: Step, other: Step, *, snapshots: bool) -> bool:
         other: another one.
         snapshots: a transaction sees the whole database as it was at its first statement.
     """
-    kinds = {one.kind, other.kind}
-    if kinds == {"read"}:
-        return True
-    if "begin" in kinds:  # of a transaction that writes: one at a time
-        return "read" in kinds
-    if "read" in kinds and kinds & {"write", "rollback"}:
+    kinds, locks = {one.kind, other.kind}, {one.lock, other.lock}
+    if locks == {Lock.TAKES}:
+        return False
+    if locks == {Lock.TAKES, Lock.HAS}:
+        return not any(step.lock == Lock.HAS and step.kind in {"commit", "rollback"} for step in (one, other))
+    if kinds == {"read"} or ("read" in kinds and kinds & {"begin", "write", "rollback"}):
         return True  # nobody sees what is not committed
     if any(step.kind in {"commit", "rollback"} and not step.tables for step in (one, other)):
         return True  # it only read
@@ -38,14 +44,24 @@ def commute(one: Step, other: Step, *, snapshots: bool) -> bool:
     return not one.tables & other.tables
 
 
+def can_never_meet(one: Step, other: Step) -> bool:
+    """Tell whether one of two steps of different actors needs SQLite's lock, while the other one has it."""
+    return {one.lock, other.lock} == {Lock.TAKES, Lock.HAS}
+
+
 @dataclass
 class _Branch:
     enabled: Mapping[int, Step]
     asleep: dict[int, Step]
     chosen: int = -1
     taken: Step | None = None
+    wanted: set[int] = field(default_factory=set)
     done: dict[int, Step] = field(default_factory=dict)
     refused: set[int] = field(default_factory=set)
+
+    @property
+    def step(self) -> Step:
+        return self.taken or self.enabled[self.chosen]
 
     def open_choices(self) -> list[int]:
         closed = {*self.asleep, *self.done, *self.refused}
@@ -63,7 +79,7 @@ class Orders:
     def __init__(self, commutes: Commute, *, locks_rows_only: bool = False) -> None:
         self._commutes, self._locks_rows_only = commutes, locks_rows_only
         self._branches: list[_Branch] = []
-        self._depth = 0
+        self._depth = self._new_from = 0
         self.is_redundant = False
         """True if the order that was taken last is equivalent to an earlier one."""
         self.unstable = 0
@@ -78,7 +94,7 @@ class Orders:
             return None
         if self._depth < len(self._branches):
             branch = self._branches[self._depth]
-            if branch.chosen in enabled:
+            if enabled.get(branch.chosen) == branch.enabled[branch.chosen]:
                 self._depth += 1
                 return branch.chosen
             self.unstable += 1
@@ -89,6 +105,7 @@ class Orders:
             self.is_redundant = True
             return None
         branch.chosen = choices[0]
+        branch.wanted.add(branch.chosen)
         self._branches.append(branch)
         self._depth += 1
         return branch.chosen
@@ -96,8 +113,9 @@ class Orders:
     def found_nothing(self, number: int) -> None:
         if self._locks_rows_only and self._depth and not self.is_redundant:
             branch = self._branches[self._depth - 1]
-            if branch.chosen == number and branch.enabled[number].kind == "write":
-                branch.taken = replace(branch.enabled[number], kind="read")
+            step = branch.enabled[number]
+            if branch.chosen == number and step.kind == "write" and not _SKIPS.search(step.text):
+                branch.taken = replace(step, kind="read")
 
     def was_refused(self, number: int) -> None:
         if self.is_redundant or not self._depth:
@@ -107,19 +125,23 @@ class Orders:
         del self._branches[self._depth :]
         self._depth -= 1
         choices = branch.open_choices()
-        if choices:
-            branch.chosen = choices[0]
+        if not branch.done:
+            branch.wanted.update(choices[:1])
+        if wanted := [choice for choice in choices if choice in branch.wanted]:
+            branch.chosen = wanted[0]
         else:
             self.is_redundant = True
             self._branches.pop()
 
     def go_on(self) -> bool:
         """Turn to the next order; False if there is none."""
+        self._learn()
         while self._branches:
             branch = self._branches[-1]
             branch.done[branch.chosen] = branch.enabled[branch.chosen]
-            if choices := branch.open_choices():
-                branch.chosen, branch.taken = choices[0], None
+            if wanted := [choice for choice in branch.open_choices() if choice in branch.wanted]:
+                branch.chosen, branch.taken = wanted[0], None
+                self._new_from = len(self._branches) - 1
                 return True
             self._branches.pop()
         return False
@@ -128,12 +150,40 @@ class Orders:
         if not self._branches:
             return {}
         parent = self._branches[-1]
-        taken = parent.taken or parent.enabled[parent.chosen]
         return {
             number: step
             for number, step in {**parent.asleep, **parent.done}.items()
-            if number != parent.chosen and enabled.get(number) == step and self._commutes(step, taken)
+            if number != parent.chosen and enabled.get(number) == step and self._commutes(step, parent.step)
         }
+
+    def _learn(self) -> None:
+        """At each step that was in a race, want a step with which the other one would have come first."""
+        run = [(branch.chosen, branch.step) for branch in self._branches]
+        before = list[set[int]]()
+        for place, (actor, step) in enumerate(run):
+            own = [earlier for earlier in range(place) if run[earlier][0] == actor][-1:]
+            others = [n for n in range(place) if run[n][0] != actor and not self._commutes(run[n][1], step)]
+            before.append({n for link in (*own, *others) for n in (link, *before[link])})
+            if place < self._new_from:
+                continue
+            racing = [n for n in others if not can_never_meet(run[n][1], step)]
+            kept_apart = {n for link in (*own, *racing) for n in before[link]}
+            for earlier in racing:
+                if earlier not in kept_apart:
+                    rest = [n for n in range(earlier + 1, place) if earlier not in before[n]]
+                    self._want(self._branches[earlier], set(_first_actors([*rest, place], run, before)))
+
+    def _want(self, branch: _Branch, actors: set[int]) -> None:
+        if not actors & branch.wanted:
+            able = sorted(actors & set(branch.enabled))
+            branch.wanted.update(able[:1] or branch.enabled)
+
+
+def _first_actors(places: Sequence[int], run: Sequence[tuple[int, Step]], before: Sequence[set[int]]) -> Iterator[int]:
+    """Return the actors whose step can be the first of those at some places."""
+    for place in places:
+        if not before[place] & set(places):
+            yield run[place][0]
 
 
 class InTurn:
