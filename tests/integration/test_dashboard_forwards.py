@@ -97,6 +97,7 @@ def test_many_are_counted_and_sent_again_in_chunks(visitor, monkeypatch):
     assert "4 of 6 are to be sent again." in first.text
     assert "6 of 6 are to be sent again. Finished." in last.text
     assert "0 dead forwards" in visitor.see("/forwards/resend?status=dead").text
+    assert not visitor.see("/forwards").link("Resend the dead ones"), "there are none"
     assert visitor.see("/forwards?status=waiting").html.count('data-label="Forward"') == 12
 
 
