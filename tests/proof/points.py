@@ -22,6 +22,8 @@ from .service import LedgerCreator
 __all__ = ["DIED", "Points", "in_a_child"]
 
 _RANDOM = re.compile(r"[0-9a-f]{32}")
+_PREPARES = re.compile(r"(before|after) (SELECT @@|SET )")
+"""A session's settings change no row, and how many connections the threads of a pool open depends on their turns."""
 DIED = 9
 """Exit status of a process that ended at its point."""
 
@@ -31,7 +33,8 @@ class Points:
 
     Args:
         die_at: the point; None for none.
-        first_only: threads that look again and again, where a step counts the first time.
+        first_only: threads that look again and again, where a step counts the first time; so do a session's settings
+            in all threads.
     """
 
     def __init__(self, die_at: str | None = None, *, first_only: Collection[str] = ()) -> None:
@@ -48,7 +51,7 @@ class Points:
             step = f"{thread}: {_RANDOM.sub('*', ' '.join(what.split()))[:160]}"
             self._counts[step] += 1
             count = self._counts[step]
-            if count > 1 and thread in self._first_only:
+            if count > 1 and (thread in self._first_only or _PREPARES.match(what)):
                 return
             point = step if count == 1 else f"{step} ({count})"
             if point == self._die_at:
