@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_contenthub_webhook.contrib.dashboard.counts import counts_of
+from flask_contenthub_webhook.contrib.dashboard import counts
 from tests.support.host import completed
 from tests.support.long_history import write_history
 
@@ -39,7 +39,7 @@ def tab_to(page, locator):
 
 @both
 def test_a_history_that_is_too_long_for_one_page_is_counted_to_its_beginning(opened, host, javascript):
-    counts_of(host.app).blocks.clear()
+    counts.counts_of(host.app).blocks.clear()
     write_history(host, 45_000, lasting=timedelta(days=6))
     page = opened("/?range=week", java_script_enabled=javascript)
     covers = page.locator(".covers")
@@ -48,6 +48,21 @@ def test_a_history_that_is_too_long_for_one_page_is_counted_to_its_beginning(ope
         page.get_by_role("link", name="Count further").click()
 
     expect(covers).to_contain_text("These are all 45,000 deliveries")
+
+
+def test_a_page_does_not_ask_for_ever_for_what_is_counted_no_further(opened, host, monkeypatch):
+    monkeypatch.setattr(counts, "BLOCK", 16)
+    monkeypatch.setattr(counts, "FIRST_BLOCKS", 2)
+    monkeypatch.setattr(counts, "MOST_BLOCKS", 4)
+    counts.counts_of(host.app).blocks.clear()
+    write_history(host, 400, lasting=timedelta(hours=1))
+    asked = []
+    page = opened("/?range=week")
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(1500)
+
+    assert len(asked) <= 2, "all are of the last two hours, and so none is remembered"
+    expect(page.get_by_role("link", name="Count further")).to_be_visible()
 
 
 class TestTasks:

@@ -130,6 +130,16 @@ def test_what_is_too_much_for_one_request_is_counted_from_its_newest_end_and_goe
     assert shown(page) == in_the_table(visitor.host)
 
 
+def test_where_nothing_can_be_remembered_the_page_does_not_offer_to_go_on(visitor, monkeypatch):
+    monkeypatch.setattr(f"{COUNTS}.FIRST_BLOCKS", 2)
+    monkeypatch.setattr(f"{COUNTS}.has_unsettled_index", lambda _: False)
+
+    page = visitor.see("/?range=all")
+
+    assert "there were more before" in page.text
+    assert not page.link("Count further")
+
+
 def test_the_newest_two_hours_are_never_remembered(visitor):
     host, task_id = visitor.host, visitor.host.add_task()
     for number in range(40):

@@ -65,12 +65,21 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The groups of a period, of deliveries from ``low`` to ``high``; ``is_cut`` if it began earlier."""
+    """The groups of a period, of deliveries from ``low`` to ``high``.
+
+    Args:
+        groups: of deliveries.
+        low: the first one that was counted, or could have been.
+        high: the last one.
+        is_cut: the period began earlier.
+        goes_on: a further request counts more, since what was counted is remembered.
+    """
 
     groups: list[Row]
-    is_cut: bool
     low: int
     high: int
+    is_cut: bool = False
+    goes_on: bool = False
 
 
 _COUNTS: WeakKeyDictionary[Flask, Counts] = WeakKeyDictionary()
@@ -114,7 +123,7 @@ def read_counts(
     ends = [sa.select(end(model.id)).where(*inside).scalar_subquery() for end in (sa.func.min, sa.func.max)]
     first, last, purged_at = read.first(sa.select(*ends, purged)) or (None, None, None)
     if first is None or last is None:
-        return Counted([], False, 0, 0)
+        return Counted([], 0, 0)
     by = {"block": model.id - model.id % BLOCK, "in_period": _in_period(model, since, until)}
     unsettled: dict[int, list[Row]] = defaultdict(list)
     has_index = has_unsettled_index(model)
@@ -149,7 +158,7 @@ def read_counts(
     for block, remembered in usable.items():
         if block >= low:
             groups += [*remembered.groups, *(group for group in unsettled[block] if group["in_period"])]
-    return Counted(groups, is_cut, max(low, first), last)
+    return Counted(groups, max(low, first), last, is_cut, goes_on=is_cut and has_index)
 
 
 def _in_period(model: Any, since: datetime | None, until: datetime | None) -> sa.ColumnElement[Any]:

@@ -70,6 +70,7 @@ class Overview:
         deliveries: the number of deliveries.
         since: the time of the oldest; None if there are none.
         is_cut: the period began earlier, and only its newest deliveries were counted.
+        goes_on: a further request counts more of it.
         success_rate: the share of accepted events, of those that were tried, at which no handler failed; or None.
         ways: the number of completed tasks by source.
         latency: of applied callbacks, in ms: ``count``, ``p0.5`` and so on, ``max``.
@@ -85,6 +86,7 @@ class Overview:
     ways: dict[str, int]
     latency: Row
     newest_of: int | None = None
+    goes_on: bool = False
 
     @property
     def totals(self) -> Counter[str]:
@@ -142,6 +144,7 @@ def read_overview(
         deliveries=sum(group["deliveries"] for group in groups),
         since=oldest,
         is_cut=is_cut,
+        goes_on=counted.goes_on,
         success_rate=_success_rate(groups),
         ways=_ways(groups),
         newest_of=MOST_ROWS if counted.high - counted.low >= MOST_ROWS else None,

@@ -72,11 +72,14 @@ function goOn(form) {
 
 // --- a long history is counted to its beginning, in parts -----------------------------------------------------
 
+const since = (numbers) => numbers.querySelector(".covers time")?.dateTime;
+
 async function countFurther(numbers) {
   for (let link; (link = numbers.querySelector("[data-further]")); ) {
     const answer = await fetch(link.href, { credentials: "same-origin", headers: { Accept: "text/html" } });
-    if (!answer.ok || numbers.contains(document.activeElement)) return; // the link stays
     const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("numbers");
+    const isStuck = !found || (found.querySelector("[data-further]") && since(found) === since(numbers));
+    if (isStuck || numbers.contains(document.activeElement)) return; // the link stays
     const table = numbers.querySelector("details");
     if (table?.open && found.querySelector("details")) found.querySelector("details").open = true;
     numbers.replaceChildren(...document.adoptNode(found).childNodes);
