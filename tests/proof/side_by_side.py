@@ -1,4 +1,4 @@
-"""Runs the same enumeration on several kinds of database, the whole of it in shares, two at a time."""
+"""Runs the same enumeration on several kinds of database, the whole of it in shares, three at a time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Kept", "Share", "prove_on_each"]
 
 _Item = TypeVar("_Item")
 
-_AT_ONCE = 2
+_AT_ONCE = 3
 _SHARES = 6
-"""Of each kind of database, so that both processors have work to the end, and a line tells how far it is."""
+"""Of each kind of database, so that two processors have work to the end, and a line tells how far it is."""
 _MEMORY = Path("/dev/shm")
 
 
