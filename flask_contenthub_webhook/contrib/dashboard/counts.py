@@ -21,7 +21,7 @@ from flask import Flask
 from ...core.state_machine import UNSETTLED
 from ...storage.notes import PURGED
 from ...storage.queries import Reading, Row, id_of
-from .windows import MOST_ROWS, Span, has_unsettled_index, is_unsettled
+from .windows import Span, has_unsettled_index, is_unsettled
 
 __all__ = ["Counted", "Counts", "Grouped", "counts_of", "read_counts"]
 
@@ -29,7 +29,7 @@ BLOCK = 4096
 """Ids of a block."""
 MOST_BLOCKS = 64
 """Blocks that a request counts anew if it is asked to count further."""
-FIRST_BLOCKS = MOST_ROWS // BLOCK
+FIRST_BLOCKS = 2
 """Blocks that any other request counts anew."""
 _MOST_REMEMBERED = 8192
 _SETTLED_AFTER = timedelta(hours=2)
