@@ -63,19 +63,41 @@ def context_of_ours(app: Flask, db: SQLAlchemy) -> Iterator[None]:
     A new context alone gives no new session if the host's ``scopefunc`` is that of the thread, or if its tests have put
     a ``scoped_session`` in the place of ``db.session``. There, the host's own is kept aside until the context ends,
     which would otherwise also remove it.
+
+    Flask-SQLAlchemy knows a context by its address, and forgets a session only if it could be closed. What is left of a
+    context that has ended is therefore dropped, and nothing is left of ours.
     """
     scoped: Any = db.session
-    registry = scoped.registry if isinstance(scoped, scoped_session) else None
-    hosts = None
+    if not isinstance(scoped, scoped_session):
+        with app.app_context():
+            yield
+        return
+    registry: Any = scoped.registry
+    outside, hosts = _session_of(registry), None
     try:
         with app.app_context():
-            if registry is not None and registry.has():
-                hosts = registry()
+            found = _session_of(registry)
+            if found is not None:
+                hosts = found if found is outside else None
                 registry.clear()
-            yield
+            try:
+                yield
+            finally:
+                try:
+                    scoped.remove()
+                finally:
+                    registry.clear()
     finally:
-        if registry is not None and hosts is not None:
+        if hosts is not None:
             registry.set(hosts)
+
+
+def _session_of(registry: Any) -> Session | None:
+    try:
+        session: Session | None = registry() if registry.has() else None
+    except RuntimeError:  # there is no context yet
+        return None
+    return session
 
 
 def capacity(pool: sa.Pool) -> int | None:

@@ -15,7 +15,13 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session
 from sqlalchemy.orm import DeclarativeBase, scoped_session, sessionmaker
 
-from flask_contenthub_webhook import ContentHubWebhook, DeliveryMixin, GenerationTaskMixin, delivery_processed
+from flask_contenthub_webhook import (
+    ContentHubWebhook,
+    DeliveryMixin,
+    GenerationTaskMixin,
+    delivery_processed,
+    task_completed,
+)
 from flask_contenthub_webhook.errors import ConfigurationError
 from tests.support.host import Host, completed
 
@@ -117,6 +123,22 @@ def test_a_session_for_each_thread_is_left_as_the_request_had_it(hosts: Build, d
     assert answers == ["processed", "duplicate"]
     assert (len(host.contents()), host.task(task_id).status) == (1, "completed")
     assert left == [True, True, True]
+
+
+def test_a_session_that_cannot_be_closed_is_not_left_to_a_later_context(hosts: Build, sqlite_url: str):
+    """A context is known by its address, which a later one gets; a session that was left there became that one's."""
+    host = hosts(sqlite_url)
+    task_id = host.add_task()
+    sessions = host.db.session.registry.registry
+    sessions.clear()
+
+    def close(app: Flask, **_: Any) -> None:
+        host.db.session.connection().connection.dbapi_connection.close()
+
+    host.connect(task_completed, close)
+    assert host.post(task_id, completed(task_id), attempt=1).status_code == 500
+
+    assert sessions == {}
 
 
 def test_a_session_for_each_thread_survives_a_call_of_the_service(hosts: Build, sqlite_url: str):
