@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path as Folder
 from typing import Any
 
-from tests.migration.cuts import Journey, differences
+from tests.migration.cuts import cut_everywhere
 from tests.support.host import Host
 from tests.support.receiver import Receiver
 from tests.support.submission import reconcile
@@ -166,8 +167,8 @@ def end_everywhere(kind: str, share: Share | None) -> Kept:
                 break
     figures = ", ".join(f"{count:,} {name}" for name, count in kept.counts.items())
     kept.lines.append(f"{kind}: {figures}, {len(kept.stories)} stories, {time.monotonic() - started:.0f} s")
-    for down in share.of((False, True)) if share is not None else ():
-        _cut_migration(kind, kept, down=down)
+    for journey in share.of(("old", "old-down")) if share is not None else ():
+        _cut_migration(kind, kept, journey)
     return kept
 
 
@@ -176,20 +177,11 @@ def _spread(points: Sequence[str], number: int) -> Sequence[str]:
     return points[number % 7 :: max(1, len(points) // 3)]
 
 
-def _cut_migration(kind: str, kept: Kept, *, down: bool) -> None:
+def _cut_migration(kind: str, kept: Kept, journey: str) -> None:
     """End a migration at every point, from a table of an earlier version."""
-    started, way = time.monotonic(), "down" if down else "up"
-    with database(kind) as url, tempfile.TemporaryDirectory(prefix="proof-") as folder:
-        journey = Journey(Folder(folder), url, "old", down=down)
-        points, wanted = journey.learn()
-        for number, point in enumerate(points):
-            try:
-                journey.cut(number)
-                wrong = differences(wanted, journey.snapshot())
-            except AssertionError as error:
-                wrong = [str(error)]
-            if wrong:
-                title = f"migration {way}, on {kind}, ended {point}:"
-                kept.stories.append("\n".join([title, *_broken(wrong[:10])]))
-    kept.counts += Counter({"paths": 1, "points seen": len(points), "cases": len(points)})
-    kept.lines.append(f"{kind}, migration {way}: {len(points)} points, {time.monotonic() - started:.0f} s")
+    started = time.monotonic()
+    with database(kind) as url:
+        outcome = cut_everywhere(url, journey, most=sys.maxsize)
+    kept.stories += [f"migration {journey}, on {kind}, ended at {wrong}" for wrong in outcome.wrong]
+    kept.counts += Counter({"paths": 1, "points seen": outcome.points, "cases": outcome.cuts})
+    kept.lines.append(f"{kind}, migration {journey}: {outcome.cuts} points, {time.monotonic() - started:.0f} s")
