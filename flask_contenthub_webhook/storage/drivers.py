@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 
 __all__ = [
     "MYSQL",
@@ -14,6 +14,7 @@ __all__ = [
     "commits_by_itself",
     "error_code",
     "error_message",
+    "knows_autocommit",
     "set_autocommit",
     "set_character_set",
     "transaction_state",
@@ -36,6 +37,8 @@ _LIBPQ = (TransactionState.NONE, TransactionState.OPEN, TransactionState.OPEN, T
 """In the order of libpq's PQTRANS_IDLE, _ACTIVE, _INTRANS and _INERROR: psycopg and psycopg2."""
 _IN_TRANSACTION = 1
 """The bit of MySQL's status flags, which PyMySQL keeps."""
+_KNOW_AUTOCOMMIT = frozenset({"pymysql", "mysqldb"})
+"""Drivers of MySQL that keep it as the server last said."""
 _PROTOCOL = {b"I": TransactionState.NONE, b"T": TransactionState.OPEN, b"E": TransactionState.FAILED}
 """The letters of the server's ReadyForQuery, which pg8000 keeps."""
 
@@ -84,6 +87,11 @@ def transaction_state(dialect: str, driver: Any) -> TransactionState:
     if isinstance(status, int):
         return _LIBPQ[status] if status < len(_LIBPQ) else TransactionState.UNKNOWN
     return _PROTOCOL.get(getattr(driver, "_transaction_status", b""), TransactionState.UNKNOWN)
+
+
+def knows_autocommit(dialect: Dialect) -> bool:
+    """Tell whether the drivers of a server know, without asking it, if it commits each statement."""
+    return dialect.name == "postgresql" or (dialect.name in MYSQL and dialect.driver in _KNOW_AUTOCOMMIT)
 
 
 def commits_by_itself(connection: Connection) -> bool:

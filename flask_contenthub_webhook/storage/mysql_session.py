@@ -7,7 +7,8 @@ Without a strict mode the server cuts off what a column cannot hold, and under a
 driver cannot even send it.
 
 These are settings of the session, not of the transaction. A pooled connection keeps them while only we use it, which
-costs no callback a statement; it gets its own back when somebody else takes it from the pool.
+costs no callback a statement; it gets its own back when somebody else takes it from the pool. So it is with autocommit,
+which is on from a single statement of ours until one of us needs a transaction.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .drivers import MYSQL, character_set, set_character_set
+from .drivers import MYSQL, character_set, commits_by_itself, set_character_set
 from .packet_limit import PACKET, watch_packets
 
-__all__ = ["connect", "make_ours", "make_session_ours", "using_ours"]
+__all__ = ["connect", "end_commit_each", "make_ours", "make_ours_to_commit_each", "make_session_ours", "using_ours"]
 
 _OURS = "contenthub_webhook_session"
+_COMMITS_EACH = "contenthub_webhook_autocommit"
 _HOSTS = "contenthub_webhook_character_set"
 _CHARACTER_SET = "utf8mb4"
 _WAITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
@@ -61,9 +63,37 @@ def make_ours(connection: Connection, longest_wait: float) -> None:
         connection: nothing was executed in its transaction yet.
         longest_wait: seconds for a lock, rounded to whole ones, and at least one.
     """
+    if connection.dialect.name in MYSQL:
+        end_commit_each(connection)
+        if _OURS not in connection.info:
+            _change_settings(connection, longest_wait)
+
+
+def make_ours_to_commit_each(connection: Connection, longest_wait: float) -> None:
+    """Give a session our settings, and let it commit each statement until :func:`make_ours` or somebody else needs it.
+
+    Args:
+        connection: as in :func:`make_ours`, of a driver that knows whether it commits each statement.
+        longest_wait: as in :func:`make_ours`.
+    """
+    if _OURS not in connection.info:
+        _change_settings(connection, longest_wait)
+    if not commits_by_itself(connection):
+        connection.exec_driver_sql("SET autocommit = 1")
+        connection.info[_COMMITS_EACH] = True
+
+
+def end_commit_each(connection: Connection) -> bool:
+    """Let a session no longer commit each statement; False if it was not we who let it."""
+    if not connection.info.get(_COMMITS_EACH):
+        return False
+    connection.exec_driver_sql("SET autocommit = 0")
+    del connection.info[_COMMITS_EACH]
+    return True
+
+
+def _change_settings(connection: Connection, longest_wait: float) -> None:
     dialect = connection.dialect
-    if dialect.name not in MYSQL or _OURS in connection.info:
-        return
     isolation = "tx_isolation" if getattr(dialect, "is_mariadb", False) else "transaction_isolation"
     settings = (*_WAITS, isolation, "sql_mode")
     longest = max(1, round(longest_wait))
@@ -107,6 +137,8 @@ def _give_back(driver: Any, entry: ConnectionPoolEntry, _: object) -> None:
     """Give a session its own settings back; only somebody else's check-out of one that we used costs a statement."""
     if _is_ours.get() or not (restore := entry.info.pop(_OURS, None)):
         return
+    if entry.info.pop(_COMMITS_EACH, False):
+        restore += ", autocommit = 0"
     try:
         cursor = driver.cursor()
         cursor.execute(restore)

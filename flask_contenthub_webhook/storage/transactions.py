@@ -18,10 +18,17 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from ..core.outages import Outage
 from ..core.per_process import PerProcess
 from .database_errors import Trouble, is_connection_useless, trouble_of
-from .drivers import commits_by_itself, set_autocommit
+from .drivers import MYSQL, commits_by_itself, knows_autocommit, set_autocommit
 from .encoding import check_encoding, is_checked
 from .host_session import OURS, context_of_ours, is_exhausted, make_room
-from .mysql_session import connect, make_ours, make_session_ours, using_ours
+from .mysql_session import (
+    connect,
+    end_commit_each,
+    make_ours,
+    make_ours_to_commit_each,
+    make_session_ours,
+    using_ours,
+)
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -108,40 +115,48 @@ class Database:
         It runs a second time if that may succeed at once: after a restart of the database, the first pooled connection
         is dead.
         """
-        return _at_most_twice(self.begin, work)
+        return _at_most_twice(self._commit, work)
 
     def ask(self, work: Callable[[Connection], T]) -> T:
         """Run some work that only reads, as in :meth:`write`."""
-        return _at_most_twice(self.read, work)
+        return _at_most_twice(self._read, work)
 
     def write_one(self, work: Callable[[Connection], T]) -> T:
-        """Run one statement that writes, as in :meth:`write`; see :meth:`single_statement`."""
-        return _at_most_twice(self.single_statement, work)
+        """Run one statement that writes, and others that only read or notify, as in :meth:`write`.
 
-    @contextmanager
-    def single_statement(self) -> Iterator[Connection]:
-        """Open a connection for one statement that writes, and others that only read or notify.
-
-        PostgreSQL commits such a statement by itself, which saves two of three round trips. Elsewhere this is a
-        transaction, which commits at the end.
+        A server commits such a statement by itself, which saves two of three round trips to PostgreSQL, and one of
+        three to MariaDB. On SQLite this is a transaction.
         """
+        return _at_most_twice(self._commit_each, work)
+
+    def _commit(self, work: Callable[[Connection], T]) -> T:
+        with self.begin() as connection:
+            return work(connection)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self.read() as connection:
+            return work(connection)
+
+    def _commit_each(self, work: Callable[[Connection], T]) -> T:
         engine = self._engine
-        if engine is None or engine.dialect.name != "postgresql":
-            with self.transaction() as transaction:
-                yield transaction.connection
-                transaction.commit()
-            return
-        make_room(self.db, self.store.bind_of)
-        with engine.connect() as connection:
+        if engine is None or not knows_autocommit(engine.dialect):
+            return self._commit(work)
+        if is_exhausted(engine.pool):
+            make_room(self.db, self.store.bind_of)
+        with connect(engine) as connection:
             try:
-                single = connection.execution_options(isolation_level="AUTOCOMMIT")
-                check_encoding(single, self._tables)
-                yield single
+                if engine.dialect.name in MYSQL:
+                    make_ours_to_commit_each(connection, self.store.lock_timeout)
+                else:
+                    connection.execution_options(isolation_level="AUTOCOMMIT")
+                check_encoding(connection, self._tables)
+                done = work(connection)
             except SQLAlchemyError as error:
                 _drop_useless(connection, error)
                 raise
         if self.outage.is_on:
             self.outage.worked(logger)
+        return done
 
     @contextmanager
     def session(self, *, has_connection: bool = False) -> Iterator[Session]:
@@ -240,7 +255,7 @@ class Transaction:
 
     def __enter__(self) -> Self:
         """Make a server keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
-        if commits_by_itself(self.connection):
+        if commits_by_itself(self.connection) and not end_commit_each(self.connection):
             self._in_autocommit = self.connection.connection.dbapi_connection
             set_autocommit(self._in_autocommit, False)
         return self
@@ -264,15 +279,13 @@ class Transaction:
                 _drop_useless(self.connection, error)
 
 
-def _at_most_twice(begin: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]) -> T:
+def _at_most_twice(run: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
     try:
-        with begin() as connection:
-            return work(connection)
+        return run(work)
     except SQLAlchemyError as error:
         if trouble_of(error) is not Trouble.RETRY:
             raise
-    with begin() as connection:
-        return work(connection)
+    return run(work)
 
 
 def _drop_useless(connection: Connection, error: SQLAlchemyError) -> None:
