@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,9 @@ from .belonging import check_sender, may_be_anothers
 from .spans import accept_in_span
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ..runtime.state import WebhookState
-    from ..storage.rows import Tx
 
 __all__ = ["accept", "accept_many", "defer"]
 
@@ -114,24 +115,25 @@ def defer(state: WebhookState, received: ReceivedEvent, reason: str) -> Outcome:
         raise refusal_of(state.database, logger, "The database did not take an event.", error) from error
 
 
-def _defer(state: WebhookState, tx: Tx, received: ReceivedEvent, reason: str) -> Outcome:
-    now = state.store.now(tx)
+def _defer(state: WebhookState, tx: Connection, received: ReceivedEvent, reason: str) -> Outcome:
+    now, ahead = state.store.clock.now_and_ahead(tx)
     due = now + jittered(state.settings.retry_backoff[0])
-    return _write_known(state, tx, received, now, due=due, reason=reason)
+    return _write_known(state, tx, received, now, ahead, due=due, reason=reason)
 
 
-def _accept(state: WebhookState, tx: Tx, received: ReceivedEvent, *, notify: bool) -> Outcome:
+def _accept(state: WebhookState, tx: Connection, received: ReceivedEvent, *, notify: bool) -> Outcome:
     """Write the row without reading the task first, unless one statement cannot determine the task and the attempt."""
-    now, ours = state.store.now(tx), received.task_id
+    now, ahead = state.store.clock.now_and_ahead(tx)
+    ours = received.task_id
     named = None if received.task_is_authenticated or received.event.task_id == ours else received.event.task_id
-    values = _values(state, tx, received, now)
     kept = None
-    if named is not None:
-        del values["attempt"]
     if (named is not None or not _lacks_attempt(received)) and not may_be_anothers(state, received):
+        values = _values(state, received, now, ahead)
+        if named is not None:
+            del values["attempt"]
         kept = state.store.inbox.accept(tx, ours, values, creator_task_id=named, notify=notify)
     if kept is None:
-        applied = _write_known(state, tx, received, now, due=_first_due(state, now))
+        applied = _write_known(state, tx, received, now, ahead, due=_first_due(state, now))
         if notify:
             state.store.inbox.notify(tx)
         return applied
@@ -147,12 +149,12 @@ def _accept_alone(state: WebhookState, received: ReceivedEvent) -> Outcome | Req
         return refusal
 
 
-def _accept_many(state: WebhookState, tx: Tx, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
-    now = state.store.now(tx)
+def _accept_many(state: WebhookState, tx: Connection, batch: Sequence[ReceivedEvent]) -> list[Outcome | RequestRefused]:
+    now, ahead = state.store.clock.now_and_ahead(tx)
     tasks = state.store.find_tasks(tx, {received.task_id for received in batch})
     checked = [_checked(state, received, _found(received, tasks)) for received in batch]
     rows = [
-        _values(state, tx, received, now) | _task_columns(state, tx, received, task)
+        _values(state, received, now, ahead) | _task_columns(state, tx, received, task)
         for received, task in zip(batch, checked, strict=True)
         if not isinstance(task, RequestRefused)
     ]
@@ -163,14 +165,21 @@ def _accept_many(state: WebhookState, tx: Tx, batch: Sequence[ReceivedEvent]) ->
 
 
 def _write_known(
-    state: WebhookState, tx: Tx, received: ReceivedEvent, now: datetime, *, due: datetime, reason: str | None = None
+    state: WebhookState,
+    tx: Connection,
+    received: ReceivedEvent,
+    now: datetime,
+    ahead: timedelta,
+    *,
+    due: datetime,
+    reason: str | None = None,
 ) -> Outcome:
     task = _checked(
         state, received, state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
     )
     if isinstance(task, RequestRefused):
         raise task
-    values = _values(state, tx, received, now) | {"next_retry_at": due, "reason": reason}
+    values = _values(state, received, now, ahead) | {"next_retry_at": due, "reason": reason}
     values |= _task_columns(state, tx, received, task)
     return _queued(task, state.store.insert_delivery(tx, values)["id"], reason or "")
 
@@ -196,9 +205,8 @@ def _checked(state: WebhookState, received: ReceivedEvent, task: Row | None) -> 
     return task
 
 
-def _values(state: WebhookState, tx: Tx, received: ReceivedEvent, now: datetime) -> dict[str, Any]:
+def _values(state: WebhookState, received: ReceivedEvent, now: datetime, ahead: timedelta) -> dict[str, Any]:
     """Return the columns of a waiting delivery that follow from the event alone."""
-    ahead = state.store.clock.ahead(state.store.connection_of(tx))
     values = delivery_values(received, received.task_id, now, ahead=ahead)
     return values | {
         "answer_status": values["answer_status"] and _QUEUED,
@@ -211,7 +219,7 @@ def _values(state: WebhookState, tx: Tx, received: ReceivedEvent, now: datetime)
     }
 
 
-def _task_columns(state: WebhookState, tx: Tx, received: ReceivedEvent, task: Row) -> dict[str, Any]:
+def _task_columns(state: WebhookState, tx: Connection, received: ReceivedEvent, task: Row) -> dict[str, Any]:
     """Return the columns that follow from the task.
 
     An event without an attempt gets the current one, so that it cannot count for an attempt that begins while it waits.

@@ -142,8 +142,7 @@ class _EventTransaction:
         self.seen: Row | None = None
         self.strays: Strays | None = None
         self.may_have_copies = False
-        self.ahead = self.store.clock.ahead(self.tx)
-        self.now = state.clock() + self.ahead
+        self.now, self.ahead = self.store.clock.now_and_ahead(self.tx)
 
     def apply(self, *, lock: bool) -> Outcome:
         try:

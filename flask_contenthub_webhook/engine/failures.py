@@ -105,7 +105,7 @@ def record_failure(
     tries = 1 if kept is None else kept["tries"] + 1
 
     def write(tx: Connection, failed: FailedTry = failed) -> tuple[int, Verdict]:
-        now, ahead = state.store.now(tx), state.store.clock.ahead(tx)
+        now, ahead = state.store.clock.now_and_ahead(tx)
         outcome = _next_try(state, tries, now)
         verdict = Verdict(outcome["verdict"])
         outcome |= {"tries": tries, "error": storable_error(failed.error), "claimed_until": None}

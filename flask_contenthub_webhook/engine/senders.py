@@ -188,7 +188,7 @@ def _unread(words: OwnWords, task_id: str) -> ReceivedEvent:
 
 def _ignore(state: WebhookState, words: OwnWords) -> Ignored:
     def write(tx: Connection) -> int:
-        now, ahead = state.store.now(tx), state.store.clock.ahead(tx)
+        now, ahead = state.store.clock.now_and_ahead(tx)
         values = delivery_values(_unread(words, ""), "", now, ahead=ahead)
         values |= {"event": None, "task_id": words.task_id, "late": False, "tries": 0}
         values |= {"verdict": Verdict.IGNORED.value, "reason": _NOT_OURS}

@@ -93,8 +93,12 @@ class AgreedClock:
 
     def now(self, connection: sa.Connection) -> datetime:
         """Return the database's time, for values that other processes compare with theirs."""
+        return self.now_and_ahead(connection)[0]
+
+    def now_and_ahead(self, connection: sa.Connection) -> tuple[datetime, timedelta]:
+        """Return the database's time, and how far that is ahead of the application's."""
         ahead = self.ahead(connection)
-        return self.read() + ahead
+        return self.read() + ahead, ahead
 
     def recent_now(self) -> datetime | None:
         """Return the database's time if it was compared recently, without a connection."""

@@ -75,8 +75,9 @@ class InboxStore:
         if not sql.capabilities.insert_from_select:
             return None
         named = creator_task_id is not None
-        statement = sql.accept(tuple(values), named=named, notify=notify and sql.capabilities.notify)
-        parameters = {f"new_{key}": value for key, value in values.items()}
+        given = {key: value for key, value in values.items() if value is not None or key in sql.defaults}
+        statement = sql.accept(tuple(given), named=named, notify=notify and sql.capabilities.notify)
+        parameters = {f"new_{key}": value for key, value in given.items()}
         parameters["at_task_id"] = task_id
         if named:
             parameters["at_creator_task_id"] = creator_task_id

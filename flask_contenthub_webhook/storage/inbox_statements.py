@@ -51,6 +51,10 @@ class InboxStatements:
         self.capabilities = capabilities
         self._accepting: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         d = deliveries.columns
+        self.defaults = {
+            key for key, column in d.items() if column.default is not None or column.server_default is not None
+        }
+        """The columns of a delivery that are not NULL where they are not given."""
         moment = d["next_retry_at"].type
         at_now = moved("at_now", moment)
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
