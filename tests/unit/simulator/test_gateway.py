@@ -55,7 +55,7 @@ def test_connections_are_kept_and_calls_on_them_come_in_order():
     with simulator(gateway=True) as creator, httpx.Client(base_url=creator.base_url) as client:
         assert [client.get("/health").status_code for _ in range(5)] == [200] * 5
         assert client.get("/api/tasks/nobody").status_code == 502
-        wait_for(lambda: creator.up)
+        wait_for(lambda: creator.death_reasons and creator.up)
         assert client.get("/health").status_code == 200
 
 
