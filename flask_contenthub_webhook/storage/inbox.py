@@ -75,7 +75,7 @@ class InboxStore:
         if not sql.capabilities.insert_from_select:
             return None
         named = creator_task_id is not None
-        given = {key: value for key, value in values.items() if value is not None or key in sql.defaults}
+        given = {key: value for key, value in values.items() if value is not None or key in sql.not_null}
         statement = sql.accept(tuple(given), named=named, notify=notify and sql.capabilities.notify)
         parameters = {f"new_{key}": value for key, value in given.items()}
         parameters["at_task_id"] = task_id

@@ -51,10 +51,8 @@ class InboxStatements:
         self.capabilities = capabilities
         self._accepting: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         d = deliveries.columns
-        self.defaults = {
-            key for key, column in d.items() if column.default is not None or column.server_default is not None
-        }
-        """The columns of a delivery that are not NULL where they are not given."""
+        self.not_null = {key for key, column in d.items() if not _is_null_by_itself(column)}
+        """The columns of a delivery that have to be given, even None."""
         moment = d["next_retry_at"].type
         at_now = moved("at_now", moment)
         at_limit = sa.bindparam("at_limit", type_=sa.Integer())
@@ -213,6 +211,13 @@ class InboxStatements:
             d["next_retry_at"]: at_until,
             d["claimed_until"]: at_until,
         }
+
+
+def _is_null_by_itself(column: sa.Column[Any]) -> bool:
+    """Tell whether a column that is not given has the value of one that is given None."""
+    type_ = column.type
+    is_hosts = isinstance(type_, sa.types.TypeDecorator) and type(type_).__module__ != sa.types.__name__  # as ours say
+    return bool(column.nullable) and not is_hosts and column.default is None and column.server_default is None
 
 
 def _is_due(d: Mapping[str, sa.ColumnElement[Any]], at_now: Any) -> sa.ColumnElement[bool]:
