@@ -65,11 +65,11 @@ class InboxStatements:
 
         found = d["id"].in_(sa.bindparam("at_ids", expanding=True))
         at_until = sa.bindparam("at_until", type_=moment)
-        self.claim_locked = sa.update(table).where(found).values(self._taken(at_until))
+        self.claim_locked = sa.update(table).where(found).ordered_values(*self._taken(at_until))
         self.claim_one = (
             sa.update(table)
             .where(d["id"] == sa.bindparam("at_id"), d["next_retry_at"] == sa.bindparam("at_seen", type_=moment))
-            .values(self._taken(moved("at_until", moment)))
+            .ordered_values(*self._taken(moved("at_until", moment)))
         )
         ours = d["claimed_until"] == sa.bindparam("at_seen", type_=moment)
         held = (d["id"] == sa.bindparam("at_id"), ours)
@@ -196,21 +196,24 @@ class InboxStatements:
         claim = (
             sa.update(table)
             .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), wanted)
-            .values(self._taken(until))
+            .ordered_values(*self._taken(until))
             .returning(*d.values(), more.label("more_of_task"))
         )
         return claim, candidates
 
-    def _taken(self, at_until: sa.ColumnElement[Any]) -> dict[Any, Any]:
-        """Return a claim's values; an expired lease counts as a try, so an event that kills its workers is parked."""
+    def _taken(self, at_until: sa.ColumnElement[Any]) -> Sequence[tuple[Any, Any]]:
+        """Return what a claim sets, the lease last, since MySQL goes from left to right.
+
+        An expired lease counts as a try, so an event that kills its workers is parked.
+        """
         d = self._deliveries.columns
         was_lost = d["claimed_until"].is_not(None)
-        return {
-            d["tries"]: sa.case((was_lost, d["tries"] + 1), else_=d["tries"]),
-            d["error"]: sa.case((was_lost, sa.literal(LOST, d["error"].type)), else_=d["error"]),
-            d["next_retry_at"]: at_until,
-            d["claimed_until"]: at_until,
-        }
+        return (
+            (d["tries"], sa.case((was_lost, d["tries"] + 1), else_=d["tries"])),
+            (d["error"], sa.case((was_lost, sa.literal(LOST, d["error"].type)), else_=d["error"])),
+            (d["next_retry_at"], at_until),
+            (d["claimed_until"], at_until),
+        )
 
 
 def _is_null_by_itself(column: sa.Column[Any]) -> bool:

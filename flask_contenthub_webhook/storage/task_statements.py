@@ -104,16 +104,15 @@ class Statements:
         complete = (
             sa.update(tasks.table)
             .where(by_task_id, sa.or_(*(t["status"] == literal(state.value) for state in OPEN_STATES)), *wait)
-            .values({t["previous_status"]: t["status"], t["version"]: t["version"] + sa.literal_column("1")})
-            .values(
-                {
-                    t["status"]: literal(TaskState.COMPLETED.value),
-                    t["finished_at"]: finished_at,
-                    t["updated_at"]: updated_at,
-                }
+            .ordered_values(
+                (t["previous_status"], t["status"]),  # before its change: MySQL goes from left to right
+                (t["version"], t["version"] + sa.literal_column("1")),
+                (t["status"], literal(TaskState.COMPLETED.value)),
+                (t["finished_at"], finished_at),
+                (t["updated_at"], updated_at),
+                (t["result"], sa.bindparam("at_result", type_=t["result"].type)),
+                *((t[key], sa.null()) for key in self.cleared),
             )
-            .values({t["result"]: sa.bindparam("at_result", type_=t["result"].type)})
-            .values({t[key]: sa.null() for key in self.cleared})
         )
         named = t["creator_task_id"] == sa.bindparam("at_creator_task_id")
         self.complete_open = Completion(
@@ -149,7 +148,7 @@ class Statements:
         self.compare_and_set = (
             sa.update(tasks.table)
             .where(by_task_id, t["version"] == sa.bindparam("at_version"), *wait)
-            .values({t["previous_status"]: t["status"]})
+            .ordered_values((t["previous_status"], t["status"]))
         )
 
         self.change_attempt = sa.update(tasks.table).where(by_task_id, t["attempt"] == sa.bindparam("at_attempt"))
@@ -171,7 +170,7 @@ class Statements:
             capabilities,
             due="next_poll_at",
             soon=_may_be_early(t),
-            changes={"next_poll_at": _next_poll(t, options), "polls": t["polls"] + 1},
+            changes={"next_poll_at": _next_poll(t, options), "polls": t["polls"] + 1},  # in this order
         )
 
         self._inserts: dict[tuple[str, ...], PreparedInsert] = {}
@@ -263,7 +262,8 @@ class Claim:
         if capabilities.skip_locked:
             self._due = self._due.with_for_update(skip_locked=True)
         ids = self._due.with_only_columns(t["id"].label("due_id"))
-        claim = sa.update(tasks.table).values({t[key]: value for key, value in changes.items()}).where(*is_due)
+        claim = sa.update(tasks.table).ordered_values(*((t[key], value) for key, value in changes.items()))
+        claim = claim.where(*is_due)
         self._all_due = claim.where(t["id"].in_(sa.select(ids.cte("due").c.due_id))).returning(*t.values())
         found = t["id"].in_(sa.bindparam("at_ids", expanding=True))
         self._locked = claim.where(found)
