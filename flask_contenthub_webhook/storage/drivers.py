@@ -102,9 +102,13 @@ def commits_by_itself(connection: Connection) -> bool:
     driver: Any = connection.connection.dbapi_connection
     if connection.dialect.name == "postgresql":
         return getattr(driver, "autocommit", False) is True
-    if connection.dialect.name in MYSQL and hasattr(driver, "get_autocommit"):
+    if connection.dialect.name not in MYSQL:
+        return False
+    if hasattr(driver, "get_autocommit"):
         return bool(driver.get_autocommit())
-    return False
+    of_engine = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    level = connection.get_execution_options().get("isolation_level", of_engine)
+    return level == "AUTOCOMMIT"  # mysql-connector would ask the server
 
 
 def set_autocommit(driver: Any, on: bool) -> None:

@@ -126,10 +126,10 @@ def _hand_over_some(state: WebhookState, most: int) -> list[str]:
 def _claim_one(state: WebhookState, resting: Sequence[str]) -> Row | str | None:
     """Claim the next task, if one is due; what the database says against it is a text."""
     try:
-        with state.database.session() as session:
-            claimed = state.store.claim_submissions(session, lease=_lease(state), limit=1, without=resting)
-            session.commit()
-            return claimed[0] if claimed else None
+        claimed = state.database.write(
+            lambda tx: state.store.claim_submissions(tx, lease=_lease(state), limit=1, without=resting)
+        )
+        return claimed[0] if claimed else None
     except SQLAlchemyError as error:
         message = "No task could be claimed for submission; the next sweep tries again."
         log_failure(state.database, logger, message, error)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -156,10 +157,9 @@ class _Pass:
         batch, early = self.state.settings.poll_batch, timedelta()
         try:
             while len(claimed) < limit and not is_stopping():
-                with self.state.database.session() as session:
-                    most = min(batch, limit - len(claimed))
-                    rows = self.state.store.claim_polls(session, early=early, limit=most, without=resting)
-                    session.commit()
+                most = min(batch, limit - len(claimed))
+                claim = partial(self.state.store.claim_polls, early=early, limit=most, without=resting)
+                rows = self.state.database.write(claim)
                 claimed += rows
                 if len(rows) < batch:
                     if early or not claimed:

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from flask_contenthub_webhook.creators import Job, Report
 from flask_contenthub_webhook.signals import task_completed
-from tests.support.database_drivers import MARIADB_DRIVERS, POSTGRES_DRIVERS, through, through_mysql
+from tests.support.database_drivers import MARIADB_DRIVERS, MYSQL_CONNECTOR, POSTGRES_DRIVERS, through, through_mysql
 from tests.support.host import Host, completed
 from tests.support.mariadb import NO_MARIADB, PROGRAM, MariaDBServer
+from tests.support.own_words import OPTIONS
+from tests.support.submission import OPEN, own, submit, sweep, with_own_creator
 
 Build = Callable[..., Host]
+AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
 
 
 @pytest.fixture(params=[*MARIADB_DRIVERS, *POSTGRES_DRIVERS])
@@ -225,11 +229,44 @@ def test_a_temporary_table_is_a_handler_s_own_matter(mariadb_host: Host) -> None
     assert host.task(task_id).status == "completed"
 
 
-def test_an_engine_in_autocommit_keeps_all_or_nothing(hosts: Build, mariadb_host: Host, mariadb_url: str) -> None:
-    host = hosts(str(mariadb_host.engine.url), engine_options={"isolation_level": "AUTOCOMMIT"})
+@pytest.mark.parametrize("driver", [*MARIADB_DRIVERS, MYSQL_CONNECTOR])
+def test_an_engine_in_autocommit_keeps_all_or_nothing(hosts: Build, mariadb_url: str, driver: str) -> None:
+    host = hosts(through_mysql(mariadb_url, driver), engine_options=AUTOCOMMIT)
     task_id = host.add_task()
     host.publisher.broken = True
 
     assert host.post(task_id, completed(task_id)).status_code == 500
     assert host.task(task_id).status == "submitted"
     assert host.contents() == []
+
+
+def test_in_autocommit_two_sweeps_submit_no_task_twice(hosts: Build, server_url: str) -> None:
+    """The lock that one of them takes in a first statement must hold until its second."""
+    host = with_own_creator(hosts(server_url, engine_options=AUTOCOMMIT, **OPTIONS))
+    submit(host)
+    threads: list[threading.Thread] = []
+    is_submitting, may_go_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        sweep(host)
+        is_submitting.set()
+
+    def wait(_: Job) -> Report:
+        if threading.current_thread() in threads:
+            is_submitting.set()
+            may_go_on.wait(10)
+        return OPEN
+
+    @sa.event.listens_for(host.engine, "before_cursor_execute")
+    def overtake(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+        if "UPDATE content_generation_tasks" in statement and not threads:
+            threads.append(threading.Thread(target=other))
+            threads[0].start()
+            assert is_submitting.wait(10)
+
+    own(host).on_submit = wait
+    sweep(host)
+    may_go_on.set()
+    threads[0].join(10)
+
+    assert own(host).calls.count("submit") == 1
