@@ -99,7 +99,7 @@ class NotifyListener:
             if engine.dialect.name != "postgresql" or engine.dialect.driver not in {"psycopg", "psycopg2"}:
                 self._is_in_vain = True
             else:
-                self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                self._connection = _connect(engine)
                 self._connection.detach()
                 if _hears(self._connection, engine):
                     self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
@@ -123,6 +123,12 @@ class NotifyListener:
                 connection.close()
 
 
+def _connect(engine: Engine) -> Connection:
+    connection = engine.connect()
+    connection.rollback()  # what a listener of the host's has begun
+    return connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def _hears(connection: Connection, engine: Engine) -> bool:
     """Tell whether a notification arrives on a connection.
 
@@ -131,8 +137,8 @@ def _hears(connection: Connection, engine: Engine) -> bool:
     """
     channel = f"{CHANNEL}_probe_{uuid.uuid4().hex}"
     connection.exec_driver_sql(f"LISTEN {channel}")
-    with engine.connect() as other:
-        other.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"NOTIFY {channel}")
+    with _connect(engine) as other:
+        other.exec_driver_sql(f"NOTIFY {channel}")
     is_heard = _was_notified(connection.connection.dbapi_connection, _LONGEST_PROBE)
     connection.exec_driver_sql(f"UNLISTEN {channel}")
     return is_heard

@@ -8,7 +8,7 @@ driver cannot even send it.
 
 These are settings of the session, not of the transaction. A pooled connection keeps them while only we use it, which
 costs no callback a statement; it gets its own back when somebody else takes it from the pool. So it is with autocommit,
-which is on from a single statement of ours until one of us needs a transaction.
+which is on from a single statement of ours until somebody, one of us or not, takes the connection for a transaction.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from .drivers import MYSQL, character_set, commits_by_itself, set_character_set
 from .packet_limit import PACKET, watch_packets
 
-__all__ = ["connect", "end_commit_each", "make_ours", "make_ours_to_commit_each", "make_session_ours", "using_ours"]
+__all__ = ["commit_each", "connect", "make_ours", "make_session_ours", "using_ours"]
 
 _OURS = "contenthub_webhook_session"
 _COMMITS_EACH = "contenthub_webhook_autocommit"
@@ -36,23 +36,29 @@ _WAITS = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 """Of rows and of tables, in whole seconds."""
 
 _is_ours: ContextVar[bool] = ContextVar("contenthub_webhook_connects", default=False)
+_commits_each: ContextVar[bool] = ContextVar("contenthub_webhook_commits_each", default=False)
 
 
 @contextmanager
-def using_ours() -> Iterator[None]:
-    """Take connections from the pool as ours, which keep our settings if they have them."""
-    token = _is_ours.set(True)
+def using_ours(*, commits_each: bool = False) -> Iterator[None]:
+    """Take connections from the pool as ours, which keep our settings if they have them.
+
+    Args:
+        commits_each: for a single statement, so that autocommit may stay on as well.
+    """
+    is_ours, commits = _is_ours.set(True), _commits_each.set(commits_each)
     try:
         yield
     finally:
-        _is_ours.reset(token)
+        _is_ours.reset(is_ours)
+        _commits_each.reset(commits)
 
 
-def connect(engine: Engine) -> Connection:
-    """Open a connection of ours."""
+def connect(engine: Engine, *, commits_each: bool = False) -> Connection:
+    """Open a connection of ours; see :func:`using_ours`."""
     if engine.dialect.name not in MYSQL:
         return engine.connect()
-    with using_ours():
+    with using_ours(commits_each=commits_each):
         return engine.connect()
 
 
@@ -63,45 +69,29 @@ def make_ours(connection: Connection, longest_wait: float) -> None:
         connection: nothing was executed in its transaction yet.
         longest_wait: seconds for a lock, rounded to whole ones, and at least one.
     """
-    if connection.dialect.name in MYSQL:
-        end_commit_each(connection)
-        if _OURS not in connection.info:
-            _change_settings(connection, longest_wait)
-
-
-def make_ours_to_commit_each(connection: Connection, longest_wait: float) -> None:
-    """Give a session our settings, and let it commit each statement until :func:`make_ours` or somebody else needs it.
-
-    Args:
-        connection: as in :func:`make_ours`, of a driver that knows whether it commits each statement.
-        longest_wait: as in :func:`make_ours`.
-    """
+    if connection.dialect.name not in MYSQL:
+        return
     if _OURS not in connection.info:
         _change_settings(connection, longest_wait)
+    elif "isolation_level" in connection.get_execution_options():  # SQLAlchemy resets it whenever it is given back
+        isolation, level = _isolation(connection.dialect)
+        connection.exec_driver_sql(f"SET SESSION {isolation} = {level}")
+
+
+def commit_each(connection: Connection) -> None:
+    """Let a session with our settings commit each statement until it is taken from the pool for a transaction."""
     if not commits_by_itself(connection):
         connection.exec_driver_sql("SET autocommit = 1")
         connection.info[_COMMITS_EACH] = True
 
 
-def end_commit_each(connection: Connection) -> bool:
-    """Let a session no longer commit each statement; False if it was not we who let it."""
-    if not connection.info.get(_COMMITS_EACH):
-        return False
-    connection.exec_driver_sql("SET autocommit = 0")
-    del connection.info[_COMMITS_EACH]
-    return True
-
-
 def _change_settings(connection: Connection, longest_wait: float) -> None:
     dialect = connection.dialect
-    isolation = "tx_isolation" if getattr(dialect, "is_mariadb", False) else "transaction_isolation"
+    isolation, level = _isolation(dialect)
     settings = (*_WAITS, isolation, "sql_mode")
     longest = max(1, round(longest_wait))
     values = [f"LEAST(@@SESSION.{wait}, {longest})" for wait in _WAITS]
-    values.append(
-        f"IF(@@SESSION.{isolation} = 'REPEATABLE-READ' AND NOT (@@log_bin AND @@SESSION.binlog_format = 'STATEMENT'),"
-        f" 'READ-COMMITTED', @@SESSION.{isolation})"
-    )
+    values.append(level)
     values.append("CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_TRANS_TABLES')")
     keep = [f"{_kept(setting)} = @@SESSION.{setting}" for setting in settings]
     change = [f"SESSION {setting} = {value}" for setting, value in zip(settings, values, strict=True)]
@@ -114,7 +104,7 @@ def _change_settings(connection: Connection, longest_wait: float) -> None:
     if PACKET not in connection.info:  # it stays the same until the session ends
         connection.info[PACKET] = connection.exec_driver_sql("SELECT @@SESSION.max_allowed_packet").scalar_one()
     driver = connection.connection.dbapi_connection
-    connection.info[_OURS] = f"SET {', '.join(restore)}"
+    connection.info[_OURS] = restore
     if (own := character_set(driver)) != _CHARACTER_SET:
         collation = connection.exec_driver_sql("SELECT @@SESSION.collation_connection").scalar_one()
         connection.info[_HOSTS] = own, collation
@@ -128,6 +118,14 @@ def make_session_ours(session: Session, dialect: Dialect, longest_wait: float) -
         event.listen(session, "after_begin", lambda _session, _transaction, begun: make_ours(begun, longest_wait))
 
 
+def _isolation(dialect: Dialect) -> tuple[str, str]:
+    """Return the setting of the isolation, and the expression of the one that we want."""
+    name = "tx_isolation" if getattr(dialect, "is_mariadb", False) else "transaction_isolation"
+    needs_its_own = "@@log_bin AND @@SESSION.binlog_format = 'STATEMENT'"
+    own = f"@@SESSION.{name}"
+    return name, f"IF({own} = 'REPEATABLE-READ' AND NOT ({needs_its_own}), 'READ-COMMITTED', {own})"
+
+
 def _kept(setting: str) -> str:
     """Return the variable of the session in which its own value of a setting is kept."""
     return f"@contenthub_{setting}"
@@ -135,14 +133,16 @@ def _kept(setting: str) -> str:
 
 def _give_back(driver: Any, entry: ConnectionPoolEntry, _: object) -> None:
     """Give a session its own settings back; only somebody else's check-out of one that we used costs a statement."""
-    if _is_ours.get() or not (restore := entry.info.pop(_OURS, None)):
+    is_ours = _is_ours.get()
+    restore = [] if is_ours else list(entry.info.pop(_OURS, ()))
+    if not _commits_each.get() and entry.info.pop(_COMMITS_EACH, False):
+        restore.append("autocommit = 0")
+    if not restore:
         return
-    if entry.info.pop(_COMMITS_EACH, False):
-        restore += ", autocommit = 0"
     try:
         cursor = driver.cursor()
-        cursor.execute(restore)
-        if hosts := entry.info.pop(_HOSTS, None):
+        cursor.execute(f"SET {', '.join(restore)}")
+        if not is_ours and (hosts := entry.info.pop(_HOSTS, None)):
             own, collation = hosts
             set_character_set(driver, own)
             cursor.execute(f"SET SESSION collation_connection = {collation}")

@@ -21,14 +21,7 @@ from .database_errors import Trouble, is_connection_useless, trouble_of
 from .drivers import MYSQL, commits_by_itself, knows_autocommit, set_autocommit
 from .encoding import check_encoding, is_checked
 from .host_session import OURS, context_of_ours, is_exhausted, make_room
-from .mysql_session import (
-    connect,
-    end_commit_each,
-    make_ours,
-    make_ours_to_commit_each,
-    make_session_ours,
-    using_ours,
-)
+from .mysql_session import commit_each, connect, make_ours, make_session_ours, using_ours
 from .sqlite_lock import begin_writing
 
 if TYPE_CHECKING:
@@ -125,7 +118,8 @@ class Database:
         """Run one statement that writes, and others that only read or notify, as in :meth:`write`.
 
         A server commits such a statement by itself, which saves two of three round trips to PostgreSQL, and one of
-        three to MariaDB. On SQLite this is a transaction.
+        three to MariaDB. On SQLite this is a transaction; so it is where the host listens for the begin of one or for a
+        new connection, and may have set there what ends with a transaction.
         """
         return _at_most_twice(self._commit_each, work)
 
@@ -139,14 +133,15 @@ class Database:
 
     def _commit_each(self, work: Callable[[Connection], T]) -> T:
         engine = self._engine
-        if engine is None or not knows_autocommit(engine.dialect):
+        if engine is None or not knows_autocommit(engine.dialect) or _is_prepared_by_host(engine):
             return self._commit(work)
         if is_exhausted(engine.pool):
             make_room(self.db, self.store.bind_of)
-        with connect(engine) as connection:
+        with connect(engine, commits_each=True) as connection:
             try:
                 if engine.dialect.name in MYSQL:
-                    make_ours_to_commit_each(connection, self.store.lock_timeout)
+                    make_ours(connection, self.store.lock_timeout)
+                    commit_each(connection)
                 else:
                     connection.execution_options(isolation_level="AUTOCOMMIT")
                 check_encoding(connection, self._tables)
@@ -173,7 +168,7 @@ class Database:
         with context_of_ours(self.app, self.db), nullcontext() if has_connection else using_ours():
             session = self.db.session()
             session.info[OURS] = True
-            session.expire_on_commit = False
+            session.expire_on_commit, session.autobegin = False, True
             if not has_connection:
                 dialect = self.store.bind_of(session).dialect
                 make_session_ours(session, dialect, self.store.lock_timeout)
@@ -255,7 +250,7 @@ class Transaction:
 
     def __enter__(self) -> Self:
         """Make a server keep all or nothing even if the host's engine is in AUTOCOMMIT; nothing was sent yet."""
-        if commits_by_itself(self.connection) and not end_commit_each(self.connection):
+        if commits_by_itself(self.connection):
             self._in_autocommit = self.connection.connection.dbapi_connection
             set_autocommit(self._in_autocommit, False)
         return self
@@ -286,6 +281,11 @@ def _at_most_twice(run: Callable[[Callable[[Connection], T]], T], work: Callable
         if trouble_of(error) is not Trouble.RETRY:
             raise
     return run(work)
+
+
+def _is_prepared_by_host(engine: Engine) -> bool:
+    """Tell whether the host runs statements of its own before ours, such as the SET LOCAL of row-level security."""
+    return bool(engine.dispatch.begin or engine.dispatch.engine_connect)
 
 
 def _drop_useless(connection: Connection, error: SQLAlchemyError) -> None:

@@ -193,3 +193,14 @@ def test_a_declarative_base_of_flask_sqlalchemy_lite_moves_as_it_is(hosts: Build
     task_id = host.add_task()
 
     assert host.post(task_id, completed(task_id), attempt=1).status_code == 200
+
+
+def test_a_session_that_does_not_begin_by_itself(hosts: Build, sqlite_url: str):
+    host = hosts(sqlite_url, db=SQLAlchemy(session_options={"autobegin": False}), models=lambda db: {})
+    task_id = "00000000-0000-4000-8000-000000000001"
+    with host.engine.begin() as connection:
+        values = {"task_id": task_id, "status": "submitted", "earlier_creator_task_ids": []}
+        connection.execute(sa.insert(host.state.task_model.__table__).values(**values))
+
+    assert host.post(task_id, completed(task_id)).status_code == 200
+    assert host.post(task_id, completed(task_id)).get_json()["outcome"] == "duplicate"

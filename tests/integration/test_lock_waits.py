@@ -17,6 +17,7 @@ from tests.support.mariadb import MariaDBServer
 Build = Callable[..., Host]
 LONGEST = 20
 """Seconds that nothing here may wait; the server's own setting is 50."""
+ONE_CONNECTION = {"pool_size": 1, "max_overflow": 0}
 OWN = "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout"
 
 
@@ -76,8 +77,7 @@ def test_a_handler_that_waits_is_ended_in_time(host: Host, other: sa.Connection)
 def test_the_host_keeps_its_own_setting(hosts: Build, mariadb_url: str) -> None:
     """Through the same pooled connection, with a setting of its own for each session."""
     options = {
-        "pool_size": 1,
-        "max_overflow": 0,
+        **ONE_CONNECTION,
         "connect_args": {"init_command": "SET SESSION innodb_lock_wait_timeout = 33, SESSION lock_wait_timeout = 44"},
     }
     host = hosts(mariadb_url, WEBHOOK_TIMEOUT=7, engine_options=options)
@@ -94,7 +94,7 @@ def test_the_host_keeps_its_own_setting(hosts: Build, mariadb_url: str) -> None:
 
 
 def test_callbacks_alone_cost_no_statement_for_it(hosts: Build, mariadb_url: str) -> None:
-    host = hosts(mariadb_url, engine_options={"pool_size": 1, "max_overflow": 0})
+    host = hosts(mariadb_url, engine_options=ONE_CONNECTION)
     tasks = [host.add_task() for _ in range(3)]
     host.post(tasks[0], completed(tasks[0]))
 
@@ -118,7 +118,7 @@ def test_a_shorter_setting_of_the_host_s_stays(hosts: Build, mariadb_url: str) -
 def test_a_pooled_connection_that_was_lost_meanwhile_is_replaced_for_the_host(
     hosts: Build, mariadb: MariaDBServer, mariadb_url: str
 ) -> None:
-    host = hosts(mariadb_url, engine_options={"pool_size": 1, "max_overflow": 0})
+    host = hosts(mariadb_url, engine_options=ONE_CONNECTION)
     task_id = host.add_task()
     host.post(task_id, completed(task_id))
 
@@ -127,3 +127,17 @@ def test_a_pooled_connection_that_was_lost_meanwhile_is_replaced_for_the_host(
 
     with host.engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT 1")) == 1
+
+
+def test_our_isolation_is_set_wherever_sqlalchemy_resets_the_host_s(hosts: Build, mariadb_url: str) -> None:
+    """It sets an isolation of the engine's options at each check-out, and takes it back at each check-in."""
+    options = {**ONE_CONNECTION, "execution_options": {"isolation_level": "REPEATABLE READ"}}
+    host = hosts(mariadb_url, engine_options=options)
+    seen, isolation = [], sa.text("SELECT @@tx_isolation")
+
+    with host.app.app_context():
+        for begin in (*[host.state.database.begin] * 3, host.engine.connect, host.state.database.begin):
+            with begin() as connection:
+                seen.append(connection.scalar(isolation))
+
+    assert seen == [*["READ-COMMITTED"] * 3, "REPEATABLE-READ", "READ-COMMITTED"]
