@@ -136,8 +136,8 @@ def test_our_isolation_is_set_wherever_sqlalchemy_resets_the_host_s(hosts: Build
     seen, isolation = [], sa.text("SELECT @@tx_isolation")
 
     with host.app.app_context():
-        for begin in (*[host.state.database.begin] * 3, host.engine.connect, host.state.database.begin):
-            with begin() as connection:
+        for is_ours in (True, True, True, False, True):
+            with host.state.database.begin() if is_ours else host.engine.connect() as connection:
                 seen.append(connection.scalar(isolation))
 
     assert seen == [*["READ-COMMITTED"] * 3, "REPEATABLE-READ", "READ-COMMITTED"]
