@@ -37,9 +37,10 @@ class Step:
 
     Args:
         kind: ``begin`` (of a transaction that writes, on SQLite), ``read``, ``write``, ``commit`` (or a statement that
-            is committed with it) or ``rollback``.
+            is committed with it), ``rollback``, or ``call`` of the service.
         text: the statement.
-        tables: what it touches; of a COMMIT or a ROLLBACK, what was written since the transaction began.
+        tables: what it touches; of a COMMIT or a ROLLBACK, what was written since the transaction began; of a call,
+            the service.
         lock: one of :class:`Lock`.
     """
 
@@ -133,6 +134,11 @@ class Gate:
             self._written.update(tables)
             self._lock = Lock.HAS if lock == Lock.TAKES else lock
         self.arrive(Step("read" if reads else "commit" if commits else "write", text, tables, lock))
+
+    def call(self, place: str) -> None:
+        """Wait before a call of the service; ``place`` is where in it the actor is."""
+        if place.startswith("before"):
+            self.arrive(Step("call", place.removeprefix("before the "), frozenset({"service"})))
 
     def begin(self) -> None:
         """Wait before a transaction that writes, on SQLite."""

@@ -15,6 +15,7 @@ from itertools import chain, combinations_with_replacement, permutations
 from pathlib import Path
 from typing import Any
 
+from flask_contenthub_webhook.creators import RemoteState
 from flask_contenthub_webhook.runtime.state import WebhookState
 from tests.support.host import Host
 
@@ -39,6 +40,15 @@ _SLICE_SECONDS = 7.0
 """Of each kind of database, in a slice."""
 _LEASE = timedelta(minutes=10)
 """Longer than any lease of a delivery."""
+_IDLE = {
+    ("timed out", "pending"),  # it has no job yet,
+    ("poll's completed", "pending"),
+    ("timed out", "failed"),  # is not asked about,
+    ("poll's completed", "failed"),
+    ("failed", "failed"),  # or what comes is of an attempt that is over
+    ("progress", "failed"),
+}
+"""Events that have no effect on a task in some state, whatever comes beside them."""
 _ENOUGH = 10
 """Stories, after which a database is not looked at further."""
 
@@ -58,6 +68,16 @@ class Case:
     base: str
     inbox: bool
     is_one: bool = False
+
+    @property
+    def able(self) -> Iterator[str]:
+        """The events that must have their effect in some order; what waits behind another callback may never do so."""
+        for place, name in enumerate(self.kinds):
+            is_behind = self.inbox and (
+                name == "poll's completed" or (place > 0 and {name, self.kinds[place - 1]} <= {*CALLBACKS})
+            )
+            if not is_behind and (name, self.base) not in _IDLE:
+                yield name
 
     def __str__(self) -> str:
         ways = "claimed from the inbox" if self.inbox else "inline"
@@ -138,7 +158,7 @@ class Arena:
                 actor = self.actors[number]
                 _forget(actor.state)
                 actor.clock.now = clock.now + (_LEASE if case.is_one and number else timedelta())
-                actor.state.creator = LedgerCreator(self.books, says=KINDS[name].says)
+                actor.state.creator = LedgerCreator(self.books, says=KINDS[name].says, at=gate.call)
                 acts.append(partial(_act, actor, name, task_id, parked, case.inbox))
             try:
                 answers, happened = take(gates, acts, chooser, self.locks)
@@ -153,6 +173,7 @@ class Arena:
                 _forget(self.observer.state)
                 self.observer.retry()
             found = find(self.observer, task_id)
+            effective.update(_effective(case, before, found))
             wrong = list(self._wrong(case, before, answers, found, serial))
             if found.outcome not in seen:  # an audit costs as much as an order
                 seen.add(found.outcome)
@@ -161,6 +182,7 @@ class Arena:
                 self.stories.append(_story(case, self.kind, gates, happened, answers, found, wrong))
             return found
 
+        effective: set[str] = set()
         seen: set[tuple[Any, ...]] = set()
         serial: set[tuple[Any, ...]] = set()
         ends: set[tuple[Any, ...]] = set()
@@ -179,6 +201,9 @@ class Arena:
             if not orders.go_on():
                 break
         self.counts["unstable"] += orders.unstable
+        if len(self.stories) == told:
+            idle = [name for name in case.able if name not in effective]
+            self.stories += [f"{case} on {self.kind}: '{name}' had no effect in any order" for name in idle]
         rows.empty()
 
     def _task(self, base: str, *, with_parked: bool) -> tuple[str, int | None]:
@@ -215,9 +240,31 @@ class Arena:
             yield f"the table allows {sorted(ends)} in one order or another, and the task is {now}"
         if serial and found.outcome not in serial:
             yield f"no serial run ends with {found.outcome}, but with {sorted(serial, key=str)}"
+        yield from self._paid_in_vain(found)
         waiting = [row["id"] for row in found.deliveries if row["verdict"] == "queued"]
         if waiting:
             yield f"the deliveries {waiting} still wait after the last worker"
+
+    def _paid_in_vain(self, found: Found) -> Iterator[str]:
+        jobs = self.books.jobs
+        for (_, attempt), count in Counter((job.task_id, job.attempt) for job in jobs).items():
+            if count > 1:
+                yield f"attempt {attempt} was submitted {count} times"
+        if found.task["status"] in {"cancelled", "timeout"} and found.task["next_poll_at"] is None:
+            for job in jobs:
+                if job.state is RemoteState.OPEN:
+                    yield f"the job {job.name} goes on, and nobody will ever stop it"
+
+
+def _effective(case: Case, before: Found, found: Found) -> set[str]:
+    """Return the events of a case that had an effect."""
+    old = {row["id"] for row in before.deliveries if row["verdict"] == "processed"}
+    done = {
+        (row["source"], row["event"])
+        for row in found.deliveries
+        if row["verdict"] == "processed" and row["id"] not in old
+    }
+    return {name for name in case.kinds if (KINDS[name].source, KINDS[name].event) in done}
 
 
 def _act(host: Host, name: str, task_id: str, parked: int | None, inbox: bool) -> Answer:

@@ -171,7 +171,9 @@ def make_task(host: Host, books: Books, base: str, *, with_parked: bool) -> tupl
         assert sweep(host).outcomes == {"submitted": 1}
     parked = _park(host, task_id) if with_parked else None
     if base == "failed":
+        books.note("failed", books.jobs[-1].name)  # or the service, which is asked, says that the job is open
         assert host.post(task_id, failed(task_id, retryable=False), attempt=1).status_code == 200
+    assert host.task(task_id).status == base
     return task_id, parked
 
 
@@ -183,6 +185,7 @@ def bring_up_to(host: Host, task_id: str, kinds: tuple[str, ...], *, inbox: bool
         for name in kinds:
             if (body := KINDS[name].body) is not None:
                 assert host.post(task_id, body(task_id), attempt=1).status_code == 202
+                assert host.deliveries(task_id)[-1].verdict == Verdict.QUEUED
         host.state.settings = inline
     task = host.task(task_id)
     if "timed out" in kinds:

@@ -99,6 +99,7 @@ class Orders:
                 return branch.chosen
             self.unstable += 1
             del self._branches[self._depth :]
+            self._new_from = min(self._new_from, self._depth)
         branch = _Branch(dict(enabled), self._asleep(enabled))
         choices = branch.open_choices()
         if not choices:
