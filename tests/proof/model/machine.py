@@ -34,7 +34,7 @@ from .world import ATTEMPT_TIME, Budget, Message, PaidJob, Powers, Service, Worl
 __all__ = ["Hub", "Operation", "Process", "Setting", "State", "text_of"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-_ACKNOWLEDGED, _REFUSED, _TROUBLE = {200, 202}, 400, 500
+_ACKNOWLEDGED, _REFUSED = {200, 202}, 400
 _DUE = {"next_submit_at", "next_poll_at", "deadline_at", "next_retry_at"}
 
 Rows = Mapping[str, tuple[tuple[Any, ...], ...]]
@@ -131,7 +131,7 @@ class Done:
         if self.answer is not None and isinstance(message, Message):
             if message.is_forged and self.answer < _REFUSED:
                 wrongs += (f"A forged message is answered {self.answer}.",)
-            elif self.answer >= _TROUBLE and not process.does.is_broken:
+            elif self.answer >= _REFUSED and not message.is_forged and not process.does.is_broken:
                 wrongs += (f"{process.does} is answered {self.answer}.",)
             elif self.answer in _ACKNOWLEDGED and not world.is_purged:
                 world = replace(world, acknowledged=tuple(sorted({*world.acknowledged, message.body})))

@@ -169,9 +169,10 @@ class Service:
         self.world = World(Budget())
         self.now: Callable[[], datetime] = lambda: datetime.min
 
-    def can_find_out(self, job: PaidJob) -> bool:
-        """Whether the hub can learn of a job, even if the answer to its submission was lost."""
-        return any(self.powers)
+    def can_find_out(self, job: PaidJob, task: Mapping[str, Any]) -> bool:
+        """Whether the hub knows of a job, or can learn of it even if the answer to its submission was lost."""
+        known = (task["creator_task_id"], *json.loads(task["earlier_creator_task_ids"] or "[]"))
+        return any(self.powers) or job.name in known
 
     # --- calls -----------------------------------------------------------------------------------------------
 
@@ -284,7 +285,7 @@ class Service:
     def _rivals(self, taken: PaidJob) -> Sequence[str]:
         """A second job is paid for while the first is alive: wrong, unless nobody could know, and its time was over."""
         rivals = [job for job in self.world.jobs if job.state is RemoteState.OPEN]
-        known = [job for job in rivals if self.can_find_out(job) or taken.at < job.at + ATTEMPT_TIME]
+        known = [job for job in rivals if any(self.powers) or taken.at < job.at + ATTEMPT_TIME]
         return [f"Job {taken.number} is taken while job {job.number} is alive." for job in known]
 
     def _report_on(self, name: str) -> Report:
