@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path as Folder
 from typing import Any
 
+from flask_contenthub_webhook.core.state_machine import Verdict
 from tests.migration.cuts import cut_everywhere
 from tests.support.host import Host
 from tests.support.receiver import Receiver
@@ -31,6 +32,7 @@ _SLICE_SECONDS = 7.0
 _TRIES = 3
 """Of reaching a point, since threads take their turns as they like."""
 _ENOUGH = 10
+_HEARD = {Verdict.QUEUED, Verdict.PROCESSED, Verdict.FAILED, Verdict.REPLAYED}
 
 
 class Enumeration:
@@ -70,8 +72,15 @@ class Enumeration:
         if status:
             self.stories.append(f"{self._title}: the process that nobody ended ended with {status}")
             return []
+        self._check_act()
         self._judge("nowhere")
         return list(seen)
+
+    def _check_act(self) -> None:
+        """See that the process did what it was to do, before anybody else can make up for it."""
+        rows = [row for task in self._world.observer.tasks() for row in self._world.observer.deliveries(task.task_id)]
+        if missing := Counter(self._path.leaves) - Counter(row.event for row in rows if row.verdict in _HEARD):
+            self.stories.append(f"{self._title}: the process that nobody ended left no row of {', '.join(missing)}")
 
     def _cut(self, point: str) -> bool:
         status = 0
@@ -122,7 +131,7 @@ class Enumeration:
             wrong.append(f"the next process ended with {status}")
         wrong += self._world.broken(has_history=self._path.has_history)
         ends = {task.status for task in self._world.observer.tasks()}
-        if not ends <= self._path.ends:
+        if not ends or not ends <= self._path.ends:
             wrong.append(f"the tasks are {sorted(ends)}, and may be {sorted(self._path.ends)}")
         if wrong:
             self.stories.append("\n".join([f"{self._title}, ended {point}:", *self._lines(), *_broken(wrong)]))

@@ -31,6 +31,7 @@ class Path:
         prepare: makes the tasks, and returns what the act needs to know.
         act: what the process does that ends.
         ends: the states in which the tasks may be in the end.
+        leaves: the events of which there must be a row when it has ended by itself.
         again: what the caller does again, since it got no answer; it returns what is wrong.
         processing: the mode of the application that ends.
         keeps_names: of the service.
@@ -45,6 +46,7 @@ class Path:
     prepare: Callable[[World], Any]
     act: Callable[[Host, Any], object]
     ends: frozenset[str] = frozenset({"completed"})
+    leaves: tuple[str, ...] = ()
     again: Callable[[Host, Any], object] | None = None
     processing: str = "inline"
     keeps_names: bool = True
@@ -299,36 +301,53 @@ def _callback(name: str, event: Callable[[str], Any], prepare: Callable[[World],
 _ANY = frozenset({"completed", "failed", "timeout"})
 
 PATHS = (
-    *_callback("callback completed", _completed, _done),
-    *_callback("callback failed", failed, _submitted, ends=_ANY),
-    *_callback("callback progress", _progress, _submitted),
-    *_callback("callback of a custom type", _custom, _submitted),
-    Path("callback whose handler fails", _done, _post_to_a_broken_handler, again=_post(_completed)),
-    Path("batch, never sent again", _two, _post_batch),
-    Path("batch, sent again", _two, _post_batch, again=_post_batch),
-    *_callback("accepted for the inbox", _completed, _done, processing="worker"),
-    Path("batch for the inbox", _two, _post_batch, again=_post_batch, processing="worker"),
+    *_callback("callback completed", _completed, _done, leaves=("completed",)),
+    *_callback("callback failed", failed, _submitted, ends=_ANY, leaves=("failed",)),
+    *_callback("callback progress", _progress, _submitted, leaves=("progress",)),
+    *_callback("callback of a custom type", _custom, _submitted, leaves=(CUSTOM,)),
+    Path(
+        "callback whose handler fails", _done, _post_to_a_broken_handler, again=_post(_completed), leaves=("completed",)
+    ),
+    Path("batch, never sent again", _two, _post_batch, leaves=("progress", "progress", "completed")),
+    Path("batch, sent again", _two, _post_batch, again=_post_batch, leaves=("progress", "progress", "completed")),
+    *_callback("accepted for the inbox", _completed, _done, processing="worker", leaves=("completed",)),
+    Path(
+        "batch for the inbox",
+        _two,
+        _post_batch,
+        again=_post_batch,
+        processing="worker",
+        leaves=("progress", "progress", "completed"),
+    ),
     Path("worker's thread", _waiting, _retry_due),
     Path("worker", _waiting, _work, first_only=frozenset({"MainThread"})),
     Path("listening for work", _waiting, _listen),
     Path("another try", _failed_once_and_due, _retry_due),
     Path("Celery task", _waiting, _celery_task, by_celery=True, processing="celery"),
-    Path("submit", lambda world: None, _submit_and_hand_over),
-    Path("sweep", _pending, _sweep),
-    Path("sweep, the service has its own names", _pending, _sweep, keeps_names=False),
-    Path("sweep, the service cannot be asked", _pending, _sweep, keeps_names=False, finds=False, ends=_ANY),
-    Path("sweep, second attempt", _next_attempt, _sweep),
+    Path("submit", lambda world: None, _submit_and_hand_over, leaves=("submitted",)),
+    Path("sweep", _pending, _sweep, leaves=("submitted",)),
+    Path("sweep, the service has its own names", _pending, _sweep, keeps_names=False, leaves=("submitted",)),
+    Path(
+        "sweep, the service cannot be asked",
+        _pending,
+        _sweep,
+        keeps_names=False,
+        finds=False,
+        ends=_ANY,
+        leaves=("submitted",),
+    ),
+    Path("sweep, second attempt", _next_attempt, _sweep, leaves=("submitted", "submitted")),
     Path("sweep, the next process comes a day later", _only_attempt, _sweep, ends=_ANY, away=_DAY),
     Path("sweep, own names, the next a day later", _only_attempt, _sweep, keeps_names=False, ends=_ANY, away=_DAY),
     Path("worker's thread, the next a day later", _waiting, _retry_due, away=_DAY),
-    Path("reconcile, the job is done", _polled_when_done, _reconcile),
+    Path("reconcile, the job is done", _polled_when_done, _reconcile, leaves=("completed",)),
     Path("reconcile, the job is open", _due_for_a_poll, _reconcile),
-    Path("reconcile, the time is up", _overdue, _reconcile, ends=_ANY),
-    Path("cancel", _submitted, cancel, ends=frozenset({"cancelled", "completed"})),
-    Path("cancel, told again", _submitted, cancel, ends=frozenset({"cancelled"}), again=cancel),
+    Path("reconcile, the time is up", _overdue, _reconcile, ends=_ANY, leaves=("timed_out",)),
+    Path("cancel", _submitted, cancel, ends=frozenset({"cancelled", "completed"}), leaves=("cancelled",)),
+    Path("cancel, told again", _submitted, cancel, ends=frozenset({"cancelled"}), leaves=("cancelled",), again=cancel),
     Path("cancel, the next process comes a day later", _submitted, cancel, ends=_ANY | {"cancelled"}, away=_DAY),
-    Path("retry", _gone, retry, ends=frozenset({"completed", "failed"})),
-    Path("replay", _to_replay, _replay),
+    Path("retry", _gone, retry, ends=frozenset({"completed", "failed"}), leaves=("retry",)),
+    Path("replay", _to_replay, _replay, leaves=("completed", "completed")),
     Path("forward", _with_a_forward, _send_forwards),
     Path("purge", _old, _purge, again=_purge_again, has_history=False),
     Path("alert check", _failed_once, _check_alerts, again=_check_alerts_again),
