@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+import traceback
+from collections.abc import Sequence
 
 from .parts import DATABASES, PARTS, load
-from .results import table_of, write_table
+from .results import PartResult, table_of, write_table
 
 
 def main() -> int:
@@ -22,16 +25,24 @@ def main() -> int:
     results = []
     for name in arguments.parts or PARTS:
         _say(f"{name}:")
-        result = load(name)(
-            whole=not arguments.slice, databases=arguments.database or DATABASES, say=lambda line: _say(f"  {line}")
-        )
+        result = _run(name, whole=not arguments.slice, databases=arguments.database or DATABASES)
         for story in result.stories:
             _say(f"\n{story}\n")
         results.append(result)
     _say("\n" + "\n".join(table_of(results)))
-    if arguments.write:
+    if arguments.write and not arguments.slice and not arguments.database:  # a part of it is not the whole
         write_table(results)
     return 1 if any(result.stories for result in results) else 0
+
+
+def _run(name: str, *, whole: bool, databases: Sequence[str]) -> PartResult:
+    """Run one part; what it raises is a story, and the others run all the same."""
+    began = time.monotonic()
+    try:
+        return load(name)(whole=whole, databases=databases, say=lambda line: _say(f"  {line}"))
+    except Exception:  # noqa: BLE001 - it is told
+        story = f"{name} ended with an error:\n{traceback.format_exc()}"
+        return PartResult(part=name.replace("_", " "), cases=0, stories=(story,), seconds=time.monotonic() - began)
 
 
 def _say(line: str) -> None:

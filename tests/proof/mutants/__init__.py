@@ -43,6 +43,8 @@ def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) 
     """Run the mutants, two at a time; see :class:`..parts.Prove`."""
     began = time.monotonic()
     chosen = MUTANTS if whole else MUTANTS[::_SLICE]
+    for mutant in chosen:  # before an hour of work
+        _text_of(mutant)
     fates = []
     with ThreadPoolExecutor(2 if whole else 1) as pool:
         for fate in pool.map(_fate_of, chosen):
@@ -75,11 +77,14 @@ def _make(mutant: Mutant, place: Path) -> None:
     shutil.copytree(ROOT / PACKAGE, place / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("tests", "pyproject.toml", "docs", "example_app", "benchmarks"):
         (place / name).symlink_to(ROOT / name)
-    changed = place / PACKAGE / mutant.file
-    text = changed.read_text("utf-8")
+    (place / PACKAGE / mutant.file).write_text(_text_of(mutant).replace(mutant.old, mutant.new), "utf-8")
+
+
+def _text_of(mutant: Mutant) -> str:
+    text = (ROOT / PACKAGE / mutant.file).read_text("utf-8")
     if text.count(mutant.old) != 1:
         raise LookupError(f"{mutant.name}: its text is {text.count(mutant.old)} times in {mutant.file}, not once.")
-    changed.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    return text
 
 
 def _run(killer: str, place: Path) -> tuple[bool, str]:

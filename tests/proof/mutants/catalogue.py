@@ -210,8 +210,10 @@ MUTANTS: Final = (
         name="nothing is committed before the answer 202",
         why="acknowledged means durable",
         file="storage/transactions.py",
-        old="                yield transaction.connection\n                transaction.commit()\n            return",
-        new="                yield transaction.connection\n            return",
+        old="            return self._commit(work)\n        if is_exhausted",
+        new="            with self.transaction() as begun:\n"
+        "                return work(begun.connection)\n"
+        "        if is_exhausted",
         killers=("the inbox",),
     ),
     Mutant(
