@@ -121,7 +121,7 @@ class WebhookHandler:
     def _handle(self, type_: str, task_id: str, payload: Mapping[str, Any], attempt: int | None) -> Outcome:
         state = get_state(self._app)
         whole = {"taskId": task_id, **payload, "event": type_}
-        event = parse_event(whole, required_fields=state.settings.required_result_fields)
+        event = parse_event(whole, required_fields=state.registry.common_fields)
         body = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
         received = ReceivedEvent(
             task_id=task_id,

@@ -69,6 +69,11 @@ class Registry:
         self.default_settings = settings if self.first is None else self.first.settings
         """For tasks whose creator is not known, or is the first one."""
         every = [entry.settings for entry in self.entries] or [settings]
+        required = [each.required_result_fields for each in every]
+        self.common_fields = tuple(name for name in required[0] if all(name in fields for fields in required))
+        """The fields that every creator requires of a result: all that is certain before its task is known."""
+        self.fields_differ = any(set(fields) != set(self.common_fields) for fields in required)
+        """Only its task tells which fields a result must have."""
         self.poll_lookahead = min(each.poll_lookahead for each in every)
         self.pacing = dataclasses.replace(settings, poll_interval=min(each.poll_interval for each in every))
         """The configuration with the shortest interval of all, by which the poller runs."""

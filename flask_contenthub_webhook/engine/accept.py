@@ -127,7 +127,7 @@ def _accept(state: WebhookState, tx: Connection, received: ReceivedEvent, *, not
     ours = received.task_id
     named = None if received.task_is_authenticated or received.event.task_id == ours else received.event.task_id
     kept = None
-    if (named is not None or not _lacks_attempt(received)) and not may_be_anothers(state, received):
+    if (named is not None or not _lacks_attempt(state, received)) and not may_be_anothers(state, received):
         values = _values(state, received, now, ahead)
         if named is not None:
             del values["attempt"]
@@ -226,15 +226,17 @@ def _task_columns(state: WebhookState, tx: Connection, received: ReceivedEvent, 
     A copy of an applied message gets none: when it is applied, the history identifies it.
     """
     attempt = attempt_of(received, task)
-    if attempt is None and _lacks_attempt(received):
+    if attempt is None and _lacks_attempt(state, received):
         is_copy = state.store.was_applied(tx, task, received.digest, received.message_id)
         attempt = None if is_copy else task["attempt"]
     return {"task_id": task["task_id"], "attempt": attempt, "status_before": task["status"]}
 
 
-def _lacks_attempt(received: ReceivedEvent) -> bool:
-    """Return True if the effect of an event depends on its attempt, and the request does not name one."""
-    return received.attempt is None and received.trigger not in {Trigger.COMPLETED, Trigger.CUSTOM}
+def _lacks_attempt(state: WebhookState, received: ReceivedEvent) -> bool:
+    """Return True if the effect of an event may depend on its attempt, and the request does not name one."""
+    if received.attempt is not None or received.trigger is Trigger.CUSTOM:
+        return False
+    return received.trigger is not Trigger.COMPLETED or state.registry.fields_differ
 
 
 def _queued(task: Row, delivery_id: int, reason: str = "") -> Outcome:

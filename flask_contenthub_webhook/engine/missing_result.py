@@ -29,7 +29,9 @@ _LATE = "The callback says completed; the creator did not return its result in t
 def fetch_missing_result(
     state: WebhookState, received: ReceivedEvent, *, patience: float | None = None
 ) -> ReceivedEvent:
-    """Return the event with the result that it lacked; unchanged if none is missing, or the creator has none.
+    """Return the event with the result that it lacked; as it came if none is missing, or the creator has none.
+
+    The task's creator decides what is missing, wherever the event was parsed.
 
     Args:
         state: the application's state.
@@ -39,33 +41,47 @@ def fetch_missing_result(
     Raises:
         CreatorError: the creator cannot be asked now; the event should be tried again later.
         DatabaseUnavailable: the task could not be read.
+        InvalidPayload: a field that the task's creator requires is of the wrong type.
     """
-    event = received.event
-    if state.creator is None or not isinstance(event, Completed) or not event.missing:
+    task = _read_task(state, received) if _may_lack_fields(state, received) else None
+    if task is None:
         return received
-    try:
-        task = state.database.ask(
-            lambda tx: state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
-        )
-    except SQLAlchemyError as error:
-        raise unavailable(error) from error
-    name = None if task is None or task["status"] == TaskState.COMPLETED else _name_of(task, received)
-    service = None if task is None or name is None else state.service_of(task)
-    if (
-        task is None or name is None or service is None
-    ):  # unknown, completed or another task's: applying the event says so
+    fields = state.settings_for(task).required_result_fields
+    if state.registry.fields_differ:
+        received = dataclasses.replace(received, event=parse_event(received.event.payload, required_fields=fields))
+    event = received.event
+    if not isinstance(event, Completed) or not event.missing:
+        return received
+    name = None if task["status"] == TaskState.COMPLETED else _name_of(task, received)
+    service = None if name is None else state.service_of(task)
+    if name is None or service is None:  # completed or another task's: applying the event says so
         return received
     if received.source is Source.REPLAY:
         service.pause.lift()
     fetched = in_time(lambda: _fetch(service, name, event), patience, late=_LATE)
     try:
         check_value(fetched)
-        parsed = parse_event(
-            {**event.payload, "result": fetched}, required_fields=state.settings_for(task).required_result_fields
-        )
+        parsed = parse_event({**event.payload, "result": fetched}, required_fields=fields)
     except RequestRefused:
         return received
     return dataclasses.replace(received, event=parsed)
+
+
+def _may_lack_fields(state: WebhookState, received: ReceivedEvent) -> bool:
+    event = received.event
+    if state.creator is None or not isinstance(event, Completed):
+        return False
+    was_parsed_by_its_creator = received.is_vouched_for and not received.from_history
+    return bool(event.missing) or (state.registry.fields_differ and not was_parsed_by_its_creator)
+
+
+def _read_task(state: WebhookState, received: ReceivedEvent) -> Row | None:
+    try:
+        return state.database.ask(
+            lambda tx: state.store.read_task(tx, received.task_id, id_may_be_creators=received.id_may_be_creators)
+        )
+    except SQLAlchemyError as error:
+        raise unavailable(error) from error
 
 
 def _name_of(task: Row, received: ReceivedEvent) -> str | None:

@@ -45,7 +45,7 @@ def _parse(state: WebhookState, row: Row) -> Event:
         return parse_event(
             payload,
             custom_types=state.custom_events,
-            required_fields=state.registry.default_settings.required_result_fields,
+            required_fields=state.registry.common_fields,
         )
     except RequestRefused as error:
         raise ReplayRefused(f"Delivery {row['id']} holds no valid event: {error.message}") from error

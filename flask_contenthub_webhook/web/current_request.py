@@ -188,8 +188,8 @@ class CurrentRequest:
         state, attempt, task_id = self.state, self.attempt, self.task_id or ""
         if attempt is None:
             read_attempt(self.attempt_text)
-        settings = state.registry.default_settings if self.sender is None else self.sender.settings
-        event = parse_event(payload, custom_types=state.custom_events, required_fields=settings.required_result_fields)
+        fields = state.registry.common_fields if self.sender is None else self.sender.settings.required_result_fields
+        event = parse_event(payload, custom_types=state.custom_events, required_fields=fields)
         if not _TASK_ID.fullmatch(task_id):  # some databases would choke on it
             raise TaskNotFound
         # In a signed batch the attempt is signed with the event, so equal failures of two attempts are two messages.
