@@ -117,15 +117,16 @@ def receive(state: WebhookState, words: OwnWords) -> Outcome | Ignored:
     """Apply a new callback, or store it for a worker; keep it if its creator cannot read it now.
 
     Raises:
-        EventUnreadable: it cannot be read, or matched with its task, now, and nothing says under which task to keep it.
+        EventUnreadable: it cannot be read, or matched with its task, now, and no token vouches for its task.
         RequestRefused: see :func:`_read` and :func:`.process.process`.
     """
     try:
         received = _read(state, words, patience=PATIENCE)
     except CreatorError as error:
-        if words.task_id is None:
+        task_id = _vouched_task(words)
+        if task_id is None:
             raise EventUnreadable from error
-        return defer(state, _unread(words, words.task_id), f"The creator could not read it: {error.message}")
+        return defer(state, _unread(words, task_id), f"The creator could not read it: {error.message}")
     return _ignore(state, words) if received is None else process(state, received)
 
 
@@ -186,11 +187,16 @@ def _unread(words: OwnWords, task_id: str) -> ReceivedEvent:
     return words.received(task_id, event, words.attempt if words.task_is_authenticated else None)
 
 
+def _vouched_task(words: OwnWords) -> str | None:
+    """Return the task to keep a callback under: a history row that has one counts as authenticated later."""
+    return words.task_id if words.task_is_authenticated else None
+
+
 def _ignore(state: WebhookState, words: OwnWords) -> Ignored:
     def write(tx: Connection) -> int:
         now, ahead = state.store.clock.now_and_ahead(tx)
         values = delivery_values(_unread(words, ""), "", now, ahead=ahead)
-        values |= {"event": None, "task_id": words.task_id, "late": False, "tries": 0}
+        values |= {"event": None, "task_id": _vouched_task(words), "late": False, "tries": 0}
         values |= {"verdict": Verdict.IGNORED.value, "reason": _NOT_OURS}
         return int(state.store.insert_delivery(tx, values)["id"])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flask_contenthub_webhook.creators import Callback
-from flask_contenthub_webhook.errors import CreatorUnreachable, SignatureExpired
+from flask_contenthub_webhook.errors import CreatorUnreachable, ReplayRefused, SignatureExpired
 from tests.support.host import SECRET, Host, completed, signed
 from tests.support.own_words import (
     KEY,
@@ -453,6 +453,20 @@ class TestKept:
         assert outcome(host, talk(host, project(), words(job))) == (200, "processed")
         assert host.task(task_id).status == "completed"
 
+    def test_nor_without_the_token_as_no_job_is_known_to_be_the_tasks(self, host: Host) -> None:
+        task_id, mine = submitted(host)
+        path = url_of(host, task_id).partition("&token")[0]
+        talker(host).on_read = lambda _: raise_(CreatorUnreachable("down"))
+        for job in ("of somebody else", mine):
+            answer = talk(host, path, words(job))
+            assert (answer.status_code, answer.json["error"]["code"]) == (503, "event_unreadable")
+        talker(host).on_read = lambda _: None
+        host.clock.advance(120)
+        settle(host)
+        assert (host.task(task_id).status, host.contents(task_id)) == ("submitted", [])
+        assert talk(host, path, words("of somebody else")).status_code == 409
+        assert outcome(host, talk(host, path, words(mine))) == (200, "processed")
+
     def test_a_bug_of_the_creator_loses_nothing(self, host: Host) -> None:
         task_id, job = submitted(host)
         talker(host).on_read = lambda _: raise_(KeyError("job"))
@@ -529,6 +543,17 @@ class TestReplay:
         assert host.replay(answer.json["delivery_id"]).verdict == "processed"
         row = host.deliveries(task_id)[-1]
         assert (row.source, row.scheme, row.replay_of) == ("replay", "talk", answer.json["delivery_id"])
+
+    def test_nothing_vouches_for_the_task_of_what_was_ignored_without_the_token(self, host: Host) -> None:
+        task_id, _ = submitted(host)
+        path = url_of(host, task_id).partition("&token")[0]
+        talker(host).read_callback = lambda _: None  # type: ignore[method-assign,assignment]
+        answer = talk(host, path, words("of somebody else"))
+        assert (answer.json["outcome"], answer.json["details"]["task_id"]) == ("ignored", task_id)
+        del talker(host).read_callback
+        with pytest.raises(ReplayRefused, match="no job of this application"):
+            host.replay(answer.json["delivery_id"])
+        assert host.task(task_id).status == "submitted"
 
     def test_a_failing_handler_is_tried_again(self, host: Host) -> None:
         task_id, job = submitted(host)
