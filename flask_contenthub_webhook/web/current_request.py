@@ -103,6 +103,11 @@ class CurrentRequest:
         return None if self.verified is None else self.verified.scheme
 
     @property
+    def token_schemes(self) -> tuple[str, ...]:
+        """The scheme of tokens, if this application accepts them."""
+        return tuple(scheme for scheme in self.state.settings.signature_schemes if scheme == "url")
+
+    @property
     def remote_addr(self) -> str | None:
         """The client's address; behind a proxy it may be any text."""
         address = self.request.remote_addr

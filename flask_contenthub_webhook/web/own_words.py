@@ -16,7 +16,7 @@ def receive_own_words(current: CurrentRequest) -> Accepted:
     """Believe, read and apply the current request, whose guards were passed and whose sender is known.
 
     The token of a task's URL vouches for the task and the attempt, the creator for the message. One that cannot verify
-    its service's callbacks has only the token, and no URL for all its jobs.
+    its service's callbacks has only the token, which is then required, and no URL for all its jobs.
 
     Raises:
         RequestRefused: it is not believed, or its event cannot be applied.
@@ -26,27 +26,22 @@ def receive_own_words(current: CurrentRequest) -> Accepted:
         raise TypeError("find_sender() comes first")
     service = state.guarded(sender)
     verifies = service.verifies_callbacks
-    schemes: tuple[str, ...] = ()
-    if current.task_id is not None:
-        schemes = tuple(scheme for scheme in state.settings.signature_schemes if scheme == "url")
-    elif not verifies:
-        raise SignatureMissing("Only the URL of a task, with its token, is believed from this sender.")
+    schemes = () if current.task_id is None else current.token_schemes
     token = request.args.get("token")
     if not verifies:
-        current.refuse_unsigned(schemes, token)
+        _refuse_tokenless(current, schemes, token)
     current.read_body()
     if current.task_id is not None:
         current.attempt_text = request.args.get("attempt")
     if schemes:
-        current.verify(schemes, token, required=not verifies)
-    elif not verifies and state.settings.require_signature:
-        raise SignatureMissing
+        current.verify(schemes, token, required=False)
     is_authenticated, message_id = current.verified is not None, None
     if verifies:
         current.verified = None
         callback = Callback(headers=dict(request.headers.items()), body=current.body, query=request.args.to_dict())
         message_id = service.verify_callback(callback)
-    current.verified = Verified(sender.name, message_id)
+    if verifies or is_authenticated:
+        current.verified = Verified(sender.name, message_id)
     current.check_attempt()
     current.check_task_id()
     outcome = receive(
@@ -64,3 +59,17 @@ def receive_own_words(current: CurrentRequest) -> Accepted:
         ),
     )
     return ignored_body(outcome) if isinstance(outcome, Ignored) else success_body(outcome)
+
+
+def _refuse_tokenless(current: CurrentRequest, schemes: tuple[str, ...], token: str | None) -> None:
+    """Refuse a callback that nothing can vouch for, before its body is read.
+
+    Only where URLs have no tokens, for want of a secret or of the scheme, may an unsigned one pass.
+
+    Raises:
+        SignatureMissing: it has no token.
+    """
+    settings = current.state.settings
+    is_required = settings.require_signature or settings.callback_urls.secret is not None
+    if current.task_id is None or (is_required and (token is None or not schemes)):
+        raise SignatureMissing("Only the URL of a task, with its token, is believed from this sender.")

@@ -202,8 +202,7 @@ def _authenticate_item(current: CurrentRequest, item: BatchItem | InvalidPayload
         return item
     try:
         if current.verified is None:
-            schemes = tuple(scheme for scheme in current.state.settings.signature_schemes if scheme == "url")
-            current.verify(schemes, item.token)
+            current.verify(current.token_schemes, item.token)
         return current.event(dict(item.payload), id_may_be_creators=current.scheme != "url")
     except RequestRefused as refusal:
         return refusal

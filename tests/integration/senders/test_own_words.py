@@ -9,7 +9,7 @@ import pytest
 
 from flask_contenthub_webhook.creators import Callback
 from flask_contenthub_webhook.errors import CreatorUnreachable, ReplayRefused, SignatureExpired
-from tests.support.host import SECRET, Host, completed, signed
+from tests.support.host import PREFIX, SECRET, Host, completed, signed
 from tests.support.own_words import (
     KEY,
     Talker,
@@ -347,6 +347,40 @@ class TestTheTokenAlone:
         answer = talk(host, url_of(host, task_id).replace(*change), words(job))
         assert answer.status_code in {401, 403}
         assert talker(host).read == []
+
+    @pytest.fixture
+    def lax(self, hosts: Build, database_url: str, mode: str) -> Host:
+        """A host that requires no signatures."""
+        return with_sender(hosts, database_url, Whisperer, WEBHOOK_PROCESSING=mode, WEBHOOK_REQUIRE_SIGNATURE=False)
+
+    def test_it_is_needed_even_where_no_signature_is_required(self, lax: Host) -> None:
+        task_id, job = submitted(lax, None)
+        path = url_of(lax, task_id)
+        answer = talk(lax, path.partition("&token")[0], words(job), key=None)
+        assert (answer.status_code, answer.json["error"]["code"]) == (403, "signature_missing")
+        assert (talker(lax).read, lax.task(task_id).status) == ([], "submitted")
+        assert outcome(lax, talk(lax, path, words(job), key=None)) == (200, "processed")
+
+    def test_the_refusals_of_strangers_are_counted(self, lax: Host) -> None:
+        for number in range(20):
+            talk(lax, f"{PREFIX}/callback/nothing-{number}?sender=creator", words("x"), key=None)
+        (row,) = lax.deliveries()
+        assert (row.verdict, row.error, row.scheme) == ("rejected", "signature_missing", None)
+
+    def test_so_they_are_where_there_is_no_secret(self, hosts: Build, sqlite_url: str) -> None:
+        host = with_sender(hosts, sqlite_url, Whisperer, WEBHOOK_SECRET_KEY=..., WEBHOOK_REQUIRE_SIGNATURE=False)
+        for number in range(20):
+            talk(host, f"{PREFIX}/callback/nothing-{number}?sender=creator", words("x"), key=None)
+        (row,) = host.deliveries()
+        assert (row.verdict, row.error, row.scheme) == ("rejected", "task_not_found", None)
+        task_id, job = submitted(host, None)
+        assert outcome(host, talk(host, url_of(host, task_id), words(job), key=None)) == (200, "processed")
+
+    def test_a_refusal_with_the_token_has_a_row_of_its_own(self, host: Host) -> None:
+        task_id, _ = submitted(host, None)
+        talk(host, url_of(host, task_id), words(None, task="another"), key=None)
+        row = host.deliveries(task_id)[-1]
+        assert (row.verdict, row.error, row.scheme) == ("rejected", "task_mismatch", "creator")
 
     def test_there_is_no_url_for_all_its_jobs(self, host: Host) -> None:
         _, job = submitted(host, None)
