@@ -28,5 +28,6 @@ def openapi_command() -> None:
         schemes=settings.signature_schemes,
         custom_events=dict.fromkeys(state.custom_events),
         required=settings.require_signature,
+        names_senders=state.registry.has_names,
     )
     print_document(document)

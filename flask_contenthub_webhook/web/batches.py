@@ -20,14 +20,16 @@ class BatchItem:
     """An event of a batch.
 
     Args:
-        payload: the event, without ``attempt`` and ``token``.
+        payload: the event, without ``attempt``, ``token`` and ``sender``.
         attempt: as in the query of a callback URL, unchecked.
         token: as in the query of a callback URL, unchecked.
+        sender: as in the query of a callback URL, unchecked; None unless URLs name creators, and there is a token.
     """
 
     payload: Mapping[str, Any] = field(repr=False)
     attempt: str | None
     token: str | None = field(repr=False)
+    sender: str | None = None
 
     @property
     def body(self) -> bytes:
@@ -41,8 +43,12 @@ class BatchItem:
         return task_id if isinstance(task_id, str) else ""
 
 
-def split_batch(payload: Mapping[str, Any]) -> list[BatchItem | InvalidPayload]:
+def split_batch(payload: Mapping[str, Any], *, names_senders: bool = False) -> list[BatchItem | InvalidPayload]:
     """Return the items of ``{"events": [...]}``, in order, with an error in the place of an invalid one.
+
+    Args:
+        payload: the parsed body.
+        names_senders: creators are named in callback URLs, so that a token is made for one of them.
 
     Raises:
         InvalidPayload: there is no list of events, or it is too long.
@@ -52,14 +58,19 @@ def split_batch(payload: Mapping[str, Any]) -> list[BatchItem | InvalidPayload]:
         raise InvalidPayload('A batch is {"events": [...]}; `events` is missing or no list - at `$.events`.')
     if len(events) > MAX_ITEMS:
         raise InvalidPayload(f"A batch holds {len(events)} events; at most {MAX_ITEMS} are accepted - at `$.events`.")
-    return [_item(event, index) for index, event in enumerate(events)]
+    return [_item(event, index, names_senders=names_senders) for index, event in enumerate(events)]
 
 
-def _item(event: Any, index: int) -> BatchItem | InvalidPayload:
+def _item(event: Any, index: int, *, names_senders: bool) -> BatchItem | InvalidPayload:
     if not isinstance(event, dict):
         return InvalidPayload(f"The event must be an object - at `$.events[{index}]`.")
-    payload = {name: value for name, value in event.items() if name not in {"attempt", "token"}}
-    attempt, token = event.get("attempt"), event.get("token")
-    if token is not None and not isinstance(token, str):
-        return InvalidPayload(f"The token must be a string - at `$.events[{index}].token`.")
-    return BatchItem(payload, None if attempt is None else str(attempt), token)
+    ours = {"attempt", "token"}
+    if names_senders and event.get("token") is not None:  # without one, a `sender` is the event's own field
+        ours.add("sender")
+    payload = {name: value for name, value in event.items() if name not in ours}
+    given = {name: event.get(name) for name in ours}
+    for name in ("token", "sender"):
+        if not isinstance(given.get(name), str | None):
+            return InvalidPayload(f"The {name} must be a string - at `$.events[{index}].{name}`.")
+    attempt = given["attempt"]
+    return BatchItem(payload, None if attempt is None else str(attempt), given["token"], given.get("sender"))

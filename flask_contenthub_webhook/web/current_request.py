@@ -119,6 +119,7 @@ class CurrentRequest:
         current = CurrentRequest(self.state, self.request, self.received_at, self.headers, verified=verified)
         if isinstance(item, BatchItem):
             current.task_id, current.body, current.attempt_text = item.task_id, item.body, item.attempt
+            current.sender_text = item.sender
         return current
 
     def refuse_unsigned(self, schemes: tuple[str, ...], token: str | None = None) -> None:

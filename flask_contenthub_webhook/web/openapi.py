@@ -29,6 +29,7 @@ _OF_ITEMS = {errors.TaskMismatch, errors.HandlerFailed, errors.UnknownSender}
 """Refusals that a batch reports for its items alone."""
 _OF_ROUTES = {errors.RouteNotFound, errors.MethodNotAllowed}
 _ID: Json = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+_AS_GIVEN = "As it is in the URL that was given."
 _REF = "#/components/schemas/{name}"
 
 
@@ -39,6 +40,7 @@ def openapi(
     schemes: Collection[str] = tuple(SCHEMES),
     custom_events: Iterable[str] = (),
     required: bool = True,
+    names_senders: bool = False,
 ) -> Json:
     """Return the contract of an application as an OpenAPI 3.1 document.
 
@@ -48,6 +50,7 @@ def openapi(
         schemes: the names of the signature schemes that are accepted.
         custom_events: event types beyond the built-in three.
         required: True if requests without a proof are refused.
+        names_senders: True if callback URLs name their creator.
     """
     _, answers = msgspec.json.schema_components((Accepted, Answered, Health, Refused, RefusedItem), ref_template=_REF)
     answers["Answered"]["properties"]["results"]["items"] = {"oneOf": [_ref("Accepted"), _ref("RefusedItem")]}
@@ -62,7 +65,13 @@ def openapi(
         "Item": {
             "allOf": [
                 _ref("Event"),
-                {"properties": {"attempt": {"type": ["integer", "null"], "minimum": 1}, "token": {"type": "string"}}},
+                {
+                    "properties": {
+                        "attempt": {"type": ["integer", "null"], "minimum": 1},
+                        "token": {"type": "string"},
+                        **({"sender": {"type": "string", "description": _AS_GIVEN}} if names_senders else {}),
+                    }
+                },
             ]
         },
         "Batch": {
@@ -80,7 +89,7 @@ def openapi(
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": server or "/"}],
-        "paths": _paths(prefix, schemes, required=required),
+        "paths": _paths(prefix, schemes, required=required, names_senders=names_senders),
         "webhooks": {name: _forward(schema) for name, schema in zip(EVENT_TYPES, events, strict=True)},
         "components": {"schemas": schemas, "securitySchemes": _proofs(schemes)},
     }
@@ -90,7 +99,7 @@ def openapi(
 # --- routes --------------------------------------------------------------------------------------------------
 
 
-def _paths(prefix: str, schemes: Collection[str], *, required: bool) -> Json:
+def _paths(prefix: str, schemes: Collection[str], *, required: bool, names_senders: bool) -> Json:
     proofs: list[Json] = [
         *([{}] if not required else []),
         *({part: [] for part in _parts(scheme)} for scheme in schemes),
@@ -104,9 +113,8 @@ def _paths(prefix: str, schemes: Collection[str], *, required: bool) -> Json:
                 "operationId": "callback",
                 "summary": "Receive one event about one task.",
                 "parameters": [
-                    _parameter(
-                        "query", "attempt", {"type": "integer", "minimum": 1}, "As it is in the URL that was given."
-                    ),
+                    _parameter("query", "attempt", {"type": "integer", "minimum": 1}, _AS_GIVEN),
+                    *([_parameter("query", "sender", {"type": "string"}, _AS_GIVEN)] if names_senders else []),
                 ],
                 "security": proofs,
                 "requestBody": _body(_ref("Event")),

@@ -117,7 +117,7 @@ def batch(current: CurrentRequest) -> Answered:
     current.read_body()
     if over_the_body:
         current.verify(over_the_body, None, required=False)
-    results = _results(current, split_batch(parse_object(current.body)))
+    results = _results(current, split_batch(parse_object(current.body), names_senders=current.state.registry.has_names))
     return {
         "success": all(result["success"] for result in results),
         "message": f"{sum(verdict['success'] for verdict in results)} of {len(results)} events were accepted.",
@@ -203,6 +203,8 @@ def _authenticate_item(current: CurrentRequest, item: BatchItem | InvalidPayload
     try:
         if current.verified is None:
             current.verify(current.token_schemes, item.token)
+            if current.sender_text is not None:
+                current.find_sender(current.sender_text)
         return current.event(dict(item.payload), id_may_be_creators=current.scheme != "url")
     except RequestRefused as refusal:
         return refusal

@@ -58,6 +58,26 @@ def test_what_only_the_batch_adds_is_not_part_of_the_event():
     assert json.loads(item.body) == {"taskId": "a", "event": "completed"}
 
 
+@pytest.mark.parametrize(
+    ("names_senders", "token", "sender", "kept"),
+    [(True, "t0ken", "hub", False), (True, None, None, True), (False, "t0ken", None, True)],
+)
+def test_a_sender_belongs_to_the_token_where_urls_name_senders(names_senders, token, sender, kept):
+    (item,) = split_batch(
+        {"events": [{"taskId": "a", "event": "note", "token": token, "sender": "hub"}]}, names_senders=names_senders
+    )
+
+    assert isinstance(item, BatchItem)
+    assert (item.sender, "sender" in item.payload) == (sender, kept)
+
+
+def test_a_sender_must_be_text():
+    (item,) = split_batch({"events": [{"taskId": "a", "token": "t0ken", "sender": 1}]}, names_senders=True)
+
+    assert isinstance(item, InvalidPayload)
+    assert item.message == "The sender must be a string - at `$.events[0].sender`."
+
+
 def test_the_body_of_an_item_is_the_event_as_it_would_have_been_sent_alone():
     (item,) = split_batch({"events": [{"event": "failed", "taskId": "a", "error": {"message": "失败"}}]})
 
