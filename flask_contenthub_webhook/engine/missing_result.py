@@ -87,10 +87,15 @@ def _read_task(state: WebhookState, received: ReceivedEvent) -> Row | None:
 def _name_of(task: Row, received: ReceivedEvent) -> str | None:
     """Return the creator's id for the event's attempt; None for an id that we did not submit."""
     current: str | None = task["creator_task_id"]
-    named = received.event.task_id
-    if named in {current, *(task["earlier_creator_task_ids"] or ())}:
+    earlier, named = list(task["earlier_creator_task_ids"] or ()), received.event.task_id
+    if named in {current, *earlier}:
         return named
-    return current if received.task_is_authenticated or named == task["task_id"] else None
+    if not received.task_is_authenticated and named != task["task_id"]:
+        return None
+    back = 0 if received.attempt is None else int(task["attempt"]) - received.attempt
+    if back <= 0:
+        return current
+    return earlier[-back] if back <= len(earlier) else None
 
 
 def _fetch(creator: GuardedCreator, name: str, event: Completed) -> dict[str, object]:

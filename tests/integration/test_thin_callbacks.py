@@ -240,6 +240,22 @@ def test_the_result_of_an_earlier_attempt_is_fetched_by_its_own_name(host, simul
     wait_until(lambda: watched(host).cancelled == [second], timeout=10, what="the second job is cancelled", log=str)
 
 
+def test_an_event_that_names_the_task_alone_is_about_the_attempt_of_its_url(host, simulator):
+    first, second = (simulator.add_task(state="running").id for _ in range(2))
+    task_id = host.add_task(creator_task_id=second, earlier_creator_task_ids=[first], attempt=2)
+    simulator.add_task(first, state="completed", result={"content": "the first, late"})
+    assert host.post(task_id, completed(task_id, None), attempt=1).get_json()["outcome"] == "processed"
+    assert host.contents(task_id) == ["the first, late"]
+    assert set(watched(host).asked) == {first}
+
+
+def test_for_an_attempt_whose_name_is_no_longer_kept_nobody_is_asked(host, simulator):
+    second = simulator.add_task(state="completed", result={"content": "of another attempt"}).id
+    task_id = host.add_task(creator_task_id=second, earlier_creator_task_ids=[], attempt=2)
+    assert host.post(task_id, completed(task_id, None), attempt=1).get_json()["outcome"] == "stale"
+    assert watched(host).asked == []
+
+
 def test_a_settled_task_is_not_asked_about_unless_it_can_still_complete(host, simulator):
     cancelled = host.add_task(status="cancelled", next_poll_at=None, creator_task_id=str(uuid.uuid4()))
     assert host.post(cancelled, completed(cancelled, None), attempt=1).get_json()["outcome"] == "ignored"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_contenthub_webhook.creators import Callback
+from flask_contenthub_webhook.creators import Callback, RemoteState, Report
 from flask_contenthub_webhook.errors import CreatorUnreachable, ReplayRefused, SignatureExpired
 from tests.support.host import PREFIX, SECRET, Host, completed, signed
 from tests.support.own_words import (
@@ -22,7 +22,7 @@ from tests.support.own_words import (
     with_senders,
     words,
 )
-from tests.support.submission import DONE, query_of, raise_, retry, submit, sweep, with_own_creator
+from tests.support.submission import DONE, OPEN, query_of, raise_, retry, submit, sweep, with_own_creator
 
 Build = Callable[..., Host]
 
@@ -246,6 +246,18 @@ class TestAttempts:
         sweep(host)
         assert outcome(host, talk(host, project(), words(old))) == (200, "processed")
         assert host.task(task_id).status == "completed"
+
+    def test_an_old_attempts_thin_completion_that_names_no_job_is_fetched_from_its_own(self, host: Host) -> None:
+        task_id, old = submitted(host)
+        path = url_of(host, task_id)
+        talk(host, path, words(old, "failed", error={"message": "first"}))
+        settle(host)
+        host.clock.advance(3600)
+        sweep(host)
+        done = Report(state=RemoteState.COMPLETED, result={"content": "of the first"})
+        talker(host).known = {old: done, host.task(task_id).creator_task_id: OPEN}
+        assert outcome(host, talk(host, path, words(None, result=None))) == (200, "processed")
+        assert host.contents(task_id) == ["of the first"]
 
     def test_an_unknown_job_of_a_known_task_is_not_the_current_one(self, host: Host) -> None:
         """Its submission was not answered, and another job has been accepted since."""
