@@ -150,9 +150,13 @@ class WebhookState:
         """
         return self.store.clock.recent_now() or self.database.ask(self.store.now)
 
-    def by_own_clock(self, at: datetime) -> datetime:
-        """Return by the application's clock a time that was read from the database."""
-        return at - (self.now() - self.clock())
+    def submitted_since(self, *tasks: Mapping[str, Any]) -> datetime:
+        """Return a time by the application's clock, before which no job of these tasks was submitted.
+
+        It is a little early, since the answer that is noted came after the call, and clocks are compared roughly.
+        """
+        at: datetime = min(task["submitting_since"] or task["submitted_at"] or task["created_at"] for task in tasks)
+        return at - (self.now() - self.clock()) - timedelta(seconds=self.settings.creator_submit_wait)
 
     def waited(self) -> timedelta:
         """Return a time that only grows, to measure waits with inside this process."""

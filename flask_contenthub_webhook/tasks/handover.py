@@ -224,7 +224,7 @@ def _look_for_it(state: WebhookState, task: Row) -> str | None:
     was_interrupted = task["submitting_since"] is not None
     if not was_interrupted and task["attempt"] == 1:
         return None
-    address, since = task["creator_address"], state.by_own_clock(task["submitting_since"] or task["created_at"])
+    address, since = task["creator_address"], state.submitted_since(task)
     services = state.services_for(task)
     asked = [service for service in services if service.can_find]
     cannot_tell = len(asked) < len(services) or address not in {None, *(service.address for service in asked)}
@@ -252,7 +252,7 @@ def look_once_more(state: WebhookState, task: Row) -> bool | None:
     Returns:
         True if the service has it, which is applied; None if that cannot be told now; else False.
     """
-    since, cannot_tell = state.by_own_clock(task["submitting_since"]), False
+    since, cannot_tell = state.submitted_since(task), False
     for service in state.services_for(task):
         try:
             found = service.find(Job.of(task), since=since) if service.can_find else _NOWHERE

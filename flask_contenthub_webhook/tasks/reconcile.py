@@ -220,11 +220,8 @@ class _Pass:
         """Query many tasks in few requests; None if the service is away, empty if it cannot do that."""
         if not tasks:
             return {}
-        waited = timedelta(seconds=self.state.settings.creator_submit_wait)
-        sent_at = min(task["submitting_since"] or task["submitted_at"] or task["created_at"] for task in tasks)
-        since = self.state.by_own_clock(sent_at) - waited
         try:
-            return ask([task["creator_task_id"] for task in tasks], since=since)
+            return ask([task["creator_task_id"] for task in tasks], since=self.state.submitted_since(*tasks))
         except (CreatorUnreachable, CreatorAway, CreatorRefused) as error:
             logger.warning("The creator is away, or does not want to be asked; the poller pauses: %s", error.message)
             return None
@@ -275,7 +272,7 @@ class _Pass:
     def _ask_alone(self, service: GuardedCreator, task: Row) -> Report:
         if _goes_by_name(task, service):
             return service.status(task["creator_task_id"])
-        found = service.find(Job.of(task), since=task["submitting_since"])
+        found = service.find(Job.of(task), since=self.state.submitted_since(task))
         if found is None:
             raise CreatorUnclear("The creator cannot tell whether it has the job.")
         return found

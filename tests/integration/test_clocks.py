@@ -11,12 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from flask_contenthub_webhook.creators import Job, RemoteState, Report
+from flask_contenthub_webhook.errors import CreatorUnclear
 from flask_contenthub_webhook.operations.set_back import heed_clock
 from flask_contenthub_webhook.signals import event_handled
+from flask_contenthub_webhook.tasks.handover import look_once_more
 from tests.support.host import Host, completed
 from tests.support.receiver import Receiver
 from tests.support.skew import SKEWS, pass_time, set_clock
-from tests.support.submission import BASE, OPEN, own, reconcile, submit, sweep, with_own_creator
+from tests.support.submission import BASE, OPEN, Killed, own, reconcile, submit, sweep, with_own_creator
 
 CONFIG: dict[str, Any] = {
     "WEBHOOK_CALLBACK_BASE_URL": BASE,
@@ -125,6 +127,44 @@ def test_a_task_is_asked_about_after_its_grace_and_by_one_of_them(servers: Serve
         pass_time(one, seconds=26)
         assert reconcile(other).applied == {"processed": 1}
         assert reconcile(one).claimed == 0
+
+
+def test_a_job_is_looked_for_from_before_its_submission_by_the_clock_of_who_asks(servers: Servers):
+    one = servers.wrong
+    called: list[datetime] = []
+    since: list[datetime] = []
+
+    def submits(error: BaseException) -> Report:
+        called.append(one.state.clock())
+        raise error
+
+    def finds(_: Job, *, since: datetime, every: list[datetime] = since) -> Report:
+        every.append(since)
+        return Report(state=RemoteState.MISSING)
+
+    own(one).keeps_names, own(one).find = False, finds
+    own(one).on_submit = lambda _: submits(CreatorUnclear("cut"))
+    submit(one)
+    assert sweep(one).outcomes == {"unclear": 1}
+    pass_time(one, seconds=130)
+    reconcile(one)  # asks about one task
+
+    own(one).on_submit = lambda _: submits(Killed())
+    died = submit(one)
+    with pytest.raises(Killed):
+        sweep(one)
+    with one.app.app_context():
+        task = one.state.database.ask(lambda tx: one.state.store.read_task(tx, died))
+        assert look_once_more(one.state, task) is False  # as the poller does before it gives a task up
+    pass_time(one, seconds=100)
+    own(one).on_submit = lambda _: OPEN
+    assert sweep(one).claimed == 1  # asks before it submits again
+
+    first, second = called
+    submitted = [first - timedelta(seconds=130), second, second - timedelta(seconds=100)]
+    early = [(at - asked).total_seconds() for at, asked in zip(submitted, since, strict=True)]
+    wait = one.state.settings.creator_submit_wait
+    assert all(wait - 0.5 < seconds < wait + 10 for seconds in early), early
 
 
 def test_a_task_times_out_when_its_time_is_over(servers: Servers):
