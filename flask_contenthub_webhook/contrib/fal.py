@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ..creators import Callback, Job, RemoteState, Report, UnknownJob, service_errors
+from ..creators.error_translation import unsent_options
 from ..errors import CreatorUnclear
 from .fal_keys import FalKeys
 
@@ -45,14 +46,16 @@ class FalQueue:
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - it is answered at once
         from fal_client.client import QUEUE_URL_FORMAT
 
-        options = {"arguments": {"prompt": job.prompt}, "path": "", "headers": {}, **job.options}
-        application = options["application"]
-        headers = {name: str(options[option]) for option, name in _HEADERS.items() if option in options}
-        url = httpx.URL(f"{QUEUE_URL_FORMAT}{application}/{options['path'].lstrip('/')}".rstrip("/"))
-        if job.callback_url is not None:
-            url = url.copy_merge_params({"fal_webhook": job.callback_url})
-        handle = self._client.get_handle(application, "")
-        said = _ask(handle, "POST", url, json=options["arguments"], headers=headers | options["headers"]).json()
+        with unsent_options("fal"):
+            options = {"arguments": {"prompt": job.prompt}, "path": "", "headers": {}, **job.options}
+            application = options["application"]
+            headers = {name: str(options[option]) for option, name in _HEADERS.items() if option in options}
+            headers |= options["headers"]
+            url = httpx.URL(f"{QUEUE_URL_FORMAT}{application}/{options['path'].lstrip('/')}".rstrip("/"))
+            if job.callback_url is not None:
+                url = url.copy_merge_params({"fal_webhook": job.callback_url})
+            handle = self._client.get_handle(application, "")
+        said = _ask(handle, "POST", url, json=options["arguments"], headers=headers).json()
         return Report(state=RemoteState.OPEN, creator_task_id=f"{application}/requests/{said['request_id']}")
 
     def status(self, creator_task_id: str) -> Report:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..creators import Callback, Job, RemoteState, Report, UnknownJob, service_errors
+from ..creators.error_translation import unsent_options
 from ..errors import CreatorAway
 
 if TYPE_CHECKING:
@@ -40,11 +42,14 @@ class OpenAIResponses:
         self._secret = webhook_secret
 
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - a background response is answered at once
-        metadata = {**(job.options.get("metadata") or {}), _TASK: job.task_id, _ATTEMPT: str(job.attempt)}
-        if "input_file_id" in job.options:
-            return self._report(self._client.batches.create, **{**job.options, "metadata": metadata})
-        options = {"input": job.prompt, **job.options, "background": True, "metadata": metadata}
-        return self._report(self._client.responses.create, **options)
+        is_batch = "input_file_id" in job.options
+        create = self._client.batches.create if is_batch else self._client.responses.create
+        with unsent_options("OpenAI"):
+            metadata = {**(job.options.get("metadata") or {}), _TASK: job.task_id, _ATTEMPT: str(job.attempt)}
+            ours = {"metadata": metadata} if is_batch else {"metadata": metadata, "background": True}
+            options = ({} if is_batch else {"input": job.prompt}) | {**job.options, **ours}
+            inspect.signature(create).bind(**options)
+        return self._report(create, **options)
 
     def status(self, creator_task_id: str) -> Report:
         try:

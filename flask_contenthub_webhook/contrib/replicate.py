@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..creators import Callback, Job, RemoteState, Report, UnknownJob, service_errors
+from ..creators.error_translation import unsent_options
 
 if TYPE_CHECKING:
     from replicate.client import Client
@@ -24,6 +26,7 @@ _STATES = {
     "canceled": "cancelled",
     "aborted": "failed",
 }
+_NAMES = {"version": ".+", "model": "[^/:]+/[^/:]+", "deployment": "[^/]+/.+"}
 _TIMEOUT = 30.0
 """Seconds. As a float: for an ``int``, the SDK asks Replicate to hold the answer back for as long."""
 
@@ -46,8 +49,9 @@ class ReplicatePredictions:
         client._client._transport.max_attempts = 1  # noqa: SLF001 - the SDK has no setting for it
 
     def submit(self, job: Job, *, wait: float) -> Report:  # noqa: ARG002 - it is answered at once
-        kinds = {"model": self._client.models, "deployment": self._client.deployments}
-        api = next((kinds[kind] for kind in kinds if kind in job.options), self._client)
+        with unsent_options("Replicate"):
+            kind = _kind_of(job.options)
+        api = {"model": self._client.models, "deployment": self._client.deployments}.get(kind, self._client)
         events = ["start", "logs", "completed"] if "progress" in job.callback_events else ["completed"]
         options = {"input": {"prompt": job.prompt}, "wait": _TIMEOUT, "webhook_events_filter": events, **job.options}
         if job.callback_url is not None:
@@ -84,6 +88,14 @@ class ReplicatePredictions:
         from replicate.prediction import Prediction
 
         return _report(Prediction.construct(**json.loads(callback.body)))  # a webhook leaves out what the SDK requires
+
+
+def _kind_of(options: Mapping[str, Any]) -> str:
+    """Return which of the three options says what is to run; raise a ValueError where the SDK would."""
+    kinds = [kind for kind in _NAMES if kind in options]
+    if len(kinds) != 1 or not re.fullmatch(_NAMES[kinds[0]], options[kinds[0]]):
+        raise ValueError("exactly one is needed of version='ID', model='owner/name' and deployment='owner/name'")
+    return kinds[0]
 
 
 def _report(said: Prediction) -> Report:

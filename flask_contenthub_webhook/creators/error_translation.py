@@ -11,7 +11,7 @@ from ..core.redaction import clean
 from ..errors import CreatorAway, CreatorError, CreatorRefused, CreatorUnclear, CreatorUnreachable
 from .http_answers import GATEWAY, GATEWAY_PAUSE, NOT_TAKEN, retry_after
 
-__all__ = ["UnknownJob", "service_errors"]
+__all__ = ["UnknownJob", "service_errors", "unsent_options"]
 
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "WriteTimeout", "UnsupportedProtocol"}
 _LATE = {"ReadTimeout", "APITimeoutError"}
@@ -48,6 +48,21 @@ def service_errors() -> Iterator[None]:
         if translated is None:
             raise
         raise translated from error
+
+
+@contextlib.contextmanager
+def unsent_options(service: str) -> Iterator[None]:
+    """Refuse the job if its options make this block raise, in which the request is prepared, and nothing is sent.
+
+    Raises:
+        CreatorRefused: the options are not valid.
+    """
+    try:
+        yield
+    except Exception as error:
+        words = f"{error} is missing" if isinstance(error, KeyError) else clean(str(error)).rstrip(".")
+        message = f"Nothing was sent to {service}, since the options of submit() are not valid: {words}. Correct them."
+        raise CreatorRefused(message, reason="INVALID_OPTIONS") from error
 
 
 def _without_answer(error: BaseException) -> CreatorError | None:

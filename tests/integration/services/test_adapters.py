@@ -13,7 +13,7 @@ import pytest
 from flask_contenthub_webhook.contrib.fal import FalQueue
 from flask_contenthub_webhook.contrib.openai import OpenAIResponses
 from flask_contenthub_webhook.contrib.replicate import ReplicatePredictions
-from flask_contenthub_webhook.creators import Callback, Creator, Job, RemoteState
+from flask_contenthub_webhook.creators import Callback, Creator, Job, RemoteState, Report
 from flask_contenthub_webhook.errors import (
     CreatorAway,
     CreatorRefused,
@@ -150,6 +150,56 @@ def test_a_refusal_in_the_words_of_the_service(fake, creator):
     asked = job(fake, model=None) if isinstance(fake, FakeOpenAI) else job(fake, input="text")
     with pytest.raises(CreatorRefused, match="required"):
         creator.submit(asked, wait=3)
+
+
+INVALID: dict[type[FakeService], list[tuple[dict[str, Any], str]]] = {
+    FakeOpenAI: [
+        ({"model": "gpt-5", "temprature": 1}, "temprature"),
+        ({"model": "gpt-5", "metadata": 1}, "mapping"),
+        ({"input_file_id": "file-1"}, "completion_window|endpoint"),
+    ],
+    FakeReplicate: [
+        ({}, "exactly one is needed of version="),
+        ({"model": "owner/name", "version": "5c7d5dc6"}, "exactly one"),
+        ({"version": ""}, "exactly one"),
+        ({"model": "owner/name:5c7d5dc6"}, "owner/name"),
+        ({"deployment": "name"}, "owner/name"),
+    ],
+    FakeFal: [
+        ({}, "'application' is missing"),
+        ({"application": "flux"}, "flux"),
+        ({"application": "fal-ai/flux", "headers": "priority"}, "."),
+        ({"application": "fal-ai/flux", "path": 1}, "."),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("fake", "options", "words"),
+    [(kind, *case) for kind, cases in INVALID.items() for case in cases],
+    indirect=["fake"],
+    ids=str,
+)
+def test_options_that_cannot_be_sent_are_a_refusal(fake, creator, options, words):
+    with pytest.raises(CreatorRefused, match=words) as raised:
+        creator.submit(Job(creator_task_id="ours", task_id="7", topic="Tea", options=options), wait=3)
+    assert raised.value.reason == "INVALID_OPTIONS"
+    assert fake.requests == []
+
+
+@each
+def test_an_answer_that_the_class_cannot_read_is_no_refusal(fake, creator, monkeypatch):
+    errors = [KeyError("application"), TypeError("unexpected"), ValueError("exactly one")]
+
+    def surprise(*_: Any, **__: Any) -> None:
+        raise errors[0]
+
+    monkeypatch.setattr(Report, "__init__", surprise)
+    while errors:
+        with pytest.raises(type(errors[0])):
+            creator.submit(job(fake), wait=3)
+        del errors[0]
+    assert len(fake.jobs) == 3
 
 
 @each
