@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from ..core.logs import get_logger
+from ..core.per_process import PerProcess
 from ..creators import Callback, service_errors
-from ..errors import SignatureExpired, SignatureInvalid, SignatureMissing
+from ..errors import CreatorUnreachable, SignatureExpired, SignatureInvalid, SignatureMissing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 __all__ = ["FalKeys"]
+
+logger = get_logger(__name__)
 
 _URL = "https://rest.alpha.fal.ai/.well-known/jwks.json"
 _DAY, _MINUTE = 86_400, 60
@@ -26,7 +30,10 @@ _SIGNED = ("X-Fal-Webhook-Request-Id", "X-Fal-Webhook-User-Id", "X-Fal-Webhook-T
 
 
 class FalKeys:
-    """The public keys, fetched again after a day, or for a signature by none of them, at most once a minute.
+    """The public keys, fetched again after a day, or for a signature by none of them.
+
+    They are fetched at most once a minute, whatever comes of it, by one thread; meanwhile, and if it fails, the others
+    use those that are known.
 
     Args:
         url: of the key set; by default fal's.
@@ -35,15 +42,15 @@ class FalKeys:
     def __init__(self, url: str | None = None) -> None:
         self._url = url or _URL
         self._keys: list[Ed25519PublicKey] = []
-        self._fetched_at = -math.inf
-        self._lock = threading.Lock()
+        self._tried_at = self._fetched_at = -math.inf
+        self._fetching = PerProcess(threading.Lock)
 
     def verify(self, callback: Callback) -> str:
         """Return the id of the message.
 
         Raises:
             RequestRefused: fal has not signed it, or not within the last five minutes.
-            CreatorError: the keys cannot be fetched now.
+            CreatorError: none of the known keys fits, and the present ones cannot be fetched now.
         """
         try:
             signed = [callback.headers[name] for name in _SIGNED]
@@ -55,23 +62,39 @@ class FalKeys:
             raise SignatureInvalid from None
         message = "\n".join((*signed, hashlib.sha256(callback.body).hexdigest())).encode()
         for oldest in (_DAY, _MINUTE):
-            if any(_is_signed(message, signature, key) for key in self._not_older_than(oldest)):
+            self._fetch_if_older_than(oldest)
+            if any(_is_signed(message, signature, key) for key in self._keys):
                 if abs(age) > _TOLERANCE:
                     raise SignatureExpired
                 return signed[0]
+        if self._tried_at > self._fetched_at:
+            raise CreatorUnreachable("The keys of fal cannot be fetched; they are tried again once a minute.")
         raise SignatureInvalid
 
-    def _not_older_than(self, seconds: float) -> list[Ed25519PublicKey]:
+    def _fetch_if_older_than(self, seconds: float) -> None:
+        """Fetch the keys, unless another thread does so and some are known."""
+        fetching = self._fetching.value
+        if self._is_due(seconds) and fetching.acquire(blocking=not self._keys):
+            try:
+                if self._is_due(seconds):
+                    self._tried_at = time.monotonic()
+                    self._keys, self._fetched_at = self._fetch(), time.monotonic()
+            except Exception as error:  # noqa: BLE001 - whatever that host answers, the known keys still hold
+                logger.warning("The keys of fal could not be fetched; those that are known are used. %s", error)
+            finally:
+                fetching.release()
+
+    def _is_due(self, seconds: float) -> bool:
+        now = time.monotonic()
+        return now - self._fetched_at >= seconds and now - self._tried_at >= _MINUTE
+
+    def _fetch(self) -> list[Ed25519PublicKey]:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        with self._lock:
-            if time.monotonic() - self._fetched_at >= seconds:
-                with service_errors():
-                    found = httpx.get(self._url, timeout=10, follow_redirects=True).raise_for_status().json()["keys"]
-                encoded = [base64.urlsafe_b64decode(key["x"] + "==") for key in found if key.get("crv") == "Ed25519"]
-                self._keys = [Ed25519PublicKey.from_public_bytes(key) for key in encoded]
-                self._fetched_at = time.monotonic()
-            return self._keys
+        with service_errors():
+            found = httpx.get(self._url, timeout=10, follow_redirects=True).raise_for_status().json()["keys"]
+        encoded = [base64.urlsafe_b64decode(key["x"] + "==") for key in found if key.get("crv") == "Ed25519"]
+        return [Ed25519PublicKey.from_public_bytes(key) for key in encoded]
 
 
 def _is_signed(message: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:

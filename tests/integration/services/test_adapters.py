@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -379,13 +382,19 @@ def test_a_fal_job_of_which_only_our_name_is_known_is_not_asked_about(fake, crea
     assert fake.asked == []
 
 
+def passes(creator: Any, seconds: float) -> None:
+    """Let what fal's keys remember be older."""
+    keys = creator.verify_callback.__self__
+    keys._fetched_at -= seconds
+    keys._tried_at -= seconds
+
+
 @on(FakeFal)
 def test_fal_keys_are_fetched_once_and_again_for_a_new_key_at_most_once_a_minute(fake, creator):
     def fetched() -> int:
         asked: list[str] = fake.asked
         return asked.count("GET /.well-known/jwks.json")
 
-    keys = creator.verify_callback.__self__
     creator.submit(job(fake), wait=3)
     fake.complete(fake.last)
     for _ in range(3):
@@ -396,13 +405,13 @@ def test_fal_keys_are_fetched_once_and_again_for_a_new_key_at_most_once_a_minute
         with pytest.raises(SignatureInvalid):
             creator.verify_callback(received(fake.message(fake.last)))
     assert fetched() == 1
-    keys._fetched_at -= 61
+    passes(creator, 61)
     assert creator.verify_callback(received(fake.message(fake.last)))
     for _ in range(3):
         with pytest.raises(SignatureInvalid):
             creator.verify_callback(received(fake.message(fake.last, forged=True)))
     assert fetched() == 2
-    keys._fetched_at -= 86_401
+    passes(creator, 86_401)
     assert creator.verify_callback(received(fake.message(fake.last)))
     assert fetched() == 3
 
@@ -412,8 +421,55 @@ def test_fal_keys_that_cannot_be_fetched_prove_nothing_either_way(fake, creator)
     creator.submit(job(fake), wait=3)
     message = fake.message(fake.complete(fake.last))
     fake.away = 503
-    with pytest.raises(CreatorUnreachable):
-        creator.verify_callback(received(message))
+    for _ in range(3):
+        with pytest.raises(CreatorUnreachable):
+            creator.verify_callback(received(message))
+    assert fake.asked.count("GET /.well-known/jwks.json") == 1
+    fake.away = None
+    passes(creator, 61)
+    assert creator.verify_callback(received(message)) == fake.last.id
+
+
+@on(FakeFal)
+def test_fal_keys_that_are_known_are_used_while_their_host_fails(fake, creator):
+    creator.submit(job(fake), wait=3)
+    message = fake.message(fake.complete(fake.last))
+    creator.verify_callback(received(message))
+    for status in (503, 200):  # the latter is a page
+        fake.away = status
+        passes(creator, 86_401)
+        asked = len(fake.asked)
+        assert creator.verify_callback(received(message)) == fake.last.id
+        for _ in range(3):
+            with pytest.raises(CreatorUnreachable):  # it may be by a key that is new
+                creator.verify_callback(received(fake.message(fake.last, forged=True)))
+        assert len(fake.asked) == asked + 1
+
+
+@on(FakeFal)
+def test_a_callback_by_a_known_key_of_fal_does_not_wait_while_keys_are_fetched(fake, creator, monkeypatch):
+    creator.submit(job(fake), wait=3)
+    message = fake.message(fake.complete(fake.last))
+    creator.verify_callback(received(message))
+    passes(creator, 61)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def hang(*_: Any, **__: Any) -> Any:
+        begun.set()
+        goes_on.wait(20)
+        raise httpx.ReadTimeout("late")
+
+    monkeypatch.setattr(httpx, "get", hang)
+    with ThreadPoolExecutor(1) as pool:
+        forged = pool.submit(creator.verify_callback, received(fake.message(fake.last, forged=True)))
+        assert begun.wait(20)
+        began = time.monotonic()
+        assert creator.verify_callback(received(message)) == fake.last.id
+        passes(creator, 86_401)
+        assert creator.verify_callback(received(message)) == fake.last.id
+        assert time.monotonic() - began < 10
+        goes_on.set()
+        assert isinstance(forged.exception(20), CreatorUnreachable)
 
 
 @each
