@@ -14,9 +14,10 @@ from ..core.per_process import PerProcess
 from ..errors import CreatorUnreachable
 from ..storage.holds import Hold, name_of_hold
 
-__all__ = ["HoldStore", "Holds", "LeftAlone"]
+__all__ = ["LONGEST_HOLD", "HoldStore", "Holds", "LeftAlone"]
 
-_DAY = 86_400.0
+LONGEST_HOLD = 86_400.0
+"""Seconds."""
 _MOST_DOUBLINGS = 16
 _MOST = 10_000
 _FRESH = 1.0
@@ -89,7 +90,7 @@ class Holds:
                 self._holds, self._refreshed = loaded, waited
 
     def failed(
-        self, name: str, *, first: float, longest: float = _DAY, at_least: float = 0.0, under_way: bool = False
+        self, name: str, *, first: float, longest: float = LONGEST_HOLD, at_least: float = 0.0, under_way: bool = False
     ) -> None:
         """Count a failure; during a hold it is one of a call that was already under way, and is not counted.
 

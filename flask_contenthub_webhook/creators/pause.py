@@ -15,12 +15,13 @@ from ..core.per_process import PerProcess
 from ..errors import CreatorError
 from .holds import Holds, LeftAlone
 
-__all__ = ["Pause"]
+__all__ = ["ALL_CALLS", "LONGEST_PAUSE", "Pause"]
 
 logger = get_logger(__name__)
 
-_PAUSE = "all calls"
-_FIRST, _LONGEST_FIRST, _LONGEST = 5.0, 30.0, 300.0
+ALL_CALLS = "all calls"
+"""The name of the hold that is the pause."""
+_FIRST, _LONGEST_FIRST, LONGEST_PAUSE = 5.0, 30.0, 300.0
 """Seconds: of the first pause, also where the answer asks for a longer one, and of the last."""
 _TURN = 60.0
 """Seconds after which another process takes the turn of one that has died."""
@@ -64,7 +65,7 @@ class Pause:
         turn = self._turn.value
         with turn.lock:
             if not self._may_call(turn):
-                remaining = self.holds.remaining(_PAUSE)
+                remaining = self.holds.remaining(ALL_CALLS)
                 message = f"The creator was away a moment ago; it is left alone for {remaining:.0f} s."
                 raise LeftAlone(message, retry_after=remaining)
             uses_turn = turn.version is not None
@@ -82,33 +83,33 @@ class Pause:
         had_turn = turn.version is not None and self._has_turn(turn)
         at_least = 0.0 if error is None or error.retry_after is None else error.retry_after
         first = min(max(_FIRST, at_least), _LONGEST_FIRST)
-        self.holds.failed(_PAUSE, first=first, longest=_LONGEST, at_least=at_least, under_way=had_turn)
+        self.holds.failed(ALL_CALLS, first=first, longest=LONGEST_PAUSE, at_least=at_least, under_way=had_turn)
         turn.version = None
 
     def succeeded(self) -> None:
         """End the pause, as the creator has answered."""
         self._turn.value.version = None
-        if _PAUSE in self.holds:
-            self.holds.succeeded(_PAUSE)
+        if ALL_CALLS in self.holds:
+            self.holds.succeeded(ALL_CALLS)
             logger.info("The creator answers again.")
 
     def lift(self) -> None:
         """End the pause without having heard from the creator: a person wants it to be asked now."""
         self.holds.refresh(at_once=True)
-        self.holds.succeeded(_PAUSE)
+        self.holds.succeeded(ALL_CALLS)
 
     def release(self) -> None:
         """Give back a turn that was not used, as there was nothing to ask."""
         turn = self._turn.value
         with turn.lock:
-            hold = self.holds.get(_PAUSE)
+            hold = self.holds.get(ALL_CALLS)
             if turn.version is not None and not turn.is_used:
                 if hold is not None and hold.version == turn.version:
-                    self.holds.move(_PAUSE, hold, self.holds.now())
+                    self.holds.move(ALL_CALLS, hold, self.holds.now())
                 turn.version = None
 
     def _may_call(self, turn: _Turn) -> bool:
-        hold = self.holds.get(_PAUSE)
+        hold = self.holds.get(ALL_CALLS)
         if hold is None:
             turn.version = None
             return True
@@ -117,10 +118,10 @@ class Pause:
             return not turn.is_used
         if hold.until > now:
             return False
-        taken = self.holds.move(_PAUSE, hold, now + _TURN)
+        taken = self.holds.move(ALL_CALLS, hold, now + _TURN)
         turn.version = None if taken is None else taken.version
         return taken is not None
 
     def _has_turn(self, turn: _Turn) -> bool:
-        hold = self.holds.get(_PAUSE)
+        hold = self.holds.get(ALL_CALLS)
         return hold is not None and hold.version == turn.version

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from ..storage.pull_in import pull_in
+from ..creators.holds import LONGEST_HOLD
+from ..creators.pause import ALL_CALLS, LONGEST_PAUSE
+from ..storage.pull_in import pull_in, pull_in_notes
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -64,6 +66,7 @@ def _pull_in_everything(state: WebhookState, now: datetime) -> int:
             _pull_in(state, tasks, "next_submit_at", soon),
             _pull_in(state, tasks, "next_poll_at", poll),
             _pull_in(state, forwards, "next_try_at", soon),
+            _pull_in_notes(state, now),
         )
     )
 
@@ -76,6 +79,14 @@ def _pull_in(state: WebhookState, table: ModelTable, key: str, until: datetime, 
     while moved := state.database.write(portion):
         changed += moved
     return changed
+
+
+def _pull_in_notes(state: WebhookState, now: datetime) -> int:
+    ends = {
+        "longest_pause": now + timedelta(seconds=LONGEST_PAUSE),
+        "longest": now + timedelta(seconds=LONGEST_HOLD),
+    }
+    return state.database.write(lambda tx: pull_in_notes(tx, state.models.alert, now, pause=ALL_CALLS, **ends))
 
 
 def longest_wait(settings: Settings) -> timedelta:

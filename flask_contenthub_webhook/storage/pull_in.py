@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from .dialect import Capabilities
+from .holds import HOLDS
 from .rows import ModelTable
 
-__all__ = ["pull_in"]
+__all__ = ["pull_in", "pull_in_notes"]
 
 _PORTION = 500
 """Rows that one statement changes, so that no other writer waits long."""
@@ -50,3 +52,40 @@ def pull_in(
         return connection.execute(change.where(row_id.in_(sa.select(late.subquery("late").c.id)))).rowcount
     locked = connection.execute(late).scalars().all()
     return connection.execute(change.where(row_id.in_(locked))).rowcount if locked else 0
+
+
+def pull_in_notes(
+    connection: sa.Connection,
+    model: type[Any],
+    now: datetime,
+    *,
+    pause: str,
+    longest_pause: datetime,
+    longest: datetime,
+) -> int:
+    """Let no pause or hold end later than it can, and no alert, pass or acknowledgement be of the future.
+
+    Args:
+        connection: in a transaction.
+        model: the model of alerts.
+        now: the database's time.
+        pause: the end of the names of pauses, whose length is another than that of holds.
+        longest_pause: the latest end of a pause.
+        longest: the latest end of any hold.
+
+    Returns:
+        The number of times that were moved.
+    """
+    t = model.__table__.c
+    is_hold = t.name.startswith(HOLDS, autoescape=True)
+    limits = (
+        (t.checked_at, is_hold & t.name.endswith(f":{pause}", autoescape=True), longest_pause),
+        (t.checked_at, is_hold, longest),
+        (t.checked_at, ~is_hold, now),
+        (t.changed_at, sa.true(), now),
+    )
+    changes = (
+        sa.update(model.__table__).where(rows, column > latest).values({column: latest})
+        for column, rows, latest in limits
+    )
+    return sum(connection.execute(change).rowcount for change in changes)

@@ -366,6 +366,44 @@ def test_what_waits_when_the_clock_of_the_database_is_set_back_is_due_in_its_usu
     assert host.task(open_).polls == 1
 
 
+def test_what_is_noted_when_the_clock_of_the_database_is_set_back_is_over_in_its_usual_time(
+    hosts: Callable[..., Host], database_url: str
+):
+    host = set_clock(with_own_creator(hosts(database_url, **CONFIG)), timedelta())
+    assert heed_clock(host.state) == 0
+    with host.app.app_context():
+        service = host.state.service
+        service.pause.failed()
+        service.pause.holds.failed("a list", first=86_400)
+        host.webhook.check_alerts()
+        now = host.state.now()
+        alert = sa.insert(host.state.models.alert.__table__)
+        with host.engine.begin() as connection:
+            connection.execute(alert.values(name="job:poll", raised=False, checked_at=now, sample=0, version=1))
+            connection.execute(alert.values(name="failure:x", raised=False, changed_at=now, sample=0, version=1))
+
+    pass_time(host, hours=-6)
+    jobs = host.state.jobs.value
+    jobs.clock_memory = replace(jobs.clock_memory, database=jobs.clock_memory.database + 6 * HOUR)
+    with host.app.app_context():
+        service.pause.holds.refresh(at_once=True)
+        assert service.pause.holds.remaining("all calls") > 21_000
+        assert heed_clock(host.state) >= 4
+        assert heed_clock(host.state) == 0
+        service.pause.holds.refresh(at_once=True)
+        assert 0 < service.pause.holds.remaining("all calls") <= 300
+        assert 86_000 < service.pause.holds.remaining("a list") <= 86_400
+    model, now = host.state.models.alert, host.state.now()
+    with host.engine.connect() as connection:
+        rows = connection.execute(sa.select(model.name, model.checked_at, model.changed_at)).all()
+    times = [at for name, *moments in rows if not name.startswith("away:") for at in moments if at is not None]
+    assert len(times) >= 2
+    assert max(times) <= now
+    pass_time(host, seconds=301)
+    submit(host)
+    assert sweep(host).outcomes == {"submitted": 1}
+
+
 def test_a_clock_of_one_server_that_is_set_back_moves_nothing(hosts: Callable[..., Host], postgres_url: str):
     host = set_clock(with_own_creator(hosts(postgres_url, **CONFIG)), timedelta())
     submit(host)
