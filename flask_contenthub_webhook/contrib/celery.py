@@ -251,8 +251,8 @@ class _Sender:
             if len(self._waiting) < _MOST_WAITING:
                 self._waiting[wake_up] = None
             begins, self._is_sending = not self._is_sending, True
-        if begins:
-            self._threads.submit_or_run(self._send_all, celery_app)
+        if begins and not self._threads.submit_or_run(self._send_all, celery_app):
+            self._is_sending = False  # the next wake-up takes those that wait with it
 
     def close(self) -> None:
         """Close the connection, in the thread that uses it."""

@@ -136,13 +136,19 @@ class Keeper:
         with kept.lock:
             kept.children.append(child)
             if kept.thread is None:
-                kept.thread = threading.Thread(
-                    target=self._run, args=(kept,), name="contenthub-creator-cli", daemon=True
-                )
-                kept.thread.start()
+                kept.thread = self._start(kept)
 
     def __len__(self) -> int:
         return len(self._kept.value.children)
+
+    def _start(self, kept: _Kept) -> threading.Thread | None:
+        thread = threading.Thread(target=self._run, args=(kept,), name="contenthub-creator-cli", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.warning("No thread waits for a program until the next one is started: %s", error)
+            return None
+        return thread
 
     def _run(self, kept: _Kept) -> None:
         while True:

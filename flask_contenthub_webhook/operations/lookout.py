@@ -146,8 +146,13 @@ class Lookout:
         if settings.processing == "inline" and settings.submit_threads:
             return  # whoever writes new work does it
         name = "contenthub-scheduler-listen"
-        self._listening = threading.Thread(target=self._listen, args=(stopping,), name=name, daemon=True)
-        self._listening.start()
+        thread = threading.Thread(target=self._listen, args=(stopping,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.warning("The scheduler does not listen, but looks instead: %s", error)
+        else:
+            self._listening = thread
 
     def join(self, seconds: float) -> None:
         """Wait for the end of the thread that listens."""

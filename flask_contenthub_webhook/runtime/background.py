@@ -41,25 +41,27 @@ class BackgroundThreads:
         self._threads = threads
         self._pool = PerProcess(_Pool)
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Run some work soon; without threads do nothing, since the sweep does it."""
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> bool:
+        """Run some work soon; return False if no thread will, and the sweep does it."""
         if not self._threads or not can_run_threads():
-            return
+            return False
         pool = self._pool.value
         with pool.lock:
             if pool.threads is None:
                 pool.threads = DaemonThreads(self._threads, "contenthub-webhook", awaited=True)
             try:
                 pool.threads.submit(self._run, work, *arguments)
-            except RuntimeError:  # the process is ending
-                logger.info("Too late for background work; the next sweep does it.")
+            except RuntimeError as error:  # the process is ending, or has too many threads
+                logger.info("No thread can be started for background work (%s); the next sweep does it.", error)
+                return False
+        return True
 
-    def submit_or_run(self, work: Callable[..., Any], *arguments: Any) -> None:
-        """Run some work soon, or now if there are no threads."""
+    def submit_or_run(self, work: Callable[..., Any], *arguments: Any) -> bool:
+        """Run some work soon, or now if there are no threads; return False if none can be started, and it is left."""
         if self._threads and can_run_threads():
-            self.submit(work, *arguments)
-        else:
-            work(*arguments)
+            return self.submit(work, *arguments)
+        work(*arguments)
+        return True
 
     def _run(self, work: Callable[..., Any], *arguments: Any) -> None:
         if time_since_end() > _LAST_START:
