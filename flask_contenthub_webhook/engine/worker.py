@@ -74,9 +74,9 @@ class Worker:
             on_start: called once the threads run.
         """
         applied = self._state.applied = AppliedLog()
-        for number in range(self._threads):
-            self._start_thread(number)
         try:
+            for number in range(self._threads):
+                self._start_thread(number)
             on_start()
             self._look_out()
         finally:
@@ -89,15 +89,18 @@ class Worker:
 
     def _start_thread(self, number: int) -> None:
         thread = threading.Thread(target=self._work_off, name=f"contenthub-worker-{number}", daemon=True)
-        self._running[number] = thread
         thread.start()
+        self._running[number] = thread
 
     def _replace_dead_threads(self) -> None:
         """Replace dead threads; :meth:`_work_off_some` catches everything, but Python can end any thread."""
         for number, thread in self._running.items():
             if not thread.is_alive() and not self._stopped.is_set():
                 logger.critical("The thread %s died; another one takes its place.", thread.name)
-                self._start_thread(number)
+                try:
+                    self._start_thread(number)
+                except RuntimeError as error:
+                    logger.critical("It cannot be started now, and is tried again soon: %s", error)
                 self._ring()  # the dead thread may have lost a wake-up
 
     def _look_out(self) -> None:
