@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ..results import PartResult
 from .catalogue import MUTANTS, Mutant
 
-__all__ = ["prove"]
+__all__ = ["MUTANTS", "prove", "text_of"]
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = "flask_contenthub_webhook"
@@ -44,7 +44,7 @@ def prove(*, whole: bool, databases: Sequence[str], say: Callable[[str], None]) 
     began = time.monotonic()
     chosen = MUTANTS if whole else MUTANTS[::_SLICE]
     for mutant in chosen:  # before an hour of work
-        _text_of(mutant)
+        text_of(mutant)
     fates = []
     with ThreadPoolExecutor(2 if whole else 1) as pool:
         for fate in pool.map(_fate_of, chosen):
@@ -77,10 +77,11 @@ def _make(mutant: Mutant, place: Path) -> None:
     shutil.copytree(ROOT / PACKAGE, place / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("tests", "pyproject.toml", "docs", "example_app", "benchmarks"):
         (place / name).symlink_to(ROOT / name)
-    (place / PACKAGE / mutant.file).write_text(_text_of(mutant).replace(mutant.old, mutant.new), "utf-8")
+    (place / PACKAGE / mutant.file).write_text(text_of(mutant).replace(mutant.old, mutant.new), "utf-8")
 
 
-def _text_of(mutant: Mutant) -> str:
+def text_of(mutant: Mutant) -> str:
+    """Return the file that a mutant changes; raise LookupError if its text is not there exactly once."""
     text = (ROOT / PACKAGE / mutant.file).read_text("utf-8")
     if text.count(mutant.old) != 1:
         raise LookupError(f"{mutant.name}: its text is {text.count(mutant.old)} times in {mutant.file}, not once.")
