@@ -23,12 +23,18 @@ from flask_contenthub_webhook.models.defaults import default_models
 
 from .callbacks import SECRET
 
-__all__ = ["ENGINE_OPTIONS", "FACTORIES", "contents", "db", "deliveries", "metadata", "tasks", "tune"]
+__all__ = ["ENGINE_OPTIONS", "FACTORIES", "contents", "db", "deliveries", "engine_options", "metadata", "tasks", "tune"]
 
 Handler = Literal["core", "orm"]
 Processing = Literal["inline", "worker", "celery"]
 
 ENGINE_OPTIONS: dict[str, Any] = {"pool_size": 5}
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Return the engine's options, for everybody the same: as the documentation advises for the kind of database."""
+    return {**ENGINE_OPTIONS, "skip_autocommit_rollback": True} if url.startswith("mysql") else ENGINE_OPTIONS
+
 
 db = SQLAlchemy()
 Task, Delivery = default_models(db)
@@ -77,7 +83,7 @@ def product(url: str, *, signed: bool = False, handler: Handler = "core", proces
     app = Flask(__name__)
     app.config.update(
         SQLALCHEMY_DATABASE_URI=url,
-        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS,
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(url),
         WEBHOOK_ENABLED=True,
         WEBHOOK_SECRET_KEY=SECRET if signed else None,
         WEBHOOK_REQUIRE_SIGNATURE=signed,
@@ -125,7 +131,7 @@ _SECRET_HEADERS = {"Authorization", "Cookie", "X-Webhook-Signature", "X-Hub-Sign
 def floors(url: str) -> Flask:
     """The floors, as three routes of one application."""
     app = Flask(__name__)
-    engine = sa.create_engine(url, **ENGINE_OPTIONS)
+    engine = sa.create_engine(url, **engine_options(url))
     tune(engine)
     app.extensions["benchmark_engine"] = engine
 
@@ -189,7 +195,7 @@ def session_floor(url: str) -> Flask:
     This is what the extension's promise costs that handlers write through ``db.session``, whoever writes the rest.
     """
     app = Flask(__name__)
-    app.config.update(SQLALCHEMY_DATABASE_URI=url, SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS)
+    app.config.update(SQLALCHEMY_DATABASE_URI=url, SQLALCHEMY_ENGINE_OPTIONS=engine_options(url))
     db.init_app(app)
     with app.app_context():
         tune(db.engine)

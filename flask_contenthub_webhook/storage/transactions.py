@@ -135,8 +135,7 @@ class Database:
         engine = self._engine
         if engine is None or not knows_autocommit(engine.dialect) or _is_prepared_by_host(engine):
             return self._commit(work)
-        if is_exhausted(engine.pool):
-            make_room(self.db, self.store.bind_of)
+        make_room(self.db, self.store.bind_of)
         with connect(engine, commits_each=True) as connection:
             try:
                 if engine.dialect.name in MYSQL:

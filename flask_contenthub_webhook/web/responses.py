@@ -155,7 +155,7 @@ def refusal_response(refusal: RequestRefused) -> Response:
 
 def json_response(body: Mapping[str, Any], status: int) -> Response:
     """Return any JSON answer."""
-    return Response(_encode(body) + b"\n", status=status, mimetype="application/json")
+    return Response(_encode(body) + b"\n", status=status, content_type="application/json")
 
 
 def _error(refusal: RequestRefused) -> Error:

@@ -5,6 +5,7 @@ What the host has set up for its transactions has its effect all the same.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import mapped_column
 
 from flask_contenthub_webhook import DeliveryMixin
@@ -37,6 +39,12 @@ def accept(host: Host) -> str:
     return task_id
 
 
+def rollbacks(host: Host) -> int:
+    """Return how many the session of the one pooled connection has seen."""
+    with host.engine.connect() as connection:
+        return int(connection.execute(sa.text("SHOW SESSION STATUS LIKE 'Com_rollback'")).one()[1])
+
+
 def test_an_acceptance_is_one_statement_and_no_commit(host: Host) -> None:
     accept(host)
     task_id = host.add_task()
@@ -50,6 +58,23 @@ def test_an_acceptance_is_one_statement_and_no_commit(host: Host) -> None:
     assert [statement.split()[0] for statement in statements] == ["INSERT"]
     assert commits == []
     assert len(host.deliveries(task_id)) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"skip_autocommit_rollback": True}], ids=["by default", "as advised"])
+def test_nothing_is_rolled_back_after_an_acceptance_as_advised(
+    hosts: Build, mariadb_url: str, options: dict[str, bool]
+) -> None:
+    if options and not options.keys() & inspect.signature(DefaultDialect).parameters.keys():
+        pytest.skip("this SQLAlchemy has no such option")
+    host = hosts(mariadb_url, WEBHOOK_PROCESSING="worker", engine_options={**ONE_CONNECTION, **options})
+    accept(host)  # asks for the time and the size of the inbox
+    tasks = [host.add_task() for _ in range(3)]
+    before = rollbacks(host)
+    for task_id in tasks:
+        assert host.post(task_id, completed(task_id)).status_code == 202
+    after = rollbacks(host)
+
+    assert after - before == (1 if options else 4)  # one of them is that of the first question
 
 
 def test_a_transaction_of_ours_can_roll_back(host: Host) -> None:

@@ -212,10 +212,8 @@ MUTANTS: Final = (
         name="nothing is committed before the answer 202",
         why="acknowledged means durable",
         file="storage/transactions.py",
-        old="            return self._commit(work)\n        if is_exhausted",
-        new="            with self.transaction() as begun:\n"
-        "                return work(begun.connection)\n"
-        "        if is_exhausted",
+        old="            return self._commit(work)\n        make_room",
+        new="            with self.transaction() as t:\n                return work(t.connection)\n        make_room",
         killers=("the inbox",),
     ),
     Mutant(
