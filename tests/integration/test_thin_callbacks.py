@@ -230,23 +230,17 @@ def test_with_the_token_a_strange_name_is_not_asked_for(host, simulator):
     assert host.contents(task_id) == ["# From the API"]
 
 
-def test_the_result_of_an_earlier_attempt_is_fetched_by_its_own_name(host, simulator):
+@pytest.mark.parametrize("names_its_job", [True, False], ids=["names its job", "names the task alone"])
+def test_the_result_of_an_earlier_attempt_is_fetched_by_its_own_name(host, simulator, names_its_job):
+    """The attempt of its URL says which one a callback is about that names the task alone."""
     first, second = (simulator.add_task(state="running").id for _ in range(2))
     task_id = host.add_task(creator_task_id=second, earlier_creator_task_ids=[first], attempt=2)
     simulator.add_task(first, state="completed", result={"content": "the first, late"})
-    assert host.post(task_id, completed(first, None), attempt=1).get_json()["outcome"] == "processed"
+    event = completed(first if names_its_job else task_id, None)
+    assert host.post(task_id, event, attempt=1).get_json()["outcome"] == "processed"
     assert host.contents(task_id) == ["the first, late"]
     assert set(watched(host).asked) == {first}
     wait_until(lambda: watched(host).cancelled == [second], timeout=10, what="the second job is cancelled", log=str)
-
-
-def test_an_event_that_names_the_task_alone_is_about_the_attempt_of_its_url(host, simulator):
-    first, second = (simulator.add_task(state="running").id for _ in range(2))
-    task_id = host.add_task(creator_task_id=second, earlier_creator_task_ids=[first], attempt=2)
-    simulator.add_task(first, state="completed", result={"content": "the first, late"})
-    assert host.post(task_id, completed(task_id, None), attempt=1).get_json()["outcome"] == "processed"
-    assert host.contents(task_id) == ["the first, late"]
-    assert set(watched(host).asked) == {first}
 
 
 def test_for_an_attempt_whose_name_is_no_longer_kept_nobody_is_asked(host, simulator):
