@@ -18,7 +18,7 @@ __all__ = ["InTurn", "Orders", "can_never_meet", "commute"]
 
 Commute = Callable[[Step, Step], bool]
 
-_SKIPS = re.compile(r"\bSKIP LOCKED\b", re.IGNORECASE)
+_SKIPS = re.compile(r"\b(SKIP LOCKED|NOWAIT)\b", re.IGNORECASE)
 """What such a statement does not find, somebody else may have locked."""
 
 
@@ -39,6 +39,8 @@ def commute(one: Step, other: Step, *, snapshots: bool) -> bool:
         return True  # nobody sees what is not committed
     if any(step.kind in {"commit", "rollback"} and not step.tables for step in (one, other)):
         return True  # it only read
+    if "rollback" in kinds and not any(_SKIPS.search(step.text) for step in (one, other)):
+        return True  # nothing changes, and who waits for its locks gets them
     if snapshots and "commit" in kinds:
         return False
     return not one.tables & other.tables

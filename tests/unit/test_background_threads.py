@@ -78,12 +78,13 @@ class TestWhereNoThreadCanBeStarted:
         wait_until(lambda: ran == [False], timeout=20, what="no work", log=lambda: "")
 
     def test_celery_is_woken_with_the_next_event(self, full: pytest.MonkeyPatch) -> None:
-        celery_app = Celery(broker="memory://threads")
+        celery_app = Celery(broker="memory://", set_as_current=False)
+        celery_app.conf.task_default_queue = "threads"  # all brokers in memory share their queues
         sender = _Sender()
         sender.send(celery_app, ("1", 0))
         full.undo()
         sender.send(celery_app, ("2", 0))
-        with celery_app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+        with celery_app.connection_for_read() as connection, connection.SimpleQueue("threads") as queue:
             woken = {queue.get(timeout=20).payload[0][0] for _ in range(2)}
         assert woken == {"1", "2"}
 

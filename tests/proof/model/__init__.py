@@ -19,7 +19,7 @@ from .settings import SLICE, WHOLE
 
 __all__ = ["prove"]
 
-_LONGEST = 180.0
+_LONGEST = 600.0
 """Seconds of processor time after which one search of the whole is stopped; it says so."""
 
 
