@@ -20,24 +20,32 @@ class Rows:
 
     def __init__(self, engine: sa.Engine, metadata: sa.MetaData) -> None:
         self._engine, self._tables = engine, metadata.sorted_tables
+        self._has_rows = sa.select(*(sa.exists().select_from(table).label(table.name) for table in self._tables))
         self._kept: Mapping[sa.Table, Sequence[Mapping[str, Any]]] = {}
         self.keep()
 
     def keep(self) -> None:
         """Keep the rows as they are now."""
         with self._engine.connect() as connection:
-            self._kept = {table: list(connection.execute(sa.select(table)).mappings()) for table in self._tables}
+            self._kept = {
+                table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in self._tables
+            }
 
     def empty(self) -> None:
         """Make the database hold none at all."""
         with self._engine.begin() as connection:
-            for table in reversed(self._tables):
-                connection.execute(sa.delete(table))
+            self._delete(connection)
 
     def put_back(self) -> None:
         """Make the database hold exactly these."""
-        self.empty()
         with self._engine.begin() as connection:
+            self._delete(connection)
             for table, rows in self._kept.items():
                 if rows:
-                    connection.execute(sa.insert(table), [dict(row) for row in rows])
+                    connection.execute(sa.insert(table), rows)
+
+    def _delete(self, connection: sa.Connection) -> None:
+        has_rows = connection.execute(self._has_rows).mappings().one()
+        for table in reversed(self._tables):
+            if has_rows[table.name]:
+                connection.execute(sa.delete(table))
