@@ -107,31 +107,44 @@ class InboxStore:
     def _claim(self, tx: Tx, statements: tuple[Any, Any], parameters: dict[str, Any]) -> list[Claimed]:
         sql, connection = self._sql(tx), self._connection(tx)
         claim, candidates = statements
+        if sql.tells_more:
+            claimed = connection.execute(claim, parameters)
+            return sorted((Claimed(self._row(values), bool(more)) for *values, more in claimed), key=_in_order)
         if sql.capabilities.returning:
-            claimed = connection.execute(claim, parameters).all()
-            return sorted((self._claimed(row) for row in claimed), key=_in_order)
-        if sql.capabilities.locks_first:
-            return self._lock_and_claim(connection, candidates, parameters)
+            rows = [self._row(values) for values in connection.execute(claim, parameters)]
+        elif sql.capabilities.locks_first:
+            rows = self._lock_and_claim(connection, candidates, parameters)
+        else:
+            rows = self._claim_one_by_one(connection, candidates, parameters)
+        ids = [row["id"] for row in rows]
+        followed = set(connection.scalars(sql.followed, {"at_ids": ids})) if rows else set()
+        return sorted((Claimed(row, row["id"] in followed) for row in rows), key=_in_order)
+
+    def _lock_and_claim(self, connection: sa.Connection, candidates: Any, parameters: Row) -> list[dict[str, Any]]:
+        """Claim what nobody has, in two statements; what the second one changes is known without reading it again."""
+        rows = []
+        for *values, until in connection.execute(candidates, parameters):
+            row = self._row(values)
+            if row["claimed_until"] is not None:
+                row |= {"tries": row["tries"] + 1, "error": LOST}
+            rows.append(row | {"next_retry_at": until, "claimed_until": until})
+        if rows:
+            found = {"at_ids": [row["id"] for row in rows], "at_until": until}
+            connection.execute(self._sql(connection).claim_locked, found)
+        return rows
+
+    def _claim_one_by_one(
+        self, connection: sa.Connection, candidates: Any, parameters: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Claim those that are still as they were when they were read."""
+        sql = self._sql(connection)
         times = {key: value for key, value in parameters.items() if key in {"at_until", "at_clock"}}
         del parameters["at_until"]
         heads = connection.execute(candidates, parameters).all()
         one = [(number, {"at_id": number, "at_seen": seen, **times}) for number, seen in heads]
         ids = [number for number, head in one if connection.execute(sql.claim_one, head).rowcount == 1]
-        rows = connection.execute(sql.claimed, {"at_ids": ids}).all() if ids else ()
-        return [self._claimed((*row, True)) for row in rows]
-
-    def _lock_and_claim(self, connection: sa.Connection, candidates: Any, parameters: Row) -> list[Claimed]:
-        """Claim what nobody has, in two statements; what the second one changes is known without reading it again."""
-        claimed = []
-        for *values, until in connection.execute(candidates, parameters):
-            row = dict(zip(self._deliveries.columns, values, strict=True))
-            if row["claimed_until"] is not None:
-                row |= {"tries": row["tries"] + 1, "error": LOST}
-            claimed.append(Claimed(row | {"next_retry_at": until, "claimed_until": until}, more=True))
-        if claimed:
-            found = {"at_ids": [delivery.row["id"] for delivery in claimed], "at_until": until}
-            connection.execute(self._sql(connection).claim_locked, found)
-        return sorted(claimed, key=_in_order)
+        found = connection.execute(sql.claimed, {"at_ids": ids}) if ids else ()
+        return [self._row(values) for values in found]
 
     def renew(self, tx: Tx, row: Row, until: datetime) -> bool:
         """Extend a claim; False if another worker has it, or a transaction is settling the delivery."""
@@ -159,9 +172,8 @@ class InboxStore:
         if sql.capabilities.notify:
             self._connection(tx).execute(sql.notify)
 
-    def _claimed(self, row: Sequence[Any]) -> Claimed:
-        *values, more = row
-        return Claimed(dict(zip(self._deliveries.columns, values, strict=True)), bool(more))
+    def _row(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self._deliveries.columns, values, strict=True))
 
     def _sql(self, tx: Tx) -> InboxStatements:
         if self._prepared is None:

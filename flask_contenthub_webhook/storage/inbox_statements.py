@@ -49,6 +49,8 @@ class InboxStatements:
     def __init__(self, tasks: ModelTable, deliveries: ModelTable, capabilities: Capabilities) -> None:
         self._tasks, self._deliveries = tasks, deliveries
         self.capabilities = capabilities
+        self.tells_more = capabilities.returning and capabilities.skip_locked
+        """A claim tells by itself whether more waits behind a delivery; SQLite could use no index for that."""
         self._accepting: dict[tuple[tuple[str, ...], bool, bool], Any] = {}
         d = deliveries.columns
         self.not_null = {key for key, column in d.items() if not _is_null_by_itself(column)}
@@ -87,6 +89,7 @@ class InboxStatements:
         self.count_waiting = sa.select(sa.func.count()).select_from(waiting.subquery())
         self.is_due = sa.select(d["id"]).where(due).limit(1)
         self.claimed = sa.select(*d.values()).where(found).order_by(d["id"])
+        self.followed = sa.select(d["id"]).where(found, self._has_more())
         self.notify = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
     def _unlocked(self, held: tuple[sa.ColumnElement[bool], ...]) -> Sequence[sa.ColumnElement[bool]]:
@@ -179,8 +182,6 @@ class InboxStatements:
         """Return the claim, and the SELECT of candidates for databases without RETURNING; it locks them, if it can."""
         d, table = self._deliveries.columns, self._deliveries.table
         until = moved("at_until", d["next_retry_at"].type)
-        later = table.alias("later")
-        f = {key: later.c[column.key] for key, column in d.items()}
         if self.capabilities.locks_first:  # it reads the rows as they are now, and all else as it was when it began
             candidates = heads.with_only_columns(*d.values(), until.label("until")).where(wanted)
             candidates = candidates.with_for_update(skip_locked=True)
@@ -189,17 +190,21 @@ class InboxStatements:
         heads = heads.with_only_columns(d["id"].label("head_id"))
         if self.capabilities.skip_locked:
             heads = heads.with_for_update(skip_locked=True, of=table)
-        more: sa.ColumnElement[bool] = sa.true()
-        if self.capabilities.skip_locked:  # SQLite cannot use an index here, and asking again costs it little
-            waits_behind = (f["task_id"] == d["task_id"], f["id"] > d["id"], f["next_retry_at"].is_not(None))
-            more = sa.exists().where(*waits_behind).correlate(table)
         claim = (
             sa.update(table)
             .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), wanted)
             .ordered_values(*self._taken(until))
-            .returning(*d.values(), more.label("more_of_task"))
+            .returning(*d.values(), *([self._has_more().label("more_of_task")] if self.tells_more else ()))
         )
         return claim, candidates
+
+    def _has_more(self) -> sa.ColumnElement[bool]:
+        """Return the condition that another delivery of the same task waits behind a delivery."""
+        d, table = self._deliveries.columns, self._deliveries.table
+        later = table.alias("later")
+        f = {key: later.c[column.key] for key, column in d.items()}
+        waits_behind = (f["task_id"] == d["task_id"], f["id"] > d["id"], f["next_retry_at"].is_not(None))
+        return sa.exists().where(*waits_behind).correlate(table)
 
     def _taken(self, at_until: sa.ColumnElement[Any]) -> Sequence[tuple[Any, Any]]:
         """Return what a claim sets, the lease last, since MySQL goes from left to right.

@@ -404,6 +404,14 @@ def test_a_claim_that_looks_at_few_since_the_last_one_was_full_misses_nobody(hub
     assert [row["task_id"] for _ in range(3) for row in claim(hub, limit=1)] == [busy, other]
 
 
+def test_a_task_without_further_events_is_not_asked_for_more(hub: Host) -> None:
+    one, busy, other = (hub.add_task() for _ in range(3))
+    for task_id, number in ((one, 1), (busy, 1), (busy, 2), (other, 1)):
+        hub.post(task_id, custom(task_id, "illustrated", number=number))
+    claimed = _claim(hub.state, 10, None)
+    assert [(each.row["task_id"], each.more) for each in claimed] == [(one, False), (busy, True), (other, False)]
+
+
 def test_an_event_whose_worker_dies_each_time_is_parked(hub: Host) -> None:
     task_id = hub.add_task()
     hub.post(task_id, completed(task_id), attempt=1)
