@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,10 +21,12 @@ from flask_contenthub_webhook import signals
 from flask_contenthub_webhook.core.per_process import PerProcess
 from flask_contenthub_webhook.core.state_machine import OPEN_STATES, UNSETTLED, Verdict
 from flask_contenthub_webhook.creators import RemoteState
+from flask_contenthub_webhook.engine import retry
 from flask_contenthub_webhook.engine.retry import retry_due_deliveries
 from flask_contenthub_webhook.errors import DatabaseUnavailable, HandlerFailed, WebhookError
 from flask_contenthub_webhook.operations.purge import purge_deliveries
 from flask_contenthub_webhook.runtime import leases, refusals
+from flask_contenthub_webhook.tasks import reconcile
 from flask_contenthub_webhook.tasks.handover import submit_next
 from tests.support.host import Clock, Host, make_host
 from tests.support.submission import BASE
@@ -153,6 +156,9 @@ class _Clock(Clock):
     def now(self) -> datetime:  # type: ignore[override]
         return self()
 
+    def timestamp(self) -> float:
+        return self().timestamp()
+
     def __init__(self) -> None:
         pass
 
@@ -169,7 +175,9 @@ class Hub:
         self.is_broken = False
         logging.getLogger("flask_contenthub_webhook").setLevel(logging.CRITICAL + 1)
         self.host = self._make_host()
-        self.host.clock = self.host.state.clock = _Clock()
+        clock = self.host.clock = self.host.state.clock = _Clock()
+        for module in (retry, reconcile):  # or a machine that is slow would change what they do
+            vars(module)["time"] = SimpleNamespace(monotonic=clock.timestamp)
         self.service.now = lambda: TAPE.clock
         self.tables = self._tables()
         self._in_database: Rows = {}

@@ -34,6 +34,11 @@ SLICE = [
 """For the tests: a few seconds each."""
 
 WHOLE = [
+    _one("the inbox, a crash", OWN, Budget(ticks=2, doubles=1, crashes=1), mode="worker", at_once=2),
+    _one("the inbox, two results", OWN, Budget(ticks=1, doubles=1, other_results=1), mode="worker", at_once=2),
+    _one("the inbox, failing handlers", OWN, Budget(ticks=4, broken=2), mode="worker"),
+    _one("the inbox, a failing handler and a crash", OWN, Budget(ticks=3, broken=1, crashes=1), mode="worker"),
+    _one("the inbox, two attempts", OWN, Budget(ticks=2, failures=1, doubles=1), mode="worker", retries=1),
     *_each("a lost answer and a crash", Budget(ticks=3, losses=1, crashes=1), at_once=1),
     *_each("two lost answers", Budget(ticks=3, losses=2), at_once=1),
     *_each("a lost answer, two attempts", Budget(ticks=3, losses=1, failures=1), retries=1, at_once=1),
@@ -48,11 +53,6 @@ WHOLE = [
     *_each("a deadline beside a callback", Budget(ticks=3)),
     _one("no answer, until a second attempt", FOREIGN, Budget(ticks=4, losses=1), retries=1),
     _one("no answer, and the time is not over", FOREIGN, Budget(ticks=2, losses=1), retries=1),
-    _one("the inbox, a crash", OWN, Budget(ticks=2, doubles=1, crashes=1), mode="worker", at_once=2),
-    _one("the inbox, two results", OWN, Budget(ticks=2, doubles=1, other_results=1), mode="worker", at_once=2),
-    _one("the inbox, failing handlers", OWN, Budget(ticks=4, broken=2), mode="worker"),
-    _one("the inbox, a failing handler and a crash", OWN, Budget(ticks=3, broken=1, crashes=1), mode="worker"),
-    _one("the inbox, two attempts", OWN, Budget(ticks=2, failures=1, doubles=1), mode="worker", retries=1),
     _one("failing handlers", OWN, Budget(ticks=2, broken=2, replays=1, doubles=1)),
     _one("a purge", OWN, Budget(doubles=1, purges=1, other_results=1)),
     _one("forged, replayed", OWN, Budget(forged=1, replays=1, progress=1)),
@@ -67,7 +67,7 @@ WHOLE = [
     ),
     _one("deadline, late results", OWN, Budget(ticks=4, losses=1)),
 ]
-"""For ``make proof``."""
+"""For ``make proof``; the longest first, so that no processor waits at the end."""
 
 SETTINGS = {setting.name: setting for setting in [*WHOLE, *SLICE]}
 """All, by name; where both have one, that of the slice."""
