@@ -9,7 +9,7 @@ from typing import Literal
 
 from flask_contenthub_webhook.core.signatures import CONTENTHUB_HEADER, sign_contenthub, sign_url
 
-__all__ = ["SECRET", "Signing", "new_task_ids", "request_bytes"]
+__all__ = ["SECRET", "Signing", "captured_body", "new_task_ids", "request_bytes"]
 
 Signing = Literal["none", "url", "contenthub"]
 
@@ -25,6 +25,11 @@ def new_task_ids(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
+def captured_body(task_id: str) -> bytes:
+    """The body of the captured request as it would have been sent for this task."""
+    return _BODY.replace(_TASK_ID, task_id.encode())
+
+
 def request_bytes(path: str, task_id: str, signing: Signing) -> bytes:
     """The captured request as it would have been sent for this task: same headers, a body of the same length.
 
@@ -33,7 +38,7 @@ def request_bytes(path: str, task_id: str, signing: Signing) -> bytes:
         task_id: a UUID.
         signing: ``url`` adds the token to the URL, ``contenthub`` a header.
     """
-    body = _BODY.replace(_TASK_ID, task_id.encode())
+    body = captured_body(task_id)
     headers = _HEAD.replace(_TASK_ID, task_id.encode()).split(b"\r\n")[1:]
     target = f"{path}{task_id}?attempt=1"
     if signing == "url":

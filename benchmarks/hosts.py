@@ -23,7 +23,18 @@ from flask_contenthub_webhook.models.defaults import default_models
 
 from .callbacks import SECRET
 
-__all__ = ["ENGINE_OPTIONS", "FACTORIES", "contents", "db", "deliveries", "engine_options", "metadata", "tasks", "tune"]
+__all__ = [
+    "ENGINE_OPTIONS",
+    "FACTORIES",
+    "complete_by_hand",
+    "contents",
+    "db",
+    "deliveries",
+    "engine_options",
+    "metadata",
+    "tasks",
+    "tune",
+]
 
 Handler = Literal["core", "orm"]
 Processing = Literal["inline", "worker", "celery"]
@@ -153,7 +164,7 @@ def floors(url: str) -> Flask:
         payload = json.loads(body)
         with engine.begin() as connection:
             now = datetime.now(UTC)
-            before = _completed(connection, _completion(task_id, payload, now))
+            before = complete_by_hand(connection, task_id, payload, now)
             if before is None:
                 return _answer("conflict", 409)
             row = _history(task_id, payload, body, received_at, now, verdict="processed", before=before)
@@ -207,7 +218,7 @@ def session_floor(url: str) -> Flask:
         payload = json.loads(body)
         now = datetime.now(UTC)
         session = db.session()
-        before = _completed(session, _completion(task_id, payload, now))
+        before = complete_by_hand(session, task_id, payload, now)
         if before is None:
             return _answer("conflict", 409)
         row = _history(task_id, payload, body, received_at, now, verdict="processed", before=before)
@@ -217,6 +228,13 @@ def session_floor(url: str) -> Flask:
         return _answer("processed")
 
     return app
+
+
+def complete_by_hand(
+    connection: sa.Connection | Session | scoped_session[Session], task_id: str, payload: dict[str, Any], now: datetime
+) -> str | None:
+    """Complete a task with the result of an event; return its state before, None if it was not open."""
+    return _completed(connection, _completion(task_id, payload, now))
 
 
 def _completed(connection: sa.Connection | Session | scoped_session[Session], values: dict[str, Any]) -> str | None:

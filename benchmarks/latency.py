@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -24,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.support.gunicorn import Gunicorn
-from tests.support.processes import PROJECT_ROOT, Guard, clean_environment, wait_until
 
+from .background import running
 from .callbacks import new_task_ids, request_bytes
 from .databases import EXPLAINED, Database, open_database
 from .hosts import contents, deliveries
@@ -194,34 +189,8 @@ def _applying(mode: Mode, environment: dict[str, str], engine: _Engine) -> Itera
         command = ["celery", "--app", "benchmarks.latency_host:celery_app", "worker", "--loglevel", "INFO"]
         command += ["--pool", "threads", "--concurrency", str(engine.threads)]
         announced = " ready."
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        log_path = Path(directory) / "log"
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                cwd=PROJECT_ROOT,
-                env=clean_environment(PYTHONPATH=str(PROJECT_ROOT), PYTHONUNBUFFERED="1") | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        guard = Guard(process.pid, signal.SIGKILL)
-        try:
-            wait_until(
-                lambda: announced in log_path.read_text() or process.poll() is not None,
-                timeout=60,
-                what="the worker did not start",
-                log=log_path.read_text,
-            )
-            yield
-        except BaseException:
-            print(log_path.read_text()[-4000:], file=sys.stderr)
-            raise
-        finally:
-            guard.release()
-            process.terminate()
-            process.wait(60)
+    with running(command, environment, announced=announced):
+        yield
 
 
 def _show(console: Console, title: str, rows: dict[str, _Latencies]) -> None:
