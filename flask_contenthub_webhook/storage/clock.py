@@ -77,6 +77,7 @@ class AgreedClock:
         self.wall: Clock = _machine_time
         self.replacement: Clock | None = None
         self._compared: _Comparison | None = None
+        self._has_no_server = False
 
     @property
     def read(self) -> Clock:
@@ -101,16 +102,18 @@ class AgreedClock:
         return self.read() + ahead, ahead
 
     def recent_now(self) -> datetime | None:
-        """Return the database's time if it was compared recently, without a connection."""
+        """Return the database's time, without a connection, if it was compared recently or is the machine's."""
         if self.replacement is not None:
             return self.replacement()
+        if self._has_no_server and self.wall is _machine_time:
+            return self.wall()
         compared, now = self._compared, self.wall()
         return now + compared.ahead if compared is not None and compared.holds(now, elapsed()) else None
 
     def ahead(self, connection: sa.Connection) -> timedelta:
         """Return how far the database's clock is ahead; ask it if that was compared long ago, or ours was set."""
-        is_machines = self.wall is _machine_time and connection.dialect.name not in _TIME_OF
-        if is_machines or self.replacement is not None:
+        self._has_no_server = connection.dialect.name not in _TIME_OF
+        if self.replacement is not None or (self._has_no_server and self.wall is _machine_time):
             return NOW
         compared = self._compared
         if compared is None or not compared.holds(self.wall(), elapsed()):

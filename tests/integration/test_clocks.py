@@ -411,3 +411,13 @@ def test_a_clock_of_one_server_that_is_set_back_moves_nothing(hosts: Callable[..
     pass_time(host, hours=-1)
     set_clock(host, -HOUR)
     assert heed_clock(host.state) == 0
+
+
+def test_the_time_costs_no_connection_again(hosts: Callable[..., Host], database_url: str) -> None:
+    host = hosts(database_url)
+    host.state.clock = host.state.store.clock.wall  # the real one
+    before = host.state.now()
+    opened: list[Any] = []
+    sa.event.listen(host.engine, "checkout", lambda *_: opened.append(True))
+    assert timedelta() <= host.state.now() - before < HOUR
+    assert opened == []
