@@ -33,7 +33,7 @@ from .stepper import Chooser, Happened, LockView, Standstill, take
 
 __all__ = ["Case", "prove"]
 
-MOST_ACTORS = 3
+_PAIR, MOST_ACTORS = 2, 3
 _KINDS_OF = {"mariadb": ("mariadb", "mariadb repeatable read")}
 """Of MariaDB, READ COMMITTED, which the extension sets, and its own default, which some logs need."""
 _SLICE_SECONDS = 7.0
@@ -86,17 +86,17 @@ class Case:
         return f"{' + '.join(self.kinds)}, on a task that is {self.base}, {ways}"
 
 
-def cases(*, actors: int = 2) -> Iterator[Case]:
+def cases(*, actors: int = _PAIR) -> Iterator[Case]:
     """Return every case; with three actors, those of which one completes the task."""
     for kinds in combinations_with_replacement(KINDS, actors):
-        if actors > 2 and "completed" not in kinds:
+        if actors > _PAIR and "completed" not in kinds:
             continue
         base = base_of(kinds)
         yield Case(kinds, base, inbox=False)
-        if actors == 2 and any(kind in CALLBACKS for kind in kinds):
+        if actors == _PAIR and any(kind in CALLBACKS for kind in kinds):
             for order in dict.fromkeys((kinds, kinds[::-1])):
                 yield Case(order, base, inbox=True)
-    if actors == 2:
+    if actors == _PAIR:
         yield from (Case((name, name), "submitted", inbox=True, is_one=True) for name in CALLBACKS)
 
 
@@ -124,8 +124,6 @@ class Arena:
         self.gates = [Gate(f"actor {number}", changed, self.kind == "sqlite") for number in range(MOST_ACTORS)]
         self.actors = [self._actor(gate) for gate in self.gates]
         self.locks = LockView(self.url)
-        snapshots = self.kind == "mariadb repeatable read"
-        self._commute = partial(commute, snapshots=snapshots)
 
     def close(self) -> None:
         self.locks.close()
@@ -192,7 +190,8 @@ class Arena:
                     ends.add(found.outcome)
         if all(KINDS[name].is_one_transaction for name in case.kinds):
             serial |= ends
-        orders = Orders(self._commute, locks_rows_only=self.kind == "postgresql")
+        commutes = partial(commute, snapshots=self.kind == "mariadb repeatable read", waits=len(case.kinds) == _PAIR)
+        orders = Orders(commutes, locks_rows_only=self.kind == "postgresql")
         told = len(self.stories)
         while len(self.stories) == told:  # one counterexample of a case is enough
             orders.begin()

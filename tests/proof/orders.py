@@ -22,13 +22,14 @@ _SKIPS = re.compile(r"\b(SKIP LOCKED|NOWAIT)\b", re.IGNORECASE)
 """What such a statement does not find, somebody else may have locked."""
 
 
-def commute(one: Step, other: Step, *, snapshots: bool) -> bool:
+def commute(one: Step, other: Step, *, snapshots: bool, waits: bool = True) -> bool:
     """Tell whether two steps of different actors have the same effect in either order.
 
     Args:
         one: a step.
         other: another one.
         snapshots: a transaction sees the whole database as it was at its first statement.
+        waits: it matters whether a statement that writes waits for a transaction to commit, or comes after it.
     """
     kinds, locks = {one.kind, other.kind}, {one.lock, other.lock}
     if locks == {Lock.TAKES}:
@@ -39,8 +40,11 @@ def commute(one: Step, other: Step, *, snapshots: bool) -> bool:
         return True  # nobody sees what is not committed
     if any(step.kind in {"commit", "rollback"} and not step.tables for step in (one, other)):
         return True  # it only read
-    if "rollback" in kinds and not any(_SKIPS.search(step.text) for step in (one, other)):
-        return True  # nothing changes, and who waits for its locks gets them
+    if not any(_SKIPS.search(step.text) for step in (one, other)):
+        if "rollback" in kinds:
+            return True  # nothing changes, and who waits for its locks gets them
+        if not waits and kinds == {"write", "commit"}:
+            return True
     if snapshots and "commit" in kinds:
         return False
     return not one.tables & other.tables
