@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from .drivers import MYSQL
 
-__all__ = ["Capabilities", "by_primary_key", "reuses_ids"]
+__all__ = ["Capabilities", "by_primary_key", "rechecked", "reuses_ids"]
 
 
 class Capabilities(NamedTuple):
@@ -72,6 +72,14 @@ def by_primary_key(change: Any, dialect: sa.Dialect) -> Any:
     if isinstance(change, sa.Delete):  # only a DELETE of several tables takes hints
         change = change.prefix_with(dialect.identifier_preparer.format_table(change.table))
     return change.with_hint("FORCE INDEX (PRIMARY)")
+
+
+def rechecked(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return a condition that rows found by their ids must still meet, in a form that no index can answer.
+
+    While its statistics say that hardly any row meets it, PostgreSQL would look for the ids among all rows that do.
+    """
+    return sa.func.coalesce(condition, sa.false())
 
 
 def reuses_ids(connection: sa.Connection, table: sa.Table) -> bool:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from .clock import NOW, AgreedClock, moved
-from .dialect import Capabilities
+from .dialect import Capabilities, rechecked
 from .rows import ModelTable, Row
 
 __all__ = ["DEAD", "DELIVERED", "WAITING", "Outbox"]
@@ -190,7 +190,7 @@ class _Statements:
         candidate = self.due.with_only_columns(f["id"])
         claim = (
             sa.update(forwards.table)
-            .where(is_due)
+            .where(rechecked(is_due))
             .values({f["tries"]: f["tries"] + 1, f["next_try_at"]: moved("at_until", moment)})
         )
         self.claim = claim.where(f["id"].in_(sa.select(candidate.cte("due").c.id))).returning(*f.values())

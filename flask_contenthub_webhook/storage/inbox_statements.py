@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from ..core.state_machine import Verdict
 from .clock import moved
-from .dialect import Capabilities
+from .dialect import Capabilities, rechecked
 from .rows import ModelTable
 
 __all__ = ["AT_ONCE", "CHANNEL", "LOST", "InboxStatements", "at_once", "due_since"]
@@ -190,12 +190,9 @@ class InboxStatements:
         heads = heads.with_only_columns(d["id"].label("head_id"))
         if self.capabilities.skip_locked:
             heads = heads.with_for_update(skip_locked=True, of=table)
-        # Hidden from PostgreSQL, which would look for the heads among all that waits, instead of by their ids, while its
-        # statistics say that hardly anything does.
-        still_wanted = sa.func.coalesce(wanted, sa.false())
         claim = (
             sa.update(table)
-            .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), still_wanted)
+            .where(d["id"].in_(sa.select(heads.cte("heads").c.head_id)), rechecked(wanted))
             .ordered_values(*self._taken(until))
             .returning(*d.values(), *([self._has_more().label("more_of_task")] if self.tells_more else ()))
         )

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ..core.state_machine import OPEN_STATES, TERMINAL_STATES, TaskState, Verdict
 from .clock import moved
 from .completion import Completion, is_unsettled, literal
-from .dialect import Capabilities
+from .dialect import Capabilities, rechecked
 from .prepared import PreparedInsert
 from .rows import ModelTable, leaves_columns_to_sqlalchemy
 
@@ -263,7 +263,7 @@ class Claim:
             self._due = self._due.with_for_update(skip_locked=True)
         ids = self._due.with_only_columns(t["id"].label("due_id"))
         claim = sa.update(tasks.table).ordered_values(*((t[key], value) for key, value in changes.items()))
-        claim = claim.where(*is_due)
+        claim = claim.where(rechecked(sa.and_(*is_due)))
         self._all_due = claim.where(t["id"].in_(sa.select(ids.cte("due").c.due_id))).returning(*t.values())
         found = t["id"].in_(sa.bindparam("at_ids", expanding=True))
         self._locked = claim.where(found)

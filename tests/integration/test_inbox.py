@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -410,39 +410,6 @@ def test_a_task_without_further_events_is_not_asked_for_more(hub: Host) -> None:
         hub.post(task_id, custom(task_id, "illustrated", number=number))
     claimed = _claim(hub.state, 10, None)
     assert [(each.row["task_id"], each.more) for each in claimed] == [(one, False), (busy, True), (other, False)]
-
-
-def rows_of_each_node(plan: dict[str, Any]) -> Iterator[float]:
-    """The rows that each node of PostgreSQL's plan went through."""
-    yield plan["Actual Rows"] * plan["Actual Loops"] + plan.get("Rows Removed by Join Filter", 0)
-    for part in plan.get("Plans", ()):
-        yield from rows_of_each_node(part)
-
-
-def test_a_claim_after_a_burst_does_not_wait_for_new_statistics(hosts: Build, postgres_url: str) -> None:
-    host, count = build(hosts, postgres_url), 5_000
-    task_id = host.add_task()
-    host.post(task_id, completed(task_id))
-    names = [column.name for column in host.state.delivery_model.__table__.columns][2:]
-    columns = ", ".join(names)
-    settled = columns.replace("next_retry_at", "NULL")
-    copies = "SELECT '{}-' || n, {} FROM webhook_deliveries, generate_series(1, {}) n WHERE task_id = '{}'"
-    with host.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in (
-            f"INSERT INTO webhook_deliveries (task_id, {columns}) {copies.format('old', settled, count, task_id)}",
-            "VACUUM ANALYZE webhook_deliveries",
-            f"INSERT INTO webhook_deliveries (task_id, {columns}) {copies.format('new', columns, count, task_id)}",
-        ):
-            connection.exec_driver_sql(statement)
-    claims: list[tuple[str, Any]] = []
-    sa.event.listen(host.engine, "before_cursor_execute", lambda *args: claims.append((args[2], args[3])))
-    assert len(claim(host, 20)) == 20
-    statement, parameters = next(one for one in claims if "heads" in one[0])
-    with host.engine.connect() as connection:
-        explained = "EXPLAIN (ANALYZE, FORMAT JSON) " + statement
-        ((plans,),) = connection.exec_driver_sql(explained, parameters)
-    assert plans[0]["Plan"]["Actual Rows"] == 20
-    assert max(rows_of_each_node(plans[0]["Plan"])) < count
 
 
 def test_an_event_whose_worker_dies_each_time_is_parked(hub: Host) -> None:
