@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test chaos contract proof cuts drills hosts coverage lint format types docs bench growth latency bench-start bench-upgrade dist release-check ci clean
+.PHONY: help setup demo serve test chaos contract proof cuts drills hosts coverage lint format types docs bench growth latency bench-start bench-upgrade bench-worker dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,9 @@ growth: $(VENV)/.installed-bench ## measure a callback as the tables grow to 1,0
 
 latency: $(VENV)/.installed-bench ## measure the time from acceptance to effect (ARGS="--mode celery")
 	@$(BIN) -m benchmarks.latency $(ARGS)
+
+bench-worker: $(VENV)/.installed-bench ## measure what a worker applies against a loop by hand (ARGS="--databases sqlite")
+	@$(BIN) -m benchmarks.drain $(ARGS)
 
 bench-start: $(VENV)/.installed-bench ## measure what the extension adds to the start of a process
 	@$(BIN) -m benchmarks.start $(ARGS)
