@@ -273,6 +273,12 @@ def _check_alerts_again(host: Host, _: object) -> list[str]:
     return [] if raised["failure_rate"] else [f"the alert is not raised: {raised}"]
 
 
+def _submit_what_is_not_there(host: Host, _: object) -> None:
+    """Somebody who was shown an error, and does not find the task, submits it again."""
+    if not host.tasks():
+        submit(host, max_retries=1)
+
+
 def _submit_and_hand_over(host: Host, _: object) -> None:
     submit(host, max_retries=1)
     sweep(host)
@@ -324,7 +330,7 @@ PATHS = (
     Path("listening for work", _waiting, _listen),
     Path("another try", _failed_once_and_due, _retry_due),
     Path("Celery task", _waiting, _celery_task, by_celery=True, processing="celery"),
-    Path("submit", lambda world: None, _submit_and_hand_over, leaves=("submitted",)),
+    Path("submit", lambda world: None, _submit_and_hand_over, leaves=("submitted",), again=_submit_what_is_not_there),
     Path("sweep", _pending, _sweep, leaves=("submitted",)),
     Path("sweep, the service has its own names", _pending, _sweep, keeps_names=False, leaves=("submitted",)),
     Path(
