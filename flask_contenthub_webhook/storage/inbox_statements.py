@@ -199,16 +199,16 @@ class InboxStatements:
         return claim, candidates
 
     def _has_more(self) -> sa.ColumnElement[bool]:
-        """Return the condition that another delivery of the same task waits behind a delivery.
-
-        An EXISTS would say the same, but PostgreSQL might take the index of another order while its statistics are old.
-        """
+        """Return the condition that another delivery of the same task waits behind a delivery."""
         d, table = self._deliveries.columns, self._deliveries.table
         later = table.alias("later")
         f = {key: later.c[column.key] for key, column in d.items()}
         waits_behind = (f["task_id"] == d["task_id"], f["id"] > d["id"], f["next_retry_at"].is_not(None))
-        first = sa.select(f["id"]).where(*waits_behind).order_by(f["id"]).limit(1)
-        return first.correlate(table).scalar_subquery().is_not(None)
+        behind = sa.select(f["id"]).where(*waits_behind).correlate(table)
+        if not self.tells_more:
+            return behind.exists()
+        # PostgreSQL might take the index of another order for an EXISTS, while its statistics are old.
+        return behind.order_by(f["id"]).limit(1).scalar_subquery().is_not(None)
 
     def _taken(self, at_until: sa.ColumnElement[Any]) -> Sequence[tuple[Any, Any]]:
         """Return what a claim sets, the lease last, since MySQL goes from left to right.
