@@ -62,7 +62,7 @@ class InboxStatements:
 
         due = _is_due(d, at_now)
         head = self._first_in_line(sa.bindparam("at_task_id", type_=d["task_id"].type), at_now, fresh=True)
-        self.heads = self._claim(*self._heads(due, at_now, at_limit))
+        self.heads = self._claim(*self._heads(d["next_retry_at"] <= at_now, at_now, at_limit))
         self.head_of_task = self._claim(sa.or_(due, _is_fresh(d)), sa.select(d["id"]).where(d["id"] == head))
 
         found = d["id"].in_(sa.bindparam("at_ids", expanding=True))
@@ -208,7 +208,7 @@ class InboxStatements:
         if not self.tells_more:
             return behind.exists()
         # PostgreSQL might take the index of another order for an EXISTS, while its statistics are old.
-        return behind.order_by(f["id"]).limit(1).scalar_subquery().is_not(None)
+        return behind.order_by(f["id"]).limit(sa.literal_column("1")).scalar_subquery().is_not(None)
 
     def _taken(self, at_until: sa.ColumnElement[Any]) -> Sequence[tuple[Any, Any]]:
         """Return what a claim sets, the lease last, since MySQL goes from left to right.
