@@ -101,7 +101,6 @@ class _Side:
 
 def _waiting(task_id: str) -> dict[str, Any]:
     """The row of an event that was accepted."""
-    body = captured_body(task_id)
     return {
         "task_id": task_id,
         "event": "completed",
@@ -113,7 +112,7 @@ def _waiting(task_id: str) -> dict[str, Any]:
         "received_at": datetime.now(UTC),
         "status_before": "processing",
         "headers": {"Content-Type": "application/json"},
-        "body": body,
+        "body": captured_body(task_id),
     }
 
 
@@ -154,31 +153,20 @@ def _apply_by_hand(url: str, *, threads: int, batch: int) -> None:
 
 def _loop(engine: sa.Engine, batch: int) -> None:
     d = deliveries.c
-    first = sa.select(d.id).where(d.next_retry_at <= sa.bindparam("at_now")).order_by(d.next_retry_at, d.id)
-    first = first.limit(batch).with_for_update(skip_locked=True)
-    columns = (d.id, d.task_id, d.body, d.received_at)
+    due = sa.select(d.id, d.task_id, d.body, d.received_at).where(d.next_retry_at <= sa.bindparam("at_now"))
+    due = due.order_by(d.next_retry_at, d.id).limit(batch).with_for_update(skip_locked=True)
     taken: dict[str, Any] = {"next_retry_at": sa.bindparam("at_end"), "claimed_until": sa.bindparam("at_end")}
     returns = engine.dialect.update_returning
-    claim = sa.update(deliveries).where(d.id.in_(first)).values(taken).returning(*columns)
+    take = sa.update(deliveries).values(taken)
+    claim = take.where(d.id.in_(due.with_only_columns(d.id))).returning(*due.selected_columns)
     done = sa.update(deliveries).where(d.id == sa.bindparam("at_id"))
     while True:
         now = datetime.now(UTC)
+        times = {"at_now": now, "at_end": now + _LEASE}
         with engine.begin() as connection:
-            times = {"at_now": now, "at_end": now + _LEASE}
-            if returns:
-                claimed: Sequence[Any] = connection.execute(claim, times).all()
-            else:
-                claimed = connection.execute(
-                    sa.select(*columns)
-                    .where(d.next_retry_at <= now)
-                    .order_by(d.next_retry_at, d.id)
-                    .limit(batch)
-                    .with_for_update(skip_locked=True)
-                ).all()
-                if claimed:
-                    ids = [row.id for row in claimed]
-                    taken_now = sa.update(deliveries).where(d.id.in_(ids))
-                    connection.execute(taken_now.values(next_retry_at=now + _LEASE, claimed_until=now + _LEASE))
+            claimed: Sequence[Any] = connection.execute(claim if returns else due, times).all()
+            if claimed and not returns:
+                connection.execute(take.where(d.id.in_([row.id for row in claimed])), times)
         if not claimed:
             time.sleep(0.05)
         for row in claimed:
