@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from flask_contenthub_webhook.engine import retry
+from flask_contenthub_webhook.tasks import reconcile
 from tests.support.mariadb import PROGRAM
 
 from .parts import DATABASES, PARTS, load
@@ -35,3 +38,4 @@ def test_a_slice_of_the_proof_finds_nothing(part: str):
 
     assert not result.stories, "\n\n".join(result.stories)
     assert result.cases
+    assert retry.time is reconcile.time is time  # which the model's hub had exchanged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from .machine import Hub, Setting
@@ -53,31 +54,33 @@ def search(
         seconds: of processor time, after which it is stopped, however busy the machine is.
         say: is told how far it is, now and then.
     """
-    began, used, hub = time.monotonic(), time.process_time(), Hub(setting)
-    first = hub.first()
-    ways: dict[int, tuple[int, str] | None] = {first.key: None}
-    todo, transitions, depth = deque([(first, 0)]), 0, 0
-    stories: tuple[str, ...] = ()
-    said_at = began
-    while todo and not stories:
-        state, depth = todo.popleft()
-        key = state.key
-        for said, after in hub.successors(state):
-            transitions += 1
-            if faults := list(broken(hub, state, after)):
-                stories = (_story(setting, [*_way_to(ways, key), said], faults),)
+    began, used = time.monotonic(), time.process_time()
+    with closing(Hub(setting)) as hub:
+        first = hub.first()
+        ways: dict[int, tuple[int, str] | None] = {first.key: None}
+        todo, transitions, depth = deque([(first, 0)]), 0, 0
+        stories: tuple[str, ...] = ()
+        said_at = began
+        while todo and not stories:
+            state, depth = todo.popleft()
+            key = state.key
+            for said, after in hub.successors(state):
+                transitions += 1
+                if faults := list(broken(hub, state, after)):
+                    stories = (_story(setting, [*_way_to(ways, key), said], faults),)
+                    break
+                after_key = after.key
+                if after_key not in ways:
+                    ways[after_key] = key, said
+                    todo.append((after, depth + 1))
+            now = time.monotonic()
+            if now - said_at > 30:
+                said_at = now
+                say(f"{setting.name}: {len(ways):,} states, {len(todo):,} to look at, depth {depth}")
+            if (most is not None and transitions >= most) or (
+                seconds is not None and time.process_time() - used > seconds
+            ):
                 break
-            after_key = after.key
-            if after_key not in ways:
-                ways[after_key] = key, said
-                todo.append((after, depth + 1))
-        now = time.monotonic()
-        if now - said_at > 30:
-            said_at = now
-            say(f"{setting.name}: {len(ways):,} states, {len(todo):,} to look at, depth {depth}")
-        if (most is not None and transitions >= most) or (seconds is not None and time.process_time() - used > seconds):
-            break
-    hub.close()
     return Found(setting.name, len(ways), transitions, depth, hub.steps, not todo, stories, time.monotonic() - began)
 
 
