@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -181,11 +182,9 @@ class _Claim:
 
     def mark_submitting(self, address: str | None) -> bool:
         """Record that the creator is about to be called; False if the claim was lost, or the task moved on."""
-        store = self._state.store
-        with self._lock, self._state.database.session() as session:
-            marked = store.mark_submitting(session, self.task, store.now(session), address=address)
-            session.commit()
-            return marked
+        store, now = self._state.store, self._state.now()
+        with self._lock:
+            return self._state.database.write(lambda tx: store.mark_submitting(tx, self.task, now, address=address))
 
 
 def _call(state: WebhookState, creator: GuardedCreator, claim: _Claim) -> str:
@@ -382,10 +381,8 @@ def _postpone(state: WebhookState, task: Row, error: CreatorError, *, may_have_a
     backoff = state.settings.retry_backoff
     wait = jittered(backoff[min(task["submit_tries"], len(backoff) - 1)])
     logger.warning("The creator was not reached: %s", error.message, extra={"task_id": task["task_id"]})
-    with state.database.session() as session:
-        now = state.store.now(session)
-        state.store.postpone_submission(session, task, now=now, due=now + wait, may_have_arrived=may_have_arrived)
-        session.commit()
+    postpone = partial(state.store.postpone_submission, task=task, wait=wait, may_have_arrived=may_have_arrived)
+    state.database.write(postpone)
     return "unreachable"
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from flask_contenthub_webhook import task_completed
+from flask_contenthub_webhook.creators import Job, Report
+from flask_contenthub_webhook.errors import CreatorUnreachable
+from tests.support.databases import FIXTURES
 from tests.support.host import Host, completed
 from tests.support.submission import BASE, LEASE, OPEN, Killed, cancel, own, raise_, submit, sweep, with_own_creator
 
@@ -147,3 +152,56 @@ class TestNoTransactionIsOpenWhileTheCreatorIsCalled:
         sweep(hub)
         cancel(hub, task_id)
         assert (own(hub).calls, own(hub).connections_in_use) == (["submit", "cancel"], [0, 0])
+
+
+class _Lost:
+    """Ends the connection that is about to send a statement, once."""
+
+    def __init__(self, host: Host, words: str) -> None:
+        self.words, self.times = words, 0
+        self._host, self._is_mysql = host, host.engine.dialect.name == "mysql"
+        sa.event.listen(host.engine, "before_cursor_execute", self)
+
+    def __call__(self, connection: sa.Connection, cursor: object, statement: str, *_: object) -> None:
+        if self.times or self.words not in statement:
+            return
+        self.times += 1
+        driver: Any = connection.connection.dbapi_connection
+        end = (
+            f"KILL {driver.thread_id()}"
+            if self._is_mysql
+            else f"SELECT pg_terminate_backend({driver.info.backend_pid})"
+        )
+        other = sa.create_engine(self._host.engine.url)
+        with other.connect() as one:
+            one.exec_driver_sql(end)
+        other.dispose()
+        time.sleep(0.1)
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server_hub(request: pytest.FixtureRequest, hosts: Build) -> Host:
+    url = request.getfixturevalue(FIXTURES[request.param])
+    return with_own_creator(hosts(url, WEBHOOK_CALLBACK_BASE_URL=BASE, WEBHOOK_SUBMIT_THREADS=0))
+
+
+def test_a_connection_that_is_lost_at_the_mark_of_a_hand_over_is_replaced_at_once(server_hub: Host) -> None:
+    """As it is after a deadlock, which on MariaDB two callbacks beside a sweep can make."""
+    task_id = submit(server_hub)
+    lost = _Lost(server_hub, "submitting_since=")
+
+    assert sweep(server_hub).outcomes == {"submitted": 1}
+    assert lost.times == 1
+    assert [job.task_id for job in own(server_hub).jobs] == [task_id]
+
+
+def test_a_connection_that_is_lost_when_a_hand_over_is_postponed_is_replaced_at_once(server_hub: Host) -> None:
+    def away(job: Job) -> Report:
+        raise CreatorUnreachable
+
+    task_id = submit(server_hub)
+    own(server_hub).on_submit = away
+    lost = _Lost(server_hub, "submit_tries=")
+
+    assert sweep(server_hub).outcomes == {"unreachable": 1}
+    assert (lost.times, server_hub.task(task_id).submit_tries) == (1, 1)
