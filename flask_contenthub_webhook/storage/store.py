@@ -255,8 +255,10 @@ class Store:
     def postpone_submission(self, tx: Tx, task: Row, *, wait: timedelta, may_have_arrived: bool) -> bool:
         """Make the attempt due after a ``wait``, as nobody was reached; query first if a call ``may_have_arrived``."""
         now = self.now(tx)
-        values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": now + wait}
-        values |= {"updated_at": now} if may_have_arrived else {"updated_at": now, "submitting_since": None}
+        due = now + wait
+        values: dict[str, Any] = {"submit_tries": task["submit_tries"] + 1, "next_submit_at": due, "updated_at": now}
+        if not may_have_arrived:
+            values["submitting_since"] = None
         return self._changes(tx, self._sql(tx).change_pending, self.tasks, values, _attempt(task))
 
     def note_answer(self, tx: Tx, task: Row, values: Row) -> None:
