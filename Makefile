@@ -12,7 +12,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test chaos contract proof cuts drills hosts coverage lint format types docs bench growth latency bench-start bench-upgrade bench-worker dist release-check ci clean
+.PHONY: help setup demo serve test chaos contract proof cuts drills hosts coverage lint format types docs bench growth latency bench-space bench-start bench-upgrade bench-worker dist release-check ci clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -82,6 +82,9 @@ bench-worker: $(VENV)/.installed-bench ## measure what a worker applies against 
 
 bench-start: $(VENV)/.installed-bench ## measure what the extension adds to the start of a process
 	@$(BIN) -m benchmarks.start $(ARGS)
+
+bench-space: $(VENV)/.installed-bench ## measure the bytes that a settled task and its delivery take
+	@$(BIN) -m benchmarks.space $(ARGS)
 
 bench-upgrade: $(VENV)/.installed-test ## upgrade a table in use, and show who waits (ARGS="--database mariadb --rows 100000")
 	@$(BIN) -m benchmarks.upgrade $(ARGS)
