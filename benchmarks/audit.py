@@ -42,7 +42,7 @@ def open_database(kind: str) -> Iterator[str]:
 
 
 def fill(host: Host, tasks: int) -> None:
-    """Live one life, and double the tables until there are so many tasks."""
+    """Live one life, and double the tables until there are so many tasks or more."""
     task_id = host.add_task()
     host.post(task_id, progress(task_id, 40))
     host.post(task_id, completed(task_id, "x" * 250))
@@ -52,11 +52,10 @@ def fill(host: Host, tasks: int) -> None:
     host.engine.dispose()
     while count < tasks:
         number += 1
-        more = min(count, tasks - count)
         with host.engine.begin() as connection:
-            for table, rows in zip(tables, (more, 2 * more), strict=True):
-                connection.execute(_copies(table, str(number), rows))
-        count += more
+            for table in tables:
+                connection.execute(_copies(table, str(number)))
+        count *= 2
     _settle(host.engine)
 
 
@@ -65,10 +64,10 @@ def _with_md5(driver: object, _record: object) -> None:
         driver.create_function("md5", 1, lambda text: hashlib.md5(text.encode()).hexdigest(), deterministic=True)
 
 
-def _copies(table: sa.Table, suffix: str, rows: int) -> sa.Insert:
-    """The first so many rows once more; deliveries get the new ids of their tasks, in whose order they stand."""
+def _copies(table: sa.Table, suffix: str) -> sa.Insert:
+    """All rows once more; deliveries get the new ids of their tasks."""
     others = [column for column in table.columns if column.name not in {"id", "task_id"}]
-    copied = sa.select(sa.func.md5(table.c.task_id.concat(suffix)), *others).order_by(table.c.id).limit(rows)
+    copied = sa.select(sa.func.md5(table.c.task_id.concat(suffix)), *others)
     return sa.insert(table).from_select(
         ["task_id", *(column.name for column in others)], copied, include_defaults=False
     )

@@ -38,14 +38,17 @@ def task_rules(tasks: ModelTable, deliveries: ModelTable, limits: Limits) -> Rul
         table="task",
         key=t["id"],
         task_id=t["task_id"],
-        source=tasks.table.outerjoin(history, history.c.task_id == t["task_id"]),
+        source=tasks.table.outerjoin(history, history.c.id == t["id"]),
         facts={"status": t["status"], "attempt": t["attempt"], "version": t["version"], **counted},
         rules=(*_by_history(tasks, history, limits), *_by_row(tasks, history, limits)),
     )
 
 
 def _history(tasks: ModelTable, deliveries: ModelTable) -> sa.Subquery:
-    """Return what the history says of each task of a page, in numbers that do not depend on its order."""
+    """Return what the history says of each task of a page, in numbers that do not depend on its order.
+
+    It has the ids of the rows: MariaDB makes no index of long texts, and would compare each task with every other.
+    """
     t, d = tasks.columns, deliveries.columns
     before, after, event = d["status_before"], d["status_after"], d["event"]
     is_change = d["verdict"] == Verdict.PROCESSED.value
@@ -68,10 +71,10 @@ def _history(tasks: ModelTable, deliveries: ModelTable) -> sa.Subquery:
         for state in TaskState
     }
     return (
-        sa.select(d["task_id"].label("task_id"), *(n.label(name) for name, n in (counted | balance).items()))
+        sa.select(t["id"].label("id"), *(n.label(name) for name, n in (counted | balance).items()))
         .select_from(tasks.table.join(deliveries.table, d["task_id"] == t["task_id"]))
         .where(t["id"] > AFTER, t["id"] <= LAST)
-        .group_by(d["task_id"])
+        .group_by(t["id"])
         .subquery("history")
     )
 
