@@ -1,8 +1,8 @@
 """The bytes that a settled task and its delivery take: ``python -m benchmarks.space``.
 
 Tasks are completed by the captured callback, in this process, each by its own; then the database is asked for the size
-of each table and index, and what it had before is taken off. A second measurement keeps no result in the task
-(WEBHOOK_STORED_RESULT_FIELDS), which then is in the body alone.
+of each table and index, and what it had before is taken off; then once more without the results in the tasks, as if
+WEBHOOK_STORED_RESULT_FIELDS had left them to the bodies.
 """
 
 from __future__ import annotations
