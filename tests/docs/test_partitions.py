@@ -19,7 +19,7 @@ from tests.support.host import Host, completed, custom
 from tests.support.pages import Visitor, open_to_all
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "partitions.md").read_text(encoding="utf-8")
-BEFOREHAND, EXCHANGE, PROCEDURE, CALL = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+BEFOREHAND, EXCHANGE, PROCEDURE, CALL = re.findall(r"^```(?:pl)?(?:pg)?sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 (INCLUDE_NAME,) = re.findall(r"^  ```python\n(.*?)^  ```", PAGE, re.DOTALL | re.MULTILINE)
 ON_THE_PAGE, KEEP = "2026-12-01", "90 days"
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from flask import Flask
 from flask_migrate import Config, Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -157,6 +159,11 @@ class MigratingHost:
         """`flask db check`: raises where the models and the database are not the same."""
         with self.app.app_context():
             command.check(self._config())
+
+    def check_without_a_migration(self) -> None:
+        """The same question as a host's own test asks it; of one database, and its default schema."""
+        with self.engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), self.db.metadata) == []
 
     def sql(self, direction: str, to: str, *x: str) -> str:
         """`flask db upgrade --sql`, or downgrade."""

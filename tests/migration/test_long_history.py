@@ -134,6 +134,7 @@ def test_the_column_that_the_host_types_itself_stays_and_the_check_is_clean(host
     host.upgrade()
 
     host.check()
+    host.check_without_a_migration()
 
 
 def test_a_branch_must_be_merged_first(host: MigratingHost):

@@ -135,6 +135,7 @@ def test_no_statement_of_old_code_fails_or_waits_at_any_step(host: MigratingHost
     old.run()
     assert old.errors == []
     host.check()
+    host.check_without_a_migration()
     assert_that_the_new_code_can_go_on(host)
 
 
@@ -178,3 +179,4 @@ def test_nobody_waits_behind_an_upgrade_that_waits_for_a_forgotten_transaction(h
     assert old.errors == []
     forgetful.dispose()
     host.check()
+    host.check_without_a_migration()

@@ -58,6 +58,7 @@ def test_ten_thousand_rows_are_kept_and_completed(host: MigratingHost):
     assert len({row["task_id"] for row in after.values()}) == COUNT
     assert host.rows("SELECT * FROM contents ORDER BY id") == contents
     host.check()
+    host.check_without_a_migration()
 
 
 def allows_no_topic(host: MigratingHost) -> bool:
@@ -135,6 +136,7 @@ def test_down_and_up_again(host: MigratingHost):
     assert host.schema() == first
     assert host.rows(f"SELECT id, task_id, status, result FROM {TASKS} ORDER BY id") == rows
     host.check()
+    host.check_without_a_migration()
 
 
 def test_a_downgrade_keeps_what_the_old_table_would_not_take(host: MigratingHost):
@@ -152,3 +154,4 @@ def test_a_downgrade_keeps_what_the_old_table_would_not_take(host: MigratingHost
     assert host.scalar(f"SELECT status FROM {TASKS} WHERE id = 11") == "running"
     host.upgrade()
     host.check()
+    host.check_without_a_migration()

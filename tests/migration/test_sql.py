@@ -39,6 +39,7 @@ def test_the_script_makes_the_same_tables_as_the_upgrade(tmp_path: Path, databas
 
     assert host.schema() == schema
     host.check()
+    host.check_without_a_migration()
     host.downgrade("base")
     assert host.schema() == {"views": [], "tables": {}}
 
@@ -57,6 +58,7 @@ def test_an_old_table_is_completed_by_the_script_where_its_columns_are_named(tmp
 
     assert [(row["topic"], row["status"]) for row in host.rows(f"SELECT * FROM {TASKS}")] == [("kept", "processing")]
     host.check()
+    host.check_without_a_migration()
     script = host.sql("downgrade", "contenthub0003:base", OLD_COLUMNS)
     run(host, script)
     assert host.schema() == schema
@@ -75,6 +77,7 @@ def test_times_without_a_zone_stay_utc_in_a_session_elsewhere(tmp_path: Path, po
     run(host, host.sql("upgrade", "head", f"contenthub_tasks=id:integer,status:varchar(20),{created_at}"))
 
     host.check()
+    host.check_without_a_migration()
     now = datetime.now(UTC)
     with host.app.app_context():
         session, task = host.db.session, host.webhook.task_model

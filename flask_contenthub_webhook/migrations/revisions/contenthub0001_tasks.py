@@ -31,13 +31,13 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op, util
 from alembic.autogenerate import comparators
-from alembic.operations import BatchOperations
+from alembic.operations import BatchOperations, Operations
 from alembic.util import CommandError
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine.interfaces import ReflectedUniqueConstraint
@@ -1322,6 +1322,22 @@ def values_fit(column: str, type_: sa.types.TypeEngine[Any]) -> bool:
     return True
 
 
+def without_a_migration(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `op` be there for a hook that `compare_metadata` calls, which a host's own test may do after an upgrade."""
+
+    @wraps(hook)
+    def hook_with_op(context: Any, *arguments: Any) -> Any:
+        try:
+            op.get_context()
+        except (NameError, AttributeError):  # as Alembic has it before the first migration, and after it
+            with Operations.context(context.migration_context):
+                return hook(context, *arguments)
+        return hook(context, *arguments)
+
+    return hook_with_op
+
+
+@without_a_migration
 def leave_types(
     _context: Any, change: Any, schema: str | None, table: str, _name: str, column: Any, wanted: Any
 ) -> Any:
@@ -1336,6 +1352,7 @@ def leave_types(
     return getattr(util, "PriorityDispatchResult", None) and util.PriorityDispatchResult.STOP
 
 
+@without_a_migration
 def leave_nulls(
     _context: Any, change: Any, schema: str | None, table: str, _name: str, column: Any, wanted: Any
 ) -> Any:
