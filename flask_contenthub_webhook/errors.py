@@ -102,7 +102,7 @@ class CreatorUnreachable(CreatorError, code="creator_unreachable"):
 
 
 class CreatorUnclear(CreatorError, code="creator_unclear"):
-    """The connection to the creator was cut, or its answer was invalid; it may have acted on the request."""
+    """The creator did not answer in time, or not readably; it may have acted on the request."""
 
 
 class CreatorAway(CreatorUnclear, code="creator_away"):
@@ -148,7 +148,7 @@ class RouteNotFound(RequestRefused, code="route_not_found", status=404):
 
 
 class UnknownSender(RequestRefused, code="unknown_sender", status=404):
-    """There is no creator of this name that calls back in its own words."""
+    """This application accepts no callbacks from a sender of this name."""
 
 
 class MethodNotAllowed(RequestRefused, code="method_not_allowed", status=405):

@@ -95,7 +95,7 @@ def worker_command(threads: int | None, batch: int | None) -> None:
     settings = get_state().settings
     if settings.processing == "inline":
         click.echo(
-            "WEBHOOK_PROCESSING is inline: this worker only retries events that failed or had to wait.", err=True
+            "WEBHOOK_PROCESSING is inline: this worker only applies events that failed or had to wait.", err=True
         )
 
     def announce() -> None:

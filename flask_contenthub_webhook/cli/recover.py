@@ -48,7 +48,7 @@ def recover_command(since: datetime, *, as_json: bool) -> None:
     services = state.services
     if recovered.waiting and not (services and all(each.can_find or each.is_idempotent for each in services)):
         click.echo(
-            "The service cannot be asked for a job by our name of it: tasks that wait count as submitted, and end by a "
+            "The service cannot look up a job by our name for it: waiting tasks count as submitted, and end with a "
             "callback or at their deadline.",
             err=True,
         )

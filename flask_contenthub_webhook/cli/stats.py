@@ -108,7 +108,7 @@ def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> No
             ("past their deadline", tasks["overdue"]),
             ("due for a poll", tasks["due_for_poll"]),
             ("due for submission", tasks["due_for_submission"]),
-            ("deliveries waiting for a retry", history["waiting_retries"]),
+            ("deliveries waiting for a try", history["waiting_retries"]),
             ("of them due now", history["due_retries"]),
             ("dead deliveries", history["dead"]),
             ("refused requests", history["rejected_requests"]),
@@ -122,4 +122,4 @@ def _show(screen: Screen, document: dict[str, Any], deliveries: list[Row]) -> No
         ]
     )
     if late:
-        screen.say("LATE: no scheduler is running, or it fails.")
+        screen.say("LATE: no scheduler is running, or the job fails.")

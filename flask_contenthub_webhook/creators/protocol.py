@@ -142,7 +142,7 @@ class Creator(Protocol):
 
     Every method may raise :class:`~flask_contenthub_webhook.errors.CreatorUnreachable` (the request was not delivered
     and may be repeated), :class:`~flask_contenthub_webhook.errors.CreatorUnclear` (it may or may not have received the
-    request: connection cut, unreadable answer; not repeated at once) or
+    request: no answer in time, unreadable answer; not repeated at once) or
     :class:`~flask_contenthub_webhook.errors.CreatorRefused` (it understood the request and refused it).
 
     If the answer to a submission is lost, nothing is submitted again while that job may live, unless the class says

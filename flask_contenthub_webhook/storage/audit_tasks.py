@@ -162,7 +162,7 @@ def _by_row(tasks: ModelTable, history: sa.Subquery, limits: Limits) -> Sequence
         Rule(
             Promise.ASKED,
             sa.and_(is_open, sa.or_(poll.is_(None), too_late)),
-            "It is {status}, and nobody will ever ask about it: it has no next poll, or one too far in the future.",
+            "It is {status}, and will never be polled: its next poll is missing, or too far in the future.",
         ),
         Rule(
             Promise.ENDS,

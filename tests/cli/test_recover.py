@@ -156,7 +156,7 @@ def test_a_service_that_cannot_be_asked_is_told_of(simulator):
     hub.state.creator.keeps_names = False
     hub.state.creator.find = None
     submit(hub)
-    assert "end by a callback or at their deadline" in run(hub, "recover", "--since", "1h").stderr
+    assert "end with a callback or at their deadline" in run(hub, "recover", "--since", "1h").stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("--since", "soon"), ("--since", "2999-01-01")])

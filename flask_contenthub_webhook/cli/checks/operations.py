@@ -17,7 +17,7 @@ _PATIENCE = timedelta(minutes=5)
 _NOUNS = {
     "polls": ("poll", "polls"),
     "submissions": ("submission", "submissions"),
-    "retries": ("delivery retry", "delivery retries"),
+    "retries": ("delivery", "deliveries"),
 }
 _REMEDIES = {
     "failure_rate": "Look at `flask webhook deliveries list --verdict failed --verdict dead`; once the handler is "
