@@ -19,6 +19,7 @@ __all__ = ["Gate", "Lock", "State", "Step", "sqlite_options", "watch"]
 
 _TABLE = re.compile(r"\b(content_generation_tasks|webhook_\w+|contents|alembic_version)\b")
 _LOCKING = re.compile(r"\bFOR UPDATE\b|\bpg_notify\b", re.IGNORECASE)
+_LOOK = re.compile(r"\bSELECT\b", re.IGNORECASE)
 _SESSION = re.compile(r"\s*SET\b", re.IGNORECASE)
 _BEGIN = "BEGIN IMMEDIATE"
 
@@ -42,12 +43,15 @@ class Step:
         tables: what it touches; of a COMMIT or a ROLLBACK, what was written since the transaction began; of a call,
             the service.
         lock: one of :class:`Lock`.
+        looks: it may be the first look of its transaction at the database, after which that sees no later COMMIT under
+            REPEATABLE READ.
     """
 
     kind: str
     text: str
     tables: frozenset[str] = frozenset()
     lock: str = Lock.NOTHING
+    looks: bool = False
 
     @property
     def short(self) -> str:
@@ -86,6 +90,7 @@ class Gate:
     _lock: str = Lock.NOTHING
     _written: set[str] = field(default_factory=set)
     _written_before: frozenset[str] = frozenset()
+    _have_looked: set[int] = field(default_factory=set)  # connections
 
     def arrive(self, step: Step, *, state: str = State.AT_GATE) -> None:
         """Wait before a step until it is let through."""
@@ -133,7 +138,11 @@ class Gate:
         if not reads and not commits:
             self._written.update(tables)
             self._lock = Lock.HAS if lock == Lock.TAKES else lock
-        self.arrive(Step("read" if reads else "commit" if commits else "write", text, tables, lock))
+        driver = id(connection.connection.dbapi_connection)
+        looks = driver not in self._have_looked and _LOOK.search(text) is not None
+        if reads and not commits:
+            self._have_looked.add(driver)
+        self.arrive(Step("read" if reads else "commit" if commits else "write", text, tables, lock, looks))
 
     def call(self, place: str) -> None:
         """Wait before a call of the service; ``place`` is where in it the actor is."""
@@ -150,7 +159,9 @@ class Gate:
         """Learn that a statement found no row, and so locked none: its transaction has written no more than before."""
         self._written = set(self._written_before)
 
-    def end(self, kind: str) -> None:
+    def end(self, kind: str, connection: sa.Connection) -> None:
+        if not connection.invalidated:
+            self._have_looked.discard(id(connection.connection.dbapi_connection))
         step = Step(kind, kind.upper(), frozenset(self._written), self._lock)
         self._forget()
         self.arrive(step)
@@ -180,8 +191,8 @@ def watch(engine: sa.Engine, gate: Gate) -> None:
     sa.event.listen(engine, "before_cursor_execute", lambda *args: gate.statement(args[0], args[2]))
     sa.event.listen(engine, "after_cursor_execute", answered)
     sa.event.listen(engine, "handle_error", failed)
-    sa.event.listen(engine, "commit", lambda _: gate.end("commit"))
-    sa.event.listen(engine, "rollback", lambda _: gate.end("rollback"))
+    sa.event.listen(engine, "commit", lambda connection: gate.end("commit", connection))
+    sa.event.listen(engine, "rollback", lambda connection: gate.end("rollback", connection))
 
 
 def sqlite_options(gate: Gate) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from .gates import Lock, Step
 
@@ -28,7 +29,7 @@ def commute(one: Step, other: Step, *, snapshots: bool, waits: bool = True) -> b
     Args:
         one: a step.
         other: another one.
-        snapshots: a transaction sees the whole database as it was at its first statement.
+        snapshots: a transaction sees the whole database as it was at its first look.
         waits: it matters whether a statement that writes waits for a transaction to commit, or comes after it.
     """
     kinds, locks = {one.kind, other.kind}, {one.lock, other.lock}
@@ -40,14 +41,22 @@ def commute(one: Step, other: Step, *, snapshots: bool, waits: bool = True) -> b
         return True  # nobody sees what is not committed
     if any(step.kind in {"commit", "rollback"} and not step.tables for step in (one, other)):
         return True  # it only read
-    if not any(_SKIPS.search(step.text) for step in (one, other)):
+    if not (_skips(one.text) or _skips(other.text)):
         if "rollback" in kinds:
             return True  # nothing changes, and who waits for its locks gets them
         if not waits and kinds == {"write", "commit"}:
             return True
     if snapshots and "commit" in kinds:
-        return False
+        if one.looks or other.looks:
+            return False
+        if "read" in kinds:
+            return True
     return not one.tables & other.tables
+
+
+@cache
+def _skips(text: str) -> bool:
+    return _SKIPS.search(text) is not None
 
 
 def can_never_meet(one: Step, other: Step) -> bool:
@@ -86,6 +95,7 @@ class Orders:
         self._commutes, self._locks_rows_only = commutes, locks_rows_only
         self._branches: list[_Branch] = []
         self._depth = self._new_from = 0
+        self._before: list[set[int]] = []  # of each step of the last run, the steps that had to come before it
         self.is_redundant = False
         """True if the order that was taken last is equivalent to an earlier one."""
         self.unstable = 0
@@ -121,7 +131,7 @@ class Orders:
         if self._locks_rows_only and self._depth and not self.is_redundant:
             branch = self._branches[self._depth - 1]
             step = branch.enabled[number]
-            if branch.chosen == number and step.kind == "write" and not _SKIPS.search(step.text):
+            if branch.chosen == number and step.kind == "write" and not _skips(step.text):
                 branch.taken = replace(step, kind="read")
 
     def was_refused(self, number: int) -> None:
@@ -131,6 +141,7 @@ class Orders:
         branch.refused.add(number)
         del self._branches[self._depth :]
         self._depth -= 1
+        self._new_from = min(self._new_from, self._depth)
         choices = branch.open_choices()
         if not branch.done:
             branch.wanted.update(choices[:1])
@@ -166,13 +177,12 @@ class Orders:
     def _learn(self) -> None:
         """At each step that was in a race, want a step with which the other one would have come first."""
         run = [(branch.chosen, branch.step) for branch in self._branches]
-        before = list[set[int]]()
-        for place, (actor, step) in enumerate(run):
+        before = self._before = self._before[: self._new_from]
+        for place in range(len(before), len(run)):
+            actor, step = run[place]
             own = [earlier for earlier in range(place) if run[earlier][0] == actor][-1:]
             others = [n for n in range(place) if run[n][0] != actor and not self._commutes(run[n][1], step)]
             before.append({n for link in (*own, *others) for n in (link, *before[link])})
-            if place < self._new_from:
-                continue
             racing = [n for n in others if not can_never_meet(run[n][1], step)]
             kept_apart = {n for link in (*own, *racing) for n in before[link]}
             for earlier in racing:

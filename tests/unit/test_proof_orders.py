@@ -138,3 +138,29 @@ def test_hardly_an_order_is_begun_in_vain() -> None:
     figures = [(len(found), redundant) for found, redundant in map(taken, map(programs, range(300)))]
 
     assert sum(redundant for _, redundant in figures) < 0.2 * sum(count for count, _ in figures), figures
+
+
+@pytest.mark.parametrize(
+    ("kind", "looks", "snapshots", "expected"),
+    [
+        ("read", False, False, False),
+        ("read", True, True, False),
+        ("read", False, True, True),
+        ("write", False, True, False),
+        ("write", True, True, False),
+    ],
+)
+def test_what_a_commit_of_the_same_rows_is_to_another_transaction(
+    kind: str, looks: bool, snapshots: bool, expected: bool
+) -> None:
+    """With snapshots, a transaction that has looked sees no later commit; it writes to the newest row."""
+    rows = frozenset("x")
+    step, commit = Step(kind, "x", rows, looks=looks), Step("commit", "COMMIT", rows)
+    assert commute(step, commit, snapshots=snapshots) is expected
+    assert commute(commit, step, snapshots=snapshots) is expected
+
+
+def test_a_first_look_at_other_rows_is_a_look_at_all() -> None:
+    look, commit = Step("read", "y", frozenset("y"), looks=True), Step("commit", "COMMIT", frozenset("x"))
+    assert commute(look, commit, snapshots=False)
+    assert not commute(look, commit, snapshots=True)
