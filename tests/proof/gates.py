@@ -160,7 +160,9 @@ class Gate:
         self._written = set(self._written_before)
 
     def end(self, kind: str, connection: sa.Connection) -> None:
-        if not connection.invalidated:
+        if connection.invalidated:
+            self._have_looked.clear()  # a new one may have its id
+        else:
             self._have_looked.discard(id(connection.connection.dbapi_connection))
         step = Step(kind, kind.upper(), frozenset(self._written), self._lock)
         self._forget()
